@@ -1,0 +1,144 @@
+//! One run of memory a layer and sequence, grown as the sequence grows.
+//!
+//! It shares nothing between sequences and forgets nothing: the plain cache every engine starts with. How
+//! it grows is a parameter, because growth is where plain caches differ: concatenating copies everything
+//! at every step, doubling copies seldom and wastes up to half, a reservation never copies and can be full.
+#![forbid(unsafe_code)]
+
+mod config;
+
+use std::ops::Range;
+
+use kv_core::{CacheError, ConfigError, ErrorBound, Geometry, Guarantee, KvCache, Rows, SeqId, Sequences, Strategy, Tensor, Usage, View};
+use kv_kernels::{BlockBytes, HeadShape, KvBlock, Mask, Part, RowShape, Run};
+
+pub use config::{Config, Growth};
+
+/// Keys and values of each sequence, one block a layer.
+#[derive(Debug)]
+pub struct Contiguous {
+    config: Config,
+    shape: RowShape,
+    /// One block a layer; the first `seen` slots of each are filled.
+    sequences: Sequences<Vec<KvBlock>>,
+}
+
+impl Strategy for Contiguous {
+    const ID: &'static str = "contiguous";
+    const SUMMARY: &'static str = "one run of memory a layer and sequence, grown by concatenation, doubling or reservation";
+    type Config = Config;
+
+    fn new(config: Config, geometry: &Geometry) -> Result<Contiguous, ConfigError> {
+        if config.growth == Growth::Reserve(0) {
+            return Err(ConfigError::value("growth.reserve", 0, "reserve at least 1 token"));
+        }
+        let Geometry { kv_heads, key_dim, value_dim, .. } = *geometry;
+        config.format.check_dims(key_dim, value_dim).map_err(|error| ConfigError::value("format", config.format, error))?;
+        let shape = RowShape { heads: kv_heads, key_dim, value_dim };
+        Ok(Contiguous { config, shape, sequences: Sequences::new(geometry) })
+    }
+}
+
+impl KvCache for Contiguous {
+    fn open(&mut self) -> Result<SeqId, CacheError> {
+        let slots = match self.config.growth {
+            Growth::Reserve(tokens) => tokens,
+            Growth::Concat | Growth::Doubling => 0,
+        };
+        let layers = self.sequences.geometry().layers;
+        let blocks = (0..layers).map(|_| KvBlock::new(self.shape, self.config.format, slots)).collect();
+        Ok(self.sequences.open(0, blocks))
+    }
+
+    fn close(&mut self, seq: SeqId) -> Result<(), CacheError> {
+        self.sequences.close(seq).map(|_| ())
+    }
+
+    fn seen(&self, seq: SeqId) -> Result<usize, CacheError> {
+        self.sequences.seen(seq)
+    }
+
+    fn begin(&mut self, seq: SeqId, fresh: Range<usize>) -> Result<Range<usize>, CacheError> {
+        self.sequences.check_begin(seq, &fresh)?;
+        if let Growth::Reserve(tokens) = self.config.growth
+            && fresh.end > tokens
+        {
+            return Err(CacheError::Full { needed: fresh.len(), free: tokens - fresh.start });
+        }
+        self.sequences.begin(seq, fresh)
+    }
+
+    fn append(&mut self, seq: SeqId, layer: usize, keys: Tensor<3>, values: Tensor<3>) -> Result<(), CacheError> {
+        self.sequences.append(seq, layer, keys, values)
+    }
+
+    fn attend(&mut self, seq: SeqId, layer: usize, queries: Tensor<3>) -> Result<Tensor<3>, CacheError> {
+        let queries = self.sequences.queries(seq, layer, queries)?;
+        let (first_query, fresh) = self.sequences.fresh(seq, layer)?;
+        let Geometry { heads, kv_heads, key_dim, value_dim, .. } = *self.sequences.geometry();
+        let block = &self.sequences.state(seq)?[layer];
+        let runs = vec![
+            Run::Block { block, first_head: 0, slots: 0..first_query, first_position: 0 },
+            Run::Rows { keys: fresh.keys.values(), values: fresh.values.values(), first_position: first_query },
+        ];
+        let shape = HeadShape { heads, kv_heads, key_dim, value_dim };
+        let out = kv_kernels::attend(shape, first_query, &[Part { queries: queries.values(), mask: Mask::Causal, runs }]);
+        let [tokens, ..] = queries.dims();
+        Ok(Rows::new([tokens, heads, value_dim], out).into_tensor())
+    }
+
+    fn commit(&mut self, seq: SeqId) -> Result<(), CacheError> {
+        let growth = self.config.growth;
+        let (step, blocks) = self.sequences.commit(seq)?;
+        for (block, fresh) in blocks.iter_mut().zip(step.layers.into_iter().flatten()) {
+            match growth {
+                Growth::Concat => block.resize(step.run.end, step.run.start),
+                Growth::Doubling => block.make_room(step.run.end, step.run.start),
+                Growth::Reserve(_) => {}
+            }
+            let heads = 0..block.shape().heads;
+            block.write(step.run.clone(), heads, fresh.keys.values(), fresh.values.values());
+        }
+        Ok(())
+    }
+
+    fn fork(&mut self, seq: SeqId) -> Result<SeqId, CacheError> {
+        let blocks = self.sequences.state(seq)?.clone();
+        let seen = self.sequences.seen(seq)?;
+        Ok(self.sequences.open(seen, blocks))
+    }
+
+    fn truncate(&mut self, seq: SeqId, len: usize) -> Result<(), CacheError> {
+        self.sequences.truncate(seq, len).map(|_| ())
+    }
+
+    fn view(&self, seq: SeqId, layer: usize, kv_head: usize) -> Result<View, CacheError> {
+        let mut view = View::default();
+        let seen = self.sequences.seen(seq)?;
+        if let Some(block) = self.sequences.state(seq)?.get(layer) {
+            view.positions.extend(0..seen);
+            block.decode(kv_head, 0..seen, &mut view.keys, &mut view.values);
+        }
+        if let Some((first, fresh)) = self.sequences.fresh_if_any(seq, layer)? {
+            view.extend(first, fresh, kv_head);
+        }
+        Ok(view)
+    }
+
+    fn usage(&self) -> Usage {
+        let sequences = self.sequences.iter().map(|(blocks, seen)| {
+            let layers = blocks.iter().map(|block| {
+                let BlockBytes { codes, scales, slack } = block.bytes(seen);
+                let metadata_bytes = scales + size_of::<KvBlock>();
+                Usage { payload_bytes: codes, metadata_bytes, slack_bytes: slack, ..Usage::default() }
+            });
+            Usage { seen_tokens: seen, resident_tokens: seen, ..layers.sum() }
+        });
+        Usage { scratch_peak_bytes: self.sequences.scratch_bytes(), ..sequences.sum() }
+    }
+
+    fn guarantee(&self) -> Guarantee {
+        let errors = self.config.format.max_relative_errors();
+        errors.map_or(Guarantee::Exact, |(keys, values)| Guarantee::Lossy(ErrorBound { keys, values }))
+    }
+}

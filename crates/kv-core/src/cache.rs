@@ -1,0 +1,163 @@
+//! The cache trait.
+
+use std::fmt;
+use std::ops::Range;
+
+use crate::{CacheError, Fresh, Guarantee, Rows, Tensor, Usage, reference};
+
+/// Names an open sequence of one cache. Ids are never used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SeqId(pub(crate) u64);
+
+impl fmt::Display for SeqId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sequence {}", self.0)
+    }
+}
+
+/// What the newest token's query sees in one head of one layer, decoded.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct View {
+    /// The position each token had when it was appended, in the order of the rows.
+    pub positions: Vec<usize>,
+    /// `[tokens, key_dim]`, turned as the newest query sees them.
+    pub keys: Vec<f32>,
+    /// `[tokens, value_dim]`
+    pub values: Vec<f32>,
+}
+
+impl View {
+    /// Adds one KV head's rows of a step, the first at position `first`.
+    pub fn extend(&mut self, first: usize, fresh: &Fresh, kv_head: usize) {
+        let [tokens, ..] = fresh.keys.dims();
+        for token in 0..tokens {
+            self.positions.push(first + token);
+            self.keys.extend(fresh.keys.row(token, kv_head));
+            self.values.extend(fresh.values.row(token, kv_head));
+        }
+    }
+}
+
+/// The keys and values of all layers and all sequences of one model.
+///
+/// A step of a sequence is `begin`, then `append` and `attend` for each layer in order, then `commit`.
+/// Steps of different sequences may interleave. Until `commit`, a layer sees every token of the step, and a
+/// step that is abandoned (by calling `begin` again) leaves no trace. Every refusal leaves the cache as it was.
+///
+/// Keys arrive rotated, at absolute positions. Shapes are `[tokens, heads, dim]`.
+pub trait KvCache: fmt::Debug + Send {
+    /// Opens an empty sequence.
+    ///
+    /// # Errors
+    /// [`CacheError::Full`] if the strategy reserves memory at once and has none left.
+    fn open(&mut self) -> Result<SeqId, CacheError>;
+
+    /// Forgets a sequence and frees what it alone held.
+    ///
+    /// # Errors
+    /// [`CacheError::Closed`].
+    fn close(&mut self, seq: SeqId) -> Result<(), CacheError>;
+
+    /// Tokens committed so far: the position of the next.
+    ///
+    /// # Errors
+    /// [`CacheError::Closed`].
+    fn seen(&self, seq: SeqId) -> Result<usize, CacheError>;
+
+    /// Starts a step that adds the tokens at positions `fresh`, and answers which positions the model must
+    /// run: `fresh`, or more if the strategy does not hold the earlier ones. Capacity is checked here.
+    ///
+    /// # Errors
+    /// [`CacheError::Full`], [`CacheError::Misplaced`], [`CacheError::Closed`].
+    fn begin(&mut self, seq: SeqId, fresh: Range<usize>) -> Result<Range<usize>, CacheError>;
+
+    /// Takes one layer's rows of the positions that `begin` answered.
+    ///
+    /// # Shapes
+    /// - keys: `[tokens, kv_heads, key_dim]`
+    /// - values: `[tokens, kv_heads, value_dim]`
+    ///
+    /// # Errors
+    /// [`CacheError::NoStep`], [`CacheError::LayerOrder`], [`CacheError::Shape`], [`CacheError::Closed`].
+    fn append(&mut self, seq: SeqId, layer: usize, keys: Tensor<3>, values: Tensor<3>) -> Result<(), CacheError>;
+
+    /// Attention of the step's queries over what the layer holds, this step's rows included.
+    ///
+    /// # Shapes
+    /// - queries: `[tokens, heads, key_dim]`, at the positions that `begin` answered
+    /// - returns: `[tokens, heads, value_dim]`
+    ///
+    /// # Errors
+    /// [`CacheError::Empty`] before the layer's `append`, [`CacheError::Shape`], [`CacheError::Closed`].
+    fn attend(&mut self, seq: SeqId, layer: usize, queries: Tensor<3>) -> Result<Tensor<3>, CacheError>;
+
+    /// Ends the step. Eviction, sealing and quantisation happen here and nowhere else.
+    ///
+    /// # Errors
+    /// [`CacheError::NoStep`], [`CacheError::LayerOrder`] if layers are missing, [`CacheError::Closed`].
+    fn commit(&mut self, seq: SeqId) -> Result<(), CacheError>;
+
+    /// Tells that the prompt is complete, for strategies that compress it once. Called between steps.
+    ///
+    /// # Errors
+    /// [`CacheError::Closed`].
+    fn prompt_end(&mut self, seq: SeqId) -> Result<(), CacheError> {
+        self.seen(seq).map(|_| ())
+    }
+
+    /// Opens a sequence that starts as a copy of another's committed tokens.
+    ///
+    /// # Errors
+    /// [`CacheError::Unsupported`], [`CacheError::Full`], [`CacheError::Closed`].
+    fn fork(&mut self, seq: SeqId) -> Result<SeqId, CacheError>;
+
+    /// Cuts a sequence to its first `len` tokens, and abandons a step in progress.
+    ///
+    /// # Errors
+    /// [`CacheError::Unsupported`], [`CacheError::TruncateBeyondEnd`], [`CacheError::Closed`].
+    fn truncate(&mut self, seq: SeqId, len: usize) -> Result<(), CacheError>;
+
+    /// The reference reading: the rows of one KV head that the newest token's query sees, those of a step in
+    /// progress included. `attend` of a one-token step equals dense attention over this.
+    ///
+    /// # Errors
+    /// [`CacheError::Closed`].
+    fn view(&self, seq: SeqId, layer: usize, kv_head: usize) -> Result<View, CacheError>;
+
+    /// Memory and tokens, over everything.
+    fn usage(&self) -> Usage;
+
+    /// What this instance promises.
+    fn guarantee(&self) -> Guarantee;
+
+    /// Whether `begin` always answers `0..fresh.end`, so that a driver gains nothing by feeding a prompt in
+    /// chunks: each chunk would run all before it again.
+    fn recomputes(&self) -> bool {
+        false
+    }
+}
+
+/// Attention over [`KvCache::view`], for strategies that do not read their storage in place.
+///
+/// Exact for one query, or for several if everything held is visible to each of them but for causality.
+///
+/// # Shapes
+/// - queries: `[tokens, heads, key_dim]`
+/// - returns: `[tokens, heads, value_dim]`
+///
+/// # Errors
+/// [`CacheError::Empty`] if the view holds nothing, and whatever `view` refuses.
+pub fn attend_over_view(
+    cache: &dyn KvCache,
+    geometry: &crate::Geometry,
+    seq: SeqId,
+    layer: usize,
+    first_query: usize,
+    queries: &Rows,
+) -> Result<Rows, CacheError> {
+    let views = (0..geometry.kv_heads).map(|kv_head| cache.view(seq, layer, kv_head)).collect::<Result<Vec<_>, _>>()?;
+    if views.iter().any(|view| view.positions.is_empty()) {
+        return Err(CacheError::Empty { seq, layer });
+    }
+    Ok(reference::attend_views(geometry, first_query, queries, &views))
+}

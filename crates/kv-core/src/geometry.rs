@@ -1,0 +1,86 @@
+//! The shape of a model's attention, as far as a cache must know it.
+
+use crate::Rope;
+
+/// What a cache stores for a token, and how queries meet it.
+///
+/// Grouped-query, multi-query and latent caches are data here: `kv_heads < heads`, `kv_heads == 1`, and
+/// `key_dim ≠ value_dim`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Geometry {
+    /// Decoder layers.
+    pub layers: usize,
+    /// Query heads; a multiple of `kv_heads`.
+    pub heads: usize,
+    /// Heads of keys and values.
+    pub kv_heads: usize,
+    /// Values in a query and a key.
+    pub key_dim: usize,
+    /// Values in a value.
+    pub value_dim: usize,
+    /// How the model rotates keys and queries.
+    pub rope: Rope,
+    /// Positions the model was made for.
+    pub context: usize,
+}
+
+/// A geometry no model can have.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum GeometryError {
+    /// A count is zero.
+    #[error("`{name}` is 0")]
+    Zero {
+        /// The count.
+        name: &'static str,
+    },
+    /// Query heads cannot be shared out among the KV heads.
+    #[error("{heads} heads are not a multiple of {kv_heads} KV heads")]
+    Heads {
+        /// Query heads.
+        heads: usize,
+        /// KV heads.
+        kv_heads: usize,
+    },
+    /// More values are rotated than a key has.
+    #[error("{rotated} values are rotated, and a key has {key_dim}")]
+    Rope {
+        /// Values rotated.
+        rotated: usize,
+        /// Values in a key.
+        key_dim: usize,
+    },
+}
+
+impl Geometry {
+    /// Checks what every cache relies on.
+    ///
+    /// # Errors
+    /// [`GeometryError`] names the first count that is impossible.
+    pub fn check(&self) -> Result<(), GeometryError> {
+        let counts = [
+            ("layers", self.layers),
+            ("heads", self.heads),
+            ("kv_heads", self.kv_heads),
+            ("key_dim", self.key_dim),
+            ("value_dim", self.value_dim),
+            ("context", self.context),
+        ];
+        if let Some((name, _)) = counts.into_iter().find(|(_, count)| *count == 0) {
+            return Err(GeometryError::Zero { name });
+        }
+        let Geometry { heads, kv_heads, key_dim, .. } = *self;
+        if heads % kv_heads != 0 {
+            return Err(GeometryError::Heads { heads, kv_heads });
+        }
+        if self.rope.rotated() > key_dim {
+            return Err(GeometryError::Rope { rotated: self.rope.rotated(), key_dim });
+        }
+        Ok(())
+    }
+
+    /// Values a token adds to the cache over all layers: `layers · kv_heads · (key_dim + value_dim)`.
+    pub fn values_per_token(&self) -> usize {
+        self.layers * self.kv_heads * (self.key_dim + self.value_dim)
+    }
+}

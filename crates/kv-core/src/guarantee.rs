@@ -1,0 +1,43 @@
+//! What a cache promises about its attention.
+
+/// How close a cache's attention is to attention over everything that was appended.
+///
+/// It belongs to the instance and not to the type: the same strategy in `f32` and in 4 bits promises
+/// different things.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub enum Guarantee {
+    /// Equal to recomputing, up to the order of summation.
+    Exact,
+    /// Every token is attended, but keys and values were rounded.
+    Lossy(ErrorBound),
+    /// Some tokens are forgotten; those kept are exact, or rounded within a bound.
+    Evicts(Option<ErrorBound>),
+}
+
+/// How far a stored row may be from the row that was appended: the largest error of any of its values, as
+/// a fraction of the largest magnitude in the row.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ErrorBound {
+    /// For keys.
+    pub keys: f32,
+    /// For values.
+    pub values: f32,
+}
+
+impl std::fmt::Display for Guarantee {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Guarantee::Exact => f.write_str("exact"),
+            Guarantee::Lossy(bound) => write!(f, "lossy ({bound})"),
+            Guarantee::Evicts(None) => f.write_str("evicts"),
+            Guarantee::Evicts(Some(bound)) => write!(f, "evicts, lossy ({bound})"),
+        }
+    }
+}
+
+impl std::fmt::Display for ErrorBound {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "keys within {:.2} %, values within {:.2} % of a row's largest", 100.0 * self.keys, 100.0 * self.values)
+    }
+}

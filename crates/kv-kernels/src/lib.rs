@@ -1,0 +1,25 @@
+//! Storage formats and attention kernels for key-value caches in host memory: slices in, slices out.
+//!
+//! It is not a cache: it knows *blocks in a format* and how to attend over them, and leaves *which*
+//! tokens lie in which block to the strategies. It knows no tensors, no layers of a model and no files.
+//!
+//! Reading order: [`Format`] says how one row is encoded, [`KvBlock`] is a run of tokens in a format,
+//! [`KvRing`] a bounded run that overwrites its oldest tokens, [`attend()`] the attention over any list
+//! of such runs, and [`reference`] the same attention written plainly, against which it is tested.
+
+mod attend;
+mod block;
+mod exponential;
+mod format;
+mod formats;
+pub mod reference;
+mod ring;
+mod rotate;
+mod tile;
+
+pub use attend::{HeadShape, Mask, Part, Run, attend, kernel_path};
+pub use block::{BlockBytes, KvBlock, RowShape};
+pub use format::{Format, FormatError};
+pub use formats::Formats;
+pub use ring::KvRing;
+pub use rotate::rotate_row;

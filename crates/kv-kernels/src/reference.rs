@@ -1,0 +1,23 @@
+//! Attention written plainly in double precision: what every kernel must equal.
+
+use crate::HeadShape;
+
+/// Softmax attention of one query row over the rows it may see.
+///
+/// `out = Σ softmax(q·kᵢ / √key_dim)ᵢ · vᵢ` (Vaswani et al., arXiv:1706.03762, eq. 1).
+///
+/// # Shapes
+/// - query: `[key_dim]`
+/// - keys: rows of `key_dim`, values: rows of `value_dim`, as many
+/// - returns: `[value_dim]`, all NaN if there are no rows
+pub fn attend_one(shape: HeadShape, query: &[f32], keys: &[&[f32]], values: &[&[f32]]) -> Vec<f32> {
+    let scale = 1.0 / (shape.key_dim as f64).sqrt();
+    let dot = |key: &&[f32]| query.iter().zip(*key).map(|(q, k)| f64::from(*q) * f64::from(*k)).sum::<f64>();
+    let scores: Vec<f64> = keys.iter().map(|key| dot(key) * scale).collect();
+    let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let weights: Vec<f64> = scores.iter().map(|score| (score - largest).exp()).collect();
+    let total: f64 = weights.iter().sum();
+    (0..shape.value_dim)
+        .map(|i| (weights.iter().zip(values).map(|(weight, value)| weight * f64::from(value[i])).sum::<f64>() / total) as f32)
+        .collect()
+}

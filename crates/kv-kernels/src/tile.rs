@@ -1,0 +1,371 @@
+//! A tile of attention: the queries of a few tokens against all the keys of one KV head.
+//!
+//! In plain words, for each query row `r` of the tile:
+//!
+//! ```text
+//! for each block of up to KEYS keys:
+//!     scores[j]  = q[r] · key[j]                     for the visible j, −∞ for the others
+//!     largest'   = max(largest, max scores)
+//!     weights[j] = exp(scores[j] − largest')
+//!     out        = out · exp(largest − largest') + Σ weights[j] · value[j]
+//!     total      = total · exp(largest − largest') + Σ weights[j]
+//! out / total
+//! ```
+//!
+//! What differs below: a block in another format than `f32` is decoded once for the whole tile, into
+//! scratch that stays in the first-level cache; query rows go four at a time, so that a loaded key or
+//! value serves four of them. The vector width is `pulp`'s, chosen at run time.
+
+use std::ops::Range;
+
+use pulp::{Simd, WithSimd};
+
+use crate::exponential::exp_in_place;
+use crate::{Format, HeadShape, Mask, Part, Run};
+
+/// Keys that are scored before their values are added up.
+const KEYS: usize = 64;
+/// Query rows that share a loaded key: four rows by two keys fill half of AVX2's sixteen registers.
+const TOGETHER: usize = 4;
+
+pub(crate) struct Tile<'a> {
+    pub(crate) shape: HeadShape,
+    pub(crate) kv_head: usize,
+    /// Position of the step's first query.
+    pub(crate) first_query: usize,
+    pub(crate) parts: &'a [Part<'a>],
+    /// The step's tokens whose queries are this tile's.
+    pub(crate) tokens: Range<usize>,
+}
+
+impl Tile<'_> {
+    /// Query rows (tokens × the KV head's query heads) a tile aims at.
+    pub(crate) const ROWS: usize = 32;
+
+    /// Writes the tile's result, `[tokens, group, value_dim]`, to its place in the step's output.
+    pub(crate) fn scatter(&self, result: &[f32], out: &mut [f32]) {
+        let HeadShape { heads, value_dim, .. } = self.shape;
+        let group = self.shape.group();
+        for (token, rows) in self.tokens.clone().zip(result.chunks_exact(group * value_dim)) {
+            let first = (token * heads + self.kv_head * group) * value_dim;
+            out[first..first + rows.len()].copy_from_slice(rows);
+        }
+    }
+
+    /// The tile's query rows `[tokens · group, key_dim]`, scaled.
+    fn queries(&self, part: &Part<'_>) -> Vec<f32> {
+        let HeadShape { heads, key_dim, .. } = self.shape;
+        let group = self.shape.group();
+        let scale = 1.0 / (key_dim as f32).sqrt();
+        (self.tokens.clone())
+            .flat_map(|token| &part.queries[(token * heads + self.kv_head * group) * key_dim..][..group * key_dim])
+            .map(|query| query * scale)
+            .collect()
+    }
+}
+
+/// The running softmax of every row of a tile.
+struct State {
+    largest: Vec<f32>,
+    total: Vec<f32>,
+    /// `[rows, value_dim]`
+    out: Vec<f32>,
+}
+
+impl WithSimd for &Tile<'_> {
+    type Output = Vec<f32>;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> Vec<f32> {
+        let rows = self.tokens.len() * self.shape.group();
+        let mut state = State {
+            largest: vec![f32::NEG_INFINITY; rows],
+            total: vec![0.0; rows],
+            out: vec![0.0; rows * self.shape.value_dim],
+        };
+        let mut scores = vec![0.0; rows * KEYS];
+        let mut scratch = Scratch::default();
+        for part in self.parts {
+            let queries = self.queries(part);
+            for run in &part.runs {
+                self.fold_run(simd, part.mask, &queries, run, &mut scores, &mut scratch, &mut state);
+            }
+        }
+        for (out, total) in state.out.chunks_exact_mut(self.shape.value_dim).zip(&state.total) {
+            let inverse = total.recip();
+            out.iter_mut().for_each(|value| *value *= inverse);
+        }
+        state.out
+    }
+}
+
+impl Tile<'_> {
+    #[inline(always)]
+    #[expect(clippy::too_many_arguments, reason = "scratch is threaded through so that it is allocated once a tile")]
+    fn fold_run<S: Simd>(&self, simd: S, mask: Mask, queries: &[f32], run: &Run<'_>, scores: &mut [f32], scratch: &mut Scratch, state: &mut State) {
+        let HeadShape { key_dim, value_dim, .. } = self.shape;
+        let visible = self.visible(mask, run);
+        for first in visible.clone().step_by(KEYS) {
+            let block = first..(first + KEYS).min(visible.end);
+            let count = block.len();
+            let keys = run.keys(self.shape, self.kv_head, block.clone(), &mut scratch.keys);
+            score_rows(simd, queries, &keys, count, key_dim, scores);
+            self.mask_scores(mask, run.first_position() + first, count, scores);
+            soften(count, value_dim, scores, state);
+            let values = run.values(self.shape, self.kv_head, block, &mut scratch.values);
+            add_values(simd, scores, &values, count, value_dim, &mut state.out);
+        }
+    }
+
+    /// The tokens of a run that at least one query of the tile may see, as indexes into the run.
+    fn visible(&self, mask: Mask, run: &Run<'_>) -> Range<usize> {
+        let last_query = self.first_query + self.tokens.end - 1;
+        let end = (last_query + 1).saturating_sub(run.first_position()).min(run.tokens(self.shape));
+        let start = match mask {
+            Mask::Causal => 0,
+            Mask::Window(window) => (self.first_query + self.tokens.start + 1).saturating_sub(window).saturating_sub(run.first_position()),
+        };
+        start.min(end)..end
+    }
+
+    /// Sets the scores of keys that a row may not see to −∞.
+    #[inline(always)]
+    fn mask_scores(&self, mask: Mask, first_key: usize, count: usize, scores: &mut [f32]) {
+        let group = self.shape.group();
+        for (row, scores) in scores.chunks_exact_mut(KEYS).enumerate() {
+            let query = self.first_query + self.tokens.start + row / group;
+            let end = (query + 1).saturating_sub(first_key).min(count);
+            let start = match mask {
+                Mask::Causal => 0,
+                Mask::Window(window) => (query + 1).saturating_sub(window).saturating_sub(first_key).min(end),
+            };
+            scores[..start].fill(f32::NEG_INFINITY);
+            scores[end..count].fill(f32::NEG_INFINITY);
+        }
+    }
+}
+
+/// Turns scores into weights and folds them into the running softmax; rescales what was added up before.
+#[inline(always)]
+fn soften(count: usize, value_dim: usize, scores: &mut [f32], state: &mut State) {
+    let rows = scores.chunks_exact_mut(KEYS).zip(&mut state.largest).zip(&mut state.total).zip(state.out.chunks_exact_mut(value_dim));
+    for (((scores, largest), total), out) in rows {
+        let scores = &mut scores[..count];
+        let new_largest = reduce(scores, *largest, |a, b| if a > b || a.is_nan() { a } else { b });
+        if new_largest == f32::NEG_INFINITY {
+            // The row sees nothing of this block, and a weight must be 0, not exp(−∞ + ∞).
+            scores.fill(0.0);
+            continue;
+        }
+        scores.iter_mut().for_each(|score| *score -= new_largest);
+        exp_in_place(scores);
+        if new_largest != *largest {
+            let mut shrink = [*largest - new_largest];
+            exp_in_place(&mut shrink);
+            *total *= shrink[0];
+            out.iter_mut().for_each(|value| *value *= shrink[0]);
+            *largest = new_largest;
+        }
+        *total += reduce(scores, 0.0, |a, b| a + b);
+    }
+}
+
+/// Reduces in eight lanes: one running value would wait for itself at every element.
+#[inline(always)]
+fn reduce(values: &[f32], start: f32, combine: impl Fn(f32, f32) -> f32) -> f32 {
+    let (chunks, rest) = values.as_chunks::<8>();
+    let mut result = rest.iter().fold(start, |result, value| combine(result, *value));
+    if let [first, others @ ..] = chunks {
+        let mut lanes = *first;
+        for chunk in others {
+            for (lane, value) in lanes.iter_mut().zip(chunk) {
+                *lane = combine(*lane, *value);
+            }
+        }
+        result = lanes.into_iter().fold(result, &combine);
+    }
+    result
+}
+
+/// Rows of one head, every `stride` values.
+struct Strided<'a> {
+    rows: &'a [f32],
+    stride: usize,
+}
+
+impl Strided<'_> {
+    #[inline(always)]
+    fn row(&self, index: usize, dim: usize) -> &[f32] {
+        &self.rows[index * self.stride..index * self.stride + dim]
+    }
+}
+
+#[derive(Default)]
+struct Scratch {
+    keys: Vec<f32>,
+    values: Vec<f32>,
+}
+
+impl Run<'_> {
+    #[inline(always)]
+    fn keys<'s>(&'s self, shape: HeadShape, kv_head: usize, tokens: Range<usize>, scratch: &'s mut Vec<f32>) -> Strided<'s> {
+        match self {
+            Run::Block { block, first_head, slots, .. } => {
+                let bytes = block.key_bytes(first_head + kv_head, slots.start + tokens.start..slots.start + tokens.end);
+                decoded(block.formats().keys, shape.key_dim, tokens.len(), bytes, scratch)
+            }
+            Run::Rows { keys, .. } => strided(keys, shape.kv_heads, kv_head, shape.key_dim, tokens),
+        }
+    }
+
+    #[inline(always)]
+    fn values<'s>(&'s self, shape: HeadShape, kv_head: usize, tokens: Range<usize>, scratch: &'s mut Vec<f32>) -> Strided<'s> {
+        match self {
+            Run::Block { block, first_head, slots, .. } => {
+                let bytes = block.value_bytes(first_head + kv_head, slots.start + tokens.start..slots.start + tokens.end);
+                decoded(block.formats().values, shape.value_dim, tokens.len(), bytes, scratch)
+            }
+            Run::Rows { values, .. } => strided(values, shape.kv_heads, kv_head, shape.value_dim, tokens),
+        }
+    }
+}
+
+#[inline(always)]
+fn decoded<'s>(format: Format, dim: usize, tokens: usize, bytes: &'s [u8], scratch: &'s mut Vec<f32>) -> Strided<'s> {
+    if format.is_exact() {
+        return Strided { rows: bytemuck::cast_slice(bytes), stride: dim };
+    }
+    scratch.resize(tokens * dim, 0.0);
+    format.decode_rows(dim, bytes, scratch);
+    Strided { rows: scratch, stride: dim }
+}
+
+#[inline(always)]
+fn strided(rows: &[f32], kv_heads: usize, kv_head: usize, dim: usize, tokens: Range<usize>) -> Strided<'_> {
+    let stride = kv_heads * dim;
+    let first = tokens.start * stride + kv_head * dim;
+    let end = (tokens.end - 1) * stride + (kv_head + 1) * dim;
+    Strided { rows: &rows[first..end], stride }
+}
+
+/// `scores[r][j] = queries[r] · keys[j]`.
+#[inline(always)]
+fn score_rows<S: Simd>(simd: S, queries: &[f32], keys: &Strided<'_>, count: usize, dim: usize, scores: &mut [f32]) {
+    for (queries, scores) in queries.chunks(TOGETHER * dim).zip(scores.chunks_mut(TOGETHER * KEYS)) {
+        match queries.len() / dim {
+            1 => score_together::<S, 1>(simd, queries, keys, count, dim, scores),
+            2 => score_together::<S, 2>(simd, queries, keys, count, dim, scores),
+            3 => score_together::<S, 3>(simd, queries, keys, count, dim, scores),
+            _ => score_together::<S, TOGETHER>(simd, queries, keys, count, dim, scores),
+        }
+    }
+}
+
+#[inline(always)]
+fn score_together<S: Simd, const ROWS: usize>(simd: S, queries: &[f32], keys: &Strided<'_>, count: usize, dim: usize, scores: &mut [f32]) {
+    let queries: [&[f32]; ROWS] = std::array::from_fn(|row| &queries[row * dim..(row + 1) * dim]);
+    let mut key = 0;
+    while key + 2 <= count {
+        let dots = dot::<S, ROWS, 2>(simd, queries, [keys.row(key, dim), keys.row(key + 1, dim)]);
+        for (row, dots) in dots.into_iter().enumerate() {
+            scores[row * KEYS + key..row * KEYS + key + 2].copy_from_slice(&dots);
+        }
+        key += 2;
+    }
+    if key < count {
+        let dots = dot::<S, ROWS, 1>(simd, queries, [keys.row(key, dim)]);
+        for (row, [dot]) in dots.into_iter().enumerate() {
+            scores[row * KEYS + key] = dot;
+        }
+    }
+}
+
+/// The dot products of every row with every column.
+#[inline(always)]
+fn dot<S: Simd, const ROWS: usize, const COLUMNS: usize>(simd: S, rows: [&[f32]; ROWS], columns: [&[f32]; COLUMNS]) -> [[f32; COLUMNS]; ROWS] {
+    let rows = rows.map(|row| S::as_simd_f32s(row));
+    let columns = columns.map(|column| S::as_simd_f32s(column));
+    let mut sums = [[simd.splat_f32s(0.0); COLUMNS]; ROWS];
+    for i in 0..columns[0].0.len() {
+        for c in 0..COLUMNS {
+            let column = columns[c].0[i];
+            for r in 0..ROWS {
+                sums[r][c] = simd.mul_add_f32s(rows[r].0[i], column, sums[r][c]);
+            }
+        }
+    }
+    if !columns[0].1.is_empty() {
+        for c in 0..COLUMNS {
+            let column = simd.partial_load_f32s(columns[c].1);
+            for r in 0..ROWS {
+                sums[r][c] = simd.mul_add_f32s(simd.partial_load_f32s(rows[r].1), column, sums[r][c]);
+            }
+        }
+    }
+    sums.map(|sums| sums.map(|sum| simd.reduce_sum_f32s(sum)))
+}
+
+/// `out[r] += Σ weights[r][j] · values[j]`.
+#[inline(always)]
+fn add_values<S: Simd>(simd: S, weights: &[f32], values: &Strided<'_>, count: usize, dim: usize, out: &mut [f32]) {
+    for (weights, out) in weights.chunks(TOGETHER * KEYS).zip(out.chunks_mut(TOGETHER * dim)) {
+        match out.len() / dim {
+            1 => add_together::<S, 1>(simd, weights, values, count, dim, out),
+            2 => add_together::<S, 2>(simd, weights, values, count, dim, out),
+            3 => add_together::<S, 3>(simd, weights, values, count, dim, out),
+            _ => add_together::<S, TOGETHER>(simd, weights, values, count, dim, out),
+        }
+    }
+}
+
+#[inline(always)]
+fn add_together<S: Simd, const ROWS: usize>(simd: S, weights: &[f32], values: &Strided<'_>, count: usize, dim: usize, out: &mut [f32]) {
+    let weights: [&[f32]; ROWS] = std::array::from_fn(|row| &weights[row * KEYS..row * KEYS + count]);
+    let lanes = S::F32_LANES;
+    let vectors = dim / lanes;
+    let mut vector = 0;
+    while vector + 2 <= vectors {
+        add_columns::<S, ROWS, 2>(simd, weights, values, count, dim, vector * lanes, out);
+        vector += 2;
+    }
+    if vector < vectors {
+        add_columns::<S, ROWS, 1>(simd, weights, values, count, dim, vector * lanes, out);
+    }
+    for column in vectors * lanes..dim {
+        for (row, weights) in weights.iter().enumerate() {
+            let sum = weights.iter().enumerate().map(|(j, weight)| weight * values.row(j, dim)[column]).sum::<f32>();
+            out[row * dim + column] += sum;
+        }
+    }
+}
+
+/// Adds up `VECTORS` vectors of columns, from `column` on, in registers over all keys.
+#[inline(always)]
+fn add_columns<S: Simd, const ROWS: usize, const VECTORS: usize>(
+    simd: S,
+    weights: [&[f32]; ROWS],
+    values: &Strided<'_>,
+    count: usize,
+    dim: usize,
+    column: usize,
+    out: &mut [f32],
+) {
+    let width = VECTORS * S::F32_LANES;
+    let mut sums: [[S::f32s; VECTORS]; ROWS] = std::array::from_fn(|row| {
+        let (vectors, _) = S::as_simd_f32s(&out[row * dim + column..row * dim + column + width]);
+        std::array::from_fn(|v| vectors[v])
+    });
+    for j in 0..count {
+        let (vectors, _) = S::as_simd_f32s(&values.row(j, dim)[column..column + width]);
+        for r in 0..ROWS {
+            let weight = simd.splat_f32s(weights[r][j]);
+            for v in 0..VECTORS {
+                sums[r][v] = simd.mul_add_f32s(weight, vectors[v], sums[r][v]);
+            }
+        }
+    }
+    for (row, sums) in sums.into_iter().enumerate() {
+        let (vectors, _) = S::as_mut_simd_f32s(&mut out[row * dim + column..row * dim + column + width]);
+        vectors.copy_from_slice(&sums);
+    }
+}

@@ -1,0 +1,40 @@
+//! The hyperparameters of a Llama-family decoder.
+
+use kv_core::{Geometry, GeometryError};
+
+/// What the weights do not say.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelConfig {
+    /// The attention's shape, which the cache shares.
+    pub geometry: Geometry,
+    /// Values of a token between layers.
+    pub hidden: usize,
+    /// Values between the two halves of the feed-forward network.
+    pub intermediate: usize,
+    /// Token ids.
+    pub vocabulary: usize,
+    /// Added to the mean square in RMSNorm.
+    pub norm_epsilon: f64,
+}
+
+impl ModelConfig {
+    /// Bytes of the weights in `f32`, an untied head not included.
+    pub fn weight_bytes(&self) -> usize {
+        let Geometry { layers, heads, kv_heads, key_dim, value_dim, .. } = self.geometry;
+        let attention = self.hidden * (heads * (key_dim + value_dim) + kv_heads * (key_dim + value_dim));
+        let layer = attention + 3 * self.hidden * self.intermediate + 2 * self.hidden;
+        size_of::<f32>() * (layers * layer + self.vocabulary * self.hidden + self.hidden)
+    }
+
+    /// Checks what the decoder relies on.
+    ///
+    /// # Errors
+    /// [`GeometryError`] names the first count that is impossible.
+    pub fn check(&self) -> Result<(), GeometryError> {
+        let counts = [("hidden", self.hidden), ("intermediate", self.intermediate), ("vocabulary", self.vocabulary)];
+        match counts.into_iter().find(|(_, count)| *count == 0) {
+            Some((name, _)) => Err(GeometryError::Zero { name }),
+            None => self.geometry.check(),
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! What can go wrong while a model is loaded or run.
+
+use kv_core::{CacheError, GeometryError};
+
+/// A model that cannot be loaded. The message names the key or tensor.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// The file is not what it should be, or ends too early.
+    #[error("not a readable {format} file: {reason}")]
+    File {
+        /// The format expected.
+        format: &'static str,
+        /// Where it stops making sense.
+        reason: String,
+    },
+    /// A metadata key is missing, has the wrong type, or an impossible value.
+    #[error("key `{key}` {reason}")]
+    Key {
+        /// The key.
+        key: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A tensor is missing, or is not what the model needs.
+    #[error("tensor `{name}` {reason}")]
+    Tensor {
+        /// The tensor.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The hyperparameters contradict each other.
+    #[error("impossible hyperparameters")]
+    Geometry(#[from] GeometryError),
+    /// The vocabulary or the merges are unusable.
+    #[error("unusable tokenizer: {reason}")]
+    Tokenizer {
+        /// Why.
+        reason: String,
+    },
+}
+
+impl LoadError {
+    pub(crate) fn key(key: impl Into<String>, reason: impl Into<String>) -> LoadError {
+        LoadError::Key { key: key.into(), reason: reason.into() }
+    }
+
+    pub(crate) fn tensor(name: impl Into<String>, reason: impl Into<String>) -> LoadError {
+        LoadError::Tensor { name: name.into(), reason: reason.into() }
+    }
+}
+
+/// A step that cannot be run. The sequences are as they were before it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ModelError {
+    /// The cache refused.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    /// A token id the model does not have.
+    #[error("token {token} is not in a vocabulary of {vocabulary}")]
+    Token {
+        /// The id.
+        token: u32,
+        /// Ids there are.
+        vocabulary: usize,
+    },
+    /// More positions than the model was made for.
+    #[error("{needed} positions needed, and the model's context is {context}")]
+    Context {
+        /// Positions after the step.
+        needed: usize,
+        /// Positions the model was made for.
+        context: usize,
+    },
+    /// A step without tokens.
+    #[error("a step needs at least one token")]
+    NoTokens,
+}

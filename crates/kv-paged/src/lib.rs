@@ -1,0 +1,244 @@
+//! Fixed-size pages from a pool that all sequences share, and a block table for each sequence.
+//!
+//! It is the layout of PagedAttention (Kwon et al., arXiv:2309.06180): token `t` of a sequence lies in page
+//! `table[t / block_size]`, slot `t % block_size`. At most `block_size − 1` slots of a sequence are wasted, a
+//! fork shares its parent's pages and copies one only when it writes into it, and pages of a closed sequence
+//! serve the next. It does not find shared prefixes by itself: only `fork` shares.
+#![forbid(unsafe_code)]
+
+mod config;
+mod pool;
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use kv_core::{CacheError, ConfigError, ErrorBound, Fresh, Geometry, Guarantee, KvCache, Rows, SeqId, Sequences, Strategy, Tensor, Usage, View};
+use kv_kernels::{BlockBytes, HeadShape, Mask, Part, RowShape, Run};
+
+pub use config::Config;
+use pool::{BlockId, Pool};
+
+/// The pool and the block tables.
+#[derive(Debug)]
+pub struct Paged {
+    config: Config,
+    pool: Pool,
+    sequences: Sequences<Table>,
+}
+
+/// A sequence's pages, in the order of its tokens.
+#[derive(Debug, Default)]
+struct Table {
+    blocks: Vec<BlockId>,
+    /// Pages set aside by `begin` for the step in progress, so that two steps cannot count on the same one.
+    set_aside: Vec<BlockId>,
+}
+
+impl Strategy for Paged {
+    const ID: &'static str = "paged";
+    const SUMMARY: &'static str = "pages from a shared pool, a block table a sequence, copy-on-write forks";
+    type Config = Config;
+
+    fn new(config: Config, geometry: &Geometry) -> Result<Paged, ConfigError> {
+        if config.block_size == 0 {
+            return Err(ConfigError::value("block_size", 0, "a page holds at least 1 token; 16 is usual"));
+        }
+        let Geometry { layers, kv_heads, key_dim, value_dim, .. } = *geometry;
+        config.format.check_dims(key_dim, value_dim).map_err(|error| ConfigError::value("format", config.format, error))?;
+        let shape = RowShape { heads: layers * kv_heads, key_dim, value_dim };
+        if config.max_blocks == Some(0) {
+            return Err(ConfigError::value("max_blocks", 0, "leave it out for a pool without limit"));
+        }
+        let limit = config.max_blocks.unwrap_or(usize::MAX);
+        let pool = Pool::new(shape, config.format, config.block_size, limit);
+        Ok(Paged { config, pool, sequences: Sequences::new(geometry) })
+    }
+}
+
+impl KvCache for Paged {
+    fn open(&mut self) -> Result<SeqId, CacheError> {
+        Ok(self.sequences.open(0, Table::default()))
+    }
+
+    fn close(&mut self, seq: SeqId) -> Result<(), CacheError> {
+        let Table { blocks, set_aside } = self.sequences.close(seq)?;
+        blocks.into_iter().chain(set_aside).for_each(|id| self.pool.release(id));
+        Ok(())
+    }
+
+    fn seen(&self, seq: SeqId) -> Result<usize, CacheError> {
+        self.sequences.seen(seq)
+    }
+
+    fn begin(&mut self, seq: SeqId, fresh: Range<usize>) -> Result<Range<usize>, CacheError> {
+        self.sequences.check_begin(seq, &fresh)?;
+        let block_size = self.config.block_size;
+        let Table { blocks, set_aside } = self.sequences.state(seq)?;
+        let copies = usize::from(self.writes_into_shared_page(blocks, &fresh));
+        let new_pages = fresh.end.div_ceil(block_size).saturating_sub(blocks.len()) + copies;
+        let available = self.pool.available() + set_aside.len();
+        if new_pages > available {
+            let slots_left = blocks.len() * block_size - fresh.start;
+            let free = if copies > available { 0 } else { slots_left + (available - copies) * block_size };
+            return Err(CacheError::Full { needed: fresh.len(), free });
+        }
+        self.release_set_aside(seq)?;
+        let pages = (0..new_pages).map(|_| self.pool.take()).collect();
+        self.sequences.state_mut(seq)?.set_aside = pages;
+        self.sequences.begin(seq, fresh)
+    }
+
+    fn append(&mut self, seq: SeqId, layer: usize, keys: Tensor<3>, values: Tensor<3>) -> Result<(), CacheError> {
+        self.sequences.append(seq, layer, keys, values)
+    }
+
+    fn attend(&mut self, seq: SeqId, layer: usize, queries: Tensor<3>) -> Result<Tensor<3>, CacheError> {
+        let queries = self.sequences.queries(seq, layer, queries)?;
+        let (first_query, fresh) = self.sequences.fresh(seq, layer)?;
+        let Geometry { heads, kv_heads, key_dim, value_dim, .. } = *self.sequences.geometry();
+        let pages = self.filled_pages(&self.sequences.state(seq)?.blocks, first_query);
+        let mut runs: Vec<Run<'_>> = pages
+            .map(|(id, tokens)| Run::Block {
+                block: self.pool.rows(id),
+                first_head: layer * kv_heads,
+                slots: 0..tokens.len(),
+                first_position: tokens.start,
+            })
+            .collect();
+        runs.push(Run::Rows { keys: fresh.keys.values(), values: fresh.values.values(), first_position: first_query });
+        let shape = HeadShape { heads, kv_heads, key_dim, value_dim };
+        let out = kv_kernels::attend(shape, first_query, &[Part { queries: queries.values(), mask: Mask::Causal, runs }]);
+        let [tokens, ..] = queries.dims();
+        Ok(Rows::new([tokens, heads, value_dim], out).into_tensor())
+    }
+
+    fn commit(&mut self, seq: SeqId) -> Result<(), CacheError> {
+        let block_size = self.config.block_size;
+        let (step, table) = self.sequences.commit(seq)?;
+        let mut set_aside = std::mem::take(&mut table.set_aside);
+        let first = step.run.start;
+        if let Some(last) = table.blocks.last_mut().filter(|_| first % block_size != 0 && !step.run.is_empty())
+            && self.pool.is_shared(*last)
+        {
+            let copy = set_aside.pop().expect("`begin` set a page aside for the copy");
+            self.pool.copy(*last, copy, first % block_size);
+            self.pool.release(*last);
+            *last = copy;
+        }
+        while table.blocks.len() * block_size < step.run.end {
+            table.blocks.push(set_aside.pop().expect("`begin` set the step's pages aside"));
+        }
+        // The fork that shared the last page may have been closed since `begin`.
+        set_aside.into_iter().for_each(|id| self.pool.release(id));
+        let kv_heads = self.sequences.geometry().kv_heads;
+        let blocks = &self.sequences.state(seq)?.blocks;
+        for (layer, fresh) in step.layers.iter().enumerate() {
+            let fresh = fresh.as_ref().expect("this strategy drops no layer");
+            write_pages(&mut self.pool, blocks, block_size, &step.run, layer * kv_heads, fresh);
+        }
+        Ok(())
+    }
+
+    fn fork(&mut self, seq: SeqId) -> Result<SeqId, CacheError> {
+        let blocks = self.sequences.state(seq)?.blocks.clone();
+        let seen = self.sequences.seen(seq)?;
+        if self.sequences.is_in_step(seq)? && !seen.is_multiple_of(self.config.block_size) {
+            // The step counted on writing into its last page; once that is shared, it needs a copy.
+            if self.pool.available() == 0 {
+                return Err(CacheError::Full { needed: 1, free: 0 });
+            }
+            let page = self.pool.take();
+            self.sequences.state_mut(seq)?.set_aside.push(page);
+        }
+        blocks.iter().for_each(|id| self.pool.share(*id));
+        Ok(self.sequences.open(seen, Table { blocks, set_aside: vec![] }))
+    }
+
+    fn truncate(&mut self, seq: SeqId, len: usize) -> Result<(), CacheError> {
+        self.sequences.check_truncate(seq, len)?;
+        self.release_set_aside(seq)?;
+        let table = self.sequences.truncate(seq, len)?;
+        let kept = len.div_ceil(self.config.block_size);
+        table.blocks.drain(kept..).for_each(|id| self.pool.release(id));
+        Ok(())
+    }
+
+    fn view(&self, seq: SeqId, layer: usize, kv_head: usize) -> Result<View, CacheError> {
+        let mut view = View::default();
+        let seen = self.sequences.seen(seq)?;
+        let head = layer * self.sequences.geometry().kv_heads + kv_head;
+        for (id, tokens) in self.filled_pages(&self.sequences.state(seq)?.blocks, seen) {
+            view.positions.extend(tokens.clone());
+            self.pool.rows(id).decode(head, 0..tokens.len(), &mut view.keys, &mut view.values);
+        }
+        if let Some((first, fresh)) = self.sequences.fresh_if_any(seq, layer)? {
+            view.extend(first, fresh, kv_head);
+        }
+        Ok(view)
+    }
+
+    fn usage(&self) -> Usage {
+        let mut usage = Usage { metadata_bytes: self.pool.table_bytes(), scratch_peak_bytes: self.sequences.scratch_bytes(), ..Usage::default() };
+        let mut filled: BTreeMap<BlockId, usize> = BTreeMap::new();
+        for (table, seen) in self.sequences.iter() {
+            usage.seen_tokens += seen;
+            usage.resident_tokens += seen;
+            usage.metadata_bytes += (table.blocks.capacity() + table.set_aside.capacity()) * size_of::<BlockId>();
+            for (id, tokens) in self.filled_pages(&table.blocks, seen) {
+                let filled = filled.entry(id).or_default();
+                *filled = tokens.len().max(*filled);
+            }
+        }
+        for id in self.pool.ids() {
+            let BlockBytes { codes, scales, slack } = self.pool.bytes(id, filled.get(&id).copied().unwrap_or(0));
+            usage.payload_bytes += codes;
+            usage.metadata_bytes += scales;
+            usage.slack_bytes += slack;
+            usage.shared_bytes += if self.pool.is_shared(id) { codes } else { 0 };
+        }
+        usage
+    }
+
+    fn guarantee(&self) -> Guarantee {
+        let errors = self.config.format.max_relative_errors();
+        errors.map_or(Guarantee::Exact, |(keys, values)| Guarantee::Lossy(ErrorBound { keys, values }))
+    }
+}
+
+impl Paged {
+    /// The pages of the first `tokens` tokens, each with the positions it holds.
+    fn filled_pages<'a>(&self, blocks: &'a [BlockId], tokens: usize) -> impl Iterator<Item = (BlockId, Range<usize>)> + use<'a> {
+        let block_size = self.config.block_size;
+        let starts = (0..tokens).step_by(block_size);
+        blocks.iter().copied().zip(starts.map(move |start| start..(start + block_size).min(tokens)))
+    }
+
+    /// Whether the first of the `fresh` tokens goes into a partly filled page that a fork also reads.
+    fn writes_into_shared_page(&self, blocks: &[BlockId], fresh: &Range<usize>) -> bool {
+        let continues = !fresh.is_empty() && !fresh.start.is_multiple_of(self.config.block_size);
+        continues && blocks.last().is_some_and(|last| self.pool.is_shared(*last))
+    }
+
+    fn release_set_aside(&mut self, seq: SeqId) -> Result<(), CacheError> {
+        let set_aside = std::mem::take(&mut self.sequences.state_mut(seq)?.set_aside);
+        set_aside.into_iter().for_each(|id| self.pool.release(id));
+        Ok(())
+    }
+}
+
+/// Writes a layer's rows of the positions `run` into the sequence's pages.
+fn write_pages(pool: &mut Pool, blocks: &[BlockId], block_size: usize, run: &Range<usize>, first_head: usize, fresh: &Fresh) {
+    let [_, kv_heads, key_dim] = fresh.keys.dims();
+    let [_, _, value_dim] = fresh.values.dims();
+    let mut start = run.start;
+    while start < run.end {
+        let page = start / block_size;
+        let end = ((page + 1) * block_size).min(run.end);
+        let rows = (start - run.start) * kv_heads..(end - run.start) * kv_heads;
+        let slots = start - page * block_size..end - page * block_size;
+        let keys = &fresh.keys.values()[rows.start * key_dim..rows.end * key_dim];
+        let values = &fresh.values.values()[rows.start * value_dim..rows.end * value_dim];
+        pool.rows_mut(blocks[page]).write(slots, first_head..first_head + kv_heads, keys, values);
+        start = end;
+    }
+}

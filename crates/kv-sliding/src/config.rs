@@ -1,0 +1,23 @@
+//! The parameters of the sliding window.
+
+use kv_kernels::Formats;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Which tokens are kept and how.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Recent tokens a query sees, itself included.
+    pub window: usize,
+    /// First tokens of the sequence that are kept for ever beside the window (StreamingLLM uses 4).
+    pub sinks: usize,
+    /// Storage format of keys and values: f32, f16, bf16, q8_0, q4_0, or { keys = …, values = … }.
+    pub format: Formats,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config { window: 512, sinks: 0, format: Formats::F32 }
+    }
+}
