@@ -1,0 +1,14 @@
+//! Models from GGUF files (llama.cpp's format): metadata, tensors and tokenizer in one file.
+//!
+//! The reader is strict: it trusts no count, length or offset of the file, allocates nothing that the file's
+//! own size does not justify, and names the key or tensor it refuses. Format: `gguf.md` of ggml, versions 2
+//! and 3, little-endian; tensors in F32, F16, BF16, Q8_0, Q4_0 and Q4_1.
+
+mod decode;
+mod model;
+mod reader;
+mod vocabulary;
+
+pub use decode::decode;
+pub use model::load;
+pub use reader::{Array, File, TensorInfo, TensorType, Value};
