@@ -1,1 +1,11 @@
-//! x
+//! Instruments: a counting allocator for exact heap bytes, and the statistics of timings.
+//!
+//! It knows nothing of caches, and it decides nothing: what is measured when, and in which pass, is the
+//! runner's business. An instrument that disturbs (the allocator counts only while a [`HeapMeter`] lives) is
+//! never on while something else is timed.
+
+mod allocator;
+mod statistics;
+
+pub use allocator::{CountingAllocator, HeapMeter};
+pub use statistics::quantile;

@@ -1,1 +1,26 @@
-//! x
+//! Result rows in; CSV, JSON, PNG and HTML out, as bytes.
+//!
+//! It knows neither Burn nor any strategy, reads no file and no clock: the same results give the same report.
+//!
+//! Reading order: [`Results`] is what a sweep leaves behind, [`charts`] turns it into [`Chart`]s, [`png()`] and
+//! [`html()`] draw them.
+#![forbid(unsafe_code)]
+
+mod chart;
+mod charts;
+mod columns;
+mod error;
+mod html;
+mod png;
+mod results;
+mod style;
+mod table;
+
+pub use chart::{Axis, Chart, Scale, Series};
+pub use charts::charts;
+pub use columns::{COLUMNS, Column};
+pub use error::ReportError;
+pub use html::html;
+pub use png::png;
+pub use results::{Environment, Fact, Results, Row, Sample, Status};
+pub use table::{read_samples, results_csv, samples_csv};

@@ -1,0 +1,39 @@
+//! Order statistics.
+
+/// The `q`-quantile, `0 ≤ q ≤ 1`, interpolated linearly between order statistics (type 7 of Hyndman and Fan,
+/// doi:10.2307/2684934; the default of R and NumPy); `None` without samples.
+///
+/// # Panics
+/// If `q` is outside 0 to 1.
+pub fn quantile(samples: &[f64], q: f64) -> Option<f64> {
+    assert!((0.0..=1.0).contains(&q), "quantile {q}");
+    let mut sorted = samples.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let at = q * sorted.len().checked_sub(1)? as f64;
+    let (below, above) = (at.floor() as usize, at.ceil() as usize);
+    Some(sorted[below] + (sorted[above] - sorted[below]) * (at - at.floor()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn known_values() {
+        let samples = [4.0, 1.0, 3.0, 2.0];
+        assert_eq!(quantile(&samples, 0.0), Some(1.0));
+        assert_eq!(quantile(&samples, 0.5), Some(2.5));
+        assert_eq!(quantile(&samples, 0.95), Some(3.8499999999999996));
+        assert_eq!(quantile(&samples, 1.0), Some(4.0));
+        assert_eq!(quantile(&[7.0], 0.3), Some(7.0));
+        assert_eq!(quantile(&[], 0.5), None);
+    }
+
+    proptest! {
+        #[test]
+        fn grows_with_q(samples in proptest::collection::vec(-1e6f64..1e6, 1..50), a in 0.0f64..1.0, b in 0.0f64..1.0) {
+            prop_assert!(quantile(&samples, a.min(b)) <= quantile(&samples, a.max(b)));
+        }
+    }
+}

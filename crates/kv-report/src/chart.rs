@@ -1,0 +1,61 @@
+//! A line chart as data: drawn once as PNG and once as an interactive figure, from the same description.
+
+/// A line chart.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Chart {
+    /// File name without its ending.
+    pub name: &'static str,
+    /// What the chart answers.
+    pub title: String,
+    /// How to read it, in a sentence.
+    pub caption: String,
+    /// The horizontal axis.
+    pub x: Axis,
+    /// The vertical axis.
+    pub y: Axis,
+    /// The lines.
+    pub series: Vec<Series>,
+}
+
+/// An axis.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Axis {
+    /// What it shows, with its unit.
+    pub label: String,
+    /// How values become distances.
+    pub scale: Scale,
+}
+
+/// How values become distances.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scale {
+    /// In proportion, from zero.
+    Linear,
+    /// By their logarithm; values must be positive.
+    Log,
+}
+
+/// A line: a strategy instance.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Series {
+    /// Its name in the legend.
+    pub name: String,
+    /// Which colour, dash and marker it has in every chart of the report.
+    pub style: usize,
+    /// Its points, by ascending x.
+    pub points: Vec<(f64, f64)>,
+}
+
+impl Chart {
+    /// The extent of the points along x and y, or `None` if there are none.
+    pub(crate) fn bounds(&self) -> Option<((f64, f64), (f64, f64))> {
+        let points = || self.series.iter().flat_map(|series| &series.points);
+        points().next()?;
+        let extent = |of: fn(&(f64, f64)) -> f64| {
+            let low = points().map(of).fold(f64::INFINITY, f64::min);
+            let high = points().map(of).fold(f64::NEG_INFINITY, f64::max);
+            (low, high)
+        };
+        Some((extent(|point| point.0), extent(|point| point.1)))
+    }
+}

@@ -1,0 +1,66 @@
+//! Colours, dashes and ticks that both renderers share.
+
+/// The palette of Okabe and Ito, distinguishable with any colour vision, without its yellow (too pale on white).
+const COLOURS: [(u8, u8, u8); 7] =
+    [(0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (86, 180, 233), (230, 159, 0), (0, 0, 0)];
+
+/// The colour of a series.
+pub(crate) fn colour(style: usize) -> (u8, u8, u8) {
+    COLOURS[style % COLOURS.len()]
+}
+
+/// The marker of a series: a second mark of identity, for print and for colour-blind readers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Marker {
+    Circle,
+    Square,
+    TriangleUp,
+    Diamond,
+    Cross,
+}
+
+/// The marker of a series. Five markers over seven colours: 35 series before a pair repeats.
+pub(crate) fn marker(style: usize) -> Marker {
+    [Marker::Circle, Marker::Square, Marker::TriangleUp, Marker::Diamond, Marker::Cross][style % 5]
+}
+
+/// Round values that cover a logarithmic axis: 1, 2, 5, 10, … or only powers of ten over many decades.
+pub(crate) fn log_ticks(low: f64, high: f64) -> Vec<f64> {
+    let decades = (high / low).log10();
+    let steps: &[f64] = if decades > 4.0 { &[1.0] } else { &[1.0, 2.0, 5.0] };
+    let first = low.log10().floor() as i32;
+    let last = high.log10().ceil() as i32;
+    let all = (first..=last).flat_map(|power| steps.iter().map(move |step| step * 10f64.powi(power)));
+    all.filter(|tick| *tick >= low * 0.999 && *tick <= high * 1.001).collect()
+}
+
+/// A tick's text: no exponent, no needless zeros, thousands apart.
+pub(crate) fn tick_text(value: f64) -> String {
+    if value == 0.0 {
+        return "0".into();
+    }
+    let decimals = (-value.abs().log10().floor()).max(0.0) as usize;
+    let text = format!("{value:.*}", if value.abs() >= 10.0 { 0 } else { decimals + 1 });
+    let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
+    match text.len() {
+        5.. if !text.contains('.') => format!("{} {}", &text[..text.len() - 3], &text[text.len() - 3..]),
+        _ => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_are_round_and_inside() {
+        assert_eq!(log_ticks(0.9, 12.0), [1.0, 2.0, 5.0, 10.0]);
+        assert_eq!(log_ticks(0.001, 1e4).len(), 8);
+    }
+
+    #[test]
+    fn tick_texts() {
+        let texts = [0.05, 0.5, 1.5, 2.0, 128.0, 4096.0, 16384.0, 0.0].map(tick_text);
+        assert_eq!(texts, ["0.05", "0.5", "1.5", "2", "128", "4096", "16 384", "0"]);
+    }
+}
