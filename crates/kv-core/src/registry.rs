@@ -13,7 +13,7 @@ pub struct Registry {
 }
 
 /// One registered strategy.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub struct Entry {
     id: &'static str,
     summary: &'static str,

@@ -1,1 +1,74 @@
-//! x
+//! Sweeps key-value cache strategies over sequence lengths and writes a report: the command line of kvlab.
+//!
+//! It is the only crate that reads files, arguments and the environment, and the only one that names the
+//! built-in strategies, in [`builtin()`]. A program with a strategy of its own is one line:
+//!
+//! ```no_run
+//! # mod my_crate { pub type MyCache = kv_naive::Naive; }
+//! fn main() -> std::process::ExitCode {
+//!     runner::main(kv_core::Registry::new().with::<my_crate::MyCache>())
+//! }
+//! ```
+//!
+//! (or `runner::builtin().with::<…>()`, to see it beside the built-in ones).
+#![forbid(unsafe_code)]
+
+mod build;
+mod cell;
+mod cli;
+mod commands;
+mod config;
+mod environment;
+mod models;
+mod plan;
+mod problem;
+mod progress;
+mod sweep;
+mod timed;
+
+use std::process::ExitCode;
+
+pub use cli::main;
+pub use commands::schema;
+pub use config::{Config, load_config};
+pub use plan::plan;
+pub use problem::Problem;
+
+use kv_core::Registry;
+
+// Here and not in the binary, so that a stranger's one-line `main` is measured as well.
+#[global_allocator]
+static ALLOCATOR: kv_metrics::CountingAllocator = kv_metrics::CountingAllocator;
+
+/// The strategies that come with kvlab.
+pub fn builtin() -> Registry {
+    Registry::new()
+        .with::<kv_naive::Naive>()
+        .with::<kv_contiguous::Contiguous>()
+        .with::<kv_paged::Paged>()
+        .with::<kv_sliding::Sliding>()
+        .with::<kv_quantized::Quantized>()
+}
+
+/// Exit codes, one place for all commands.
+pub(crate) mod exit {
+    use super::ExitCode;
+
+    /// Everything asked for was done.
+    pub(crate) const OK: ExitCode = ExitCode::SUCCESS;
+
+    /// The arguments or the config are wrong; nothing was run.
+    pub(crate) fn usage() -> ExitCode {
+        ExitCode::from(1)
+    }
+
+    /// Some cells failed; the others were measured.
+    pub(crate) fn some_failed() -> ExitCode {
+        ExitCode::from(2)
+    }
+
+    /// Ctrl-C; what was measured is kept.
+    pub(crate) fn interrupted() -> ExitCode {
+        ExitCode::from(130)
+    }
+}

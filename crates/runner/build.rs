@@ -1,0 +1,30 @@
+//! Records how the runner was built, because a benchmark must say so.
+
+use std::process::Command;
+
+fn main() {
+    let rustc = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".into());
+    let or_unknown = |output: Option<String>| output.unwrap_or_default();
+    for (name, value) in [
+        ("RUNNER_OPT_LEVEL", std::env::var("OPT_LEVEL").unwrap_or_default()),
+        ("RUNNER_PROFILE", std::env::var("PROFILE").unwrap_or_default()),
+        ("RUNNER_TARGET", std::env::var("TARGET").unwrap_or_default()),
+        ("RUNNER_RUSTC", or_unknown(first_line(&rustc, &["--version"]))),
+        ("RUNNER_COMMIT", or_unknown(first_line("git", &["rev-parse", "--short=12", "HEAD"]))),
+    ] {
+        println!("cargo::rustc-env={name}={value}");
+    }
+    println!("cargo::rerun-if-changed=build.rs");
+    // Where the checked-out commit is written down; missing outside a git checkout.
+    for name in ["HEAD", "logs/HEAD"] {
+        if let Some(path) = first_line("git", &["rev-parse", "--git-path", name]) {
+            println!("cargo::rerun-if-changed={path}");
+        }
+    }
+}
+
+fn first_line(program: &str, arguments: &[&str]) -> Option<String> {
+    let output = Command::new(program).args(arguments).output().ok().filter(|output| output.status.success())?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    text.lines().next().map(str::to_owned)
+}

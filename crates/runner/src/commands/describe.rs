@@ -1,0 +1,59 @@
+//! `describe`: a strategy's parameters, from its config's JSON Schema.
+
+use std::process::ExitCode;
+
+use kv_core::{Entry, Registry};
+use serde_json::Value;
+
+use super::print;
+use crate::problem::did_you_mean;
+use crate::{Problem, exit};
+
+pub(crate) fn describe(registry: &Registry, id: &str) -> Result<ExitCode, Problem> {
+    let entry = registry.get(id).map_err(|error| {
+        let help = did_you_mean(id, registry.iter().map(Entry::id)).unwrap_or_else(|| "`runner list` shows what each is".into());
+        Problem::new(error.to_string()).help(help)
+    })?;
+    print(&description(entry));
+    Ok(exit::OK)
+}
+
+fn description(entry: &Entry) -> String {
+    let mut text = format!("{}: {}\n", entry.id(), entry.summary());
+    let schema = entry.schema().to_value();
+    let empty = serde_json::Map::new();
+    let properties = schema.get("properties").and_then(Value::as_object).unwrap_or(&empty);
+    if properties.is_empty() {
+        text.push_str("\nIt has no parameters.\n");
+    }
+    let defaults = entry.defaults();
+    for (name, property) in properties {
+        let default = defaults.get(name).map_or("left out".to_owned(), ToString::to_string);
+        text.push_str(&format!("\n  {name}  [default: {default}]\n"));
+        let words = property.get("description").and_then(Value::as_str).unwrap_or("(not documented)");
+        text.push_str(&indented(words));
+    }
+    text.push_str(&format!("\nIn a config:\n\n[[strategy]]\nlabel = \"{0}\"\nuse = \"{0}\"\n", entry.id()));
+    if !defaults.is_empty() {
+        let pairs: Vec<String> = defaults.iter().map(|(name, value)| format!("{name} = {value}")).collect();
+        text.push_str(&format!("config = {{ {} }}\n", pairs.join(", ")));
+    }
+    text
+}
+
+/// A paragraph, set in from the margin and broken into lines.
+fn indented(words: &str) -> String {
+    const WIDTH: usize = 96;
+    let mut text = String::new();
+    let mut line = String::from("     ");
+    for word in words.split_whitespace() {
+        if line.len() + word.len() >= WIDTH {
+            text.push_str(&line);
+            text.push('\n');
+            line = String::from("     ");
+        }
+        line.push(' ');
+        line.push_str(word);
+    }
+    text + &line + "\n"
+}

@@ -1,0 +1,127 @@
+//! `generate`: greedy text with one strategy, and what it cost.
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use kv_core::{Entry, KvCache, Registry};
+use kv_metrics::quantile;
+use kv_model::{Model, Sequence, StepInput, argmax};
+
+use super::trace::{Trace, TraceRow};
+use super::{print, use_threads};
+use crate::cli::GenerateArguments;
+use crate::config::{assignment, unknown_field_help};
+use crate::models::ModelSource;
+use crate::problem::did_you_mean;
+use crate::progress::say;
+use crate::{Problem, build, exit};
+
+pub(crate) fn generate(registry: &Registry, arguments: &GenerateArguments) -> Result<ExitCode, Problem> {
+    let source = ModelSource::of_argument(&arguments.model)?;
+    let entry = registry.get(&arguments.strategy).map_err(|error| {
+        let help = did_you_mean(&arguments.strategy, registry.iter().map(Entry::id)).unwrap_or_else(|| "`runner list` shows what each is".into());
+        Problem::new(error.to_string()).help(help)
+    })?;
+    let mut config = toml::Table::new();
+    for set in &arguments.sets {
+        config.extend(assignment(set)?);
+    }
+    if let Some(known) = source.known_config() {
+        build_cache(entry, &config, &known.geometry)?;
+    }
+    build::require_optimised()?;
+    use_threads(arguments.threads)?;
+    say(&format!("loading {}", source.label()));
+    let model = source.load()?;
+    let mut cache = build_cache(entry, &config, &model.decoder.config().geometry)?;
+    continue_prompt(&model, cache.as_mut(), arguments)
+}
+
+fn build_cache(entry: &Entry, config: &toml::Table, geometry: &kv_core::Geometry) -> Result<Box<dyn KvCache>, Problem> {
+    entry.build(config, geometry).map_err(|error| {
+        let help = unknown_field_help(&error.to_string()).unwrap_or_else(|| format!("`runner describe {}` explains every parameter", entry.id()));
+        Problem::new(format!("`--set`: strategy `{}` cannot be built: {error}", entry.id())).help(help)
+    })
+}
+
+fn continue_prompt(model: &Model, cache: &mut dyn KvCache, arguments: &GenerateArguments) -> Result<ExitCode, Problem> {
+    let stopped = |error: kv_model::ModelError| Problem::new(format!("generation stopped: {error}"));
+    let prompt = model.tokenizer.encode(&arguments.prompt).map_err(|error| Problem::new("the prompt cannot be tokenised").caused_by(error))?;
+    if prompt.is_empty() {
+        return Err(Problem::new("the prompt is empty: a step needs at least one token"));
+    }
+    let mut trace = arguments.trace.then(|| Trace::new(&model.tokenizer));
+    let mut text = model.tokenizer.stream();
+    let mut written = String::new();
+    let mut write = |piece: &str, trace: &Option<Trace<'_>>| {
+        written.push_str(piece);
+        if trace.is_none() {
+            print(piece);
+        }
+    };
+
+    let mut sequences = [Sequence::open(cache).map_err(|error| stopped(error.into()))?];
+    let start = Instant::now();
+    let mut before = TraceRow::before(cache, &sequences[0], prompt.len());
+    let logits = model.decoder.prefill(cache, &mut sequences, std::slice::from_ref(&prompt), arguments.prefill_chunk).map_err(stopped)?;
+    let mut next = argmax(&logits[0]);
+    let ttft = start.elapsed();
+    if let Some(trace) = &mut trace {
+        trace.print(before, cache, &prompt, ttft);
+    }
+    let mut steps = vec![];
+    let mut failure = None;
+    let [sequence] = &mut sequences;
+    for step in 0..arguments.max_new_tokens {
+        if model.tokenizer.is_end(next) {
+            break;
+        }
+        write(&text.push(next), &trace);
+        if step + 1 == arguments.max_new_tokens {
+            break;
+        }
+        let fresh = [next];
+        before = TraceRow::before(cache, sequence, 1);
+        let start = Instant::now();
+        match model.decoder.step(cache, &mut [StepInput { sequence, fresh: &fresh }]) {
+            Ok(logits) => next = argmax(&logits[0]),
+            Err(error) => {
+                failure = Some(error);
+                break;
+            }
+        }
+        let elapsed = start.elapsed();
+        steps.push(elapsed.as_secs_f64() * 1e3);
+        if let Some(trace) = &mut trace {
+            trace.print(before, cache, &fresh, elapsed);
+        }
+    }
+    write(&text.finish(), &trace);
+    match trace {
+        Some(_) => print(&format!("\n{}{written}\n", arguments.prompt)),
+        None => print("\n"),
+    }
+    say(&costs(cache, prompt.len(), ttft.as_secs_f64() * 1e3, &steps));
+    match failure {
+        Some(error) => {
+            say(&format!("generation stopped early: {error}"));
+            Ok(exit::some_failed())
+        }
+        None => Ok(exit::OK),
+    }
+}
+
+fn costs(cache: &dyn KvCache, prompt: usize, ttft_ms: f64, steps: &[f64]) -> String {
+    let usage = cache.usage();
+    let tpot = quantile(steps, 0.5).map_or("no step".to_owned(), |milliseconds| format!("{milliseconds:.2} ms (median of {})", steps.len()));
+    format!(
+        "TTFT {ttft_ms:.1} ms for {prompt} tokens; TPOT {tpot}; cache {} bytes ({} payload, {} metadata, {} slack) for {} of {} tokens; {}",
+        usage.reserved_bytes(),
+        usage.payload_bytes,
+        usage.metadata_bytes,
+        usage.slack_bytes,
+        usage.resident_tokens,
+        usage.seen_tokens,
+        cache.guarantee()
+    )
+}

@@ -1,0 +1,99 @@
+//! The table that shows, step by step, what a cache saves.
+
+use std::time::Duration;
+
+use kv_core::KvCache;
+use kv_model::{Sequence, TextTokenizer};
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
+use super::print;
+
+/// Prints a row a step. Rows of keys and values are counted in one layer and one KV head.
+pub(super) struct Trace<'a> {
+    tokenizer: &'a TextTokenizer,
+}
+
+/// What is known before a step.
+#[derive(Clone, Copy)]
+pub(super) struct TraceRow {
+    seen: usize,
+    resident: usize,
+    computed: usize,
+}
+
+const TOKEN_WIDTH: usize = 18;
+
+impl TraceRow {
+    pub(super) fn before(cache: &dyn KvCache, sequence: &Sequence, fresh: usize) -> TraceRow {
+        let seen = sequence.tokens().len();
+        let computed = if cache.recomputes() { seen + fresh } else { fresh };
+        TraceRow { seen, resident: cache.usage().resident_tokens, computed }
+    }
+}
+
+impl Trace<'_> {
+    pub(super) fn new(tokenizer: &TextTokenizer) -> Trace<'_> {
+        print("rows are keys and values of one head in one layer; every head of every layer has as many\n");
+        print(&format!(
+            "{} {:>13} {:>9} {:>8} {:>8} {:>12} {:>9}\n",
+            padded("token fed"),
+            "positions run",
+            "computed",
+            "reused",
+            "evicted",
+            "cache bytes",
+            "ms"
+        ));
+        Trace { tokenizer }
+    }
+
+    pub(super) fn print(&mut self, before: TraceRow, cache: &dyn KvCache, fed: &[u32], elapsed: Duration) {
+        let TraceRow { seen, resident, computed } = before;
+        let usage = cache.usage();
+        let end = seen + fed.len();
+        let token = match fed {
+            [token] => self.shown(*token),
+            tokens => format!("prompt, {} tokens", tokens.len()),
+        };
+        let run = format!("{}..{end}", end - computed);
+        let evicted = resident + computed - usage.resident_tokens;
+        let milliseconds = elapsed.as_secs_f64() * 1e3;
+        let bytes = usage.reserved_bytes();
+        print(&format!("{} {run:>13} {computed:>9} {resident:>8} {evicted:>8} {bytes:>12} {milliseconds:>9.2}\n", padded(&token)));
+    }
+
+    /// A token's text on one line: control characters escaped, bytes of half a character as they are.
+    fn shown(&self, token: u32) -> String {
+        let mut stream = self.tokenizer.stream();
+        let text = stream.push(token) + &stream.finish();
+        match text.contains(char::REPLACEMENT_CHARACTER) || text.is_empty() {
+            true => format!("<token {token}>"),
+            false => text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect(),
+        }
+    }
+}
+
+/// Text cut and filled to a width on the screen, where a Chinese character takes two columns.
+fn padded(text: &str) -> String {
+    let mut shown = String::new();
+    for character in text.chars() {
+        if shown.width() + character.width().unwrap_or(0) > TOKEN_WIDTH {
+            break;
+        }
+        shown.push(character);
+    }
+    let fill = TOKEN_WIDTH - shown.width();
+    shown + &" ".repeat(fill)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_script_fills_the_same_columns() {
+        for text in ["", "plain", "缓存记住了前面的每一个词", "e\u{301}té", "🙂🙂", "a very long token that is cut"] {
+            assert_eq!(padded(text).width(), TOKEN_WIDTH, "{text}");
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Reading a config, with errors that point into it.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use toml::Spanned;
+
+use crate::config::overrides;
+use crate::problem::did_you_mean;
+use crate::{Config, Problem};
+
+/// A config with the text it came from.
+#[derive(Debug, Clone)]
+pub struct ConfigFile {
+    /// What it says.
+    pub config: Config,
+    /// The same as a table, for the record.
+    pub table: toml::Table,
+    path: PathBuf,
+    /// The path as errors show it.
+    shown: String,
+    text: String,
+}
+
+/// Reads a config and applies `--set` assignments to it.
+///
+/// # Errors
+/// A [`Problem`] that names the file, the key and what would be right.
+pub fn load_config(path: &Path, sets: &[String]) -> Result<ConfigFile, Problem> {
+    let shown = path.display().to_string();
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        Problem::new(format!("cannot read the config `{shown}`")).caused_by(error).help("`bench-configs/` has examples; start with quickstart.toml")
+    })?;
+    let mut text = text;
+    let mut shown = shown;
+    if !sets.is_empty() {
+        let mut table: toml::Table = toml::from_str(&text).map_err(|error| parse_problem(&error, &shown, &text))?;
+        for set in sets {
+            overrides::apply(&mut table, overrides::assignment(set)?)?;
+        }
+        text = toml::to_string(&table).map_err(|error| Problem::new("cannot write the changed config down").caused_by(error))?;
+        shown.push_str(" (with --set)");
+    }
+    let table = toml::from_str(&text).map_err(|error| parse_problem(&error, &shown, &text))?;
+    let config = toml::from_str(&text).map_err(|error| parse_problem(&error, &shown, &text))?;
+    Ok(ConfigFile { config, table, path: path.to_owned(), shown, text })
+}
+
+impl ConfigFile {
+    /// The file's name without its ending: the default title and output folder.
+    pub fn name(&self) -> String {
+        self.path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
+    /// Where a relative path in the config starts.
+    pub fn folder(&self) -> &Path {
+        self.path.parent().unwrap_or(Path::new("."))
+    }
+
+    /// A problem at a value of this file.
+    pub(crate) fn problem<T>(&self, value: &Spanned<T>, message: impl Into<String>) -> Problem {
+        // A default has no place in the file; serde is told 0..0 for it.
+        let span = Some(value.span()).filter(|span| !span.is_empty());
+        self.problem_at(span, message)
+    }
+
+    /// A problem at a place of this file, or about the whole of it.
+    pub(crate) fn problem_at(&self, span: Option<Range<usize>>, message: impl Into<String>) -> Problem {
+        Problem::new(message).at(&self.shown, &self.text, span)
+    }
+}
+
+fn parse_problem(error: &toml::de::Error, file: &str, text: &str) -> Problem {
+    let message = error.message();
+    let problem = Problem::new(message).at(file, text, error.span());
+    match unknown_field_help(message) {
+        Some(help) => problem.help(help),
+        None => problem.help("`runner schema` prints the config's JSON Schema; `bench-configs/quickstart.toml` is an example"),
+    }
+}
+
+/// A suggestion for serde's "unknown field `x`, expected one of `a`, `b`".
+pub(crate) fn unknown_field_help(message: &str) -> Option<String> {
+    let mut quoted = message.strip_prefix("unknown field ")?.split('`').skip(1).step_by(2);
+    let wrong = quoted.next()?;
+    did_you_mean(wrong, quoted)
+}

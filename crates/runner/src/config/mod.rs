@@ -1,0 +1,140 @@
+//! The config of a sweep: what it may say, and how it is read.
+
+mod file;
+mod lengths;
+mod overrides;
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use toml::Spanned;
+
+pub use file::{ConfigFile, load_config};
+pub(crate) use file::unknown_field_help;
+pub use lengths::Lengths;
+pub(crate) use overrides::assignment;
+
+/// A sweep: one model, some lengths, and the strategies to compare.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Heading of the report; the config's file name if left out.
+    pub title: Option<String>,
+    /// The model whose keys and values are cached.
+    #[schemars(with = "ModelChoice")]
+    pub model: Spanned<ModelChoice>,
+    /// What is varied.
+    pub sweep: Sweep,
+    /// The strategies, in the order of the legend.
+    #[serde(default, rename = "strategy")]
+    pub strategies: Vec<Instance>,
+}
+
+/// Where the model comes from: exactly one of `preset`, `fetched`, `gguf`, `hugging_face`.
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ModelChoice {
+    /// A known shape with random weights: `runner list` names them.
+    pub preset: Option<String>,
+    /// A model that `runner fetch` has brought.
+    pub fetched: Option<String>,
+    /// A GGUF file; relative paths start at the config's folder.
+    pub gguf: Option<PathBuf>,
+    /// A folder with config.json, safetensors and tokenizer.json.
+    pub hugging_face: Option<PathBuf>,
+    /// With `preset`: run this many layers instead of all.
+    pub layers: Option<usize>,
+    /// With `preset`: seed of the random weights.
+    pub seed: Option<u64>,
+}
+
+/// What is varied and what each cell does.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Sweep {
+    /// What a cell does.
+    #[serde(default = "default_workloads")]
+    pub workloads: Vec<Workload>,
+    /// Sequence lengths: a list, or a range such as "128-4096*2" or "256-1024+256".
+    #[schemars(with = "Lengths")]
+    pub lengths: Spanned<Lengths>,
+    /// Numbers of sequences that are stepped together.
+    #[serde(default = "default_batch")]
+    #[schemars(with = "Vec<usize>")]
+    pub batch: Spanned<Vec<usize>>,
+    /// Decode steps that are timed at each length.
+    #[serde(default = "default_decode_steps")]
+    #[schemars(with = "usize")]
+    pub decode_steps: Spanned<usize>,
+    /// Tokens of a prompt that are fed in one step.
+    #[serde(default = "default_prefill_chunk")]
+    #[schemars(with = "usize")]
+    pub prefill_chunk: Spanned<usize>,
+    /// Seed of the prompts' random tokens.
+    #[serde(default)]
+    pub seed: u64,
+}
+
+/// What a cell does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Workload {
+    /// A prompt of the cell's length (time to first token), then steps at that depth (time per output token).
+    Decode,
+    /// From the first token to the cell's length, one by one: the cumulative picture.
+    Generate,
+}
+
+impl Workload {
+    /// Its name in configs and results.
+    pub fn name(self) -> &'static str {
+        match self {
+            Workload::Decode => "decode",
+            Workload::Generate => "generate",
+        }
+    }
+}
+
+/// A strategy with parameters: one line of the charts.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Instance {
+    /// Its name in the results; unique.
+    #[schemars(with = "String")]
+    pub label: Spanned<String>,
+    /// The strategy's id: `runner list` names them.
+    #[serde(rename = "use")]
+    #[schemars(with = "String")]
+    pub strategy: Spanned<String>,
+    /// The strategy's parameters: `runner describe ID` explains them.
+    #[serde(default = "empty_table")]
+    #[schemars(with = "serde_json::Map<String, serde_json::Value>")]
+    pub config: Spanned<toml::Table>,
+    /// Whether the others are compared with this one; the first instance if none says so.
+    #[serde(default)]
+    #[schemars(with = "bool")]
+    pub baseline: Option<Spanned<bool>>,
+    /// Leaves out longer cells, for strategies whose cost explodes.
+    pub max_length: Option<usize>,
+}
+
+fn default_workloads() -> Vec<Workload> {
+    vec![Workload::Decode]
+}
+
+fn default_batch() -> Spanned<Vec<usize>> {
+    Spanned::new(0..0, vec![1])
+}
+
+fn default_decode_steps() -> Spanned<usize> {
+    Spanned::new(0..0, 32)
+}
+
+fn default_prefill_chunk() -> Spanned<usize> {
+    Spanned::new(0..0, 512)
+}
+
+fn empty_table() -> Spanned<toml::Table> {
+    Spanned::new(0..0, toml::Table::new())
+}

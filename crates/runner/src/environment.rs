@@ -1,0 +1,62 @@
+//! The machine and the build, and what about them should make a reader careful.
+
+use kv_report::{Environment, Fact};
+use sysinfo::System;
+
+use crate::build;
+
+/// Reads what can be read; what cannot is said with the reason.
+pub(crate) fn read(threads: usize) -> Environment {
+    let system = System::new_all();
+    let of_system = |name: &str, read: fn(&System) -> String| match &system {
+        Ok(system) => known(name, read(system)),
+        Err(error) => unknown(name, error),
+    };
+    let facts = vec![
+        of_system("CPU", |system| system.cpus().first().map_or_else(String::new, |cpu| cpu.brand().trim().to_owned())),
+        of_system("logical CPUs", |system| system.cpus().len().to_string()),
+        known("threads used", threads.to_string()),
+        of_system("memory", |system| format!("{:.1} GiB", system.total_memory() as f64 / (1u64 << 30) as f64)),
+        fallible("system", System::long_os_version()),
+        fallible("kernel", System::kernel_version()),
+        fallible("load average at the start", System::load_average().map(|load| format!("{:.2}", load.one))),
+        known("attention kernels", format!("{} (chosen at run time)", kv_kernels::kernel_path())),
+        known("matrix products", "Burn 0.22.1, flex backend".into()),
+        known("build", format!("profile {}, opt-level {}, {}", build::PROFILE, build::OPT_LEVEL, build::TARGET)),
+        recorded("compiler", build::RUSTC, "the compiler did not say"),
+        recorded("commit", build::COMMIT, "not built in a git checkout"),
+    ];
+    Environment { facts }
+}
+
+/// Warnings about the machine and the sweep, in words.
+pub(crate) fn warnings(decode_steps: usize) -> Vec<String> {
+    let mut warnings = vec![];
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    if let Some(load) = System::load_average().ok().map(|load| load.one).filter(|load| *load > 0.5 * cpus as f64) {
+        warnings.push(format!("The machine was busy when the sweep started: load average {load:.2} on {cpus} CPUs. Timings may be too long."));
+    }
+    if decode_steps < 20 {
+        warnings.push(format!("Only {decode_steps} decode steps were timed in a cell, so the 95th percentile is close to the maximum."));
+    }
+    warnings
+}
+
+fn known(name: &str, value: String) -> Fact {
+    Fact { name: name.into(), value: Some(value), reason: None }
+}
+
+fn unknown(name: &str, reason: impl ToString) -> Fact {
+    Fact { name: name.into(), value: None, reason: Some(reason.to_string()) }
+}
+
+fn fallible(name: &str, value: Result<String, impl ToString>) -> Fact {
+    match value {
+        Ok(value) => known(name, value),
+        Err(reason) => unknown(name, reason),
+    }
+}
+
+fn recorded(name: &str, value: &str, reason: &str) -> Fact {
+    if value.is_empty() { unknown(name, reason) } else { known(name, value.into()) }
+}

@@ -1,0 +1,192 @@
+//! Where models come from: presets, files, and what `fetch` has brought.
+
+mod catalog;
+mod fetch;
+
+use std::path::{Path, PathBuf};
+
+use kv_model::{LoadError, Model, ModelConfig, Preset, gguf, hugging_face};
+
+use crate::Problem;
+use crate::config::ModelChoice;
+use crate::problem::did_you_mean;
+
+pub(crate) use catalog::{CATALOG, Fetchable};
+pub(crate) use fetch::fetch;
+
+/// A model that exists, not yet loaded.
+#[derive(Debug, Clone)]
+pub(crate) enum ModelSource {
+    /// A known shape with random weights.
+    Preset { preset: Preset, layers: Option<usize>, seed: u64 },
+    /// A GGUF file.
+    Gguf { label: String, path: PathBuf },
+    /// A Hugging Face folder.
+    HuggingFace { label: String, path: PathBuf },
+}
+
+impl ModelSource {
+    /// The model a config chooses; relative paths start at `folder`.
+    ///
+    /// # Errors
+    /// A [`Problem`] that lists what there is.
+    pub(crate) fn of_choice(choice: &ModelChoice, folder: &Path) -> Result<ModelSource, Problem> {
+        let ModelChoice { preset, fetched, gguf, hugging_face, layers, seed } = choice;
+        let named = [preset.is_some(), fetched.is_some(), gguf.is_some(), hugging_face.is_some()];
+        if named.into_iter().filter(|named| *named).count() != 1 {
+            return Err(Problem::new("[model] needs exactly one of `preset`, `fetched`, `gguf` and `hugging_face`")
+                .help("`preset = \"tiny\"` needs no file; `runner list` names the others"));
+        }
+        if preset.is_none() && (layers.is_some() || seed.is_some()) {
+            return Err(Problem::new("`layers` and `seed` belong to a `preset`; a file brings its own layers and weights"));
+        }
+        match (preset, fetched, gguf, hugging_face) {
+            (Some(name), ..) => ModelSource::preset(name, *layers, seed.unwrap_or(0)),
+            (_, Some(name), ..) => ModelSource::fetched(name),
+            (_, _, Some(path), _) => ModelSource::file(&folder.join(path)),
+            (_, _, _, Some(path)) => ModelSource::file(&folder.join(path)),
+            _ => Err(Problem::new("[model] names no model")),
+        }
+    }
+
+    /// The model a command line names: a path, a fetched model, or a preset (`preset:NAME` if both exist).
+    ///
+    /// # Errors
+    /// A [`Problem`] that lists what there is.
+    pub(crate) fn of_argument(name: &str) -> Result<ModelSource, Problem> {
+        if let Some(preset) = name.strip_prefix("preset:") {
+            return ModelSource::preset(preset, None, 0);
+        }
+        match () {
+            () if Path::new(name).exists() => ModelSource::file(Path::new(name)),
+            () if Fetchable::find(name).is_some_and(|item| item.is_model) => ModelSource::fetched(name),
+            () => ModelSource::preset(name, None, 0),
+        }
+    }
+
+    fn preset(name: &str, layers: Option<usize>, seed: u64) -> Result<ModelSource, Problem> {
+        let names = Preset::ALL.map(|preset| preset.name);
+        let preset = Preset::find(name).ok_or_else(|| {
+            let help = did_you_mean(name, names).unwrap_or_else(|| "a path must exist; `runner fetch` brings a real model".into());
+            Problem::new(format!("no model is called `{name}`; the presets are {}", names.join(", "))).help(help)
+        })?;
+        if layers == Some(0) {
+            return Err(Problem::new("`layers` is 0: a model has at least one"));
+        }
+        Ok(ModelSource::Preset { preset, layers, seed })
+    }
+
+    fn fetched(name: &str) -> Result<ModelSource, Problem> {
+        let models: Vec<&str> = CATALOG.iter().filter(|item| item.is_model).map(|item| item.name).collect();
+        let item = Fetchable::find(name).filter(|item| item.is_model).ok_or_else(|| {
+            let problem = Problem::new(format!("no model to fetch is called `{name}`; known are {}", models.join(", ")));
+            match did_you_mean(name, models.iter().copied()) {
+                Some(help) => problem.help(help),
+                None => problem,
+            }
+        })?;
+        let path = item.path()?;
+        if !path.exists() {
+            return Err(Problem::new(format!("`{name}` has not been fetched: `{}` does not exist", path.display()))
+                .help(format!("run `cargo run -p runner -- fetch {name}`")));
+        }
+        Ok(ModelSource::Gguf { label: name.to_owned(), path })
+    }
+
+    fn file(path: &Path) -> Result<ModelSource, Problem> {
+        let shown = path.display();
+        if path.is_dir() {
+            let label = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            return Ok(ModelSource::HuggingFace { label, path: path.to_owned() });
+        }
+        if !path.exists() {
+            return Err(Problem::new(format!("the model file `{shown}` does not exist")).help("paths in a config start at the config's folder"));
+        }
+        if path.extension().is_none_or(|ending| ending != "gguf") {
+            return Err(Problem::new(format!("the model `{shown}` is neither a .gguf file nor a folder with config.json")));
+        }
+        let label = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        Ok(ModelSource::Gguf { label, path: path.to_owned() })
+    }
+
+    /// How results name the model.
+    pub(crate) fn label(&self) -> String {
+        match self {
+            ModelSource::Preset { preset, layers: None, .. } => format!("{} (random weights)", preset.name),
+            ModelSource::Preset { preset, layers: Some(layers), .. } => format!("{}, {layers} layers (random weights)", preset.name),
+            ModelSource::Gguf { label, .. } | ModelSource::HuggingFace { label, .. } => label.clone(),
+        }
+    }
+
+    /// The hyperparameters, if they are known without reading a file.
+    pub(crate) fn known_config(&self) -> Option<ModelConfig> {
+        match self {
+            ModelSource::Preset { preset, layers, .. } => Some(preset.config(*layers)),
+            ModelSource::Gguf { .. } | ModelSource::HuggingFace { .. } => None,
+        }
+    }
+
+    /// Reads or makes the weights.
+    ///
+    /// # Errors
+    /// A [`Problem`] that names the file and the key or tensor.
+    pub(crate) fn load(&self) -> Result<Model, Problem> {
+        match self {
+            ModelSource::Preset { preset, layers, seed } => {
+                let config = preset.config(*layers);
+                check_memory(&config)?;
+                Preset::build(config, *seed).map_err(|error| unusable(preset.name, error))
+            }
+            ModelSource::Gguf { path, .. } => gguf::load(&read(path)?).map_err(|error| unusable(&path.display().to_string(), error)),
+            ModelSource::HuggingFace { path, .. } => load_folder(path),
+        }
+    }
+}
+
+fn load_folder(path: &Path) -> Result<Model, Problem> {
+    let text = |name: &str| {
+        let bytes = read(&path.join(name))?;
+        String::from_utf8(bytes).map_err(|error| Problem::new(format!("`{}` is not UTF-8", path.join(name).display())).caused_by(error))
+    };
+    let config = text("config.json")?;
+    let tokenizer = if path.join("tokenizer.json").exists() { Some(text("tokenizer.json")?) } else { None };
+    let entries = std::fs::read_dir(path).map_err(|error| Problem::new(format!("cannot list `{}`", path.display())).caused_by(error))?;
+    let mut names: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    names.retain(|name| name.extension().is_some_and(|ending| ending == "safetensors"));
+    names.sort();
+    if names.is_empty() {
+        return Err(Problem::new(format!("`{}` holds no .safetensors file", path.display())));
+    }
+    let shards = names
+        .iter()
+        .map(|name| Ok((name.file_name().unwrap_or_default().to_string_lossy().into_owned(), read(name)?)))
+        .collect::<Result<Vec<_>, Problem>>()?;
+    let directory = hugging_face::Directory { config: &config, tokenizer: tokenizer.as_deref(), shards: &shards };
+    hugging_face::load(directory).map_err(|error| unusable(&path.display().to_string(), error))
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Problem> {
+    std::fs::read(path).map_err(|error| Problem::new(format!("cannot read `{}`", path.display())).caused_by(error))
+}
+
+fn unusable(model: &str, error: LoadError) -> Problem {
+    Problem::new(format!("cannot load the model `{model}`")).caused_by(error)
+}
+
+/// Refuses weights that cannot fit, before the machine starts to swap.
+fn check_memory(config: &ModelConfig) -> Result<(), Problem> {
+    const GIB: f64 = (1u64 << 30) as f64;
+    let free = sysinfo::System::new().map(|mut system| {
+        system.refresh_memory();
+        system.available_memory()
+    });
+    let needed = config.weight_bytes() as u64;
+    // Where the system does not say what is free, the attempt will.
+    if let Ok(available) = free
+        && needed > available
+    {
+        let message = format!("the weights need {:.1} GiB in f32, and {:.1} GiB of memory are free", needed as f64 / GIB, available as f64 / GIB);
+        return Err(Problem::new(message).help("set `layers` in [model] to run fewer of them: the cost of a layer is the same"));
+    }
+    Ok(())
+}

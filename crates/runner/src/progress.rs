@@ -1,0 +1,86 @@
+//! Progress of a sweep on the standard error stream: a bar on a terminal, a line a cell elsewhere.
+
+use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use kv_report::{Row, Status};
+
+/// Cells done and left, weighted by their estimated time.
+pub(crate) struct Progress {
+    bar: ProgressBar,
+    is_terminal: bool,
+    started: Instant,
+    cells: usize,
+    done: usize,
+    estimated_total: f64,
+    estimated_done: f64,
+}
+
+impl Progress {
+    pub(crate) fn new(estimates: &[f64]) -> Progress {
+        let is_terminal = std::io::stderr().is_terminal();
+        let bar = if is_terminal { ProgressBar::new(estimates.len() as u64) } else { ProgressBar::hidden() };
+        if let Ok(style) = ProgressStyle::with_template("{wide_bar} {pos}/{len} {msg}") {
+            bar.set_style(style);
+        }
+        let estimated_total = estimates.iter().sum();
+        Progress { bar, is_terminal, started: Instant::now(), cells: estimates.len(), done: 0, estimated_total, estimated_done: 0.0 }
+    }
+
+    pub(crate) fn start(&self, label: &str, seq_len: usize) {
+        self.bar.set_message(format!("{label} at {seq_len}, {}", self.time_left()));
+        self.bar.tick();
+    }
+
+    pub(crate) fn finish(&mut self, row: &Row, estimate: f64) {
+        self.done += 1;
+        self.estimated_done += estimate;
+        let what = format!("{} at {}{}", row.label, row.seq_len, if row.batch > 1 { format!(" ×{}", row.batch) } else { String::new() });
+        let result = match (row.status, &row.error) {
+            (Status::Failed, error) => format!("FAILED: {}", error.as_deref().unwrap_or("no reason")),
+            (Status::Ok, _) => format!("{:.2} ms a token, first after {:.0} ms", row.tpot_ms_p50.unwrap_or_default(), row.ttft_ms.unwrap_or_default()),
+        };
+        let line = format!("[{}/{}] {what}: {result}; {}", self.done, self.cells, self.time_left());
+        if self.is_terminal {
+            self.bar.inc(1);
+            if row.status == Status::Failed {
+                self.bar.println(line);
+            }
+        } else {
+            say(&line);
+        }
+    }
+
+    pub(crate) fn clear(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    /// The rest at the speed so far, relative to the estimate.
+    fn time_left(&self) -> String {
+        if self.done == self.cells {
+            return "done".into();
+        }
+        if self.estimated_done <= 0.0 {
+            return format!("about {} in all", human(self.estimated_total));
+        }
+        let rate = self.started.elapsed().as_secs_f64() / self.estimated_done;
+        format!("about {} left", human(rate * (self.estimated_total - self.estimated_done)))
+    }
+}
+
+/// A line on the standard error stream; a closed stream is no reason to stop measuring.
+pub(crate) fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// Seconds as a person says them.
+pub(crate) fn human(seconds: f64) -> String {
+    let seconds = Duration::from_secs_f64(seconds.clamp(0.0, 1e9)).as_secs();
+    match seconds {
+        0 => "1 s".into(),
+        1..90 => format!("{seconds} s"),
+        90..5400 => format!("{} min", (seconds + 30) / 60),
+        _ => format!("{:.1} h", seconds as f64 / 3600.0),
+    }
+}

@@ -1,0 +1,94 @@
+//! Running a plan: cell after cell, results kept on disk as they come.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use kv_model::Decoder;
+use kv_report::{Results, Sample, charts};
+
+use crate::Problem;
+use crate::cell::{self, Setting};
+use crate::plan::Plan;
+use crate::progress::{self, Progress};
+
+/// Whether Ctrl-C was pressed.
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// Makes the first Ctrl-C finish the cell in hand and the second stop at once.
+///
+/// # Errors
+/// A [`Problem`] if the system does not let a program handle it.
+pub(crate) fn handle_interrupts() -> Result<(), Problem> {
+    let handler = || {
+        if INTERRUPTED.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+        progress::say("\nfinishing the cell in hand; what is measured is kept. Press Ctrl-C again to stop at once.");
+    };
+    ctrlc::set_handler(handler).map_err(|error| Problem::new("cannot handle Ctrl-C").caused_by(error))
+}
+
+/// Whether Ctrl-C was pressed since the start.
+pub(crate) fn interrupted() -> bool {
+    INTERRUPTED.load(Ordering::Relaxed)
+}
+
+/// Measures every cell into `results`, writing the tables to `folder` after each.
+///
+/// # Errors
+/// A [`Problem`] if the folder cannot be written; a failing cell is a row, not an error.
+pub(crate) fn run(plan: &Plan, decoder: &Decoder, model: &str, seed: u64, results: &mut Results, folder: &Path) -> Result<Vec<Sample>, Problem> {
+    let setting = Setting { decoder, model, plan, seed };
+    let threads = rayon::current_num_threads();
+    let estimates: Vec<f64> = plan.cells.iter().map(|cell| cell.estimated_seconds(decoder.config(), plan, threads)).collect();
+    let mut progress = Progress::new(&estimates);
+    let mut samples = vec![];
+    for (cell, estimate) in plan.cells.iter().zip(estimates) {
+        if interrupted() {
+            break;
+        }
+        progress.start(&cell.label, cell.seq_len);
+        let outcome = cell::run(&setting, cell);
+        progress.finish(&outcome.row, estimate);
+        results.rows.push(outcome.row);
+        samples.extend(outcome.samples);
+        results.complete = results.rows.len() == plan.cells.len();
+        write_tables(results, &samples, folder)?;
+    }
+    progress.clear();
+    Ok(samples)
+}
+
+/// Writes `results.csv`, `samples.csv` and `results.json`.
+///
+/// # Errors
+/// A [`Problem`] that names the file.
+pub(crate) fn write_tables(results: &Results, samples: &[Sample], folder: &Path) -> Result<(), Problem> {
+    let unwritable = |error| Problem::new("cannot convert the results").caused_by(error);
+    write(&folder.join("results.csv"), &kv_report::results_csv(&results.rows).map_err(unwritable)?)?;
+    write(&folder.join("samples.csv"), &kv_report::samples_csv(samples).map_err(unwritable)?)?;
+    let json = serde_json::to_vec_pretty(results).map_err(|error| Problem::new("cannot convert the results").caused_by(error))?;
+    write(&folder.join("results.json"), &json)
+}
+
+/// Draws the charts and the page; answers the page's path.
+///
+/// # Errors
+/// A [`Problem`] that names the file or the chart.
+pub(crate) fn write_report(results: &Results, samples: &[Sample], folder: &Path) -> Result<PathBuf, Problem> {
+    let undrawn = |error| Problem::new("cannot draw the report").caused_by(error);
+    let charts = charts(results, samples);
+    for chart in &charts {
+        write(&folder.join(format!("{}.png", chart.name)), &kv_report::png(chart).map_err(undrawn)?)?;
+    }
+    let page = folder.join("index.html");
+    write(&page, kv_report::html(results, &charts).map_err(undrawn)?.as_bytes())?;
+    Ok(page)
+}
+
+/// Writes beside the file and renames, so that an interruption leaves the old file or the new one.
+fn write(path: &Path, bytes: &[u8]) -> Result<(), Problem> {
+    let unfinished = path.with_extension("unfinished");
+    let written = std::fs::write(&unfinished, bytes).and_then(|()| std::fs::rename(&unfinished, path));
+    written.map_err(|error| Problem::new(format!("cannot write `{}`", path.display())).caused_by(error))
+}
