@@ -38,6 +38,6 @@ impl std::fmt::Display for Guarantee {
 
 impl std::fmt::Display for ErrorBound {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "keys within {:.2} %, values within {:.2} % of a row's largest", 100.0 * self.keys, 100.0 * self.values)
+        write!(f, "K ±{:.2} %, V ±{:.2} %", 100.0 * self.keys, 100.0 * self.values)
     }
 }

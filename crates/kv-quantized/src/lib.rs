@@ -113,9 +113,11 @@ impl KvCache for Quantized {
         self.sequences.check_truncate(seq, len)?;
         let residual = self.config.residual;
         let seen = self.sequences.seen(seq)?;
-        let sealed = seen.saturating_sub(residual);
-        if len < sealed && residual > 0 {
-            let reason = format!("tokens {len}..{sealed} are sealed, and the shorter sequence would have the last {residual} of its tokens in f32");
+        let in_tail = self.sequences.state(seq)?.first().map_or(0, |layer| layer.tail.tokens());
+        let sealed = seen - in_tail;
+        let sealed_if_fresh = len.saturating_sub(residual);
+        if sealed.min(len) > sealed_if_fresh {
+            let reason = format!("tokens {sealed_if_fresh}..{} are sealed, and a sequence of {len} tokens would hold them in f32", sealed.min(len));
             return Err(CacheError::Unsupported { strategy: Quantized::ID, operation: "truncate", reason });
         }
         let layers = self.sequences.truncate(seq, len)?;

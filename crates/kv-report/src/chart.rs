@@ -47,6 +47,18 @@ pub struct Series {
 }
 
 impl Chart {
+    /// The measured lengths, as ticks of the horizontal axis; none if their labels would run into each other.
+    pub(crate) fn lengths(&self) -> Vec<f64> {
+        if self.x.scale == Scale::Linear {
+            return vec![];
+        }
+        let mut lengths: Vec<f64> = self.series.iter().flat_map(|series| &series.points).map(|point| point.0).collect();
+        lengths.sort_by(f64::total_cmp);
+        lengths.dedup();
+        let crowded = lengths.windows(2).any(|pair| pair[1] / pair[0] < 1.3);
+        if crowded || lengths.len() > 14 { vec![] } else { lengths }
+    }
+
     /// The extent of the points along x and y, or `None` if there are none.
     pub(crate) fn bounds(&self) -> Option<((f64, f64), (f64, f64))> {
         let points = || self.series.iter().flat_map(|series| &series.points);

@@ -23,7 +23,7 @@ pub const COLUMNS: [Column; 26] = [
     column("batch", "sequences that are stepped together"),
     column("status", "ok or failed"),
     column("error", "why a cell failed"),
-    column("guarantee", "what the cache promises about its attention, compared with recomputing"),
+    column("guarantee", "what the cache promises, compared with recomputing; K and V bound a stored value's error, relative to the largest in its row"),
     column("ttft_ms", "time to first token: the whole prompt until the first token is chosen, in milliseconds"),
     column("tpot_ms_p50", "time per output token: median time of a decode step of the whole batch, in milliseconds"),
     column("tpot_ms_p95", "95th percentile of the same; close to the maximum when decode_steps is below 20"),

@@ -6,7 +6,7 @@ use plotly::layout::{Axis as PlotlyAxis, AxisType, Legend, Margin};
 use plotly::{Layout, Plot, Scatter};
 
 use crate::chart::{Axis, Scale};
-use crate::style::{Marker as Mark, colour, marker};
+use crate::style::{Marker as Mark, colour, marker, tick_text};
 use crate::{COLUMNS, Chart, Column, ReportError, Results, Row, Status};
 
 /// The page, with every script and figure inside it.
@@ -80,7 +80,7 @@ impl Figure {
             plot.add_trace(trace);
         }
         let layout = Layout::new()
-            .x_axis(axis(&chart.x))
+            .x_axis(with_ticks(axis(&chart.x), &chart.lengths()))
             .y_axis(axis(&chart.y))
             .legend(Legend::new().x(1.02).y(1.0))
             .margin(Margin::new().left(80).right(20).top(20).bottom(70))
@@ -96,6 +96,13 @@ fn axis(axis: &Axis) -> PlotlyAxis {
         Scale::Log => AxisType::Log,
     };
     PlotlyAxis::new().title(Title::with_text(&axis.label)).type_(kind).grid_color("#ddd").auto_margin(true)
+}
+
+fn with_ticks(axis: PlotlyAxis, ticks: &[f64]) -> PlotlyAxis {
+    if ticks.is_empty() {
+        return axis;
+    }
+    axis.tick_values(ticks.to_vec()).tick_text(ticks.iter().copied().map(tick_text).collect())
 }
 
 fn symbol(style: usize) -> MarkerSymbol {

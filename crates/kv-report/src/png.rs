@@ -62,7 +62,7 @@ fn draw(chart: &Chart, root: &Area<'_>) -> Result<(), Box<dyn std::error::Error>
         .margin_right(28)
         .x_label_area_size(64)
         .y_label_area_size(96)
-        .build_cartesian_2d(Span::new(&chart.x, x_low, x_high, &lengths(chart)), Span::new(&chart.y, y_low, y_high, &[]))?;
+        .build_cartesian_2d(Span::new(&chart.x, x_low, x_high, &chart.lengths()), Span::new(&chart.y, y_low, y_high, &[]))?;
     context
         .configure_mesh()
         .bold_line_style(RGBColor(222, 222, 222))
@@ -173,15 +173,6 @@ impl ValueFormatter<f64> for Span {
     fn format_ext(&self, value: &f64) -> String {
         tick_text(*value)
     }
-}
-
-/// The measured lengths, as long as their labels do not run into each other.
-fn lengths(chart: &Chart) -> Vec<f64> {
-    let mut lengths: Vec<f64> = chart.series.iter().flat_map(|series| &series.points).map(|point| point.0).collect();
-    lengths.sort_by(f64::total_cmp);
-    lengths.dedup();
-    let crowded = lengths.windows(2).any(|pair| pair[1] / pair[0] < 1.3);
-    if crowded || lengths.len() > 14 { vec![] } else { lengths }
 }
 
 fn linear_ticks(high: f64) -> Vec<f64> {

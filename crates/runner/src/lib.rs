@@ -30,15 +30,11 @@ use std::process::ExitCode;
 
 pub use cli::main;
 pub use commands::schema;
-pub use config::{Config, load_config};
-pub use plan::plan;
+pub use config::{Config, ConfigFile, Lengths, ModelChoice, Sweep, Instance, Workload, load_config};
+pub use plan::{Cell, Plan, plan};
 pub use problem::Problem;
 
 use kv_core::Registry;
-
-// Here and not in the binary, so that a stranger's one-line `main` is measured as well.
-#[global_allocator]
-static ALLOCATOR: kv_metrics::CountingAllocator = kv_metrics::CountingAllocator;
 
 /// The strategies that come with kvlab.
 pub fn builtin() -> Registry {

@@ -97,12 +97,12 @@ fn dry_run(plan: &Plan, model: &kv_model::ModelConfig, threads: Option<usize>) -
 fn summary(rows: &[Row], page: &PathBuf) -> String {
     const MIB: f64 = 1024.0 * 1024.0;
     let width = rows.iter().map(|row| row.label.chars().count()).max().unwrap_or(0).max(5);
-    let mut text = format!("{:<width$}  {:>7}  {:>5}  {:>11}  {:>11}  {:>11}  {:>11}\n", "label", "length", "batch", "first (ms)", "token (ms)", "cache (ms)", "heap (MiB)");
+    let mut text = format!("{:<9} {:<width$}  {:>7}  {:>5}  {:>11}  {:>11}  {:>11}  {:>11}\n", "workload", "label", "length", "batch", "first (ms)", "token (ms)", "cache (ms)", "heap (MiB)");
     for row in rows {
         let number = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.2}"));
         let heap = row.heap_live_bytes.map(|bytes| bytes as f64 / MIB);
         let numbers = [row.ttft_ms, row.tpot_ms_p50, row.cache_ms_p50, heap].map(number);
-        text.push_str(&format!("{:<width$}  {:>7}  {:>5}", row.label, row.seq_len, row.batch));
+        text.push_str(&format!("{:<9} {:<width$}  {:>7}  {:>5}", row.workload, row.label, row.seq_len, row.batch));
         numbers.iter().for_each(|number| text.push_str(&format!("  {number:>11}")));
         text.push_str(&row.error.as_ref().map_or(String::new(), |error| format!("  failed: {error}")));
         text.push('\n');

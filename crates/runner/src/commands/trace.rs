@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use kv_core::KvCache;
-use kv_model::{Sequence, TextTokenizer};
+use kv_model::{Sequence, TextStream, TextTokenizer};
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use super::print;
 
 /// Prints a row a step. Rows of keys and values are counted in one layer and one KV head.
 pub(super) struct Trace<'a> {
-    tokenizer: &'a TextTokenizer,
+    text: TextStream<'a>,
 }
 
 /// What is known before a step.
@@ -44,7 +44,7 @@ impl Trace<'_> {
             "cache bytes",
             "ms"
         ));
-        Trace { tokenizer }
+        Trace { text: tokenizer.stream() }
     }
 
     pub(super) fn print(&mut self, before: TraceRow, cache: &dyn KvCache, fed: &[u32], elapsed: Duration) {
@@ -62,14 +62,13 @@ impl Trace<'_> {
         print(&format!("{} {run:>13} {computed:>9} {resident:>8} {evicted:>8} {bytes:>12} {milliseconds:>9.2}\n", padded(&token)));
     }
 
-    /// A token's text on one line: control characters escaped, bytes of half a character as they are.
-    fn shown(&self, token: u32) -> String {
-        let mut stream = self.tokenizer.stream();
-        let text = stream.push(token) + &stream.finish();
-        match text.contains(char::REPLACEMENT_CHARACTER) || text.is_empty() {
-            true => format!("<token {token}>"),
-            false => text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect(),
+    /// The text that a token completes, on one line.
+    fn shown(&mut self, token: u32) -> String {
+        let text = self.text.push(token);
+        if text.is_empty() {
+            return "(part of a letter)".into();
         }
+        text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
     }
 }
 

@@ -1,0 +1,284 @@
+//! What attention must equal.
+
+use kv_core::{ErrorBound, Geometry, Guarantee, KvCache, Rows, View, reference};
+
+use super::TOLERANCE;
+use crate::driver::{difference, step_with, token};
+use crate::failure::ensure;
+use crate::{Failure, Outcome, Subject, Text, Verdict, fill, step, toy_geometry};
+
+/// Step sizes that visit every length to 70 and those around the powers of two after that.
+fn approach() -> impl Iterator<Item = usize> {
+    let singles = std::iter::repeat_n(1, 70);
+    let around = |jump: usize| std::iter::once(jump).chain(std::iter::repeat_n(1, 5));
+    // To 125 … 130, 253 … 258, 509 … 514.
+    singles.chain(around(55)).chain(around(123)).chain(around(251))
+}
+
+const APPROACHED: usize = 70 + 60 + 128 + 256;
+
+/// `attend` of a one-token step equals dense attention over `view`, at every length.
+///
+/// # Errors
+/// A failure names the length and layer where they part.
+pub fn attend_equals_view(subject: &Subject) -> Outcome {
+    let text = Text::new(&toy_geometry(), 1, APPROACHED);
+    let mut cache = subject.build()?;
+    let limit = limit_of(subject)?;
+    let seq = cache.open()?;
+    let mut position = 0;
+    for tokens in approach() {
+        if position + tokens > limit {
+            break;
+        }
+        let mut worst = None;
+        step_with(cache.as_mut(), seq, &text, position..position + tokens, |cache, layer, out| {
+            if tokens == 1 && worst.is_none() {
+                worst = compare_with_view(cache, seq, &text, layer, position, out);
+            }
+        })?;
+        if let Some((layer, error)) = worst {
+            let what = format!("with {position} tokens before it, attend in layer {layer} is {error} off dense attention over view");
+            return Err(Failure::new(what, "`view` must show what the newest query sees, and `attend` must read it: look at the block, group or window that ends here"));
+        }
+        position += tokens;
+    }
+    Ok(Verdict::Passed)
+}
+
+fn compare_with_view(cache: &dyn KvCache, seq: kv_core::SeqId, text: &Text, layer: usize, position: usize, out: &Rows) -> Option<(usize, f32)> {
+    let views: Result<Vec<View>, _> = (0..text.geometry.kv_heads).map(|kv_head| cache.view(seq, layer, kv_head)).collect();
+    let query = text.queries(layer, std::iter::once(position));
+    let expected = reference::attend_views(&text.geometry, position, &query, &views.ok()?);
+    let error = difference(out.values(), expected.values());
+    // Not `>`: a difference that is no number is a difference.
+    (!(error <= TOLERANCE)).then_some((layer, error))
+}
+
+/// `Exact` equals recomputing. `Lossy` stays within its bound, and is not exact once a token was rounded, in
+/// decode as well as prefill. `Evicts` keeps the rows it keeps unaltered or within its bound.
+///
+/// # Errors
+/// A failure names the position and what it lost.
+pub fn guarantee_holds(subject: &Subject) -> Outcome {
+    match subject.build()?.guarantee() {
+        Guarantee::Exact => exact(subject),
+        Guarantee::Lossy(bound) => {
+            rows_stay_within(subject, Some(bound), 1)?;
+            rows_stay_within(subject, Some(bound), 100)
+        }
+        Guarantee::Evicts(bound) => {
+            rows_stay_within(subject, bound, 1)?;
+            rows_stay_within(subject, bound, 100)
+        }
+        other => Ok(Verdict::Skipped(format!("the suite does not know the guarantee {other:?}"))),
+    }
+}
+
+fn exact(subject: &Subject) -> Outcome {
+    let text = Text::new(&toy_geometry(), 2, APPROACHED);
+    let mut cache = subject.build()?;
+    let limit = limit_of(subject)?;
+    let seq = cache.open()?;
+    let mut position = 0;
+    for tokens in approach() {
+        if position + tokens > limit {
+            break;
+        }
+        let outputs = step(cache.as_mut(), seq, &text, position..position + tokens)?;
+        for (layer, out) in outputs.iter().enumerate() {
+            for fresh in 0..tokens {
+                let all: Vec<usize> = (0..=position + fresh).collect();
+                let expected = text.oracle(layer, position + fresh, &all);
+                let error = difference(token(out, fresh), expected.values());
+                let mend = "an exact cache attends to every earlier token: look at the mask, the index of the first or last token, and the order of layers";
+                ensure!(error <= TOLERANCE, mend, "the query at position {} in layer {layer} is {error} off recomputing", position + fresh);
+            }
+        }
+        position += tokens;
+    }
+    Ok(Verdict::Passed)
+}
+
+/// Tokens a sequence can have, as far as the checks go.
+fn limit_of(subject: &Subject) -> Result<usize, Failure> {
+    let mut cache = subject.build()?;
+    let seq = cache.open()?;
+    match cache.begin(seq, 0..APPROACHED) {
+        Ok(_) => Ok(usize::MAX),
+        Err(kv_core::CacheError::Full { free, .. }) => Ok(free),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Fills a cache in steps of `chunk` tokens and compares what it holds with what was appended.
+fn rows_stay_within(subject: &Subject, bound: Option<ErrorBound>, chunk: usize) -> Outcome {
+    const TOKENS: usize = 600;
+    // Rotating a sink's key rounds it.
+    const ROTATION: f32 = 1e-5;
+    let geometry = Geometry { layers: 1, ..toy_geometry() };
+    let text = Text::new(&geometry, 3, TOKENS);
+    let mut cache = subject.build_for(&geometry)?;
+    let seq = cache.open()?;
+    fill(cache.as_mut(), seq, &text, 0..TOKENS, chunk)?;
+    let allowed = bound.unwrap_or(ErrorBound { keys: ROTATION, values: 0.0 });
+    let mut rounded = false;
+    for kv_head in 0..geometry.kv_heads {
+        let view = cache.view(seq, 0, kv_head)?;
+        let original = text.view(0, kv_head, &view.positions);
+        for (row, position) in view.positions.iter().enumerate() {
+            let rows = |of: &[f32], dim: usize| of[row * dim..(row + 1) * dim].to_vec();
+            let (key, original_key) = (rows(&view.keys, geometry.key_dim), rows(&original.keys, geometry.key_dim));
+            let (value, original_value) = (rows(&view.values, geometry.value_dim), rows(&original.values, geometry.value_dim));
+            rounded |= key != original_key || value != original_value;
+            let moved = *position + 1 < view.positions.len() && view.positions.len() < TOKENS;
+            let key_error = if moved { plane_error(&key, &original_key) } else { relative_error(&key, &original_key) };
+            let value_error = relative_error(&value, &original_value);
+            let mend = "a row must be encoded once, from what was appended, and the bound of `guarantee` must be its format's";
+            ensure!(key_error <= allowed.keys * 1.01 + ROTATION, mend, "the key at position {position} is {key_error} of its largest off, {} is promised", allowed.keys);
+            ensure!(value_error <= allowed.values * 1.01, mend, "the value at position {position} is {value_error} of its largest off, {} is promised", allowed.values);
+        }
+    }
+    let quantised_nothing = bound.is_some() && !rounded;
+    let mend = "a token must be encoded when it leaves the tail, in single steps as well as in chunks";
+    ensure!(!quantised_nothing, mend, "of {TOKENS} tokens in steps of {chunk} none was rounded, though the guarantee is lossy");
+    Ok(Verdict::Passed)
+}
+
+fn relative_error(row: &[f32], original: &[f32]) -> f32 {
+    let largest = original.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
+    difference(row, original) / largest
+}
+
+/// The error of each rotation plane's length: what is left of a key's error when it may have been moved.
+fn plane_error(row: &[f32], original: &[f32]) -> f32 {
+    let lengths = |row: &[f32]| -> Vec<f32> {
+        let half = row.len() / 2;
+        (0..half).map(|plane| row[plane].hypot(row[plane + half])).collect()
+    };
+    // Two errors in a plane add up to √2 of one.
+    let largest = original.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
+    difference(&lengths(row), &lengths(original)) / largest / std::f32::consts::SQRT_2
+}
+
+/// As long as every token seen is held, a cache that evicts equals recomputing (within what rounding allows,
+/// nothing if it does not round).
+///
+/// # Errors
+/// A failure names the position.
+pub fn nothing_evicted_is_exact(subject: &Subject) -> Outcome {
+    let mut cache = subject.build()?;
+    if !matches!(cache.guarantee(), Guarantee::Evicts(None)) {
+        return Ok(Verdict::Skipped(format!("the guarantee is {}, and only an evicting cache in full precision is asked", cache.guarantee())));
+    }
+    let text = Text::new(&toy_geometry(), 4, 600);
+    let seq = cache.open()?;
+    let mut compared = 0;
+    for position in 0..600 {
+        let outputs = step(cache.as_mut(), seq, &text, position..position + 1)?;
+        if cache.usage().resident_tokens < position + 1 {
+            break;
+        }
+        let all: Vec<usize> = (0..=position).collect();
+        for (layer, out) in outputs.iter().enumerate().filter(|_| position < 40 || position % 50 == 0) {
+            let error = difference(out.values(), text.oracle(layer, position, &all).values());
+            let mend = "with room for everything, no token may be masked, dropped or moved";
+            ensure!(error <= TOLERANCE, mend, "the query at position {position} in layer {layer} is {error} off recomputing, though nothing was evicted");
+        }
+        compared += 1;
+    }
+    let mend = "keep at least the token itself";
+    ensure!(compared > 0, mend, "already the first token was evicted");
+    Ok(Verdict::Passed)
+}
+
+/// After eviction, attention equals dense attention over the suffix that is held, wherever that suffix starts:
+/// keys keep their absolute positions, and scores depend on differences only.
+///
+/// # Errors
+/// A failure gives the base position.
+pub fn positions_are_relative(subject: &Subject) -> Outcome {
+    let geometry = Geometry { layers: 1, ..toy_geometry() };
+    let mut cache = subject.build_for(&geometry)?;
+    let tolerance = match cache.guarantee() {
+        Guarantee::Evicts(None) => 1e-4,
+        other => return Ok(Verdict::Skipped(format!("the guarantee is {other}: only an evicting cache in full precision moves along the text exactly"))),
+    };
+    const TOKENS: usize = 700;
+    let text = Text::new(&geometry, 5, TOKENS);
+    let seq = cache.open()?;
+    fill(cache.as_mut(), seq, &text, 0..TOKENS - 1, 50)?;
+    let mut held = vec![];
+    let outputs = step_with(cache.as_mut(), seq, &text, TOKENS - 1..TOKENS, |cache, layer, _| {
+        held = cache.view(seq, layer, 0).map(|view| view.positions).unwrap_or_default();
+    })?;
+    if held.len() == TOKENS {
+        return Ok(Verdict::Skipped(format!("nothing was evicted after {TOKENS} tokens")));
+    }
+    let first = held.first().copied().unwrap_or(TOKENS);
+    let sinks = held.iter().enumerate().take_while(|(index, position)| index == *position).count();
+    let suffix = held[sinks..].first().copied().unwrap_or(TOKENS);
+    if held[sinks..] != (suffix..TOKENS).collect::<Vec<_>>() {
+        return Ok(Verdict::Skipped(format!("what is held is no suffix of the text: {} positions from {first}", held.len())));
+    }
+    // Sinks are attended as if they stood just before the suffix.
+    let kept: Vec<u64> = held.iter().map(|position| text.tokens[*position]).collect();
+    for base in [0, 1, 37, 1000] {
+        let mut tokens = vec![u64::MAX; base];
+        tokens.extend(&kept);
+        let shifted = Text { geometry: geometry.clone(), tokens };
+        let positions: Vec<usize> = (base..base + kept.len()).collect();
+        let expected = shifted.oracle(0, base + kept.len() - 1, &positions);
+        let error = difference(outputs[0].values(), expected.values());
+        let mend = "rows keep the positions they were appended with; a token that is moved is rotated by the difference, and `seen` (not `resident`) is the next position";
+        ensure!(error <= tolerance, mend, "attention after eviction is {error} off dense attention over the {} tokens held, moved to position {base}", kept.len());
+    }
+    Ok(Verdict::Passed)
+}
+
+/// One chunk, single tokens and uneven chunks give the same attention if nothing is rounded, and leave the
+/// same rows behind in any case.
+///
+/// # Errors
+/// A failure names the first difference.
+pub fn chunks_do_not_matter(subject: &Subject) -> Outcome {
+    let limit = limit_of(subject)?;
+    let tokens = limit.min(150);
+    let text = Text::new(&toy_geometry(), 6, tokens);
+    let exact = matches!(subject.build()?.guarantee(), Guarantee::Exact | Guarantee::Evicts(None));
+    let mut runs = vec![];
+    for sizes in [vec![tokens], vec![1], vec![7, 64, 1, 30, 2]] {
+        let mut cache = subject.build()?;
+        let seq = cache.open()?;
+        let mut outputs = vec![vec![]; text.geometry.layers];
+        let mut position = 0;
+        for size in sizes.iter().cycle() {
+            let end = (position + size).min(tokens);
+            for (layer, out) in step(cache.as_mut(), seq, &text, position..end)?.into_iter().enumerate() {
+                outputs[layer].extend_from_slice(out.values());
+            }
+            position = end;
+            if position == tokens {
+                break;
+            }
+        }
+        let mut views = vec![];
+        for layer in 0..text.geometry.layers {
+            for kv_head in 0..text.geometry.kv_heads {
+                views.push(cache.view(seq, layer, kv_head)?);
+            }
+        }
+        runs.push((sizes, outputs, views));
+    }
+    let (_, outputs, views) = &runs[0];
+    for (sizes, other_outputs, other_views) in &runs[1..] {
+        let mend = "what is kept, and how it is encoded, must depend on the tokens and not on the steps they came in";
+        ensure!(views == other_views, mend, "{tokens} tokens in steps of {sizes:?} leave other rows behind than in one step");
+        for (layer, (out, other)) in outputs.iter().zip(other_outputs).enumerate().filter(|_| exact) {
+            let error = difference(out, other);
+            let mend = "within a step, each query sees what it would see if the tokens had come one by one: mask the future, and mask the window for each query";
+            ensure!(error <= TOLERANCE, mend, "in layer {layer}, {tokens} tokens in steps of {sizes:?} are {error} off the same in one step");
+        }
+    }
+    Ok(Verdict::Passed)
+}

@@ -1,0 +1,102 @@
+//! Memory.
+
+use kv_core::{Geometry, Guarantee};
+use kv_metrics::ThreadMeter;
+
+use crate::failure::ensure;
+use crate::{Failure, Outcome, Subject, Text, Verdict, fill, toy_geometry};
+
+/// `usage` equals the allocator's bytes within 0.1 % or 4 KiB, the payload is possible for what is promised, it
+/// scales with KV heads and not with heads, and after closing everything only what is reported remains.
+///
+/// # Errors
+/// A failure gives both numbers.
+pub fn bytes_are_true(subject: &Subject) -> Outcome {
+    agrees_with_the_allocator(subject)?;
+    scales_with_kv_heads(subject)
+}
+
+/// Tokens that fit, so that a small limit does not stop the check.
+fn tokens(subject: &Subject, sequences: usize) -> Result<usize, Failure> {
+    const TOKENS: usize = 300;
+    let mut cache = subject.build()?;
+    let seq = cache.open()?;
+    match cache.begin(seq, 0..TOKENS * sequences) {
+        Err(kv_core::CacheError::Full { free, .. }) => Ok((free / sequences).min(TOKENS)),
+        _ => Ok(TOKENS),
+    }
+}
+
+fn agrees_with_the_allocator(subject: &Subject) -> Result<(), Failure> {
+    let tokens = tokens(subject, 2)?;
+    let text = Text::new(&toy_geometry(), 40, tokens);
+    // What is initialised once a process or thread is not the cache's.
+    let mut rehearsal = subject.build()?;
+    let seq = rehearsal.open()?;
+    fill(rehearsal.as_mut(), seq, &text, 0..tokens.min(2), 1)?;
+    drop(rehearsal);
+
+    let meter = ThreadMeter::start();
+    let mut cache = subject.build()?;
+    let sequences = [cache.open()?, cache.open()?];
+    for seq in sequences {
+        fill(cache.as_mut(), seq, &text, 0..tokens, 50)?;
+    }
+    compare(cache.usage().reserved_bytes(), meter.live_bytes(), &format!("two sequences of {tokens} tokens"))?;
+    let usage = cache.usage();
+    let seen = 2 * tokens;
+    ensure!(usage.seen_tokens == seen, "add up the tokens of all open sequences", "{seen} tokens were appended, {} are reported as seen", usage.seen_tokens);
+    ensure!(usage.resident_tokens <= seen, "`resident` counts rows held, `seen` tokens appended", "{} tokens are resident of {seen} seen", usage.resident_tokens);
+    possible(usage.payload_bytes, usage.resident_tokens, cache.guarantee())?;
+    for seq in sequences {
+        cache.close(seq)?;
+    }
+    compare(cache.usage().reserved_bytes(), meter.live_bytes(), "closing everything")
+}
+
+fn compare(reported: usize, live: i64, when: &str) -> Result<(), Failure> {
+    const SLACK: i64 = 4096;
+    let allowed = SLACK.max(live / 1000);
+    let residual = reported as i64 - live;
+    let mend = "count capacities and not lengths, every table and every spare block, and each shared row once";
+    ensure!(residual.abs() <= allowed, mend, "after {when} the cache reports {reported} bytes and the allocator counts {live}: {residual} unaccounted");
+    Ok(())
+}
+
+/// A value stored within a fraction `e` of the row's largest needs at least `log2(1 / e)` bits.
+fn possible(payload_bytes: usize, resident_tokens: usize, guarantee: Guarantee) -> Result<(), Failure> {
+    let Geometry { layers, kv_heads, key_dim, value_dim, .. } = toy_geometry();
+    let bits = |error: f32| if error > 0.0 { f64::from((1.0 / error).log2().floor()) } else { 32.0 };
+    let (key_bits, value_bits) = match guarantee {
+        Guarantee::Lossy(bound) | Guarantee::Evicts(Some(bound)) => (bits(bound.keys), bits(bound.values)),
+        _ => (32.0, 32.0),
+    };
+    let rows = (resident_tokens * layers * kv_heads) as f64;
+    let least = rows * (key_dim as f64 * key_bits + value_dim as f64 * value_bits) / 8.0;
+    let most = rows * ((key_dim + value_dim) * size_of::<f32>()) as f64;
+    let mend = "the payload is the codes of keys and values of all layers and KV heads: bits a value, not bytes a block";
+    let payload = payload_bytes as f64;
+    ensure!(payload >= least && payload <= most, mend, "{resident_tokens} tokens report a payload of {payload_bytes} bytes, and between {least} and {most} are possible");
+    Ok(())
+}
+
+fn scales_with_kv_heads(subject: &Subject) -> Outcome {
+    let payload = |geometry: Geometry| -> Result<usize, Failure> {
+        let tokens = tokens(subject, 1)?.min(64);
+        let text = Text::new(&geometry, 41, tokens);
+        let mut cache = subject.build_for(&geometry)?;
+        let seq = cache.open()?;
+        fill(cache.as_mut(), seq, &text, 0..tokens, 64)?;
+        Ok(cache.usage().payload_bytes)
+    };
+    let toy = toy_geometry();
+    let plain = payload(toy.clone())?;
+    let more_heads = payload(Geometry { heads: 2 * toy.heads, ..toy.clone() })?;
+    let more_kv_heads = payload(Geometry { kv_heads: 2 * toy.kv_heads, heads: 2 * toy.heads, ..toy.clone() })?;
+    let single = payload(Geometry { kv_heads: 1, ..toy.clone() })?;
+    let mend = "store a row a KV head, not a row a query head";
+    ensure!(more_heads == plain, mend, "twice the query heads take {more_heads} bytes instead of {plain}");
+    ensure!(more_kv_heads == 2 * plain, mend, "twice the KV heads take {more_kv_heads} bytes, and once {plain}");
+    ensure!(toy.kv_heads * single == plain, mend, "one KV head takes {single} bytes, and {} take {plain}", toy.kv_heads);
+    Ok(Verdict::Passed)
+}

@@ -1,0 +1,150 @@
+//! Misuse and overflow.
+
+use kv_core::{CacheError, Geometry, KvCache, Rows, SeqId};
+
+use super::lifecycle::snapshot;
+use crate::driver::{append, difference};
+use crate::failure::ensure;
+use crate::{Failure, Outcome, Subject, Text, Verdict, fill, step, toy_geometry};
+
+/// Each misuse is the typed error its method documents, and the run goes on as if it had not been.
+///
+/// # Errors
+/// A failure names the misuse.
+pub fn refusals_leave_no_trace(subject: &Subject) -> Outcome {
+    let text = Text::new(&toy_geometry(), 20, 30);
+    let expected = undisturbed(subject, &text)?;
+    let mut cache = subject.build()?;
+    let seq = cache.open()?;
+    let mut outputs = vec![];
+    for position in 0..30 {
+        misuse_between_steps(cache.as_mut(), seq, &text, position)?;
+        let run = cache.begin(seq, position..position + 1)?;
+        misuse_in_a_step(cache.as_mut(), seq, &text, 0, run.clone())?;
+        // An abandoned step: rows appended, never committed.
+        append(cache.as_mut(), seq, &text, 0, run)?;
+        misuse_in_a_step(cache.as_mut(), seq, &text, 1, 0..1)?;
+        outputs.extend(step(cache.as_mut(), seq, &text, position..position + 1)?);
+    }
+    let error = outputs.iter().zip(&expected).map(|(out, expected)| difference(out.values(), expected.values())).fold(0.0, f32::max);
+    ensure!(error == 0.0, "check first and change afterwards; `begin` forgets an unfinished step", "after refused calls and abandoned steps the outputs are {error} off");
+
+    let closed = cache.open()?;
+    cache.close(closed)?;
+    let rows = |heads: usize, dim: usize| Rows::new([1, heads, dim], vec![0.0; heads * dim]).into_tensor();
+    let Geometry { heads, kv_heads, key_dim, value_dim, .. } = text.geometry;
+    let refusal = CacheError::Closed { seq: closed };
+    expect("close of a closed sequence", cache.close(closed), &refusal)?;
+    expect("seen of a closed sequence", cache.seen(closed), &refusal)?;
+    expect("begin on a closed sequence", cache.begin(closed, 0..1), &refusal)?;
+    expect("append to a closed sequence", cache.append(closed, 0, rows(kv_heads, key_dim), rows(kv_heads, value_dim)), &refusal)?;
+    expect("attend over a closed sequence", cache.attend(closed, 0, rows(heads, key_dim)).map(|_| ()), &refusal)?;
+    expect("commit of a closed sequence", cache.commit(closed), &refusal)?;
+    expect("prompt_end of a closed sequence", cache.prompt_end(closed), &refusal)?;
+    expect("truncate of a closed sequence", cache.truncate(closed, 0), &refusal)?;
+    expect("view of a closed sequence", cache.view(closed, 0, 0), &refusal)?;
+    match cache.fork(closed) {
+        Err(CacheError::Closed { .. } | CacheError::Unsupported { .. }) => Ok(Verdict::Passed),
+        other => Err(Failure::new(format!("fork of a closed sequence answers {other:?}"), "answer `Closed`")),
+    }
+}
+
+fn undisturbed(subject: &Subject, text: &Text) -> Result<Vec<Rows>, Failure> {
+    let mut cache = subject.build()?;
+    let seq = cache.open()?;
+    let mut outputs = vec![];
+    for position in 0..text.tokens.len() {
+        outputs.extend(step(cache.as_mut(), seq, text, position..position + 1)?);
+    }
+    Ok(outputs)
+}
+
+fn misuse_between_steps(cache: &mut dyn KvCache, seq: SeqId, text: &Text, seen: usize) -> Result<(), Failure> {
+    let Geometry { heads, kv_heads, key_dim, value_dim, layers, .. } = text.geometry;
+    let rows = |heads: usize, dim: usize| Rows::new([1, heads, dim], vec![0.0; heads * dim]).into_tensor();
+    let before = (snapshot(cache, seq, text)?, cache.usage());
+    expect("attend before begin", cache.attend(seq, 0, rows(heads, key_dim)).map(|_| ()), &CacheError::Empty { seq, layer: 0 })?;
+    expect("append before begin", cache.append(seq, 0, rows(kv_heads, key_dim), rows(kv_heads, value_dim)), &CacheError::NoStep { seq })?;
+    expect("commit before begin", cache.commit(seq), &CacheError::NoStep { seq })?;
+    expect("begin past the end", cache.begin(seq, seen + 1..seen + 2), &CacheError::Misplaced { seq, seen, start: seen + 1 })?;
+    if seen > 0 {
+        expect("begin before the end", cache.begin(seq, seen - 1..seen), &CacheError::Misplaced { seq, seen, start: seen - 1 })?;
+    }
+    let beyond = CacheError::TruncateBeyondEnd { seq, seen, len: seen + 1 };
+    if !matches!(cache.truncate(seq, seen + 1), Err(CacheError::Unsupported { .. })) {
+        expect("truncate beyond the end", cache.truncate(seq, seen + 1), &beyond)?;
+    }
+    let after = (snapshot(cache, seq, text)?, cache.usage());
+    ensure!(before == after, "check first and change afterwards", "refused calls with {seen} of {layers}-layer tokens changed what is held or reported");
+    Ok(())
+}
+
+fn misuse_in_a_step(cache: &mut dyn KvCache, seq: SeqId, text: &Text, due: usize, run: std::ops::Range<usize>) -> Result<(), Failure> {
+    let Geometry { layers, heads, kv_heads, key_dim, value_dim, .. } = text.geometry;
+    let rows = |tokens: usize, heads: usize, dim: usize| Rows::new([tokens, heads, dim], vec![0.0; tokens * heads * dim]).into_tensor();
+    let tokens = run.len();
+    expect("attend before append", cache.attend(seq, due, rows(tokens, heads, key_dim)).map(|_| ()), &CacheError::Empty { seq, layer: due })?;
+    let too_early = CacheError::LayerOrder { seq, expected: due, layer: layers };
+    expect("commit before the last layer", cache.commit(seq), &too_early)?;
+    let skipping = CacheError::LayerOrder { seq, expected: due, layer: due + 1 };
+    expect("append out of order", cache.append(seq, due + 1, rows(tokens, kv_heads, key_dim), rows(tokens, kv_heads, value_dim)), &skipping)?;
+    if due == 0 {
+        let shape = CacheError::Shape { what: "keys", actual: [tokens, kv_heads + 1, key_dim], expected: [tokens, kv_heads, key_dim] };
+        expect("keys of another shape", cache.append(seq, due, rows(tokens, kv_heads + 1, key_dim), rows(tokens, kv_heads, value_dim)), &shape)?;
+    }
+    Ok(())
+}
+
+fn expect<T: std::fmt::Debug>(what: &str, outcome: Result<T, CacheError>, expected: &CacheError) -> Result<(), Failure> {
+    match outcome {
+        Err(error) if error == *expected => Ok(()),
+        other => Err(Failure::new(format!("{what} answers {other:?}, expected {expected:?}"), "`kv_core::Sequences` does this bookkeeping")),
+    }
+}
+
+/// At the limit `begin` answers `Full` with true numbers, nothing changes, and after freeing the same request
+/// succeeds.
+///
+/// # Errors
+/// A failure gives the numbers.
+pub fn full_loses_nothing(subject: &Subject) -> Outcome {
+    const MOST: usize = 4096;
+    let geometry = Geometry { layers: 1, ..toy_geometry() };
+    let text = Text::new(&geometry, 21, MOST + 64);
+    let mut cache = subject.build_for(&geometry)?;
+    let seq = cache.open()?;
+    let mut position = 0;
+    let (needed, free) = loop {
+        if position >= MOST {
+            return Ok(Verdict::Skipped(format!("there is no limit within {MOST} tokens")));
+        }
+        match cache.begin(seq, position..position + 7) {
+            Ok(_) => fill(cache.as_mut(), seq, &text, position..position + 7, 7)?,
+            Err(CacheError::Full { needed, free }) => break (needed, free),
+            Err(error) => return Err(error.into()),
+        }
+        position += 7;
+    };
+    let numbers = "count in tokens: what the step adds, and what would still fit";
+    ensure!(needed == 7 && free < 7, numbers, "7 tokens do not fit, and the refusal says {needed} needed, {free} free");
+    let before = (snapshot(cache.as_ref(), seq, &text)?, cache.usage());
+    for more in free + 1..free + 40 {
+        let refused = cache.begin(seq, position..position + more);
+        let expected = Err(CacheError::Full { needed: more, free });
+        ensure!(refused == expected, numbers, "{more} tokens where {free} are free answer {refused:?}");
+    }
+    let after = (snapshot(cache.as_ref(), seq, &text)?, cache.usage());
+    ensure!(before == after, "check capacity before anything changes", "a refused step changed what is held or reported");
+    if free > 0 {
+        step(cache.as_mut(), seq, &text, position..position + free)?;
+    }
+    // What still fits was true; and what is there is still right.
+    let held = snapshot(cache.as_ref(), seq, &text)?;
+    ensure!(held.iter().all(|view| view.positions.len() <= position + free), numbers, "more is held than fits");
+    cache.close(seq)?;
+    let next = cache.open()?;
+    fill(cache.as_mut(), next, &text, 0..position + free, 7).map_err(|error| {
+        Failure::new(format!("after everything was closed, the same {} tokens do not fit any more: {error}", position + free), "give a closed sequence's memory back to the pool")
+    })?;
+    Ok(Verdict::Passed)
+}

@@ -1,0 +1,194 @@
+//! Whole runs.
+
+use std::collections::BTreeMap;
+
+use kv_core::{CacheError, Guarantee, KvCache, SeqId};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestError, TestRng, TestRunner};
+
+use super::TOLERANCE;
+use super::lifecycle::snapshot;
+use crate::driver::{difference, token};
+use crate::failure::ensure;
+use crate::{Failure, Outcome, Subject, Text, Verdict, step, toy_geometry};
+
+/// The same run gives the same bits, positions and bytes.
+///
+/// # Errors
+/// A failure says what differs.
+pub fn runs_are_reproducible(subject: &Subject) -> Outcome {
+    let text = Text::new(&toy_geometry(), 50, 60);
+    let run = || -> Result<_, Failure> {
+        let mut cache = subject.build()?;
+        let seq = cache.open()?;
+        let mut outputs = vec![];
+        for (start, end) in [(0, 20), (20, 21), (21, 22), (22, 55), (55, 60)] {
+            outputs.extend(step(cache.as_mut(), seq, &text, start..end)?);
+        }
+        Ok((outputs, snapshot(cache.as_ref(), seq, &text)?, cache.usage()))
+    };
+    let (first, second) = (run()?, run()?);
+    let mend = "seed what is random, and order what is summed";
+    ensure!(first.1 == second.1, mend, "two equal runs hold different rows");
+    ensure!(first.2 == second.2, mend, "two equal runs report {:?} and {:?}", first.2, second.2);
+    ensure!(first.0 == second.0, mend, "two equal runs answer different bits");
+    Ok(Verdict::Passed)
+}
+
+/// Something done to a cache; numbers choose among what is possible.
+#[derive(Debug, Clone)]
+enum Operation {
+    Open,
+    Close(usize),
+    Step(usize, usize),
+    Abandon(usize),
+    Fork(usize),
+    Truncate(usize, usize),
+}
+
+fn operations() -> impl Strategy<Value = Vec<Operation>> {
+    let operation = prop_oneof![
+        1 => Just(Operation::Open),
+        1 => any::<usize>().prop_map(Operation::Close),
+        6 => (any::<usize>(), 1usize..24).prop_map(|(seq, tokens)| Operation::Step(seq, tokens)),
+        1 => any::<usize>().prop_map(Operation::Abandon),
+        2 => any::<usize>().prop_map(Operation::Fork),
+        2 => (any::<usize>(), any::<usize>()).prop_map(|(seq, len)| Operation::Truncate(seq, len)),
+    ];
+    prop::collection::vec(operation, 1..30)
+}
+
+/// Random opening, stepping, forking, cutting and closing agrees with a plain model: a list of tokens a sequence.
+///
+/// # Errors
+/// A failure gives the shortest sequence of operations that still fails.
+pub fn random_traces_agree_with_a_model(subject: &Subject) -> Outcome {
+    let config = Config { cases: 12, failure_persistence: None, max_shrink_iters: 200, ..Config::default() };
+    let rng = TestRng::deterministic_rng(config.rng_algorithm);
+    let mut runner = TestRunner::new_with_rng(config, rng);
+    let outcome = runner.run(&operations(), |operations| {
+        Model::new(subject).and_then(|mut model| operations.iter().try_for_each(|operation| model.apply(operation))).map_err(|failure| TestCaseError::fail(failure.what))
+    });
+    match outcome {
+        Ok(()) => Ok(Verdict::Passed),
+        Err(TestError::Fail(reason, operations)) => {
+            Err(Failure::new(format!("{reason}; shortest trace: {operations:?}"), "replay the trace by hand; the last operation shows what an earlier one broke"))
+        }
+        Err(TestError::Abort(reason)) => Err(Failure::new(format!("the trace was given up: {reason}"), "report this: a trace should never be rejected")),
+    }
+}
+
+struct Model {
+    cache: Box<dyn KvCache>,
+    sequences: BTreeMap<SeqId, Text>,
+    next_seed: u64,
+}
+
+impl Model {
+    fn new(subject: &Subject) -> Result<Model, Failure> {
+        Ok(Model { cache: subject.build()?, sequences: BTreeMap::new(), next_seed: 60 })
+    }
+
+    fn apply(&mut self, operation: &Operation) -> Result<(), Failure> {
+        let chosen = |index: usize| self.sequences.keys().nth(index % self.sequences.len().max(1)).copied();
+        match *operation {
+            Operation::Open => {
+                let seq = self.cache.open()?;
+                let new = self.sequences.insert(seq, Text::new(&toy_geometry(), 0, 0)).is_none();
+                ensure!(new, "count ids upwards", "`open` answers {seq}, which is open");
+            }
+            Operation::Close(index) => {
+                if let Some(seq) = chosen(index) {
+                    self.cache.close(seq)?;
+                    self.sequences.remove(&seq);
+                }
+            }
+            Operation::Step(index, tokens) => {
+                if let Some(seq) = chosen(index) {
+                    self.step(seq, tokens)?;
+                }
+            }
+            Operation::Abandon(index) => {
+                if let Some(seq) = chosen(index) {
+                    let seen = self.cache.seen(seq)?;
+                    match self.cache.begin(seq, seen..seen + 3) {
+                        Ok(_) | Err(CacheError::Full { .. }) => {}
+                        Err(error) => return Err(error.into()),
+                    }
+                }
+            }
+            Operation::Fork(index) => {
+                if let Some(seq) = chosen(index) {
+                    match self.cache.fork(seq) {
+                        Ok(fork) => {
+                            let text = self.sequences[&seq].clone();
+                            self.sequences.insert(fork, text);
+                        }
+                        Err(CacheError::Unsupported { .. } | CacheError::Full { .. }) => {}
+                        Err(error) => return Err(error.into()),
+                    }
+                }
+            }
+            Operation::Truncate(index, len) => {
+                if let Some(seq) = chosen(index) {
+                    let len = len % (self.sequences[&seq].tokens.len() + 1);
+                    match self.cache.truncate(seq, len) {
+                        Ok(()) => self.sequences.get_mut(&seq).expect("it is open").tokens.truncate(len),
+                        Err(CacheError::Unsupported { .. }) => {}
+                        Err(error) => return Err(error.into()),
+                    }
+                }
+            }
+        }
+        self.check()
+    }
+
+    fn step(&mut self, seq: SeqId, tokens: usize) -> Result<(), Failure> {
+        self.next_seed += 1;
+        let seen = self.sequences[&seq].tokens.len();
+        let mut text = self.sequences[&seq].clone();
+        text.tokens.extend(Text::new(&toy_geometry(), self.next_seed, tokens).tokens);
+        let outputs = match step(self.cache.as_mut(), seq, &text, seen..seen + tokens) {
+            Ok(outputs) => outputs,
+            Err(CacheError::Full { .. }) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        if self.cache.guarantee() == Guarantee::Exact {
+            let last = seen + tokens - 1;
+            let all: Vec<usize> = (0..=last).collect();
+            for (layer, out) in outputs.iter().enumerate() {
+                let error = difference(token(out, tokens - 1), text.oracle(layer, last, &all).values());
+                ensure!(error <= TOLERANCE, "", "{seq} at position {last} in layer {layer} is {error} off recomputing");
+            }
+        }
+        self.sequences.insert(seq, text);
+        Ok(())
+    }
+
+    /// What every sequence holds is a part of what the model says, with its own values.
+    fn check(&self) -> Result<(), Failure> {
+        let guarantee = self.cache.guarantee();
+        let usage = self.cache.usage();
+        let all: usize = self.sequences.values().map(|text| text.tokens.len()).sum();
+        ensure!(usage.seen_tokens == all, "", "{all} tokens are in the open sequences, {} are reported", usage.seen_tokens);
+        for (seq, text) in &self.sequences {
+            let seen = self.cache.seen(*seq)?;
+            ensure!(seen == text.tokens.len(), "", "{seq} has seen {seen} tokens instead of {}", text.tokens.len());
+            let layer = text.geometry.layers - 1;
+            let view = self.cache.view(*seq, layer, 1)?;
+            let mut positions = view.positions.clone();
+            positions.sort_unstable();
+            positions.dedup();
+            ensure!(positions.len() == view.positions.len(), "", "{seq} holds a position twice: {:?}", view.positions);
+            let last = positions.last().copied();
+            ensure!(last.is_none_or(|last| last < seen), "", "{seq} holds position {last:?} of {seen} tokens");
+            let bound = match guarantee {
+                Guarantee::Lossy(bound) | Guarantee::Evicts(Some(bound)) => bound.values,
+                _ => 0.0,
+            };
+            let error = difference(&view.values, &text.view(layer, 1, &view.positions).values);
+            ensure!(error <= bound * 1.01, "", "{seq} holds values that are {error} off those appended");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,55 @@
+//! How a check ends.
+
+use kv_core::{CacheError, ConfigError};
+
+/// A check passed, or it does not apply.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// The strategy does what the check asks.
+    Passed,
+    /// The check does not apply to this instance, for this reason.
+    Skipped(String),
+}
+
+/// What a check answers.
+pub type Outcome = Result<Verdict, Failure>;
+
+/// A broken promise, and where to look for it.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("{what}\n  mend: {mend}")]
+pub struct Failure {
+    /// What was expected and what came, with numbers.
+    pub what: String,
+    /// What is usually wrong then.
+    pub mend: String,
+}
+
+impl Failure {
+    /// A failure.
+    pub fn new(what: impl Into<String>, mend: impl Into<String>) -> Failure {
+        Failure { what: what.into(), mend: mend.into() }
+    }
+}
+
+impl From<CacheError> for Failure {
+    fn from(error: CacheError) -> Failure {
+        Failure::new(format!("the cache refused a legal call: {error}"), "a refusal must have one of the reasons its method documents")
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Failure {
+        Failure::new(format!("the cache could not be built: {error}"), "give the suite a config that fits keys of 64 and values of 32")
+    }
+}
+
+/// Fails unless a condition holds.
+macro_rules! ensure {
+    ($condition:expr, $mend:expr, $($what:tt)+) => {
+        if !$condition {
+            return Err($crate::Failure::new(format!($($what)+), $mend));
+        }
+    };
+}
+
+pub(crate) use ensure;

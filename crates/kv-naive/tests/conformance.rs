@@ -1,0 +1,3 @@
+//! The naive strategy against the suite.
+
+kv_conformance::conformance_tests!(kv_naive::Naive);

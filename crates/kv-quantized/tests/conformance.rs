@@ -1,0 +1,13 @@
+//! The quantised cache against the suite, in several formats and residuals.
+
+kv_conformance::conformance_tests!(kv_quantized::Quantized {
+    default: "",
+    q8_0_residual_one: "residual = 1",
+    q8_0_residual_32: "residual = 32",
+    q4_0: "format = 'q4_0'",
+    q4_0_residual_17: "format = 'q4_0'\nresidual = 17",
+    q4_g16_residual_128: "format = 'q4_g16'\nresidual = 128",
+    keys_8_values_4: "format = { keys = 'q8_0', values = 'q4_0' }\nresidual = 16",
+    keys_only: "format = { keys = 'q4_0' }",
+    values_only_f16_keys: "format = { keys = 'f16', values = 'q8_0' }",
+});
