@@ -30,6 +30,7 @@ use std::process::ExitCode;
 
 pub use cli::main;
 pub use commands::schema;
+pub use models::fetched;
 pub use config::{Config, ConfigFile, Lengths, ModelChoice, Sweep, Instance, Workload, load_config};
 pub use plan::{Cell, Plan, plan};
 pub use problem::Problem;

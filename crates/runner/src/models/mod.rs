@@ -14,6 +14,20 @@ use crate::problem::did_you_mean;
 pub(crate) use catalog::{CATALOG, Fetchable};
 pub(crate) use fetch::fetch;
 
+/// Where a fetched model or text lies.
+///
+/// # Errors
+/// A [`Problem`] if it is unknown or was not fetched.
+pub fn fetched(name: &str) -> Result<PathBuf, Problem> {
+    let item = Fetchable::find(name).ok_or_else(|| Problem::new(format!("nothing to fetch is called `{name}`")))?;
+    let path = item.path()?;
+    if !path.exists() {
+        let message = format!("`{name}` has not been fetched: `{}` does not exist", path.display());
+        return Err(Problem::new(message).help(format!("run `cargo run -p runner -- fetch {name}`")));
+    }
+    Ok(path)
+}
+
 /// A model that exists, not yet loaded.
 #[derive(Debug, Clone)]
 pub(crate) enum ModelSource {
@@ -85,11 +99,7 @@ impl ModelSource {
                 None => problem,
             }
         })?;
-        let path = item.path()?;
-        if !path.exists() {
-            return Err(Problem::new(format!("`{name}` has not been fetched: `{}` does not exist", path.display()))
-                .help(format!("run `cargo run -p runner -- fetch {name}`")));
-        }
+        let path = fetched(item.name)?;
         Ok(ModelSource::Gguf { label: name.to_owned(), path })
     }
 

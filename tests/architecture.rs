@@ -1,0 +1,126 @@
+//! The invariants of ARCHITECTURE.md, read off `cargo metadata` and the sources.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
+
+/// The workspace's crates, each allowed to depend on those before it (as far as `ALLOWED` goes).
+const ALLOWED: [(&str, &[&str]); 13] = [
+    ("kv-core", &[]),
+    ("kv-kernels", &[]),
+    ("kv-metrics", &[]),
+    ("kv-conformance", &["kv-core", "kv-metrics"]),
+    ("kv-naive", &["kv-core", "kv-kernels"]),
+    ("kv-contiguous", &["kv-core", "kv-kernels"]),
+    ("kv-paged", &["kv-core", "kv-kernels"]),
+    ("kv-sliding", &["kv-core", "kv-kernels"]),
+    ("kv-quantized", &["kv-core", "kv-kernels"]),
+    ("kv-model", &["kv-core"]),
+    ("kv-report", &[]),
+    (
+        "runner",
+        &[
+            "kv-core", "kv-kernels", "kv-metrics", "kv-conformance", "kv-naive", "kv-contiguous", "kv-paged", "kv-sliding", "kv-quantized", "kv-model",
+            "kv-report",
+        ],
+    ),
+    ("workspace-tests", &[]),
+];
+
+fn metadata() -> Metadata {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml");
+    MetadataCommand::new().manifest_path(manifest).no_deps().other_options(["--offline".into()]).exec().expect("cargo describes its own workspace")
+}
+
+/// Normal dependencies of each crate.
+fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
+    let packages = metadata().packages.into_iter();
+    packages
+        .map(|package| {
+            let normal = package.dependencies.iter().filter(|dependency| dependency.kind == DependencyKind::Normal);
+            (package.name.to_string(), normal.map(|dependency| dependency.name.clone()).collect())
+        })
+        .collect()
+}
+
+#[test]
+fn a_crate_depends_only_on_what_the_architecture_allows() {
+    let dependencies = dependencies();
+    let known: BTreeSet<&str> = ALLOWED.iter().map(|(name, _)| *name).collect();
+    let actual: BTreeSet<&str> = dependencies.keys().map(String::as_str).collect();
+    assert_eq!(known, actual, "every crate of the workspace has its place");
+    for (name, allowed) in ALLOWED {
+        for dependency in dependencies[name].iter().filter(|dependency| known.contains(dependency.as_str())) {
+            assert!(allowed.contains(&dependency.as_str()), "{name} must not depend on {dependency}");
+        }
+    }
+}
+
+#[test]
+fn the_report_knows_no_tensors_and_the_kernels_no_burn() {
+    let dependencies = dependencies();
+    for name in ["kv-report", "kv-kernels", "kv-metrics"] {
+        assert!(!dependencies[name].contains("burn"), "{name} must not depend on burn");
+    }
+}
+
+/// Every `.rs` file below a folder, with its text.
+fn sources(folder: &Path) -> Vec<(String, String)> {
+    let mut found = vec![];
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(sources(&path));
+        } else if path.extension().is_some_and(|ending| ending == "rs") {
+            found.push((path.display().to_string(), std::fs::read_to_string(&path).unwrap()));
+        }
+    }
+    found
+}
+
+fn crate_sources(name: &str) -> Vec<(String, String)> {
+    sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates").join(name).join("src"))
+}
+
+#[test]
+fn only_the_kernels_and_the_allocator_may_be_unsafe() {
+    for (name, _) in ALLOWED.iter().filter(|(name, _)| !matches!(*name, "kv-kernels" | "kv-metrics" | "workspace-tests")) {
+        let root = crate_sources(name).into_iter().find(|(path, _)| path.ends_with("src/lib.rs")).unwrap();
+        assert!(root.1.contains("#![forbid(unsafe_code)]"), "{name} must forbid unsafe code");
+    }
+}
+
+#[test]
+fn only_the_runner_reads_files_arguments_and_the_environment() {
+    for (name, _) in ALLOWED.iter().filter(|(name, _)| !matches!(*name, "runner" | "workspace-tests")) {
+        for (path, text) in crate_sources(name) {
+            for forbidden in ["std::fs", "std::env", "std::process"] {
+                assert!(!text.contains(forbidden), "{path} uses {forbidden}");
+            }
+        }
+    }
+}
+
+#[test]
+fn only_builtin_names_the_strategies() {
+    let strategies = ["kv_naive", "kv_contiguous", "kv_paged", "kv_sliding", "kv_quantized"];
+    let mentions = |text: &str| strategies.iter().any(|strategy| text.contains(strategy));
+    for name in ["kv-model", "kv-report", "kv-conformance", "kv-core"] {
+        for (path, text) in crate_sources(name) {
+            assert!(!mentions(&text), "{path} names a strategy");
+        }
+    }
+    for (path, text) in crate_sources("runner") {
+        assert!(!mentions(&text) || path.ends_with("src/lib.rs"), "{path} names a strategy");
+    }
+}
+
+#[test]
+fn files_stay_readable() {
+    for (name, _) in ALLOWED.iter().filter(|(name, _)| *name != "workspace-tests") {
+        for (path, text) in crate_sources(name) {
+            assert!(text.lines().count() <= 450, "{path} has {} lines: which second concept is in it?", text.lines().count());
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! Every config in `bench-configs/` is readable and makes a plan; the published schema is the current one.
+
+use std::path::{Path, PathBuf};
+
+use kv_model::Preset;
+use runner::{builtin, load_config, plan, schema};
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../bench-configs")
+}
+
+#[test]
+fn every_config_makes_a_plan() {
+    let mut names = vec![];
+    for entry in std::fs::read_dir(folder()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|ending| ending != "toml") {
+            continue;
+        }
+        let file = load_config(&path, &[]).unwrap();
+        let choice = file.config.model.get_ref();
+        // The shape of a model that must be fetched is known as well.
+        let preset = choice.preset.as_deref().or(choice.fetched.as_deref()).unwrap();
+        let model = Preset::find(preset).unwrap().config(choice.layers);
+        let plan = plan(&file, &builtin(), &model, None).unwrap();
+        assert!(!plan.cells.is_empty(), "{}", path.display());
+        names.push(path.file_name().unwrap().to_string_lossy().into_owned());
+    }
+    names.sort();
+    assert_eq!(names, ["naive-vs-cache.toml", "quickstart.toml", "smoke.toml", "smollm2.toml"]);
+}
+
+#[test]
+fn the_quickstart_shows_all_five_strategies_up_to_4096() {
+    let file = load_config(&folder().join("quickstart.toml"), &[]).unwrap();
+    let model = Preset::find("tiny").unwrap().config(None);
+    let cells = plan(&file, &builtin(), &model, None).unwrap().cells;
+    for entry in builtin().iter() {
+        assert!(cells.iter().any(|cell| cell.strategy.id() == entry.id() && cell.seq_len == 4096), "{}", entry.id());
+    }
+}
+
+/// `UPDATE=1 cargo test -p workspace-tests --test configs` writes it anew.
+#[test]
+fn the_published_schema_is_current() {
+    let path = folder().join("schema.json");
+    let current = schema(&builtin());
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(&path, &current).unwrap();
+    }
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), current, "run it again with UPDATE=1 in the environment");
+}

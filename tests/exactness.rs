@@ -1,0 +1,113 @@
+//! The output with an exact cache equals the output without one: logits of a whole model, step by step.
+
+use kv_core::{KvCache, Registry};
+use kv_model::{Decoder, Preset, Sequence, StepInput, argmax};
+
+const STEPS: usize = 300;
+
+fn decoder() -> Decoder {
+    Preset::build(Preset::find("tiny").unwrap().config(None), 7).unwrap().decoder
+}
+
+fn cache(registry: &Registry, decoder: &Decoder, id: &str, config: &str) -> Box<dyn KvCache> {
+    registry.get(id).unwrap().build(&toml::from_str(config).unwrap(), &decoder.config().geometry).unwrap()
+}
+
+/// The largest difference, relative to the largest logit.
+fn relative(a: &[f32], b: &[f32]) -> f32 {
+    let largest = b.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max) / largest
+}
+
+fn step(decoder: &Decoder, cache: &mut dyn KvCache, sequence: &mut Sequence, token: u32) -> Vec<f32> {
+    decoder.step(cache, &mut [StepInput { sequence, fresh: &[token] }]).unwrap().remove(0)
+}
+
+const EXACT: [(&str, &str); 8] = [
+    ("contiguous", "growth = 'concat'"),
+    ("contiguous", "growth = 'doubling'"),
+    ("contiguous", "growth = { reserve = 310 }"),
+    ("paged", "block_size = 1"),
+    ("paged", "block_size = 16"),
+    ("paged", "block_size = 37"),
+    ("sliding", "window = 400"),
+    ("sliding", "window = 300\nsinks = 5"),
+];
+
+#[test]
+fn logits_equal_naives_at_every_step_of_a_long_generation() {
+    let registry = runner::builtin();
+    let decoder = decoder();
+    let mut naive = cache(&registry, &decoder, "naive", "");
+    let mut reference = Sequence::open(naive.as_mut()).unwrap();
+    let mut caches: Vec<_> = EXACT.map(|(id, config)| (format!("{id} {config}"), cache(&registry, &decoder, id, config))).into();
+    let mut sequences: Vec<Sequence> = caches.iter_mut().map(|(_, cache)| Sequence::open(cache.as_mut()).unwrap()).collect();
+    let mut token = 17;
+    for position in 0..STEPS {
+        let expected = step(&decoder, naive.as_mut(), &mut reference, token);
+        for ((name, cache), sequence) in caches.iter_mut().zip(&mut sequences) {
+            let logits = step(&decoder, cache.as_mut(), sequence, token);
+            let error = relative(&logits, &expected);
+            assert!(error < 1e-4, "{name} is {error} off naive at position {position}");
+        }
+        token = argmax(&expected);
+    }
+}
+
+#[test]
+fn one_chunk_equals_many() {
+    let registry = runner::builtin();
+    let decoder = decoder();
+    let prompt: Vec<u32> = (0..200).map(|index| index * 31 % 1000).collect();
+    for (id, config) in EXACT.into_iter().chain([("naive", ""), ("sliding", "window = 24"), ("sliding", "window = 24\nsinks = 4")]) {
+        let logits = [200, 64, 7, 1].map(|chunk| {
+            let mut cache = cache(&registry, &decoder, id, config);
+            let mut sequences = [Sequence::open(cache.as_mut()).unwrap()];
+            decoder.prefill(cache.as_mut(), &mut sequences, std::slice::from_ref(&prompt), chunk).unwrap().remove(0)
+        });
+        for other in &logits[1..] {
+            let error = relative(other, &logits[0]);
+            assert!(error < 1e-4, "{id} {config}: chunks are {error} off one chunk");
+        }
+    }
+}
+
+#[test]
+fn a_batch_equals_its_sequences_one_by_one() {
+    let registry = runner::builtin();
+    let decoder = decoder();
+    let prompts: Vec<Vec<u32>> = [(3, 40), (5, 17), (7, 1)].map(|(factor, len)| (0..len).map(|index| index * factor % 1000).collect()).into();
+    for (id, config) in [("naive", ""), ("contiguous", ""), ("paged", "block_size = 8")] {
+        let mut together = cache(&registry, &decoder, id, config);
+        let mut sequences: Vec<Sequence> = prompts.iter().map(|_| Sequence::open(together.as_mut()).unwrap()).collect();
+        let batch = decoder.prefill(together.as_mut(), &mut sequences, &prompts, 16).unwrap();
+        for (prompt, logits) in prompts.iter().zip(batch) {
+            let mut alone = cache(&registry, &decoder, id, config);
+            let mut sequence = [Sequence::open(alone.as_mut()).unwrap()];
+            let expected = decoder.prefill(alone.as_mut(), &mut sequence, std::slice::from_ref(prompt), 16).unwrap().remove(0);
+            let error = relative(&logits, &expected);
+            assert!(error < 1e-4, "{id}: a prompt of {} tokens is {error} off in a batch", prompt.len());
+        }
+    }
+}
+
+#[test]
+fn a_refused_step_leaves_the_sequence_as_it_was() {
+    let registry = runner::builtin();
+    let decoder = decoder();
+    let mut full = cache(&registry, &decoder, "contiguous", "growth = { reserve = 10 }");
+    let mut unlimited = cache(&registry, &decoder, "contiguous", "");
+    let mut limited = Sequence::open(full.as_mut()).unwrap();
+    let mut other = Sequence::open(unlimited.as_mut()).unwrap();
+    for token in 0..9 {
+        step(&decoder, full.as_mut(), &mut limited, token);
+        step(&decoder, unlimited.as_mut(), &mut other, token);
+    }
+    let refused = decoder.step(full.as_mut(), &mut [StepInput { sequence: &mut limited, fresh: &[1, 2, 3] }]);
+    assert_eq!(refused.unwrap_err().to_string(), "cache is full: 3 more tokens needed, 1 free");
+    let unknown = decoder.step(full.as_mut(), &mut [StepInput { sequence: &mut limited, fresh: &[5000] }]);
+    assert_eq!(unknown.unwrap_err().to_string(), "token 5000 is not in a vocabulary of 1024");
+    assert_eq!(limited.tokens().len(), 9);
+    let logits = step(&decoder, full.as_mut(), &mut limited, 9);
+    assert_eq!(logits, step(&decoder, unlimited.as_mut(), &mut other, 9));
+}
