@@ -76,7 +76,8 @@ fn one_chunk_equals_many() {
 fn a_batch_equals_its_sequences_one_by_one() {
     let registry = runner::builtin();
     let decoder = decoder();
-    let prompts: Vec<Vec<u32>> = [(3, 40), (5, 17), (7, 1)].map(|(factor, len)| (0..len).map(|index| index * factor % 1000).collect()).into();
+    let prompts: Vec<Vec<u32>> =
+        [(3, 40), (5, 17), (7, 1)].map(|(factor, len)| (0..len).map(|index| index * factor % 1000).collect()).into();
     for (id, config) in [("naive", ""), ("contiguous", ""), ("paged", "block_size = 8")] {
         let mut together = cache(&registry, &decoder, id, config);
         let mut sequences: Vec<Sequence> = prompts.iter().map(|_| Sequence::open(together.as_mut()).unwrap()).collect();

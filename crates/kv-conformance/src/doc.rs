@@ -2,7 +2,9 @@
 
 use std::ops::Range;
 
-use kv_core::{CacheError, ConfigError, Geometry, Guarantee, KvCache, Rows, SeqId, Sequences, Strategy, Tensor, Usage, View, attend_over_view};
+use kv_core::{
+    CacheError, ConfigError, Geometry, Guarantee, KvCache, Rows, SeqId, Sequences, Strategy, Tensor, Usage, View, attend_over_view,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

@@ -184,7 +184,12 @@ mod tests {
         let mut blocks = [KvBlock::new(rows, formats, cut + 1), KvBlock::new(rows, formats, stored - cut)];
         let (key_row, value_row) = (kv_heads * key_dim, kv_heads * value_dim);
         blocks[0].write(1..cut + 1, 1..kv_heads + 1, &keys[..cut * key_row], &values[..cut * value_row]);
-        blocks[1].write(0..stored - cut, 1..kv_heads + 1, &keys[cut * key_row..stored * key_row], &values[cut * value_row..stored * value_row]);
+        blocks[1].write(
+            0..stored - cut,
+            1..kv_heads + 1,
+            &keys[cut * key_row..stored * key_row],
+            &values[cut * value_row..stored * value_row],
+        );
         let runs = vec![
             Run::Block { block: &blocks[0], first_head: 1, slots: 1..cut + 1, first_position: 0 },
             Run::Block { block: &blocks[1], first_head: 1, slots: 0..stored - cut, first_position: cut },

@@ -40,9 +40,7 @@ pub enum Format {
 #[non_exhaustive]
 pub enum FormatError {
     /// The text names no format.
-    #[error(
-        "unknown format `{name}`; known are f32, f16, bf16, q8_0, q4_0, and q8_gN or q4_gN for groups of N values"
-    )]
+    #[error("unknown format `{name}`; known are f32, f16, bf16, q8_0, q4_0, and q8_gN or q4_gN for groups of N values")]
     Unknown {
         /// What was written.
         name: String,

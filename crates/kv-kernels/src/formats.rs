@@ -62,11 +62,7 @@ impl Default for Formats {
 
 impl fmt::Display for Formats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.keys == self.values {
-            self.keys.fmt(f)
-        } else {
-            write!(f, "keys {}, values {}", self.keys, self.values)
-        }
+        if self.keys == self.values { self.keys.fmt(f) } else { write!(f, "keys {}, values {}", self.keys, self.values) }
     }
 }
 

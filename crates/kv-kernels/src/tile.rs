@@ -78,11 +78,8 @@ impl WithSimd for &Tile<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> Vec<f32> {
         let rows = self.tokens.len() * self.shape.group();
-        let mut state = State {
-            largest: vec![f32::NEG_INFINITY; rows],
-            total: vec![0.0; rows],
-            out: vec![0.0; rows * self.shape.value_dim],
-        };
+        let mut state =
+            State { largest: vec![f32::NEG_INFINITY; rows], total: vec![0.0; rows], out: vec![0.0; rows * self.shape.value_dim] };
         let mut scores = vec![0.0; rows * KEYS];
         let mut scratch = Scratch::default();
         for part in self.parts {
@@ -102,7 +99,16 @@ impl WithSimd for &Tile<'_> {
 impl Tile<'_> {
     #[inline(always)]
     #[expect(clippy::too_many_arguments, reason = "scratch is threaded through so that it is allocated once a tile")]
-    fn fold_run<S: Simd>(&self, simd: S, mask: Mask, queries: &[f32], run: &Run<'_>, scores: &mut [f32], scratch: &mut Scratch, state: &mut State) {
+    fn fold_run<S: Simd>(
+        &self,
+        simd: S,
+        mask: Mask,
+        queries: &[f32],
+        run: &Run<'_>,
+        scores: &mut [f32],
+        scratch: &mut Scratch,
+        state: &mut State,
+    ) {
         let HeadShape { key_dim, value_dim, .. } = self.shape;
         let visible = self.visible(mask, run);
         for first in visible.clone().step_by(KEYS) {
@@ -282,7 +288,11 @@ fn score_together<S: Simd, const ROWS: usize>(simd: S, queries: &[f32], keys: &S
 
 /// The dot products of every row with every column.
 #[inline(always)]
-fn dot<S: Simd, const ROWS: usize, const COLUMNS: usize>(simd: S, rows: [&[f32]; ROWS], columns: [&[f32]; COLUMNS]) -> [[f32; COLUMNS]; ROWS] {
+fn dot<S: Simd, const ROWS: usize, const COLUMNS: usize>(
+    simd: S,
+    rows: [&[f32]; ROWS],
+    columns: [&[f32]; COLUMNS],
+) -> [[f32; COLUMNS]; ROWS] {
     let rows = rows.map(|row| S::as_simd_f32s(row));
     let columns = columns.map(|column| S::as_simd_f32s(column));
     let mut sums = [[simd.splat_f32s(0.0); COLUMNS]; ROWS];

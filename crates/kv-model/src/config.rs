@@ -2,6 +2,9 @@
 
 use kv_core::{Geometry, GeometryError};
 
+/// Values in a key beyond which a file is taken for damaged: tables are made for each of them.
+pub(crate) const MOST_KEY_VALUES: usize = 1 << 16;
+
 /// What the weights do not say.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModelConfig {

@@ -106,7 +106,13 @@ impl Decoder {
     ///
     /// # Errors
     /// [`ModelError`]; the chunks before the refused one stay in the sequence.
-    pub fn prefill(&self, cache: &mut dyn KvCache, sequences: &mut [Sequence], prompts: &[Vec<u32>], chunk: usize) -> Result<Vec<Vec<f32>>, ModelError> {
+    pub fn prefill(
+        &self,
+        cache: &mut dyn KvCache,
+        sequences: &mut [Sequence],
+        prompts: &[Vec<u32>],
+        chunk: usize,
+    ) -> Result<Vec<Vec<f32>>, ModelError> {
         let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
         let chunk = if cache.recomputes() { longest.max(1) } else { chunk.max(1) };
         let mut logits = vec![vec![]; sequences.len()];

@@ -6,6 +6,7 @@ use kv_core::{Geometry, Rope};
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 
+use crate::config::MOST_KEY_VALUES;
 use crate::{Decoder, LoadError, Model, ModelConfig, TensorSource, TextTokenizer, Weights};
 
 /// The contents of a model directory.
@@ -103,6 +104,9 @@ fn model_config(parsed: &Config) -> Result<ModelConfig, LoadError> {
         return Err(LoadError::key("num_attention_heads", "is 0"));
     }
     let head_dim = parsed.head_dim.unwrap_or(parsed.hidden_size / heads);
+    if head_dim > MOST_KEY_VALUES || head_dim % 2 != 0 {
+        return Err(LoadError::key("head_dim", format!("is {head_dim}, not an even number up to {MOST_KEY_VALUES}")));
+    }
     let geometry = Geometry {
         layers: parsed.num_hidden_layers,
         heads,

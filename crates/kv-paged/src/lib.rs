@@ -12,7 +12,9 @@ mod pool;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use kv_core::{CacheError, ConfigError, ErrorBound, Fresh, Geometry, Guarantee, KvCache, Rows, SeqId, Sequences, Strategy, Tensor, Usage, View};
+use kv_core::{
+    CacheError, ConfigError, ErrorBound, Fresh, Geometry, Guarantee, KvCache, Rows, SeqId, Sequences, Strategy, Tensor, Usage, View,
+};
 use kv_kernels::{BlockBytes, HeadShape, Mask, Part, RowShape, Run};
 
 pub use config::Config;
@@ -178,7 +180,8 @@ impl KvCache for Paged {
     }
 
     fn usage(&self) -> Usage {
-        let mut usage = Usage { metadata_bytes: self.pool.table_bytes(), scratch_peak_bytes: self.sequences.scratch_bytes(), ..Usage::default() };
+        let mut usage =
+            Usage { metadata_bytes: self.pool.table_bytes(), scratch_peak_bytes: self.sequences.scratch_bytes(), ..Usage::default() };
         let mut filled: BTreeMap<BlockId, usize> = BTreeMap::new();
         for (table, seen) in self.sequences.iter() {
             usage.seen_tokens += seen;

@@ -117,7 +117,8 @@ impl KvCache for Quantized {
         let sealed = seen - in_tail;
         let sealed_if_fresh = len.saturating_sub(residual);
         if sealed.min(len) > sealed_if_fresh {
-            let reason = format!("tokens {sealed_if_fresh}..{} are sealed, and a sequence of {len} tokens would hold them in f32", sealed.min(len));
+            let reason =
+                format!("tokens {sealed_if_fresh}..{} are sealed, and a sequence of {len} tokens would hold them in f32", sealed.min(len));
             return Err(CacheError::Unsupported { strategy: Quantized::ID, operation: "truncate", reason });
         }
         let layers = self.sequences.truncate(seq, len)?;

@@ -9,7 +9,8 @@ pub fn charts(results: &Results, samples: &[Sample]) -> Vec<Chart> {
     let names = Names::of(results);
     let depth = Axis { label: "sequence length (tokens)".into(), scale: Scale::Log };
     let milliseconds = |what: &str| Axis { label: format!("{what} (ms)"), scale: Scale::Log };
-    let by_length = |of: fn(&Row) -> Option<f64>, workload: &str| names.series(results, |row| if row.workload == workload { of(row) } else { None });
+    let by_length =
+        |of: fn(&Row) -> Option<f64>, workload: &str| names.series(results, |row| if row.workload == workload { of(row) } else { None });
     let mut charts = vec![
         Chart {
             name: "latency",
@@ -33,12 +34,15 @@ pub fn charts(results: &Results, samples: &[Sample]) -> Vec<Chart> {
             caption: memory_caption(results),
             x: depth,
             y: Axis { label: "live heap between steps (MiB)".into(), scale: Scale::Log },
-            series: names.series(results, |row| row.heap_live_bytes.filter(|bytes| *bytes >= NEXT_TO_NOTHING).map(|bytes| bytes as f64 / MIB)),
+            series: names
+                .series(results, |row| row.heap_live_bytes.filter(|bytes| *bytes >= NEXT_TO_NOTHING).map(|bytes| bytes as f64 / MIB)),
         },
         Chart {
             name: "cumulative",
             title: "Time to generate this many tokens".into(),
-            caption: "Time since the start, token by token. Without a cache every token runs all before it again, so the curve bends upwards.".into(),
+            caption:
+                "Time since the start, token by token. Without a cache every token runs all before it again, so the curve bends upwards."
+                    .into(),
             x: Axis { label: "tokens generated".into(), scale: Scale::Linear },
             y: Axis { label: "time since the start (s)".into(), scale: Scale::Linear },
             series: names.cumulative(samples),

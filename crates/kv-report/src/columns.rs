@@ -23,7 +23,10 @@ pub const COLUMNS: [Column; 26] = [
     column("batch", "sequences that are stepped together"),
     column("status", "ok or failed"),
     column("error", "why a cell failed"),
-    column("guarantee", "what the cache promises, compared with recomputing; K and V bound a stored value's error, relative to the largest in its row"),
+    column(
+        "guarantee",
+        "what the cache promises, compared with recomputing; K and V bound a stored value's error, relative to the largest in its row",
+    ),
     column("ttft_ms", "time to first token: the whole prompt until the first token is chosen, in milliseconds"),
     column("tpot_ms_p50", "time per output token: median time of a decode step of the whole batch, in milliseconds"),
     column("tpot_ms_p95", "95th percentile of the same; close to the maximum when decode_steps is below 20"),
@@ -36,7 +39,10 @@ pub const COLUMNS: [Column; 26] = [
     column("slack_bytes", "the cache's own account: reserved but unused"),
     column("reserved_bytes", "payload + metadata + slack"),
     column("scratch_peak_bytes", "the cache's own account: rows held only during the last step"),
-    column("heap_live_bytes", "exact heap bytes of the cache after the last step, counted by the allocator in a run of its own without the model"),
+    column(
+        "heap_live_bytes",
+        "exact heap bytes of the cache after the last step, counted by the allocator in a run of its own without the model",
+    ),
     column("heap_peak_bytes", "the most heap bytes at any moment of that run, tensors at the seam included"),
     column("bytes_per_token", "heap_live_bytes per token seen, over all sequences"),
     column("seen_tokens", "tokens appended to the open sequences"),

@@ -14,7 +14,8 @@ use crate::{COLUMNS, Chart, Column, ReportError, Results, Row, Status};
 /// # Errors
 /// [`ReportError::Page`].
 pub fn html(results: &Results, charts: &[Chart]) -> Result<String, ReportError> {
-    let (script, _) = Plot::offline_js_sources().split_once("</script>").map(|(script, rest)| (script.to_owned(), rest.len())).unwrap_or_default();
+    let (script, _) =
+        Plot::offline_js_sources().split_once("</script>").map(|(script, rest)| (script.to_owned(), rest.len())).unwrap_or_default();
     let plotly_script = script.split_once('>').map(|(_, script)| script.to_owned()).unwrap_or_default();
     let failed = results.rows.iter().filter(|row| row.status == Status::Failed).count();
     let page = Page {

@@ -109,11 +109,8 @@ fn draw_legend(chart: &Chart, area: &Area<'_>) -> Result<(), Box<dyn std::error:
             Marker::Diamond => area.draw(&Polygon::new(DIAMOND.map(|(dx, dy)| (26 + dx, y + dy)).to_vec(), colour.filled()))?,
             Marker::Cross => area.draw(&Cross::new((26, y), 6, colour.stroke_width(3)))?,
         }
-        let shown: String = if series.name.chars().count() > 28 {
-            series.name.chars().take(27).chain(['…']).collect()
-        } else {
-            series.name.clone()
-        };
+        let shown: String =
+            if series.name.chars().count() > 28 { series.name.chars().take(27).chain(['…']).collect() } else { series.name.clone() };
         area.draw_text(&shown, &text(21), (58, y - 11))?;
     }
     Ok(())

@@ -1,8 +1,7 @@
 //! Colours, dashes and ticks that both renderers share.
 
 /// The palette of Okabe and Ito, distinguishable with any colour vision, without its yellow (too pale on white).
-const COLOURS: [(u8, u8, u8); 7] =
-    [(0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (86, 180, 233), (230, 159, 0), (0, 0, 0)];
+const COLOURS: [(u8, u8, u8); 7] = [(0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (86, 180, 233), (230, 159, 0), (0, 0, 0)];
 
 /// The colour of a series.
 pub(crate) fn colour(style: usize) -> (u8, u8, u8) {

@@ -19,7 +19,9 @@ mod config;
 
 use std::ops::Range;
 
-use kv_core::{CacheError, ConfigError, ErrorBound, Fresh, Geometry, Guarantee, KvCache, Rows, SeqId, Sequences, Strategy, Tensor, Usage, View};
+use kv_core::{
+    CacheError, ConfigError, ErrorBound, Fresh, Geometry, Guarantee, KvCache, Rows, SeqId, Sequences, Strategy, Tensor, Usage, View,
+};
 use kv_kernels::{BlockBytes, HeadShape, KvBlock, KvRing, Mask, Part, RowShape, Run, rotate_row};
 
 pub use config::Config;
@@ -136,7 +138,8 @@ impl KvCache for Sliding {
         let Config { window, sinks, .. } = self.config;
         let seen = self.sequences.seen(seq)?;
         if len < seen && seen > sinks + window {
-            let reason = format!("{} tokens before the window were evicted, and the shorter sequence would see them", seen - sinks - window);
+            let reason =
+                format!("{} tokens before the window were evicted, and the shorter sequence would see them", seen - sinks - window);
             return Err(CacheError::Unsupported { strategy: Sliding::ID, operation: "truncate", reason });
         }
         let layers = self.sequences.truncate(seq, len)?;

@@ -34,7 +34,8 @@ pub(crate) fn warnings(decode_steps: usize) -> Vec<String> {
     let mut warnings = vec![];
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     if let Some(load) = System::load_average().ok().map(|load| load.one).filter(|load| *load > 0.5 * cpus as f64) {
-        warnings.push(format!("The machine was busy when the sweep started: load average {load:.2} on {cpus} CPUs. Timings may be too long."));
+        warnings
+            .push(format!("The machine was busy when the sweep started: load average {load:.2} on {cpus} CPUs. Timings may be too long."));
     }
     if decode_steps < 20 {
         warnings.push(format!("Only {decode_steps} decode steps were timed in a cell, so the 95th percentile is close to the maximum."));

@@ -30,8 +30,8 @@ use std::process::ExitCode;
 
 pub use cli::main;
 pub use commands::schema;
+pub use config::{Config, ConfigFile, Instance, Lengths, ModelChoice, Sweep, Workload, load_config};
 pub use models::fetched;
-pub use config::{Config, ConfigFile, Lengths, ModelChoice, Sweep, Instance, Workload, load_config};
 pub use plan::{Cell, Plan, plan};
 pub use problem::Problem;
 

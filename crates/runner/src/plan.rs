@@ -5,9 +5,9 @@ use kv_core::{Entry, Geometry, Registry};
 use kv_model::ModelConfig;
 use toml::Spanned;
 
+use crate::Problem;
 use crate::config::{ConfigFile, Instance, Workload, unknown_field_help};
 use crate::problem::did_you_mean;
-use crate::Problem;
 
 /// A sweep that can be run.
 #[derive(Debug)]
@@ -55,10 +55,14 @@ pub fn plan(file: &ConfigFile, registry: &Registry, model: &ModelConfig, only: O
     let prefill_chunk = at_least_one("prefill_chunk", &sweep.prefill_chunk)?;
     let lengths = &sweep.lengths.get_ref().0;
     if lengths.first().is_none_or(|first| *first == 0) {
-        return Err(file.problem(&sweep.lengths, "`lengths` must name at least one length, and none of 0").help("for example \"128-4096*2\""));
+        return Err(file
+            .problem(&sweep.lengths, "`lengths` must name at least one length, and none of 0")
+            .help("for example \"128-4096*2\""));
     }
     if sweep.batch.get_ref().is_empty() || sweep.batch.get_ref().contains(&0) {
-        return Err(file.problem(&sweep.batch, "`batch` must name at least one number of sequences, and none of 0").help("for example [1, 4]"));
+        return Err(file
+            .problem(&sweep.batch, "`batch` must name at least one number of sequences, and none of 0")
+            .help("for example [1, 4]"));
     }
     if sweep.workloads.is_empty() {
         return Err(file.problem_at(None, "`sweep.workloads` is empty").help("known are \"decode\" and \"generate\""));
@@ -75,11 +79,17 @@ pub fn plan(file: &ConfigFile, registry: &Registry, model: &ModelConfig, only: O
                 for instance in instances.filter(|instance| matches(&matcher, instance)) {
                     let positions = seq_len + steps_after;
                     if positions > context {
-                        let message = format!("length {seq_len} with {steps_after} decode steps needs {positions} positions, and the model's context is {context}");
-                        let help = format!("the largest length is {}; `max_length` leaves long cells out for one strategy", context.saturating_sub(steps_after));
+                        let message = format!(
+                            "length {seq_len} with {steps_after} decode steps needs {positions} positions, and the model's context is {context}"
+                        );
+                        let help = format!(
+                            "the largest length is {}; `max_length` leaves long cells out for one strategy",
+                            context.saturating_sub(steps_after)
+                        );
                         return Err(file.problem(&sweep.lengths, message).help(help));
                     }
-                    let strategy = *registry.get(instance.strategy.get_ref()).map_err(|error| unknown_strategy(file, registry, instance, error))?;
+                    let strategy =
+                        *registry.get(instance.strategy.get_ref()).map_err(|error| unknown_strategy(file, registry, instance, error))?;
                     let cache = strategy.build(instance.config.get_ref(), &model.geometry);
                     cells.push(Cell {
                         label: instance.label.get_ref().clone(),
@@ -113,7 +123,9 @@ fn check_instances(file: &ConfigFile, registry: &Registry, geometry: &Geometry) 
     }
     let mut baselines = instances.iter().filter_map(|instance| instance.baseline.as_ref().filter(|baseline| *baseline.get_ref()));
     if let (Some(_), Some(second)) = (baselines.next(), baselines.next()) {
-        return Err(file.problem(second, "two strategies are marked as the baseline").help("one comparison has one baseline: leave one `baseline = true`"));
+        return Err(file
+            .problem(second, "two strategies are marked as the baseline")
+            .help("one comparison has one baseline: leave one `baseline = true`"));
     }
     for (index, instance) in instances.iter().enumerate() {
         let label = instance.label.get_ref();
@@ -121,14 +133,21 @@ fn check_instances(file: &ConfigFile, registry: &Registry, geometry: &Geometry) 
             return Err(file.problem(&instance.label, "a label must not be empty: it names the line in every chart"));
         }
         if instances[..index].iter().any(|other| other.label.get_ref() == label) {
-            return Err(file.problem(&instance.label, format!("two strategies are labelled `{label}`")).help("a label names a line in every chart, so each must be unique"));
+            return Err(file
+                .problem(&instance.label, format!("two strategies are labelled `{label}`"))
+                .help("a label names a line in every chart, so each must be unique"));
         }
         let strategy = registry.get(instance.strategy.get_ref()).map_err(|error| unknown_strategy(file, registry, instance, error))?;
         strategy.build(instance.config.get_ref(), geometry).map_err(|error| {
             let id = strategy.id();
-            let help = unknown_field_help(&error.to_string()).unwrap_or_else(|| format!("`runner describe {id}` explains every parameter of `{id}`"));
+            let help = unknown_field_help(&error.to_string())
+                .unwrap_or_else(|| format!("`runner describe {id}` explains every parameter of `{id}`"));
             let message = format!("strategy `{label}` cannot be built: {error}");
-            let problem = if instance.config.get_ref().is_empty() { file.problem(&instance.label, message) } else { file.problem(&instance.config, message) };
+            let problem = if instance.config.get_ref().is_empty() {
+                file.problem(&instance.label, message)
+            } else {
+                file.problem(&instance.config, message)
+            };
             problem.help(help)
         })?;
     }
@@ -167,7 +186,8 @@ impl Cell {
         let pair = (layers * heads * (key_dim + value_dim)) as f64;
         let threads = threads as f64;
         let many = |tokens: f64| tokens * weights / (MATRIX_RATE * threads) + tokens * tokens / 2.0 * pair / (ATTENTION_RATE * threads);
-        let one = |depth: f64| weights / WEIGHTS_PER_SECOND + depth * pair / (ATTENTION_RATE * threads) + 20.0 * layers as f64 * STEP_OVERHEAD;
+        let one =
+            |depth: f64| weights / WEIGHTS_PER_SECOND + depth * pair / (ATTENTION_RATE * threads) + 20.0 * layers as f64 * STEP_OVERHEAD;
         let length = self.seq_len as f64;
         let step = |depth: f64| if self.recomputes { many(depth).max(one(0.0)) } else { one(depth) };
         let seconds = match self.workload {

@@ -39,7 +39,9 @@ impl Progress {
         let what = format!("{} at {}{}", row.label, row.seq_len, if row.batch > 1 { format!(" ×{}", row.batch) } else { String::new() });
         let result = match (row.status, &row.error) {
             (Status::Failed, error) => format!("FAILED: {}", error.as_deref().unwrap_or("no reason")),
-            (Status::Ok, _) => format!("{:.2} ms a token, first after {:.0} ms", row.tpot_ms_p50.unwrap_or_default(), row.ttft_ms.unwrap_or_default()),
+            (Status::Ok, _) => {
+                format!("{:.2} ms a token, first after {:.0} ms", row.tpot_ms_p50.unwrap_or_default(), row.ttft_ms.unwrap_or_default())
+            }
         };
         let line = format!("[{}/{}] {what}: {result}; {}", self.done, self.cells, self.time_left());
         if self.is_terminal {

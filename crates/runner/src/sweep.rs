@@ -37,7 +37,14 @@ pub(crate) fn interrupted() -> bool {
 ///
 /// # Errors
 /// A [`Problem`] if the folder cannot be written; a failing cell is a row, not an error.
-pub(crate) fn run(plan: &Plan, decoder: &Decoder, model: &str, seed: u64, results: &mut Results, folder: &Path) -> Result<Vec<Sample>, Problem> {
+pub(crate) fn run(
+    plan: &Plan,
+    decoder: &Decoder,
+    model: &str,
+    seed: u64,
+    results: &mut Results,
+    folder: &Path,
+) -> Result<Vec<Sample>, Problem> {
     let setting = Setting { decoder, model, plan, seed };
     let threads = rayon::current_num_threads();
     let estimates: Vec<f64> = plan.cells.iter().map(|cell| cell.estimated_seconds(decoder.config(), plan, threads)).collect();

@@ -39,14 +39,24 @@ pub fn attend_equals_view(subject: &Subject) -> Outcome {
         })?;
         if let Some((layer, error)) = worst {
             let what = format!("with {position} tokens before it, attend in layer {layer} is {error} off dense attention over view");
-            return Err(Failure::new(what, "`view` must show what the newest query sees, and `attend` must read it: look at the block, group or window that ends here"));
+            return Err(Failure::new(
+                what,
+                "`view` must show what the newest query sees, and `attend` must read it: look at the block, group or window that ends here",
+            ));
         }
         position += tokens;
     }
     Ok(Verdict::Passed)
 }
 
-fn compare_with_view(cache: &dyn KvCache, seq: kv_core::SeqId, text: &Text, layer: usize, position: usize, out: &Rows) -> Option<(usize, f32)> {
+fn compare_with_view(
+    cache: &dyn KvCache,
+    seq: kv_core::SeqId,
+    text: &Text,
+    layer: usize,
+    position: usize,
+    out: &Rows,
+) -> Option<(usize, f32)> {
     let views: Result<Vec<View>, _> = (0..text.geometry.kv_heads).map(|kv_head| cache.view(seq, layer, kv_head)).collect();
     let query = text.queries(layer, std::iter::once(position));
     let expected = reference::attend_views(&text.geometry, position, &query, &views.ok()?);
@@ -135,8 +145,18 @@ fn rows_stay_within(subject: &Subject, bound: Option<ErrorBound>, chunk: usize) 
             let key_error = if moved { plane_error(&key, &original_key) } else { relative_error(&key, &original_key) };
             let value_error = relative_error(&value, &original_value);
             let mend = "a row must be encoded once, from what was appended, and the bound of `guarantee` must be its format's";
-            ensure!(key_error <= allowed.keys * 1.01 + ROTATION, mend, "the key at position {position} is {key_error} of its largest off, {} is promised", allowed.keys);
-            ensure!(value_error <= allowed.values * 1.01, mend, "the value at position {position} is {value_error} of its largest off, {} is promised", allowed.values);
+            ensure!(
+                key_error <= allowed.keys * 1.01 + ROTATION,
+                mend,
+                "the key at position {position} is {key_error} of its largest off, {} is promised",
+                allowed.keys
+            );
+            ensure!(
+                value_error <= allowed.values * 1.01,
+                mend,
+                "the value at position {position} is {value_error} of its largest off, {} is promised",
+                allowed.values
+            );
         }
     }
     let quantised_nothing = bound.is_some() && !rounded;
@@ -169,7 +189,10 @@ fn plane_error(row: &[f32], original: &[f32]) -> f32 {
 pub fn nothing_evicted_is_exact(subject: &Subject) -> Outcome {
     let mut cache = subject.build()?;
     if !matches!(cache.guarantee(), Guarantee::Evicts(None)) {
-        return Ok(Verdict::Skipped(format!("the guarantee is {}, and only an evicting cache in full precision is asked", cache.guarantee())));
+        return Ok(Verdict::Skipped(format!(
+            "the guarantee is {}, and only an evicting cache in full precision is asked",
+            cache.guarantee()
+        )));
     }
     let text = Text::new(&toy_geometry(), 4, 600);
     let seq = cache.open()?;
@@ -183,7 +206,11 @@ pub fn nothing_evicted_is_exact(subject: &Subject) -> Outcome {
         for (layer, out) in outputs.iter().enumerate().filter(|_| position < 40 || position % 50 == 0) {
             let error = difference(out.values(), text.oracle(layer, position, &all).values());
             let mend = "with room for everything, no token may be masked, dropped or moved";
-            ensure!(error <= TOLERANCE, mend, "the query at position {position} in layer {layer} is {error} off recomputing, though nothing was evicted");
+            ensure!(
+                error <= TOLERANCE,
+                mend,
+                "the query at position {position} in layer {layer} is {error} off recomputing, though nothing was evicted"
+            );
         }
         compared += 1;
     }
@@ -202,7 +229,11 @@ pub fn positions_are_relative(subject: &Subject) -> Outcome {
     let mut cache = subject.build_for(&geometry)?;
     let tolerance = match cache.guarantee() {
         Guarantee::Evicts(None) => 1e-4,
-        other => return Ok(Verdict::Skipped(format!("the guarantee is {other}: only an evicting cache in full precision moves along the text exactly"))),
+        other => {
+            return Ok(Verdict::Skipped(format!(
+                "the guarantee is {other}: only an evicting cache in full precision moves along the text exactly"
+            )));
+        }
     };
     const TOKENS: usize = 700;
     let text = Text::new(&geometry, 5, TOKENS);
@@ -231,7 +262,12 @@ pub fn positions_are_relative(subject: &Subject) -> Outcome {
         let expected = shifted.oracle(0, base + kept.len() - 1, &positions);
         let error = difference(outputs[0].values(), expected.values());
         let mend = "rows keep the positions they were appended with; a token that is moved is rotated by the difference, and `seen` (not `resident`) is the next position";
-        ensure!(error <= tolerance, mend, "attention after eviction is {error} off dense attention over the {} tokens held, moved to position {base}", kept.len());
+        ensure!(
+            error <= tolerance,
+            mend,
+            "attention after eviction is {error} off dense attention over the {} tokens held, moved to position {base}",
+            kept.len()
+        );
     }
     Ok(Verdict::Passed)
 }
@@ -277,7 +313,11 @@ pub fn chunks_do_not_matter(subject: &Subject) -> Outcome {
         for (layer, (out, other)) in outputs.iter().zip(other_outputs).enumerate().filter(|_| exact) {
             let error = difference(out, other);
             let mend = "within a step, each query sees what it would see if the tokens had come one by one: mask the future, and mask the window for each query";
-            ensure!(error <= TOLERANCE, mend, "in layer {layer}, {tokens} tokens in steps of {sizes:?} are {error} off the same in one step");
+            ensure!(
+                error <= TOLERANCE,
+                mend,
+                "in layer {layer}, {tokens} tokens in steps of {sizes:?} are {error} off the same in one step"
+            );
         }
     }
     Ok(Verdict::Passed)

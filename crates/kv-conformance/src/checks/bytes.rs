@@ -45,8 +45,18 @@ fn agrees_with_the_allocator(subject: &Subject) -> Result<(), Failure> {
     compare(cache.usage().reserved_bytes(), meter.live_bytes(), &format!("two sequences of {tokens} tokens"))?;
     let usage = cache.usage();
     let seen = 2 * tokens;
-    ensure!(usage.seen_tokens == seen, "add up the tokens of all open sequences", "{seen} tokens were appended, {} are reported as seen", usage.seen_tokens);
-    ensure!(usage.resident_tokens <= seen, "`resident` counts rows held, `seen` tokens appended", "{} tokens are resident of {seen} seen", usage.resident_tokens);
+    ensure!(
+        usage.seen_tokens == seen,
+        "add up the tokens of all open sequences",
+        "{seen} tokens were appended, {} are reported as seen",
+        usage.seen_tokens
+    );
+    ensure!(
+        usage.resident_tokens <= seen,
+        "`resident` counts rows held, `seen` tokens appended",
+        "{} tokens are resident of {seen} seen",
+        usage.resident_tokens
+    );
     possible(usage.payload_bytes, usage.resident_tokens, cache.guarantee())?;
     for seq in sequences {
         cache.close(seq)?;
@@ -59,7 +69,11 @@ fn compare(reported: usize, live: i64, when: &str) -> Result<(), Failure> {
     let allowed = SLACK.max(live / 1000);
     let residual = reported as i64 - live;
     let mend = "count capacities and not lengths, every table and every spare block, and each shared row once";
-    ensure!(residual.abs() <= allowed, mend, "after {when} the cache reports {reported} bytes and the allocator counts {live}: {residual} unaccounted");
+    ensure!(
+        residual.abs() <= allowed,
+        mend,
+        "after {when} the cache reports {reported} bytes and the allocator counts {live}: {residual} unaccounted"
+    );
     Ok(())
 }
 
@@ -76,7 +90,11 @@ fn possible(payload_bytes: usize, resident_tokens: usize, guarantee: Guarantee) 
     let most = rows * ((key_dim + value_dim) * size_of::<f32>()) as f64;
     let mend = "the payload is the codes of keys and values of all layers and KV heads: bits a value, not bytes a block";
     let payload = payload_bytes as f64;
-    ensure!(payload >= least && payload <= most, mend, "{resident_tokens} tokens report a payload of {payload_bytes} bytes, and between {least} and {most} are possible");
+    ensure!(
+        payload >= least && payload <= most,
+        mend,
+        "{resident_tokens} tokens report a payload of {payload_bytes} bytes, and between {least} and {most} are possible"
+    );
     Ok(())
 }
 

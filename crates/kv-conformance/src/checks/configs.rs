@@ -12,7 +12,8 @@ pub fn config_is_strict(subject: &Subject) -> Outcome {
     let entry = subject.entry();
     let geometry = toy_geometry();
     let defaults = entry.defaults();
-    let text = toml::to_string(&defaults).map_err(|error| crate::Failure::new(format!("the default config is no TOML: {error}"), STRICT))?;
+    let text =
+        toml::to_string(&defaults).map_err(|error| crate::Failure::new(format!("the default config is no TOML: {error}"), STRICT))?;
     let read: toml::Table = toml::from_str(&text).map_err(|error| crate::Failure::new(format!("{text} is no TOML: {error}"), STRICT))?;
     ensure!(read == defaults, STRICT, "the default config changes on its way through TOML: {defaults:?} became {read:?}");
     entry.build(&defaults, &geometry)?;

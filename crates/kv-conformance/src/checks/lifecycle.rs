@@ -15,23 +15,41 @@ pub fn starts_empty_and_forgets(subject: &Subject) -> Outcome {
     let text = Text::new(&toy_geometry(), 10, 40);
     let mut cache = subject.build()?;
     let idle = cache.usage();
-    ensure!(idle.seen_tokens == 0 && idle.resident_tokens == 0 && idle.payload_bytes == 0, "count nothing before the first append", "a new cache reports {idle:?}");
+    ensure!(
+        idle.seen_tokens == 0 && idle.resident_tokens == 0 && idle.payload_bytes == 0,
+        "count nothing before the first append",
+        "a new cache reports {idle:?}"
+    );
     let first = cache.open()?;
     ensure!(cache.seen(first)? == 0, "a sequence starts at position 0", "a new sequence has seen {} tokens", cache.seen(first)?);
-    ensure!(cache.view(first, 0, 0)?.positions.is_empty(), "a sequence starts without rows", "a new sequence holds {:?}", cache.view(first, 0, 0)?.positions);
+    ensure!(
+        cache.view(first, 0, 0)?.positions.is_empty(),
+        "a sequence starts without rows",
+        "a new sequence holds {:?}",
+        cache.view(first, 0, 0)?.positions
+    );
     let before = run(cache.as_mut(), first, &text, 0, 40)?;
     let other = cache.open()?;
     ensure!(first != other, "count ids upwards", "two open sequences are both {first}");
     cache.close(first)?;
     cache.close(other)?;
-    ensure!(cache.seen(first) == Err(CacheError::Closed { seq: first }), "answer `Closed` for a closed sequence", "a closed sequence answers {:?}", cache.seen(first));
+    ensure!(
+        cache.seen(first) == Err(CacheError::Closed { seq: first }),
+        "answer `Closed` for a closed sequence",
+        "a closed sequence answers {:?}",
+        cache.seen(first)
+    );
     let left = cache.usage();
     let forgotten = left.seen_tokens == 0 && left.resident_tokens == 0 && left.payload_bytes == 0;
     ensure!(forgotten, "free or recycle a closed sequence's rows", "after everything was closed, {left:?} is reported");
     let second = cache.open()?;
     ensure!(second != first && second != other, "count ids upwards", "the id of a closed sequence, {second}, was given again");
     let again = run(cache.as_mut(), second, &text, 0, 40)?;
-    ensure!(before == again, "state of an earlier sequence must not survive `close`", "a second run of the same tokens differs from the first");
+    ensure!(
+        before == again,
+        "state of an earlier sequence must not survive `close`",
+        "a second run of the same tokens differs from the first"
+    );
     Ok(Verdict::Passed)
 }
 
@@ -57,7 +75,11 @@ pub fn truncate_then_append_is_fresh(subject: &Subject) -> Outcome {
         match cache.truncate(seq, cut) {
             Err(CacheError::Unsupported { reason, .. }) => {
                 let after = snapshot(cache.as_ref(), seq, &long)?;
-                ensure!(untouched == after && cache.seen(seq)? == len, "check before changing anything", "a refused truncate of {len} tokens to {cut} changed the sequence");
+                ensure!(
+                    untouched == after && cache.seen(seq)? == len,
+                    "check before changing anything",
+                    "a refused truncate of {len} tokens to {cut} changed the sequence"
+                );
                 refused.push(format!("{len} to {cut}: {reason}"));
                 continue;
             }
@@ -104,7 +126,14 @@ pub fn forks_are_isolated(subject: &Subject) -> Outcome {
         ensure!(cache.seen(fork)? == len, "a fork has seen what its parent has", "a fork of {len} tokens has seen {}", cache.seen(fork)?);
         let both = cache.usage();
         let bound = 2 * alone.payload_bytes - both.shared_bytes;
-        ensure!(both.payload_bytes <= bound, "count shared rows once", "{len} tokens take {} bytes, and with a fork {}, of which {} are shared", alone.payload_bytes, both.payload_bytes, both.shared_bytes);
+        ensure!(
+            both.payload_bytes <= bound,
+            "count shared rows once",
+            "{len} tokens take {} bytes, and with a fork {}, of which {} are shared",
+            alone.payload_bytes,
+            both.payload_bytes,
+            both.shared_bytes
+        );
 
         let mut of_parent = vec![];
         let mut of_fork = vec![];

@@ -36,21 +36,41 @@ const fn check(name: &'static str, what: &'static str, run: fn(&Subject) -> Outc
 /// Every check, the cheapest first.
 pub const CHECKS: [Check; 16] = [
     check("config_is_strict", "the config survives TOML and refuses unknown keys by name", config_is_strict),
-    check("starts_empty_and_forgets", "a new sequence is empty, a closed one is gone, a second run equals the first", starts_empty_and_forgets),
+    check(
+        "starts_empty_and_forgets",
+        "a new sequence is empty, a closed one is gone, a second run equals the first",
+        starts_empty_and_forgets,
+    ),
     check("refusals_leave_no_trace", "every misuse is its typed error and changes nothing", refusals_leave_no_trace),
     check("attend_equals_view", "attend of one token equals dense attention over view, at every length", attend_equals_view),
-    check("guarantee_holds", "exact equals recomputing; lossy stays in its bound and is not exact; evicted rows are unaltered", guarantee_holds),
+    check(
+        "guarantee_holds",
+        "exact equals recomputing; lossy stays in its bound and is not exact; evicted rows are unaltered",
+        guarantee_holds,
+    ),
     check("nothing_evicted_is_exact", "as long as nothing was evicted, an evicting cache equals recomputing", nothing_evicted_is_exact),
     check("positions_are_relative", "a windowed run equals a dense run over the suffix at any base position", positions_are_relative),
     check("chunks_do_not_matter", "one chunk, single tokens and uneven chunks give the same", chunks_do_not_matter),
-    check("truncate_then_append_is_fresh", "cutting and appending equals never having appended, or is refused", truncate_then_append_is_fresh),
+    check(
+        "truncate_then_append_is_fresh",
+        "cutting and appending equals never having appended, or is refused",
+        truncate_then_append_is_fresh,
+    ),
     check("forks_are_isolated", "a fork and its parent do not see each other's tokens", forks_are_isolated),
     check("full_loses_nothing", "at the limit the refusal is true and the state unchanged", full_loses_nothing),
     check("nothing_leaks", "a poisoned layer, sequence or head does not reach the others", nothing_leaks),
     check("bytes_are_true", "usage equals the allocator's bytes and scales with KV heads", bytes_are_true),
     check("runs_are_reproducible", "the same run gives the same bits, positions and bytes", runs_are_reproducible),
-    check("random_traces_agree_with_a_model", "random open, step, fork, truncate and close agree with a plain model", random_traces_agree_with_a_model),
-    check("threads_and_nans_do_not_spread", "attention does not depend on threads, nor a NaN reach earlier queries", threads_and_nans_do_not_spread),
+    check(
+        "random_traces_agree_with_a_model",
+        "random open, step, fork, truncate and close agree with a plain model",
+        random_traces_agree_with_a_model,
+    ),
+    check(
+        "threads_and_nans_do_not_spread",
+        "attention does not depend on threads, nor a NaN reach earlier queries",
+        threads_and_nans_do_not_spread,
+    ),
 ];
 
 /// The largest difference that the order of summation may make, for values between −1 and 1.

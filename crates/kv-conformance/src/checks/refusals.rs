@@ -27,7 +27,11 @@ pub fn refusals_leave_no_trace(subject: &Subject) -> Outcome {
         outputs.extend(step(cache.as_mut(), seq, &text, position..position + 1)?);
     }
     let error = outputs.iter().zip(&expected).map(|(out, expected)| difference(out.values(), expected.values())).fold(0.0, f32::max);
-    ensure!(error == 0.0, "check first and change afterwards; `begin` forgets an unfinished step", "after refused calls and abandoned steps the outputs are {error} off");
+    ensure!(
+        error == 0.0,
+        "check first and change afterwards; `begin` forgets an unfinished step",
+        "after refused calls and abandoned steps the outputs are {error} off"
+    );
 
     let closed = cache.open()?;
     cache.close(closed)?;
@@ -75,7 +79,11 @@ fn misuse_between_steps(cache: &mut dyn KvCache, seq: SeqId, text: &Text, seen: 
         expect("truncate beyond the end", cache.truncate(seq, seen + 1), &beyond)?;
     }
     let after = (snapshot(cache, seq, text)?, cache.usage());
-    ensure!(before == after, "check first and change afterwards", "refused calls with {seen} of {layers}-layer tokens changed what is held or reported");
+    ensure!(
+        before == after,
+        "check first and change afterwards",
+        "refused calls with {seen} of {layers}-layer tokens changed what is held or reported"
+    );
     Ok(())
 }
 
@@ -83,14 +91,26 @@ fn misuse_in_a_step(cache: &mut dyn KvCache, seq: SeqId, text: &Text, due: usize
     let Geometry { layers, heads, kv_heads, key_dim, value_dim, .. } = text.geometry;
     let rows = |tokens: usize, heads: usize, dim: usize| Rows::new([tokens, heads, dim], vec![0.0; tokens * heads * dim]).into_tensor();
     let tokens = run.len();
-    expect("attend before append", cache.attend(seq, due, rows(tokens, heads, key_dim)).map(|_| ()), &CacheError::Empty { seq, layer: due })?;
+    expect(
+        "attend before append",
+        cache.attend(seq, due, rows(tokens, heads, key_dim)).map(|_| ()),
+        &CacheError::Empty { seq, layer: due },
+    )?;
     let too_early = CacheError::LayerOrder { seq, expected: due, layer: layers };
     expect("commit before the last layer", cache.commit(seq), &too_early)?;
     let skipping = CacheError::LayerOrder { seq, expected: due, layer: due + 1 };
-    expect("append out of order", cache.append(seq, due + 1, rows(tokens, kv_heads, key_dim), rows(tokens, kv_heads, value_dim)), &skipping)?;
+    expect(
+        "append out of order",
+        cache.append(seq, due + 1, rows(tokens, kv_heads, key_dim), rows(tokens, kv_heads, value_dim)),
+        &skipping,
+    )?;
     if due == 0 {
         let shape = CacheError::Shape { what: "keys", actual: [tokens, kv_heads + 1, key_dim], expected: [tokens, kv_heads, key_dim] };
-        expect("keys of another shape", cache.append(seq, due, rows(tokens, kv_heads + 1, key_dim), rows(tokens, kv_heads, value_dim)), &shape)?;
+        expect(
+            "keys of another shape",
+            cache.append(seq, due, rows(tokens, kv_heads + 1, key_dim), rows(tokens, kv_heads, value_dim)),
+            &shape,
+        )?;
     }
     Ok(())
 }
@@ -98,7 +118,9 @@ fn misuse_in_a_step(cache: &mut dyn KvCache, seq: SeqId, text: &Text, due: usize
 fn expect<T: std::fmt::Debug>(what: &str, outcome: Result<T, CacheError>, expected: &CacheError) -> Result<(), Failure> {
     match outcome {
         Err(error) if error == *expected => Ok(()),
-        other => Err(Failure::new(format!("{what} answers {other:?}, expected {expected:?}"), "`kv_core::Sequences` does this bookkeeping")),
+        other => {
+            Err(Failure::new(format!("{what} answers {other:?}, expected {expected:?}"), "`kv_core::Sequences` does this bookkeeping"))
+        }
     }
 }
 
@@ -144,7 +166,10 @@ pub fn full_loses_nothing(subject: &Subject) -> Outcome {
     cache.close(seq)?;
     let next = cache.open()?;
     fill(cache.as_mut(), next, &text, 0..position + free, 7).map_err(|error| {
-        Failure::new(format!("after everything was closed, the same {} tokens do not fit any more: {error}", position + free), "give a closed sequence's memory back to the pool")
+        Failure::new(
+            format!("after everything was closed, the same {} tokens do not fit any more: {error}", position + free),
+            "give a closed sequence's memory back to the pool",
+        )
     })?;
     Ok(Verdict::Passed)
 }

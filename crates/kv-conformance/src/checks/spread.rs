@@ -26,21 +26,36 @@ pub fn nothing_leaks(subject: &Subject) -> Outcome {
         let beside = step(cache.as_mut(), bystander, &text, position..position + 1)?;
         for layer in 0..text.geometry.layers {
             let error = difference(beside[layer].values(), expected[layer].values());
-            ensure!(error <= TOLERANCE, "sequences must not share rows, scratch or tables", "NaNs of another sequence reach layer {layer} at position {position}: {error} off");
+            ensure!(
+                error <= TOLERANCE,
+                "sequences must not share rows, scratch or tables",
+                "NaNs of another sequence reach layer {layer} at position {position}: {error} off"
+            );
             for head in 0..text.geometry.heads {
                 if layer == POISONED_LAYER && head / group == POISONED_HEAD {
                     continue;
                 }
                 let error = difference(outputs[layer].row(0, head), expected[layer].row(0, head));
                 let mend = "query head h reads KV head h / (heads / kv_heads), and each layer its own rows";
-                ensure!(error <= TOLERANCE, mend, "NaNs of layer {POISONED_LAYER}, KV head {POISONED_HEAD} reach layer {layer}, head {head} at position {position}: {error} off");
+                ensure!(
+                    error <= TOLERANCE,
+                    mend,
+                    "NaNs of layer {POISONED_LAYER}, KV head {POISONED_HEAD} reach layer {layer}, head {head} at position {position}: {error} off"
+                );
             }
         }
     }
     Ok(Verdict::Passed)
 }
 
-fn poisoned_step(cache: &mut dyn KvCache, seq: SeqId, text: &Text, position: usize, poisoned_layer: usize, poisoned_head: usize) -> Result<Vec<Rows>, Failure> {
+fn poisoned_step(
+    cache: &mut dyn KvCache,
+    seq: SeqId,
+    text: &Text,
+    position: usize,
+    poisoned_layer: usize,
+    poisoned_head: usize,
+) -> Result<Vec<Rows>, Failure> {
     let run = cache.begin(seq, position..position + 1)?;
     let mut outputs = vec![];
     for layer in 0..text.geometry.layers {
@@ -87,7 +102,11 @@ pub fn threads_and_nans_do_not_spread(subject: &Subject) -> Outcome {
     let (one, three) = (run(1)?, run(3)?);
     for (layer, (one, three)) in one.iter().zip(&three).enumerate() {
         let error = difference(one.values(), three.values());
-        ensure!(error <= TOLERANCE, "merge partial results by their log-sum-exp", "with three threads layer {layer} is {error} off one thread");
+        ensure!(
+            error <= TOLERANCE,
+            "merge partial results by their log-sum-exp",
+            "with three threads layer {layer} is {error} off one thread"
+        );
     }
 
     // A NaN in the last key of a step.
@@ -104,6 +123,11 @@ pub fn threads_and_nans_do_not_spread(subject: &Subject) -> Outcome {
     let out = Rows::take("outputs", out, [tokens, text.geometry.heads, text.geometry.value_dim])?;
     let earlier = &out.values()[..(tokens - 1) * text.geometry.heads * text.geometry.value_dim];
     let mend = "mask a score by replacing it, not by adding or multiplying";
-    ensure!(earlier.iter().all(|value| !value.is_nan()), mend, "a key that is not a number at position {} reaches queries before it", tokens - 1);
+    ensure!(
+        earlier.iter().all(|value| !value.is_nan()),
+        mend,
+        "a key that is not a number at position {} reaches queries before it",
+        tokens - 1
+    );
     Ok(Verdict::Passed)
 }

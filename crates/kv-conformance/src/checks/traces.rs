@@ -67,14 +67,19 @@ pub fn random_traces_agree_with_a_model(subject: &Subject) -> Outcome {
     let rng = TestRng::deterministic_rng(config.rng_algorithm);
     let mut runner = TestRunner::new_with_rng(config, rng);
     let outcome = runner.run(&operations(), |operations| {
-        Model::new(subject).and_then(|mut model| operations.iter().try_for_each(|operation| model.apply(operation))).map_err(|failure| TestCaseError::fail(failure.what))
+        Model::new(subject)
+            .and_then(|mut model| operations.iter().try_for_each(|operation| model.apply(operation)))
+            .map_err(|failure| TestCaseError::fail(failure.what))
     });
     match outcome {
         Ok(()) => Ok(Verdict::Passed),
-        Err(TestError::Fail(reason, operations)) => {
-            Err(Failure::new(format!("{reason}; shortest trace: {operations:?}"), "replay the trace by hand; the last operation shows what an earlier one broke"))
+        Err(TestError::Fail(reason, operations)) => Err(Failure::new(
+            format!("{reason}; shortest trace: {operations:?}"),
+            "replay the trace by hand; the last operation shows what an earlier one broke",
+        )),
+        Err(TestError::Abort(reason)) => {
+            Err(Failure::new(format!("the trace was given up: {reason}"), "report this: a trace should never be rejected"))
         }
-        Err(TestError::Abort(reason)) => Err(Failure::new(format!("the trace was given up: {reason}"), "report this: a trace should never be rejected")),
     }
 }
 

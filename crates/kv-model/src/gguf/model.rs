@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use kv_core::{Geometry, Rope};
 
+use crate::config::MOST_KEY_VALUES;
 use crate::gguf::{File, decode, vocabulary};
 use crate::{Decoder, LoadError, Model, ModelConfig, TensorSource, Weights};
 
@@ -84,11 +85,14 @@ fn config(file: &File<'_>, architecture: Architecture) -> Result<ModelConfig, Lo
 fn rope(file: &File<'_>, architecture: Architecture, key_dim: usize) -> Result<Rope, LoadError> {
     let key = |name: &str| format!("{}.rope.{name}", architecture.prefix());
     let rotated = if file.value(&key("dimension_count")).is_some() { file.count(&key("dimension_count"))? } else { key_dim };
-    if rotated > key_dim || rotated % 2 != 0 {
+    if rotated > key_dim.min(MOST_KEY_VALUES) || rotated % 2 != 0 {
         return Err(LoadError::key(key("dimension_count"), format!("is {rotated}, not an even number up to a key's {key_dim} values")));
     }
     if architecture == Architecture::Llama && rotated != key_dim {
-        return Err(LoadError::key(key("dimension_count"), format!("is {rotated}: a partial rotation of {key_dim} values is not supported here")));
+        return Err(LoadError::key(
+            key("dimension_count"),
+            format!("is {rotated}: a partial rotation of {key_dim} values is not supported here"),
+        ));
     }
     let theta = if file.value(&key("freq_base")).is_some() { file.number(&key("freq_base"))? } else { 10_000.0 };
     if theta <= 0.0 {

@@ -272,7 +272,10 @@ impl Entry {
         };
         let located = bytes.and_then(|bytes| data.get(offset..offset.checked_add(bytes)?));
         let bytes = located.ok_or_else(|| {
-            LoadError::tensor(name, format!("of shape {shape:?} at offset {offset} reaches beyond the file's {} bytes of tensors", data.len()))
+            LoadError::tensor(
+                name,
+                format!("of shape {shape:?} at offset {offset} reaches beyond the file's {} bytes of tensors", data.len()),
+            )
         })?;
         Ok(TensorInfo { shape, tensor_type, bytes })
     }
@@ -286,7 +289,8 @@ struct Cursor<'a> {
 impl<'a> Cursor<'a> {
     fn take(&mut self, len: usize, what: &str) -> Result<&'a [u8], LoadError> {
         let taken = self.at.checked_add(len).and_then(|end| self.bytes.get(self.at..end));
-        let taken = taken.ok_or_else(|| malformed(format!("it ends within {what}: {len} bytes needed, {} left", self.bytes.len() - self.at)))?;
+        let taken =
+            taken.ok_or_else(|| malformed(format!("it ends within {what}: {len} bytes needed, {} left", self.bytes.len() - self.at)))?;
         self.at += len;
         Ok(taken)
     }

@@ -31,7 +31,8 @@ pub(super) fn tokenizer(file: &File<'_>) -> Result<TextTokenizer, LoadError> {
             json!({ "id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": special })
         })
         .collect();
-    let vocabulary: serde_json::Map<String, Value> = tokens.iter().enumerate().map(|(id, token)| ((*token).to_owned(), id.into())).collect();
+    let vocabulary: serde_json::Map<String, Value> =
+        tokens.iter().enumerate().map(|(id, token)| ((*token).to_owned(), id.into())).collect();
     let description = json!({
         "version": "1.0",
         "added_tokens": added,
@@ -82,9 +83,12 @@ impl Splitting {
                 let digits = json!({ "type": "Digits", "individual_digits": true });
                 Ok(Splitting { pre_tokenizer: sequence([digits, byte_level(true)]), ..plain })
             }
-            "llama-bpe" | "llama3" | "llama-v3" => {
-                Ok(Splitting { pre_tokenizer: sequence([split(&pattern("{1,3}")), byte_level(false)]), ignore_merges: true, adds_bos: true, ..plain })
-            }
+            "llama-bpe" | "llama3" | "llama-v3" => Ok(Splitting {
+                pre_tokenizer: sequence([split(&pattern("{1,3}")), byte_level(false)]),
+                ignore_merges: true,
+                adds_bos: true,
+                ..plain
+            }),
             "qwen2" => {
                 let pre_tokenizer = sequence([split(&pattern("")), byte_level(false)]);
                 Ok(Splitting { normalizer: json!({ "type": "NFC" }), pre_tokenizer, ..plain })

@@ -71,8 +71,12 @@ impl<'a> Run<'a> {
         self.record(PREFILL, 0, prefill);
         for step in 0..steps {
             let start = Instant::now();
-            let mut inputs: Vec<StepInput<'_>> =
-                self.sequences.iter_mut().zip(&next).map(|(sequence, token)| StepInput { sequence, fresh: std::slice::from_ref(token) }).collect();
+            let mut inputs: Vec<StepInput<'_>> = self
+                .sequences
+                .iter_mut()
+                .zip(&next)
+                .map(|(sequence, token)| StepInput { sequence, fresh: std::slice::from_ref(token) })
+                .collect();
             let logits = self.decoder.step(&mut self.cache, &mut inputs)?;
             next = logits.iter().map(|logits| argmax(logits)).collect();
             self.record(DECODE, step, start.elapsed());

@@ -48,7 +48,9 @@ pub(crate) fn run(setting: &Setting<'_>, cell: &Cell) -> Outcome {
     };
     match catch_unwind(AssertUnwindSafe(passes)).unwrap_or_else(|panic| Err(CellError::Panic(panic_message(panic.as_ref())))) {
         Ok((latency, memory)) => measured(setting, cell, latency, memory),
-        Err(error) => Outcome { row: Row { status: Status::Failed, error: Some(error.to_string()), ..blank_row(setting, cell) }, samples: vec![] },
+        Err(error) => {
+            Outcome { row: Row { status: Status::Failed, error: Some(error.to_string()), ..blank_row(setting, cell) }, samples: vec![] }
+        }
     }
 }
 

@@ -19,7 +19,8 @@ use crate::{Problem, build, exit};
 pub(crate) fn generate(registry: &Registry, arguments: &GenerateArguments) -> Result<ExitCode, Problem> {
     let source = ModelSource::of_argument(&arguments.model)?;
     let entry = registry.get(&arguments.strategy).map_err(|error| {
-        let help = did_you_mean(&arguments.strategy, registry.iter().map(Entry::id)).unwrap_or_else(|| "`runner list` shows what each is".into());
+        let help =
+            did_you_mean(&arguments.strategy, registry.iter().map(Entry::id)).unwrap_or_else(|| "`runner list` shows what each is".into());
         Problem::new(error.to_string()).help(help)
     })?;
     let mut config = toml::Table::new();
@@ -39,14 +40,16 @@ pub(crate) fn generate(registry: &Registry, arguments: &GenerateArguments) -> Re
 
 fn build_cache(entry: &Entry, config: &toml::Table, geometry: &kv_core::Geometry) -> Result<Box<dyn KvCache>, Problem> {
     entry.build(config, geometry).map_err(|error| {
-        let help = unknown_field_help(&error.to_string()).unwrap_or_else(|| format!("`runner describe {}` explains every parameter", entry.id()));
+        let help =
+            unknown_field_help(&error.to_string()).unwrap_or_else(|| format!("`runner describe {}` explains every parameter", entry.id()));
         Problem::new(format!("`--set`: strategy `{}` cannot be built: {error}", entry.id())).help(help)
     })
 }
 
 fn continue_prompt(model: &Model, cache: &mut dyn KvCache, arguments: &GenerateArguments) -> Result<ExitCode, Problem> {
     let stopped = |error: kv_model::ModelError| Problem::new(format!("generation stopped: {error}"));
-    let prompt = model.tokenizer.encode(&arguments.prompt).map_err(|error| Problem::new("the prompt cannot be tokenised").caused_by(error))?;
+    let prompt =
+        model.tokenizer.encode(&arguments.prompt).map_err(|error| Problem::new("the prompt cannot be tokenised").caused_by(error))?;
     if prompt.is_empty() {
         return Err(Problem::new("the prompt is empty: a step needs at least one token"));
     }
@@ -113,7 +116,8 @@ fn continue_prompt(model: &Model, cache: &mut dyn KvCache, arguments: &GenerateA
 
 fn costs(cache: &dyn KvCache, prompt: usize, ttft_ms: f64, steps: &[f64]) -> String {
     let usage = cache.usage();
-    let tpot = quantile(steps, 0.5).map_or("no step".to_owned(), |milliseconds| format!("{milliseconds:.2} ms (median of {})", steps.len()));
+    let tpot =
+        quantile(steps, 0.5).map_or("no step".to_owned(), |milliseconds| format!("{milliseconds:.2} ms (median of {})", steps.len()));
     format!(
         "TTFT {ttft_ms:.1} ms for {prompt} tokens; TPOT {tpot}; cache {} bytes ({} payload, {} metadata, {} slack) for {} of {} tokens; {}",
         usage.reserved_bytes(),

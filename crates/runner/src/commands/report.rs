@@ -11,7 +11,11 @@ use crate::{Problem, exit, sweep};
 pub(crate) fn report(folder: &Path) -> Result<ExitCode, Problem> {
     let read = |name: &str| {
         let path = folder.join(name);
-        std::fs::read(&path).map_err(|error| Problem::new(format!("cannot read `{}`", path.display())).caused_by(error).help("give the folder of a finished or interrupted run"))
+        std::fs::read(&path).map_err(|error| {
+            Problem::new(format!("cannot read `{}`", path.display()))
+                .caused_by(error)
+                .help("give the folder of a finished or interrupted run")
+        })
     };
     let results: Results = serde_json::from_slice(&read("results.json")?)
         .map_err(|error| Problem::new(format!("`{}` holds no results", folder.join("results.json").display())).caused_by(error))?;

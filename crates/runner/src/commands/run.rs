@@ -16,7 +16,8 @@ use crate::{Problem, build, environment, exit, sweep};
 
 pub(crate) fn run(registry: &Registry, arguments: &RunArguments) -> Result<ExitCode, Problem> {
     let file = load_config(&arguments.config, &arguments.sets)?;
-    let source = ModelSource::of_choice(file.config.model.get_ref(), file.folder()).map_err(|problem| problem.within(&file, &file.config.model))?;
+    let source =
+        ModelSource::of_choice(file.config.model.get_ref(), file.folder()).map_err(|problem| problem.within(&file, &file.config.model))?;
     // A preset's shape is known, so its plan is checked before its weights are made.
     if let Some(config) = source.known_config() {
         let plan = plan(&file, registry, &config, arguments.only.as_deref())?;
@@ -89,7 +90,11 @@ fn dry_run(plan: &Plan, model: &kv_model::ModelConfig, threads: Option<usize>) -
         let (workload, batch, length, about, label) = (cell.workload.name(), cell.batch, cell.seq_len, human(seconds), &cell.label);
         text.push_str(&format!("{:<5} {workload:<9} {batch:<6} {length:<7} {about:<9} {label}\n", index + 1));
     }
-    text.push_str(&format!("{} cells, about {} on {threads} threads (an order of magnitude; the running sweep corrects it)\n", plan.cells.len(), human(total)));
+    text.push_str(&format!(
+        "{} cells, about {} on {threads} threads (an order of magnitude; the running sweep corrects it)\n",
+        plan.cells.len(),
+        human(total)
+    ));
     print(&text);
     exit::OK
 }
@@ -97,7 +102,10 @@ fn dry_run(plan: &Plan, model: &kv_model::ModelConfig, threads: Option<usize>) -
 fn summary(rows: &[Row], page: &PathBuf) -> String {
     const MIB: f64 = 1024.0 * 1024.0;
     let width = rows.iter().map(|row| row.label.chars().count()).max().unwrap_or(0).max(5);
-    let mut text = format!("{:<9} {:<width$}  {:>7}  {:>5}  {:>11}  {:>11}  {:>11}  {:>11}\n", "workload", "label", "length", "batch", "first (ms)", "token (ms)", "cache (ms)", "heap (MiB)");
+    let mut text = format!(
+        "{:<9} {:<width$}  {:>7}  {:>5}  {:>11}  {:>11}  {:>11}  {:>11}\n",
+        "workload", "label", "length", "batch", "first (ms)", "token (ms)", "cache (ms)", "heap (MiB)"
+    );
     for row in rows {
         let number = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.2}"));
         let heap = row.heap_live_bytes.map(|bytes| bytes as f64 / MIB);

@@ -29,7 +29,9 @@ pub struct ConfigFile {
 pub fn load_config(path: &Path, sets: &[String]) -> Result<ConfigFile, Problem> {
     let shown = path.display().to_string();
     let text = std::fs::read_to_string(path).map_err(|error| {
-        Problem::new(format!("cannot read the config `{shown}`")).caused_by(error).help("`bench-configs/` has examples; start with quickstart.toml")
+        Problem::new(format!("cannot read the config `{shown}`"))
+            .caused_by(error)
+            .help("`bench-configs/` has examples; start with quickstart.toml")
     })?;
     let mut text = text;
     let mut shown = shown;

@@ -41,7 +41,8 @@ impl Lengths {
         if last < first {
             return Err(explained(format!("is empty: {last} is below {first}")));
         }
-        let lengths: Vec<usize> = std::iter::successors(Some(first), |length| next(*length).filter(|next| *next <= last)).take(MOST + 1).collect();
+        let lengths: Vec<usize> =
+            std::iter::successors(Some(first), |length| next(*length).filter(|next| *next <= last)).take(MOST + 1).collect();
         if lengths.len() > MOST {
             return Err(explained(format!("has more than {MOST} lengths")));
         }
@@ -111,7 +112,18 @@ mod tests {
         assert_eq!(lengths("128-1000*2").unwrap(), [128, 256, 512]);
         assert_eq!(lengths("100-300+100").unwrap(), [100, 200, 300]);
         assert_eq!(lengths("64").unwrap(), [64]);
-        for wrong in ["", "a-b*2", "128-4096", "4096-128*2", "128-4096*1", "0-8*2", "1-9+0", "1-100000000+1", "128-4096*2*2", "1-18446744073709551616*2"] {
+        for wrong in [
+            "",
+            "a-b*2",
+            "128-4096",
+            "4096-128*2",
+            "128-4096*1",
+            "0-8*2",
+            "1-9+0",
+            "1-100000000+1",
+            "128-4096*2*2",
+            "1-18446744073709551616*2",
+        ] {
             assert!(lengths(wrong).is_err(), "{wrong}");
         }
     }

@@ -10,8 +10,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
-pub use file::{ConfigFile, load_config};
 pub(crate) use file::unknown_field_help;
+pub use file::{ConfigFile, load_config};
 pub use lengths::Lengths;
 pub(crate) use overrides::assignment;
 

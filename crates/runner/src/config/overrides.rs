@@ -31,7 +31,8 @@ pub(super) fn apply(config: &mut Table, changes: Table) -> Result<(), Problem> {
                 for (label, change) in changes {
                     let mut tables = instances.iter_mut().filter_map(Value::as_table_mut);
                     let instance = tables.find(|table| table.get("label").and_then(Value::as_str) == Some(label.as_str()));
-                    let instance = instance.ok_or_else(|| Problem::new(format!("`--set strategy.{label}…`: no strategy is labelled `{label}`")))?;
+                    let instance =
+                        instance.ok_or_else(|| Problem::new(format!("`--set strategy.{label}…`: no strategy is labelled `{label}`")))?;
                     apply(instance, change.as_table().cloned().unwrap_or_default())?;
                 }
             }

