@@ -1,4 +1,5 @@
 //! The invariants of ARCHITECTURE.md, read off `cargo metadata` and the sources.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

@@ -1,4 +1,5 @@
 //! The output with an exact cache equals the output without one: logits of a whole model, step by step.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use kv_core::{KvCache, Registry};
 use kv_model::{Decoder, Preset, Sequence, StepInput, argmax};

@@ -6,6 +6,7 @@
 //! ```
 //!
 //! `golden/make_smollm2.py` made the expected tokens, with llama.cpp.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use kv_model::{Model, Sequence, StepInput, argmax, gguf};
 use serde::Deserialize;

@@ -46,7 +46,9 @@ impl From<ConfigError> for Failure {
 /// Fails unless a condition holds.
 macro_rules! ensure {
     ($condition:expr, $mend:expr, $($what:tt)+) => {
-        if !$condition {
+        // Bound, because a comparison with NaN must count as failed and `!(a <= b)` reads as a mistake.
+        let holds: bool = $condition;
+        if !holds {
             return Err($crate::Failure::new(format!($($what)+), $mend));
         }
     };

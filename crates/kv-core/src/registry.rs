@@ -12,12 +12,15 @@ pub struct Registry {
     entries: BTreeMap<&'static str, Entry>,
 }
 
+/// Builds a cache from its parameters.
+type Build = fn(&toml::Table, &Geometry) -> Result<Box<dyn KvCache>, ConfigError>;
+
 /// One registered strategy.
 #[derive(Debug, Clone, Copy)]
 pub struct Entry {
     id: &'static str,
     summary: &'static str,
-    build: fn(&toml::Table, &Geometry) -> Result<Box<dyn KvCache>, ConfigError>,
+    build: Build,
     schema: fn() -> schemars::Schema,
     defaults: fn() -> toml::Table,
 }

@@ -124,7 +124,7 @@ impl Format {
     /// [`FormatError::Group`] if `dim` is not a multiple of the group.
     pub fn check_dim(self, dim: usize) -> Result<(), FormatError> {
         match self.group() {
-            Some(group) if dim % group != 0 => {
+            Some(group) if !dim.is_multiple_of(group) => {
                 let fits = [64, 32, 16, 8, 4, 2].into_iter().find(|size| dim.is_multiple_of(*size));
                 let hint = fits.map_or(String::new(), |size| format!("; try `{}`", self.with_group(size)));
                 Err(FormatError::Group { format: self, group, dim, hint })

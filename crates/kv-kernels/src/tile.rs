@@ -367,10 +367,10 @@ fn add_columns<S: Simd, const ROWS: usize, const VECTORS: usize>(
     });
     for j in 0..count {
         let (vectors, _) = S::as_simd_f32s(&values.row(j, dim)[column..column + width]);
-        for r in 0..ROWS {
-            let weight = simd.splat_f32s(weights[r][j]);
-            for v in 0..VECTORS {
-                sums[r][v] = simd.mul_add_f32s(weight, vectors[v], sums[r][v]);
+        for (sums, weights) in sums.iter_mut().zip(weights) {
+            let weight = simd.splat_f32s(weights[j]);
+            for (sum, vector) in sums.iter_mut().zip(vectors) {
+                *sum = simd.mul_add_f32s(weight, *vector, *sum);
             }
         }
     }

@@ -104,7 +104,7 @@ fn model_config(parsed: &Config) -> Result<ModelConfig, LoadError> {
         return Err(LoadError::key("num_attention_heads", "is 0"));
     }
     let head_dim = parsed.head_dim.unwrap_or(parsed.hidden_size / heads);
-    if head_dim > MOST_KEY_VALUES || head_dim % 2 != 0 {
+    if head_dim > MOST_KEY_VALUES || !head_dim.is_multiple_of(2) {
         return Err(LoadError::key("head_dim", format!("is {head_dim}, not an even number up to {MOST_KEY_VALUES}")));
     }
     let geometry = Geometry {

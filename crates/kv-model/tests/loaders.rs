@@ -1,4 +1,5 @@
 //! The loaders: one model in both formats gives the same logits, and no file makes them panic.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::collections::BTreeMap;
 

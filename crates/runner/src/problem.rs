@@ -1,5 +1,7 @@
 //! An error as the user sees it: what is wrong, where, and what would be right.
 
+use std::sync::Arc;
+
 use miette::{Diagnostic, NamedSource, SourceSpan};
 use toml::Spanned;
 
@@ -13,7 +15,7 @@ pub struct Problem {
     #[help]
     help: Option<String>,
     #[source_code]
-    file: Option<NamedSource<String>>,
+    file: Option<Arc<NamedSource<String>>>,
     #[label("here")]
     span: Option<SourceSpan>,
     #[source]
@@ -46,7 +48,7 @@ impl Problem {
         self.message = format!("{file}: {}", self.message);
         // Without a place the whole file would be printed.
         if let Some(span) = span {
-            self.file = Some(NamedSource::new(file, text.to_owned()).with_language("TOML"));
+            self.file = Some(Arc::new(NamedSource::new(file, text.to_owned()).with_language("TOML")));
             self.span = Some(span.into());
         }
         self

@@ -1,4 +1,5 @@
 //! The program as its user runs it: sweeps, bad input, interruption.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

@@ -61,8 +61,8 @@ fn compare_with_view(
     let query = text.queries(layer, std::iter::once(position));
     let expected = reference::attend_views(&text.geometry, position, &query, &views.ok()?);
     let error = difference(out.values(), expected.values());
-    // Not `>`: a difference that is no number is a difference.
-    (!(error <= TOLERANCE)).then_some((layer, error))
+    let equal = error <= TOLERANCE;
+    (!equal).then_some((layer, error))
 }
 
 /// `Exact` equals recomputing. `Lossy` stays within its bound, and is not exact once a token was rounded, in

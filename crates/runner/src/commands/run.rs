@@ -1,6 +1,6 @@
 //! `run`: a sweep and its report.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use kv_core::Registry;
@@ -99,7 +99,7 @@ fn dry_run(plan: &Plan, model: &kv_model::ModelConfig, threads: Option<usize>) -
     exit::OK
 }
 
-fn summary(rows: &[Row], page: &PathBuf) -> String {
+fn summary(rows: &[Row], page: &Path) -> String {
     const MIB: f64 = 1024.0 * 1024.0;
     let width = rows.iter().map(|row| row.label.chars().count()).max().unwrap_or(0).max(5);
     let mut text = format!(
