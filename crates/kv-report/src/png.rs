@@ -5,6 +5,7 @@ use std::sync::Once;
 
 use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, ValueFormatter};
 use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{FontStyle, TextStyle, register_font};
 
 use crate::chart::{Axis, Scale};
@@ -111,7 +112,7 @@ fn draw_legend(chart: &Chart, area: &Area<'_>) -> Result<(), Box<dyn std::error:
         }
         let shown: String =
             if series.name.chars().count() > 28 { series.name.chars().take(27).chain(['…']).collect() } else { series.name.clone() };
-        area.draw_text(&shown, &text(21), (58, y - 11))?;
+        area.draw_text(&shown, &text(21).pos(Pos::new(HPos::Left, VPos::Center)), (58, y))?;
     }
     Ok(())
 }
