@@ -17,7 +17,7 @@ fn every_config_makes_a_plan() {
         if path.extension().is_none_or(|ending| ending != "toml") {
             continue;
         }
-        let file = load_config(&path, &[]).unwrap();
+        let file = load_config(&path, &[], &[]).unwrap();
         let choice = file.config.model.get_ref();
         // The shape of a model that must be fetched is known as well.
         let preset = choice.preset.as_deref().or(choice.fetched.as_deref()).unwrap();
@@ -32,7 +32,7 @@ fn every_config_makes_a_plan() {
 
 #[test]
 fn the_quickstart_shows_all_five_strategies_up_to_4096() {
-    let file = load_config(&folder().join("quickstart.toml"), &[]).unwrap();
+    let file = load_config(&folder().join("quickstart.toml"), &[], &[]).unwrap();
     let model = Preset::find("tiny").unwrap().config(None);
     let cells = plan(&file, &builtin(), &model, None).unwrap().cells;
     for entry in builtin().iter() {

@@ -22,18 +22,22 @@ pub struct Failure {
     pub what: String,
     /// What is usually wrong then.
     pub mend: String,
+    /// Whether the cache said that it is full, which ends a check and need not be wrong.
+    pub(crate) full: bool,
 }
 
 impl Failure {
     /// A failure.
     pub fn new(what: impl Into<String>, mend: impl Into<String>) -> Failure {
-        Failure { what: what.into(), mend: mend.into() }
+        Failure { what: what.into(), mend: mend.into(), full: false }
     }
 }
 
 impl From<CacheError> for Failure {
     fn from(error: CacheError) -> Failure {
-        Failure::new(format!("the cache refused a legal call: {error}"), "a refusal must have one of the reasons its method documents")
+        let what = format!("the cache refused a legal call: {error}");
+        let full = matches!(error, CacheError::Full { .. });
+        Failure { full, ..Failure::new(what, "a refusal must have one of the reasons its method documents") }
     }
 }
 

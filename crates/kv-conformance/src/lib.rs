@@ -31,5 +31,5 @@ pub use driver::{fill, step};
 pub use failure::{Failure, Outcome, Verdict};
 #[doc(hidden)]
 pub use subject::assert_passes;
-pub use subject::{Subject, report};
+pub use subject::{Subject, report, run};
 pub use text::{Text, toy_geometry};

@@ -1,14 +1,15 @@
 //! What is checked: a strategy with a config.
 
-use kv_core::{Entry, Geometry, KvCache, Registry, Strategy};
+use kv_core::{CacheError, Entry, Geometry, KvCache, Registry, Strategy};
 
-use crate::{CHECKS, Failure, Outcome, Verdict, toy_geometry};
+use crate::{CHECKS, Check, Failure, Outcome, Verdict, toy_geometry};
 
 /// A strategy with a config.
 #[derive(Debug, Clone)]
 pub struct Subject {
     entry: Entry,
     config: toml::Table,
+    geometry: Geometry,
 }
 
 impl Subject {
@@ -19,12 +20,17 @@ impl Subject {
     pub fn of<S: Strategy>(config: &str) -> Subject {
         let registry = Registry::new().with::<S>();
         let entry = *registry.get(S::ID).expect("it was just registered");
-        Subject { entry, config: toml::from_str(config).expect("a config is TOML") }
+        Subject::new(entry, toml::from_str(config).expect("a config is TOML"), toy_geometry())
     }
 
-    /// A registered strategy with a config.
-    pub fn new(entry: Entry, config: toml::Table) -> Subject {
-        Subject { entry, config }
+    /// A registered strategy with a config, checked on a small model of this geometry.
+    pub fn new(entry: Entry, config: toml::Table, geometry: Geometry) -> Subject {
+        Subject { entry, config, geometry }
+    }
+
+    /// The small model's geometry.
+    pub fn geometry(&self) -> &Geometry {
+        &self.geometry
     }
 
     /// The strategy.
@@ -32,12 +38,12 @@ impl Subject {
         &self.entry
     }
 
-    /// A fresh cache for the toy model.
+    /// A fresh cache for the small model.
     ///
     /// # Errors
     /// A [`Failure`] if the config does not fit.
     pub fn build(&self) -> Result<Box<dyn KvCache>, Failure> {
-        self.build_for(&toy_geometry())
+        self.build_for(&self.geometry)
     }
 
     /// A fresh cache for another geometry.
@@ -56,24 +62,43 @@ impl std::fmt::Display for Subject {
     }
 }
 
-/// Runs every check over a subject; a panic is a failure of its own.
-pub fn report(subject: &Subject) -> Vec<(&'static str, Outcome)> {
-    CHECKS.iter().map(|check| (check.name, caught(subject, check.run))).collect()
+/// Runs every check over a subject.
+pub fn report(subject: &Subject) -> Vec<(&'static Check, Outcome)> {
+    CHECKS.iter().map(|check| (check, run(subject, check.run))).collect()
 }
 
-fn caught(subject: &Subject, run: fn(&Subject) -> Outcome) -> Outcome {
-    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(subject)));
-    outcome.unwrap_or_else(|panic| {
-        let message = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
-        let what = format!("the strategy panicked: {}", message.unwrap_or("without a message"));
-        Err(Failure::new(what, "refuse with a `CacheError` what can be refused"))
-    })
+/// Runs one check: a panic is a failure, and running out of room that is honestly limited is a skip.
+pub fn run(subject: &Subject, check: fn(&Subject) -> Outcome) -> Outcome {
+    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| check(subject)));
+    match outcome {
+        Err(panic) => {
+            let message = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+            let what = format!("the strategy panicked: {}", message.unwrap_or("without a message"));
+            Err(Failure::new(what, "refuse with a `CacheError` what can be refused"))
+        }
+        Ok(Err(failure)) if failure.full => match room(subject) {
+            Some(tokens) => Ok(Verdict::Skipped(format!("the check needs more than the {tokens} tokens that fit"))),
+            None => Err(failure),
+        },
+        Ok(outcome) => outcome,
+    }
+}
+
+/// Tokens that fit into a fresh cache, if they are too few for some check and yet some.
+fn room(subject: &Subject) -> Option<usize> {
+    const ENOUGH: usize = 1000;
+    let mut cache = subject.build().ok()?;
+    let seq = cache.open().ok()?;
+    match cache.begin(seq, 0..ENOUGH) {
+        Err(CacheError::Full { free, .. }) => Some(free).filter(|free| *free > 0),
+        _ => None,
+    }
 }
 
 /// Whether nothing failed, with the skips written out: what a `#[test]` asserts.
 #[doc(hidden)]
-pub fn assert_passes(subject: &Subject, name: &str, run: fn(&Subject) -> Outcome) {
-    match run(subject) {
+pub fn assert_passes(subject: &Subject, name: &str, check: fn(&Subject) -> Outcome) {
+    match run(subject, check) {
         Ok(Verdict::Passed) => {}
         Ok(Verdict::Skipped(reason)) => skipped(&format!("{subject}: {name} does not apply: {reason}")),
         Err(failure) => panic!("{subject}: {name}: {failure}"),

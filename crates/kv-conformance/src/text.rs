@@ -60,7 +60,7 @@ impl Text {
     pub fn oracle(&self, layer: usize, position: usize, positions: &[usize]) -> Rows {
         let views: Vec<View> = (0..self.geometry.kv_heads).map(|kv_head| self.view(layer, kv_head, positions)).collect();
         let query = self.queries(layer, std::iter::once(position));
-        reference::attend_views(&self.geometry, position, &query, &views)
+        reference::attend_views(&self.geometry, position, &query, &views, reference::causal)
     }
 
     fn rows(&self, kind: Kind, layer: usize, positions: impl Iterator<Item = usize>, heads: usize, dim: usize) -> Rows {

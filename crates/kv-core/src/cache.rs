@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::Range;
 
-use crate::{CacheError, Fresh, Guarantee, Rows, Tensor, Usage, reference};
+use crate::{CacheError, Fresh, Guarantee, Tensor, Usage};
 
 /// Names an open sequence of one cache. Ids are never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -27,6 +27,22 @@ pub struct View {
 }
 
 impl View {
+    /// Drops the rows at positions for which `keeps` is false.
+    pub fn retain(&mut self, key_dim: usize, value_dim: usize, keeps: impl Fn(usize) -> bool) {
+        let kept: Vec<usize> = (0..self.positions.len()).filter(|row| keeps(self.positions[*row])).collect();
+        if kept.len() == self.positions.len() {
+            return;
+        }
+        for (to, from) in kept.iter().enumerate() {
+            self.positions[to] = self.positions[*from];
+            self.keys.copy_within(from * key_dim..(from + 1) * key_dim, to * key_dim);
+            self.values.copy_within(from * value_dim..(from + 1) * value_dim, to * value_dim);
+        }
+        self.positions.truncate(kept.len());
+        self.keys.truncate(kept.len() * key_dim);
+        self.values.truncate(kept.len() * value_dim);
+    }
+
     /// Adds one KV head's rows of a step, the first at position `first`.
     pub fn extend(&mut self, first: usize, fresh: &Fresh, kv_head: usize) {
         let [tokens, ..] = fresh.keys.dims();
@@ -109,13 +125,20 @@ pub trait KvCache: fmt::Debug + Send {
     ///
     /// # Errors
     /// [`CacheError::Unsupported`], [`CacheError::Full`], [`CacheError::Closed`].
-    fn fork(&mut self, seq: SeqId) -> Result<SeqId, CacheError>;
+    fn fork(&mut self, seq: SeqId) -> Result<SeqId, CacheError> {
+        self.seen(seq)?;
+        Err(unsupported::<Self>("fork"))
+    }
 
     /// Cuts a sequence to its first `len` tokens, and abandons a step in progress.
     ///
     /// # Errors
     /// [`CacheError::Unsupported`], [`CacheError::TruncateBeyondEnd`], [`CacheError::Closed`].
-    fn truncate(&mut self, seq: SeqId, len: usize) -> Result<(), CacheError>;
+    fn truncate(&mut self, seq: SeqId, len: usize) -> Result<(), CacheError> {
+        let _ = len;
+        self.seen(seq)?;
+        Err(unsupported::<Self>("truncate"))
+    }
 
     /// The reference reading: the rows of one KV head that the newest token's query sees, those of a step in
     /// progress included. `attend` of a one-token step equals dense attention over this.
@@ -137,27 +160,7 @@ pub trait KvCache: fmt::Debug + Send {
     }
 }
 
-/// Attention over [`KvCache::view`], for strategies that do not read their storage in place.
-///
-/// Exact for one query, or for several if everything held is visible to each of them but for causality.
-///
-/// # Shapes
-/// - queries: `[tokens, heads, key_dim]`
-/// - returns: `[tokens, heads, value_dim]`
-///
-/// # Errors
-/// [`CacheError::Empty`] if the view holds nothing, and whatever `view` refuses.
-pub fn attend_over_view(
-    cache: &dyn KvCache,
-    geometry: &crate::Geometry,
-    seq: SeqId,
-    layer: usize,
-    first_query: usize,
-    queries: &Rows,
-) -> Result<Rows, CacheError> {
-    let views = (0..geometry.kv_heads).map(|kv_head| cache.view(seq, layer, kv_head)).collect::<Result<Vec<_>, _>>()?;
-    if views.iter().any(|view| view.positions.is_empty()) {
-        return Err(CacheError::Empty { seq, layer });
-    }
-    Ok(reference::attend_views(geometry, first_query, queries, &views))
+fn unsupported<C: ?Sized>(operation: &'static str) -> CacheError {
+    let reason = "the strategy does not implement it".into();
+    CacheError::Unsupported { strategy: std::any::type_name::<C>(), operation, reason }
 }

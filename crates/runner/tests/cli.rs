@@ -223,6 +223,46 @@ fn generation_that_overflows_keeps_its_text() {
     assert!(text(&output.stderr).contains("stopped early: cache is full: 1 more tokens needed, 0 free"), "{}", text(&output.stderr));
 }
 
+#[test]
+fn checking_shows_what_passed_and_what_does_not_apply() {
+    let output = run(&["check", "sliding", "--set", "window=16"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let table = text(&output.stdout);
+    assert!(table.contains("attend_equals_view") && table.contains("passed"), "{table}");
+    assert!(table.contains("sliding: full_loses_nothing does not apply: there is no limit"), "{table}");
+    let output = run(&["check", "naive", "--json"]);
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(json[0]["strategy"], "naive");
+    assert_eq!(json[0]["checks"].as_array().unwrap().len(), 16);
+    let output = run(&["check", "sliding", "--set", "windw=16"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("did you mean `window`?"));
+}
+
+#[test]
+fn an_added_strategy_is_in_the_plan() {
+    let output = run(&["bench-configs/smoke.toml", "--also", "paged", "--dry-run"]);
+    assert_eq!(output.status.code(), Some(1), "the label is taken");
+    assert!(text(&output.stderr).contains("two strategies are labelled `paged`"));
+    let output = run(&["bench-configs/naive-vs-cache.toml", "--also", "quantized", "--dry-run"]);
+    assert!(text(&output.stdout).contains("quantized"));
+}
+
+#[test]
+fn a_new_crate_is_written_once_and_under_a_good_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let new = |name: &str| runner(&["new", name]).current_dir(folder.path()).output().unwrap();
+    assert!(new("my-cache").status.success());
+    let library = std::fs::read_to_string(folder.path().join("my-cache/src/lib.rs")).unwrap();
+    assert!(library.contains("impl KvCache for MyCache") && library.contains("\"my-cache\"") && !library.contains("{{"), "{library}");
+    let manifest = std::fs::read_to_string(folder.path().join("my-cache/Cargo.toml")).unwrap();
+    assert!(manifest.contains("crates/kv-core") && manifest.contains("[workspace]"), "{manifest}");
+    let again = new("my-cache");
+    assert_eq!(again.status.code(), Some(1));
+    assert!(text(&again.stderr).contains("exists already"));
+    assert!(text(&new("My Cache").stderr).contains("is no crate name"));
+}
+
 #[cfg(unix)]
 #[test]
 fn an_interrupted_sweep_keeps_what_it_measured() {

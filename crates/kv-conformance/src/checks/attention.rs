@@ -5,7 +5,7 @@ use kv_core::{ErrorBound, Geometry, Guarantee, KvCache, Rows, View, reference};
 use super::TOLERANCE;
 use crate::driver::{difference, step_with, token};
 use crate::failure::ensure;
-use crate::{Failure, Outcome, Subject, Text, Verdict, fill, step, toy_geometry};
+use crate::{Failure, Outcome, Subject, Text, Verdict, fill, step};
 
 /// Step sizes that visit every length to 70 and those around the powers of two after that.
 fn approach() -> impl Iterator<Item = usize> {
@@ -22,7 +22,7 @@ const APPROACHED: usize = 70 + 60 + 128 + 256;
 /// # Errors
 /// A failure names the length and layer where they part.
 pub fn attend_equals_view(subject: &Subject) -> Outcome {
-    let text = Text::new(&toy_geometry(), 1, APPROACHED);
+    let text = Text::new(subject.geometry(), 1, APPROACHED);
     let mut cache = subject.build()?;
     let limit = limit_of(subject)?;
     let seq = cache.open()?;
@@ -59,7 +59,7 @@ fn compare_with_view(
 ) -> Option<(usize, f32)> {
     let views: Result<Vec<View>, _> = (0..text.geometry.kv_heads).map(|kv_head| cache.view(seq, layer, kv_head)).collect();
     let query = text.queries(layer, std::iter::once(position));
-    let expected = reference::attend_views(&text.geometry, position, &query, &views.ok()?);
+    let expected = reference::attend_views(&text.geometry, position, &query, &views.ok()?, reference::causal);
     let error = difference(out.values(), expected.values());
     let equal = error <= TOLERANCE;
     (!equal).then_some((layer, error))
@@ -86,7 +86,7 @@ pub fn guarantee_holds(subject: &Subject) -> Outcome {
 }
 
 fn exact(subject: &Subject) -> Outcome {
-    let text = Text::new(&toy_geometry(), 2, APPROACHED);
+    let text = Text::new(subject.geometry(), 2, APPROACHED);
     let mut cache = subject.build()?;
     let limit = limit_of(subject)?;
     let seq = cache.open()?;
@@ -126,7 +126,7 @@ fn rows_stay_within(subject: &Subject, bound: Option<ErrorBound>, chunk: usize) 
     const TOKENS: usize = 600;
     // Rotating a sink's key rounds it.
     const ROTATION: f32 = 1e-5;
-    let geometry = Geometry { layers: 1, ..toy_geometry() };
+    let geometry = Geometry { layers: 1, ..subject.geometry().clone() };
     let text = Text::new(&geometry, 3, TOKENS);
     let mut cache = subject.build_for(&geometry)?;
     let seq = cache.open()?;
@@ -142,7 +142,7 @@ fn rows_stay_within(subject: &Subject, bound: Option<ErrorBound>, chunk: usize) 
             let (value, original_value) = (rows(&view.values, geometry.value_dim), rows(&original.values, geometry.value_dim));
             rounded |= key != original_key || value != original_value;
             let moved = *position + 1 < view.positions.len() && view.positions.len() < TOKENS;
-            let key_error = if moved { plane_error(&key, &original_key) } else { relative_error(&key, &original_key) };
+            let key_error = if moved { plane_error(geometry.rope.rotated() / 2, &key, &original_key) } else { relative_error(&key, &original_key) };
             let value_error = relative_error(&value, &original_value);
             let mend = "a row must be encoded once, from what was appended, and the bound of `guarantee` must be its format's";
             ensure!(
@@ -170,11 +170,12 @@ fn relative_error(row: &[f32], original: &[f32]) -> f32 {
     difference(row, original) / largest
 }
 
-/// The error of each rotation plane's length: what is left of a key's error when it may have been moved.
-fn plane_error(row: &[f32], original: &[f32]) -> f32 {
+/// The error of each rotation plane's length, and of the values that are not turned: what is left of a key's
+/// error when it may have been moved.
+fn plane_error(planes: usize, row: &[f32], original: &[f32]) -> f32 {
     let lengths = |row: &[f32]| -> Vec<f32> {
-        let half = row.len() / 2;
-        (0..half).map(|plane| row[plane].hypot(row[plane + half])).collect()
+        let turned = (0..planes).map(|plane| row[plane].hypot(row[plane + planes]));
+        turned.chain(row[2 * planes..].iter().copied()).collect()
     };
     // Two errors in a plane add up to √2 of one.
     let largest = original.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
@@ -194,7 +195,7 @@ pub fn nothing_evicted_is_exact(subject: &Subject) -> Outcome {
             cache.guarantee()
         )));
     }
-    let text = Text::new(&toy_geometry(), 4, 600);
+    let text = Text::new(subject.geometry(), 4, 600);
     let seq = cache.open()?;
     let mut compared = 0;
     for position in 0..600 {
@@ -225,7 +226,7 @@ pub fn nothing_evicted_is_exact(subject: &Subject) -> Outcome {
 /// # Errors
 /// A failure gives the base position.
 pub fn positions_are_relative(subject: &Subject) -> Outcome {
-    let geometry = Geometry { layers: 1, ..toy_geometry() };
+    let geometry = Geometry { layers: 1, ..subject.geometry().clone() };
     let mut cache = subject.build_for(&geometry)?;
     let tolerance = match cache.guarantee() {
         Guarantee::Evicts(None) => 1e-4,
@@ -280,7 +281,7 @@ pub fn positions_are_relative(subject: &Subject) -> Outcome {
 pub fn chunks_do_not_matter(subject: &Subject) -> Outcome {
     let limit = limit_of(subject)?;
     let tokens = limit.min(150);
-    let text = Text::new(&toy_geometry(), 6, tokens);
+    let text = Text::new(subject.geometry(), 6, tokens);
     let exact = matches!(subject.build()?.guarantee(), Guarantee::Exact | Guarantee::Evicts(None));
     let mut runs = vec![];
     for sizes in [vec![tokens], vec![1], vec![7, 64, 1, 30, 2]] {

@@ -1,10 +1,10 @@
 //! Memory.
 
-use kv_core::{Geometry, Guarantee};
+use kv_core::{Geometry, Guarantee, KvCache, SeqId};
 use kv_metrics::ThreadMeter;
 
 use crate::failure::ensure;
-use crate::{Failure, Outcome, Subject, Text, Verdict, fill, toy_geometry};
+use crate::{Failure, Outcome, Subject, Text, Verdict, fill};
 
 /// `usage` equals the allocator's bytes within 0.1 % or 4 KiB, the payload is possible for what is promised, it
 /// scales with KV heads and not with heads, and after closing everything only what is reported remains.
@@ -29,7 +29,7 @@ fn tokens(subject: &Subject, sequences: usize) -> Result<usize, Failure> {
 
 fn agrees_with_the_allocator(subject: &Subject) -> Result<(), Failure> {
     let tokens = tokens(subject, 2)?;
-    let text = Text::new(&toy_geometry(), 40, tokens);
+    let text = Text::new(subject.geometry(), 40, tokens);
     // What is initialised once a process or thread is not the cache's.
     let mut rehearsal = subject.build()?;
     let seq = rehearsal.open()?;
@@ -57,11 +57,23 @@ fn agrees_with_the_allocator(subject: &Subject) -> Result<(), Failure> {
         "{} tokens are resident of {seen} seen",
         usage.resident_tokens
     );
-    possible(usage.payload_bytes, usage.resident_tokens, cache.guarantee())?;
+    possible(subject.geometry(), usage.payload_bytes, usage.resident_tokens, cache.guarantee())?;
+    held_rows_are_seen(cache.as_ref(), &sequences, usage.resident_tokens)?;
     for seq in sequences {
         cache.close(seq)?;
     }
     compare(cache.usage().reserved_bytes(), meter.live_bytes(), "closing everything")
+}
+
+/// Between steps the newest query has seen every row that is held: what nobody will see again must be gone.
+fn held_rows_are_seen(cache: &dyn KvCache, sequences: &[SeqId], resident: usize) -> Result<(), Failure> {
+    let mut seen = 0;
+    for seq in sequences {
+        seen += cache.view(*seq, 0, 0)?.positions.len();
+    }
+    let mend = "evict in `commit` what no later query sees: is the length compared with the right axis?";
+    ensure!(seen == resident, mend, "{resident} tokens are resident, and the newest queries see {seen}");
+    Ok(())
 }
 
 fn compare(reported: usize, live: i64, when: &str) -> Result<(), Failure> {
@@ -78,8 +90,8 @@ fn compare(reported: usize, live: i64, when: &str) -> Result<(), Failure> {
 }
 
 /// A value stored within a fraction `e` of the row's largest needs at least `log2(1 / e)` bits.
-fn possible(payload_bytes: usize, resident_tokens: usize, guarantee: Guarantee) -> Result<(), Failure> {
-    let Geometry { layers, kv_heads, key_dim, value_dim, .. } = toy_geometry();
+fn possible(geometry: &Geometry, payload_bytes: usize, resident_tokens: usize, guarantee: Guarantee) -> Result<(), Failure> {
+    let Geometry { layers, kv_heads, key_dim, value_dim, .. } = *geometry;
     let bits = |error: f32| if error > 0.0 { f64::from((1.0 / error).log2().floor()) } else { 32.0 };
     let (key_bits, value_bits) = match guarantee {
         Guarantee::Lossy(bound) | Guarantee::Evicts(Some(bound)) => (bits(bound.keys), bits(bound.values)),
@@ -107,7 +119,7 @@ fn scales_with_kv_heads(subject: &Subject) -> Outcome {
         fill(cache.as_mut(), seq, &text, 0..tokens, 64)?;
         Ok(cache.usage().payload_bytes)
     };
-    let toy = toy_geometry();
+    let toy = subject.geometry().clone();
     let plain = payload(toy.clone())?;
     let more_heads = payload(Geometry { heads: 2 * toy.heads, ..toy.clone() })?;
     let more_kv_heads = payload(Geometry { kv_heads: 2 * toy.kv_heads, heads: 2 * toy.heads, ..toy.clone() })?;

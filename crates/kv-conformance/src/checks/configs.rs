@@ -1,7 +1,7 @@
 //! The config.
 
 use crate::failure::ensure;
-use crate::{Outcome, Subject, Verdict, toy_geometry};
+use crate::{Outcome, Subject, Verdict};
 
 /// The default config survives TOML, and an unknown key is refused by its name.
 ///
@@ -10,7 +10,7 @@ use crate::{Outcome, Subject, Verdict, toy_geometry};
 pub fn config_is_strict(subject: &Subject) -> Outcome {
     const STRICT: &str = "mark the config `#[serde(default, deny_unknown_fields)]`";
     let entry = subject.entry();
-    let geometry = toy_geometry();
+    let geometry = subject.geometry();
     let defaults = entry.defaults();
     let text =
         toml::to_string(&defaults).map_err(|error| crate::Failure::new(format!("the default config is no TOML: {error}"), STRICT))?;

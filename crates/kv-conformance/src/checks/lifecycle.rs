@@ -5,14 +5,14 @@ use kv_core::{CacheError, KvCache, SeqId, View};
 use super::TOLERANCE;
 use crate::driver::{difference, token};
 use crate::failure::ensure;
-use crate::{Failure, Outcome, Subject, Text, Verdict, step, toy_geometry};
+use crate::{Failure, Outcome, Subject, Text, Verdict, step};
 
 /// A new sequence is empty, a closed one is gone, ids are not used twice, and a second run equals the first.
 ///
 /// # Errors
 /// A failure says what was left over.
 pub fn starts_empty_and_forgets(subject: &Subject) -> Outcome {
-    let text = Text::new(&toy_geometry(), 10, 40);
+    let text = Text::new(subject.geometry(), 10, 40);
     let mut cache = subject.build()?;
     let idle = cache.usage();
     ensure!(
@@ -62,9 +62,9 @@ pub fn truncate_then_append_is_fresh(subject: &Subject) -> Outcome {
     let mut refused = vec![];
     let mut done = 0;
     for (len, cut) in [(40, 40), (40, 39), (40, 33), (40, 32), (40, 31), (40, 17), (40, 16), (40, 1), (40, 0), (9, 8), (17, 16), (90, 5)] {
-        let long = Text::new(&toy_geometry(), 11, len);
+        let long = Text::new(subject.geometry(), 11, len);
         let mut other = long.clone();
-        let replaced = Text::new(&toy_geometry(), 12, cut + 30);
+        let replaced = Text::new(subject.geometry(), 12, cut + 30);
         other.tokens.truncate(cut);
         other.tokens.extend(&replaced.tokens[cut..]);
 
@@ -109,9 +109,9 @@ pub fn truncate_then_append_is_fresh(subject: &Subject) -> Outcome {
 /// A failure says who saw whose tokens.
 pub fn forks_are_isolated(subject: &Subject) -> Outcome {
     for len in [1, 15, 16, 17, 33, 70] {
-        let parent_text = Text::new(&toy_geometry(), 13, len + 20);
+        let parent_text = Text::new(subject.geometry(), 13, len + 20);
         let mut fork_text = parent_text.clone();
-        let replaced = Text::new(&toy_geometry(), 14, len + 20);
+        let replaced = Text::new(subject.geometry(), 14, len + 20);
         fork_text.tokens.truncate(len);
         fork_text.tokens.extend(&replaced.tokens[len..]);
 

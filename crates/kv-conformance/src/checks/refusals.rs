@@ -5,14 +5,14 @@ use kv_core::{CacheError, Geometry, KvCache, Rows, SeqId};
 use super::lifecycle::snapshot;
 use crate::driver::{append, difference};
 use crate::failure::ensure;
-use crate::{Failure, Outcome, Subject, Text, Verdict, fill, step, toy_geometry};
+use crate::{Failure, Outcome, Subject, Text, Verdict, fill, step};
 
 /// Each misuse is the typed error its method documents, and the run goes on as if it had not been.
 ///
 /// # Errors
 /// A failure names the misuse.
 pub fn refusals_leave_no_trace(subject: &Subject) -> Outcome {
-    let text = Text::new(&toy_geometry(), 20, 30);
+    let text = Text::new(subject.geometry(), 20, 30);
     let expected = undisturbed(subject, &text)?;
     let mut cache = subject.build()?;
     let seq = cache.open()?;
@@ -131,7 +131,7 @@ fn expect<T: std::fmt::Debug>(what: &str, outcome: Result<T, CacheError>, expect
 /// A failure gives the numbers.
 pub fn full_loses_nothing(subject: &Subject) -> Outcome {
     const MOST: usize = 4096;
-    let geometry = Geometry { layers: 1, ..toy_geometry() };
+    let geometry = Geometry { layers: 1, ..subject.geometry().clone() };
     let text = Text::new(&geometry, 21, MOST + 64);
     let mut cache = subject.build_for(&geometry)?;
     let seq = cache.open()?;

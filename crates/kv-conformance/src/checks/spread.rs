@@ -5,7 +5,7 @@ use kv_core::{KvCache, Rows, SeqId};
 use super::TOLERANCE;
 use crate::driver::{difference, token};
 use crate::failure::ensure;
-use crate::{Failure, Outcome, Subject, Text, Verdict, fill, step, toy_geometry};
+use crate::{Failure, Outcome, Subject, Text, Verdict, fill, step};
 
 /// A layer, sequence or KV head whose rows are NaN does not reach the others.
 ///
@@ -14,7 +14,7 @@ use crate::{Failure, Outcome, Subject, Text, Verdict, fill, step, toy_geometry};
 pub fn nothing_leaks(subject: &Subject) -> Outcome {
     const POISONED_LAYER: usize = 1;
     const POISONED_HEAD: usize = 0;
-    let text = Text::new(&toy_geometry(), 30, 45);
+    let text = Text::new(subject.geometry(), 30, 45);
     let mut clean_cache = subject.build()?;
     let clean = clean_cache.open()?;
     let mut cache = subject.build()?;
@@ -83,7 +83,7 @@ fn with_nan_head(rows: &Rows, poisoned: usize) -> Rows {
 /// A failure says how far they part.
 pub fn threads_and_nans_do_not_spread(subject: &Subject) -> Outcome {
     const TOKENS: usize = 300;
-    let text = Text::new(&toy_geometry(), 31, TOKENS + 1);
+    let text = Text::new(subject.geometry(), 31, TOKENS + 1);
     let mut limited = subject.build()?;
     let seq = limited.open()?;
     if let Err(kv_core::CacheError::Full { free, .. }) = limited.begin(seq, 0..TOKENS + 1) {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kv_core::{CacheError, Guarantee, KvCache, SeqId};
+use kv_core::{CacheError, Geometry, Guarantee, KvCache, SeqId};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestError, TestRng, TestRunner};
 
@@ -10,14 +10,14 @@ use super::TOLERANCE;
 use super::lifecycle::snapshot;
 use crate::driver::{difference, token};
 use crate::failure::ensure;
-use crate::{Failure, Outcome, Subject, Text, Verdict, step, toy_geometry};
+use crate::{Failure, Outcome, Subject, Text, Verdict, step};
 
 /// The same run gives the same bits, positions and bytes.
 ///
 /// # Errors
 /// A failure says what differs.
 pub fn runs_are_reproducible(subject: &Subject) -> Outcome {
-    let text = Text::new(&toy_geometry(), 50, 60);
+    let text = Text::new(subject.geometry(), 50, 60);
     let run = || -> Result<_, Failure> {
         let mut cache = subject.build()?;
         let seq = cache.open()?;
@@ -84,6 +84,7 @@ pub fn random_traces_agree_with_a_model(subject: &Subject) -> Outcome {
 }
 
 struct Model {
+    geometry: Geometry,
     cache: Box<dyn KvCache>,
     sequences: BTreeMap<SeqId, Text>,
     next_seed: u64,
@@ -91,7 +92,7 @@ struct Model {
 
 impl Model {
     fn new(subject: &Subject) -> Result<Model, Failure> {
-        Ok(Model { cache: subject.build()?, sequences: BTreeMap::new(), next_seed: 60 })
+        Ok(Model { geometry: subject.geometry().clone(), cache: subject.build()?, sequences: BTreeMap::new(), next_seed: 60 })
     }
 
     fn apply(&mut self, operation: &Operation) -> Result<(), Failure> {
@@ -99,7 +100,7 @@ impl Model {
         match *operation {
             Operation::Open => {
                 let seq = self.cache.open()?;
-                let new = self.sequences.insert(seq, Text::new(&toy_geometry(), 0, 0)).is_none();
+                let new = self.sequences.insert(seq, Text::new(&self.geometry, 0, 0)).is_none();
                 ensure!(new, "count ids upwards", "`open` answers {seq}, which is open");
             }
             Operation::Close(index) => {
@@ -152,7 +153,7 @@ impl Model {
         self.next_seed += 1;
         let seen = self.sequences[&seq].tokens.len();
         let mut text = self.sequences[&seq].clone();
-        text.tokens.extend(Text::new(&toy_geometry(), self.next_seed, tokens).tokens);
+        text.tokens.extend(Text::new(&self.geometry, self.next_seed, tokens).tokens);
         let outputs = match step(self.cache.as_mut(), seq, &text, seen..seen + tokens) {
             Ok(outputs) => outputs,
             Err(CacheError::Full { .. }) => return Ok(()),

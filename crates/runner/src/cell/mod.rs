@@ -10,6 +10,7 @@ use kv_metrics::quantile;
 use kv_model::{Decoder, ModelError};
 use kv_report::{Row, Sample, Status};
 
+use crate::gate::Rejected;
 use crate::plan::{Cell, Plan};
 
 /// What a cell left behind.
@@ -27,21 +28,27 @@ pub(crate) enum CellError {
     Cache(#[from] kv_core::CacheError),
     #[error(transparent)]
     Config(#[from] kv_core::ConfigError),
+    #[error("not timed, because it fails the conformance suite: {0}")]
+    Rejected(String),
     #[error("the strategy panicked: {0}")]
     Panic(String),
 }
 
-/// The seed and the label the samples carry, one for a whole sweep.
+/// What all cells of a sweep share.
 pub(crate) struct Setting<'a> {
     pub(crate) decoder: &'a Decoder,
     pub(crate) model: &'a str,
     pub(crate) plan: &'a Plan,
     pub(crate) seed: u64,
+    pub(crate) rejected: &'a Rejected,
 }
 
 /// Measures a cell; whatever goes wrong, a strategy's panic included, becomes a row with its reason.
 pub(crate) fn run(setting: &Setting<'_>, cell: &Cell) -> Outcome {
     let passes = || -> Result<_, CellError> {
+        if let Some(reason) = setting.rejected.get(&cell.label) {
+            return Err(CellError::Rejected(reason.clone()));
+        }
         let latency = latency::measure(setting, cell)?;
         let memory = memory::measure(setting, cell)?;
         Ok((latency, memory))

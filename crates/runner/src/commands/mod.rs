@@ -1,9 +1,11 @@
 //! The commands, one a file.
 
+mod check;
 mod describe;
 mod fetch;
 mod generate;
 mod list;
+mod new;
 mod report;
 mod run;
 mod schema;
@@ -13,10 +15,12 @@ use std::io::Write;
 
 use crate::Problem;
 
+pub(crate) use check::check;
 pub(crate) use describe::describe;
 pub(crate) use fetch::fetch;
 pub(crate) use generate::generate;
 pub(crate) use list::list;
+pub(crate) use new::new;
 pub(crate) use report::report;
 pub(crate) use run::run;
 pub(crate) use schema::print_schema;

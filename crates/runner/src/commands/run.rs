@@ -10,12 +10,13 @@ use super::{print, use_threads};
 use crate::cli::RunArguments;
 use crate::config::{ConfigFile, load_config};
 use crate::models::ModelSource;
+use crate::gate::{self, Rejected};
 use crate::plan::{Plan, plan};
 use crate::progress::{human, say};
 use crate::{Problem, build, environment, exit, sweep};
 
 pub(crate) fn run(registry: &Registry, arguments: &RunArguments) -> Result<ExitCode, Problem> {
-    let file = load_config(&arguments.config, &arguments.sets)?;
+    let file = load_config(&arguments.config, &arguments.sets, &arguments.also)?;
     let source =
         ModelSource::of_choice(file.config.model.get_ref(), file.folder()).map_err(|problem| problem.within(&file, &file.config.model))?;
     // A preset's shape is known, so its plan is checked before its weights are made.
@@ -38,8 +39,15 @@ pub(crate) fn run(registry: &Registry, arguments: &RunArguments) -> Result<ExitC
     std::fs::create_dir_all(&folder).map_err(|error| Problem::new(format!("cannot create `{}`", folder.display())).caused_by(error))?;
     let mut results = empty_results(&file, &plan, arguments);
     sweep::handle_interrupts()?;
+    let rejected = if arguments.unchecked {
+        results.warnings.push("The strategies were not held against the conformance suite (--unchecked): a number may be that of a broken cache.".into());
+        Rejected::new()
+    } else {
+        say("holding the strategies against the conformance suite");
+        gate::rejected(&plan.cells, &model.decoder.config().geometry)
+    };
     let seed = arguments.seed.unwrap_or(file.config.sweep.seed);
-    let samples = sweep::run(&plan, &model.decoder, &source.label(), seed, &mut results, &folder)?;
+    let samples = sweep::run(&plan, &model.decoder, &source.label(), seed, &rejected, &mut results, &folder)?;
     let page = sweep::write_report(&results, &samples, &folder)?;
     print(&summary(&results.rows, &page));
     let failed = results.rows.iter().filter(|row| row.status == Status::Failed).count();
@@ -70,10 +78,11 @@ fn empty_results(file: &ConfigFile, plan: &Plan, arguments: &RunArguments) -> Re
 
 /// The command that runs the same again, from the workspace's folder.
 fn command(arguments: &RunArguments) -> String {
-    let RunArguments { config, only, sets, seed, threads, .. } = arguments;
+    let RunArguments { config, only, also, sets, seed, threads, .. } = arguments;
     let mut command = format!("cargo run -p runner -- {}", config.display());
     let mut add = |flag: &str, value: &str| command.push_str(&format!(" {flag} '{value}'"));
     only.iter().for_each(|only| add("--only", only));
+    also.iter().for_each(|also| add("--also", also));
     sets.iter().for_each(|set| add("--set", set));
     seed.iter().for_each(|seed| add("--seed", &seed.to_string()));
     threads.iter().for_each(|threads| add("--threads", &threads.to_string()));

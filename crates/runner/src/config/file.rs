@@ -22,11 +22,11 @@ pub struct ConfigFile {
     text: String,
 }
 
-/// Reads a config and applies `--set` assignments to it.
+/// Reads a config, adds the strategies `also` with their default parameters, and applies the assignments `sets`.
 ///
 /// # Errors
 /// A [`Problem`] that names the file, the key and what would be right.
-pub fn load_config(path: &Path, sets: &[String]) -> Result<ConfigFile, Problem> {
+pub fn load_config(path: &Path, sets: &[String], also: &[String]) -> Result<ConfigFile, Problem> {
     let shown = path.display().to_string();
     let text = std::fs::read_to_string(path).map_err(|error| {
         Problem::new(format!("cannot read the config `{shown}`"))
@@ -35,13 +35,14 @@ pub fn load_config(path: &Path, sets: &[String]) -> Result<ConfigFile, Problem> 
     })?;
     let mut text = text;
     let mut shown = shown;
-    if !sets.is_empty() {
+    if !sets.is_empty() || !also.is_empty() {
         let mut table: toml::Table = toml::from_str(&text).map_err(|error| parse_problem(&error, &shown, &text))?;
+        overrides::add_strategies(&mut table, also);
         for set in sets {
             overrides::apply(&mut table, overrides::assignment(set)?)?;
         }
         text = toml::to_string(&table).map_err(|error| Problem::new("cannot write the changed config down").caused_by(error))?;
-        shown.push_str(" (with --set)");
+        shown.push_str(" (changed by arguments)");
     }
     let table = toml::from_str(&text).map_err(|error| parse_problem(&error, &shown, &text))?;
     let config = toml::from_str(&text).map_err(|error| parse_problem(&error, &shown, &text))?;

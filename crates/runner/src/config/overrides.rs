@@ -1,4 +1,5 @@
-//! `--set key=value`: a line of TOML that replaces what the config says.
+//! What arguments change in a config: `--set key=value`, a line of TOML that replaces what it says, and
+//! `--also ID`, one more strategy.
 
 use toml::{Table, Value};
 
@@ -17,6 +18,15 @@ pub(crate) fn assignment(text: &str) -> Result<Table, Problem> {
         Problem::new(format!("`--set {text}` is not `key=value`"))
             .help("for example `--set sweep.decode_steps=4`, or `--set strategy.LABEL.config.window=64` for one strategy")
     })
+}
+
+/// Adds strategies with their default parameters, labelled by their ids.
+pub(super) fn add_strategies(config: &mut Table, ids: &[String]) {
+    let Value::Array(instances) = config.entry("strategy").or_insert_with(|| Value::Array(vec![])) else { return };
+    for id in ids {
+        let label = Value::String(id.clone());
+        instances.push(Value::Table([("label".to_owned(), label.clone()), ("use".to_owned(), label)].into_iter().collect()));
+    }
 }
 
 /// Replaces what `changes` names. A table under `strategy` is looked up by label.

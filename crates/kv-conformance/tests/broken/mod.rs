@@ -1,0 +1,353 @@
+//! A strategy with one of the bugs that were shipped in caches, chosen by its config.
+
+pub mod lax;
+
+use std::ops::Range;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use kv_core::{CacheError, ConfigError, ErrorBound, Geometry, Guarantee, KvCache, Rows, SeqId, Sequences, Strategy, Tensor, Usage, View, reference};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Which mistake is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Bug {
+    /// None: the base on which the others are built must pass.
+    #[default]
+    None,
+    /// After eviction, keys are turned to their index in the cache, and queries are not.
+    PositionsAfterEviction,
+    /// `truncate` sets the length and leaves the rows.
+    RollbackResurrects,
+    /// Rows are rounded only when a step has several tokens.
+    QuantiserIdleInDecode,
+    /// Bits are taken for bytes, and a block's for a value's.
+    BytesThirtyTwoFold,
+    /// The last row of each block of 16 is lost.
+    BlockBoundary,
+    /// A write into a prefix that is shared with a fork goes to both.
+    SharedPrefixWritten,
+    /// A sequence starts with the rows of one that was closed.
+    LeaksGenerations,
+    /// A row is stored for each query head.
+    RowPerQueryHead,
+    /// A ring overwrites tokens that earlier queries of the step still see.
+    RingOverwritesWithinStep,
+    /// Recomputing runs the fresh tokens only.
+    BaselineForgets,
+    /// The check that should trim to the window never fires.
+    WindowNeverTrims,
+    /// A new cache starts with what an earlier one left.
+    WarmAcrossCells,
+    /// A refused step empties the sequence.
+    OverflowLoses,
+    /// Rows of an abandoned step stay.
+    AbandonedStepStays,
+    /// The mask multiplies instead of replacing.
+    MaskMultiplies,
+    /// Query heads are dealt out to KV heads in turn.
+    HeadsDealtInTurn,
+    /// Rounding depends on what happened before in the process.
+    Unseeded,
+    /// `seen` is counted from the rows held.
+    SeenIsResident,
+    /// An evicting cache masks one token too many from the start.
+    WindowOneShort,
+}
+
+/// The mistake, by its name.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Which mistake is made.
+    pub bug: Bug,
+}
+
+
+const WINDOW: usize = 24;
+const LIMIT: usize = 700;
+
+static LEFT_BEHIND: Mutex<Option<Layers>> = Mutex::new(None);
+static ROUNDINGS: AtomicU32 = AtomicU32::new(0);
+
+/// A view a layer and KV head.
+type Layers = Vec<Vec<View>>;
+
+#[derive(Debug)]
+pub struct Broken {
+    bug: Bug,
+    sequences: Sequences<Layers>,
+    closed: Option<Layers>,
+    forks: Vec<(SeqId, SeqId)>,
+    /// The copies for the other query heads of each KV head.
+    copies: Vec<f32>,
+}
+
+impl Strategy for Broken {
+    const ID: &'static str = "broken";
+    const SUMMARY: &'static str = "makes the mistake its config names";
+    type Config = Config;
+
+    fn new(config: Config, geometry: &Geometry) -> Result<Broken, ConfigError> {
+        Ok(Broken { bug: config.bug, sequences: Sequences::new(geometry), closed: None, forks: vec![], copies: vec![] })
+    }
+}
+
+impl Broken {
+    fn window(&self) -> usize {
+        let windowed = matches!(
+            self.bug,
+            Bug::PositionsAfterEviction | Bug::RingOverwritesWithinStep | Bug::WindowNeverTrims | Bug::SeenIsResident | Bug::WindowOneShort
+        );
+        if windowed { WINDOW } else { usize::MAX }
+    }
+
+    fn dims(&self) -> (usize, usize) {
+        let Geometry { key_dim, value_dim, .. } = *self.sequences.geometry();
+        (key_dim, value_dim)
+    }
+
+    /// Everything held and fresh of one head.
+    fn all(&self, seq: SeqId, layer: usize, kv_head: usize) -> Result<View, CacheError> {
+        let mut view = self.sequences.state(seq)?[layer][kv_head].clone();
+        if let Some((first, fresh)) = self.sequences.fresh_if_any(seq, layer)?
+            && self.bug != Bug::AbandonedStepStays
+        {
+            view.extend(first, fresh, kv_head);
+        }
+        Ok(view)
+    }
+
+    fn sees(&self, query: usize, key: usize) -> bool {
+        let short = usize::from(self.bug == Bug::WindowOneShort && query > 2);
+        key <= query && key.saturating_add(self.window()) > query + short
+    }
+}
+
+impl KvCache for Broken {
+    fn open(&mut self) -> Result<SeqId, CacheError> {
+        let Geometry { layers, kv_heads, .. } = *self.sequences.geometry();
+        let empty = vec![vec![View::default(); kv_heads]; layers];
+        let left = match self.bug {
+            Bug::LeaksGenerations => self.closed.take(),
+            Bug::WarmAcrossCells => LEFT_BEHIND.lock().unwrap().take(),
+            _ => None,
+        };
+        Ok(self.sequences.open(0, left.unwrap_or(empty)))
+    }
+
+    fn close(&mut self, seq: SeqId) -> Result<(), CacheError> {
+        let layers = self.sequences.close(seq)?;
+        match self.bug {
+            Bug::LeaksGenerations => self.closed = Some(layers),
+            Bug::WarmAcrossCells => *LEFT_BEHIND.lock().unwrap() = Some(layers),
+            _ => {}
+        }
+        if self.sequences.iter().next().is_none() {
+            self.copies = vec![];
+        }
+        Ok(())
+    }
+
+    fn seen(&self, seq: SeqId) -> Result<usize, CacheError> {
+        self.sequences.seen(seq)
+    }
+
+    fn begin(&mut self, seq: SeqId, fresh: Range<usize>) -> Result<Range<usize>, CacheError> {
+        self.sequences.check_begin(seq, &fresh)?;
+        if self.bug == Bug::OverflowLoses && fresh.end > LIMIT {
+            self.sequences.state_mut(seq)?.iter_mut().flatten().for_each(|view| *view = View::default());
+            return Err(CacheError::Full { needed: fresh.len(), free: LIMIT - fresh.start });
+        }
+        self.sequences.begin(seq, fresh)
+    }
+
+    fn append(&mut self, seq: SeqId, layer: usize, keys: Tensor<3>, values: Tensor<3>) -> Result<(), CacheError> {
+        self.sequences.append(seq, layer, keys, values)?;
+        if self.bug == Bug::AbandonedStepStays {
+            let kv_heads = self.sequences.geometry().kv_heads;
+            for kv_head in 0..kv_heads {
+                let mut view = self.sequences.state(seq)?[layer][kv_head].clone();
+                let (first, fresh) = self.sequences.fresh(seq, layer)?;
+                view.extend(first, fresh, kv_head);
+                self.sequences.state_mut(seq)?[layer][kv_head] = view;
+            }
+        }
+        Ok(())
+    }
+
+    fn attend(&mut self, seq: SeqId, layer: usize, queries: Tensor<3>) -> Result<Tensor<3>, CacheError> {
+        let queries: Rows = self.sequences.queries(seq, layer, queries)?;
+        let (first_query, _) = self.sequences.fresh(seq, layer)?;
+        let geometry = self.sequences.geometry().clone();
+        let (key_dim, value_dim) = self.dims();
+        let mut views = (0..geometry.kv_heads)
+            .map(|kv_head| match self.bug {
+                Bug::PositionsAfterEviction => self.view(seq, layer, kv_head),
+                _ => self.all(seq, layer, kv_head),
+            })
+            .collect::<Result<Vec<View>, _>>()?;
+        match self.bug {
+            Bug::RingOverwritesWithinStep => {
+                let newest = views[0].positions.iter().max().copied().unwrap_or_default();
+                views.iter_mut().for_each(|view| view.retain(key_dim, value_dim, |position| position + WINDOW > newest));
+            }
+            Bug::MaskMultiplies if views.iter().any(|view| view.keys.iter().any(|value| value.is_nan())) => {
+                let [tokens, heads, _] = queries.dims();
+                return Ok(Rows::new([tokens, heads, value_dim], vec![f32::NAN; tokens * heads * value_dim]).into_tensor());
+            }
+            Bug::HeadsDealtInTurn => {
+                let by_query_head: Vec<View> = (0..geometry.heads).map(|head| views[head % geometry.kv_heads].clone()).collect();
+                let wide = Geometry { kv_heads: geometry.heads, ..geometry };
+                return Ok(reference::attend_views(&wide, first_query, &queries, &by_query_head, reference::causal).into_tensor());
+            }
+            _ => {}
+        }
+        Ok(reference::attend_views(&geometry, first_query, &queries, &views, |query, key| self.sees(query, key)).into_tensor())
+    }
+
+    fn commit(&mut self, seq: SeqId) -> Result<(), CacheError> {
+        let (key_dim, value_dim) = self.dims();
+        let (bug, window) = (self.bug, self.window());
+        let Geometry { heads, kv_heads, .. } = *self.sequences.geometry();
+        let (step, layers) = self.sequences.commit(seq)?;
+        let mut committed = vec![];
+        for (views, fresh) in layers.iter_mut().zip(step.layers.iter().flatten()) {
+            for (kv_head, view) in views.iter_mut().enumerate() {
+                let mut added = View::default();
+                if !matches!(bug, Bug::AbandonedStepStays | Bug::BaselineForgets) {
+                    added.extend(step.run.start, fresh, kv_head);
+                }
+                match bug {
+                    Bug::QuantiserIdleInDecode if step.run.len() > 1 => added.values.iter_mut().for_each(|value| *value = (*value * 64.0).round() / 64.0),
+                    Bug::Unseeded => {
+                        let nudge = ROUNDINGS.fetch_add(1, Ordering::Relaxed) % 7;
+                        added.values.iter_mut().for_each(|value| *value += nudge as f32 * 1e-4);
+                    }
+                    Bug::BlockBoundary => {
+                        for (row, position) in added.positions.iter().enumerate().filter(|(_, position)| *position % 16 == 15) {
+                            let _ = position;
+                            added.values[row * value_dim..(row + 1) * value_dim].fill(0.0);
+                        }
+                    }
+                    _ => {}
+                }
+                view.positions.extend(&added.positions);
+                view.keys.extend(&added.keys);
+                view.values.extend(&added.values);
+                if bug != Bug::WindowNeverTrims {
+                    view.retain(key_dim, value_dim, |position| position.saturating_add(window) >= step.run.end);
+                }
+                committed.push(added);
+            }
+        }
+        if bug == Bug::RowPerQueryHead {
+            let rows = committed.iter().flat_map(|added| added.keys.iter().chain(&added.values));
+            let copied: Vec<f32> = rows.copied().collect();
+            (1..heads / kv_heads).for_each(|_| self.copies.extend(&copied));
+        }
+        if bug == Bug::SharedPrefixWritten {
+            let others: Vec<SeqId> = self.forks.iter().filter(|(parent, _)| *parent == seq).map(|(_, fork)| *fork).collect();
+            for other in others {
+                let Ok(layers) = self.sequences.state_mut(other) else { continue };
+                for (view, added) in layers.iter_mut().flatten().zip(&committed) {
+                    for (row, position) in added.positions.iter().enumerate() {
+                        if let Some(theirs) = view.positions.iter().position(|held| held == position) {
+                            let (ours, theirs) = (row * value_dim, theirs * value_dim);
+                            view.values[theirs..theirs + value_dim].copy_from_slice(&added.values[ours..ours + value_dim]);
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn fork(&mut self, seq: SeqId) -> Result<SeqId, CacheError> {
+        let layers = self.sequences.state(seq)?.clone();
+        let seen = self.sequences.seen(seq)?;
+        let fork = self.sequences.open(seen, layers);
+        self.forks.push((seq, fork));
+        Ok(fork)
+    }
+
+    fn truncate(&mut self, seq: SeqId, len: usize) -> Result<(), CacheError> {
+        self.sequences.check_truncate(seq, len)?;
+        if self.window() != usize::MAX {
+            let reason = "tokens were evicted".into();
+            return Err(CacheError::Unsupported { strategy: Broken::ID, operation: "truncate", reason });
+        }
+        let (key_dim, value_dim) = self.dims();
+        let bug = self.bug;
+        let layers = self.sequences.truncate(seq, len)?;
+        if bug != Bug::RollbackResurrects {
+            layers.iter_mut().flatten().for_each(|view| view.retain(key_dim, value_dim, |position| position < len));
+        }
+        Ok(())
+    }
+
+    fn view(&self, seq: SeqId, layer: usize, kv_head: usize) -> Result<View, CacheError> {
+        let (key_dim, value_dim) = self.dims();
+        let mut view = self.all(seq, layer, kv_head)?;
+        let newest = view.positions.iter().max().copied().unwrap_or_default();
+        view.retain(key_dim, value_dim, |position| self.sees(newest, position));
+        if self.bug == Bug::PositionsAfterEviction {
+            for row in 0..view.positions.len() {
+                let turns = self.sequences.geometry().rope.turns(row as i64 - view.positions[row] as i64);
+                let key = &mut view.keys[row * key_dim..(row + 1) * key_dim];
+                for (plane, (sin, cos)) in turns.iter().enumerate() {
+                    let (x, y) = (key[plane], key[plane + turns.len()]);
+                    key[plane] = x * cos - y * sin;
+                    key[plane + turns.len()] = y * cos + x * sin;
+                }
+            }
+        }
+        Ok(view)
+    }
+
+    fn usage(&self) -> Usage {
+        let mut usage = Usage {
+            payload_bytes: self.copies.len() * size_of::<f32>(),
+            slack_bytes: (self.copies.capacity() - self.copies.len()) * size_of::<f32>(),
+            ..Usage::default()
+        };
+        for (layers, seen) in self.sequences.iter() {
+            let resident = layers[0][0].positions.len();
+            usage.resident_tokens += resident;
+            usage.seen_tokens += if self.bug == Bug::SeenIsResident { resident } else { seen };
+            usage.metadata_bytes += layers.capacity() * size_of::<Vec<View>>();
+            for views in layers {
+                usage.metadata_bytes += views.capacity() * size_of::<View>();
+                for View { positions, keys, values } in views {
+                    usage.payload_bytes += (keys.len() + values.len()) * size_of::<f32>();
+                    usage.slack_bytes += (keys.capacity() - keys.len() + values.capacity() - values.len()) * size_of::<f32>();
+                    usage.metadata_bytes += positions.capacity() * size_of::<usize>();
+                }
+            }
+        }
+        if self.bug == Bug::BytesThirtyTwoFold {
+            usage.payload_bytes *= 32;
+        }
+        usage
+    }
+
+    fn guarantee(&self) -> Guarantee {
+        match self.bug {
+            Bug::QuantiserIdleInDecode | Bug::Unseeded => Guarantee::Lossy(ErrorBound { keys: 0.01, values: 0.01 }),
+            _ if self.window() != usize::MAX => Guarantee::Evicts(None),
+            _ => Guarantee::Exact,
+        }
+    }
+}
+
+impl Drop for Broken {
+    fn drop(&mut self) {
+        if self.bug == Bug::WarmAcrossCells
+            && let Some((layers, _)) = self.sequences.iter().last()
+        {
+            *LEFT_BEHIND.lock().unwrap() = Some(layers.clone());
+        }
+    }
+}

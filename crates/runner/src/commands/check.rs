@@ -1,0 +1,100 @@
+//! `check`: the conformance suite at run time, over any registered strategy.
+
+use std::process::ExitCode;
+
+use kv_conformance::{CHECKS, Outcome, Subject, Verdict, report, toy_geometry};
+use kv_core::{Entry, Registry};
+use serde_json::json;
+
+use super::print;
+use crate::cli::CheckArguments;
+use crate::config::{assignment, unknown_field_help};
+use crate::problem::did_you_mean;
+use crate::progress::say;
+use crate::{Problem, exit};
+
+pub(crate) fn check(registry: &Registry, arguments: &CheckArguments) -> Result<ExitCode, Problem> {
+    let entries = chosen(registry, &arguments.strategies)?;
+    let mut config = toml::Table::new();
+    for set in &arguments.sets {
+        config.extend(assignment(set)?);
+    }
+    let geometry = toy_geometry();
+    for entry in &entries {
+        entry.build(&config, &geometry).map_err(|error| {
+            let help = unknown_field_help(&error.to_string()).unwrap_or_else(|| format!("`runner describe {}` explains every parameter", entry.id()));
+            Problem::new(format!("`--set`: strategy `{}` cannot be built for keys of 64 and values of 32: {error}", entry.id())).help(help)
+        })?;
+    }
+    let mut results = vec![];
+    for entry in entries {
+        say(&format!("checking {}", entry.id()));
+        results.push((entry.id(), report(&Subject::new(*entry, config.clone(), geometry.clone()))));
+    }
+    let failed = results.iter().any(|(_, outcomes)| outcomes.iter().any(|(_, outcome)| outcome.is_err()));
+    let text = if arguments.json { as_json(&results) } else { as_table(&results) };
+    print(&text);
+    Ok(if failed { exit::some_failed() } else { exit::OK })
+}
+
+type Results<'a> = Vec<(&'static str, Vec<(&'a kv_conformance::Check, Outcome)>)>;
+
+fn chosen<'a>(registry: &'a Registry, ids: &[String]) -> Result<Vec<&'a Entry>, Problem> {
+    if ids.is_empty() {
+        return Ok(registry.iter().collect());
+    }
+    let entry = |id: &String| {
+        registry.get(id).map_err(|error| {
+            let help = did_you_mean(id, registry.iter().map(Entry::id)).unwrap_or_else(|| "`runner list` shows what each is".into());
+            Problem::new(error.to_string()).help(help)
+        })
+    };
+    ids.iter().map(entry).collect()
+}
+
+fn word(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Ok(Verdict::Passed) => "passed",
+        Ok(Verdict::Skipped(_)) => "n/a",
+        Err(_) => "FAILED",
+    }
+}
+
+/// A row a check and a column a strategy, then every failure and every skip with its reason.
+fn as_table(results: &Results<'_>) -> String {
+    let width = CHECKS.iter().map(|check| check.name.len()).max().unwrap_or(0);
+    let mut text = format!("{:width$}", "check");
+    results.iter().for_each(|(id, _)| text.push_str(&format!("  {id:>12}")));
+    text.push('\n');
+    for (row, check) in CHECKS.iter().enumerate() {
+        text.push_str(&format!("{:width$}", check.name));
+        results.iter().for_each(|(_, outcomes)| text.push_str(&format!("  {:>12}", word(&outcomes[row].1))));
+        text.push('\n');
+    }
+    for (id, outcomes) in results {
+        for (check, outcome) in outcomes {
+            match outcome {
+                Ok(Verdict::Passed) => {}
+                Ok(Verdict::Skipped(reason)) => text.push_str(&format!("\n{id}: {} does not apply: {reason}", check.name)),
+                Err(failure) => text.push_str(&format!("\n{id}: {} FAILED: {failure}\n  asked: {}", check.name, check.what)),
+            }
+        }
+    }
+    text.push('\n');
+    text
+}
+
+fn as_json(results: &Results<'_>) -> String {
+    let outcome = |(check, outcome): &(&kv_conformance::Check, Outcome)| {
+        let reason = match outcome {
+            Ok(Verdict::Passed) => None,
+            Ok(Verdict::Skipped(reason)) => Some(reason.clone()),
+            Err(failure) => Some(failure.what.clone()),
+        };
+        let mend = outcome.as_ref().err().map(|failure| failure.mend.clone());
+        json!({ "check": check.name, "outcome": word(outcome).to_lowercase(), "reason": reason, "mend": mend })
+    };
+    let strategies: Vec<_> =
+        results.iter().map(|(id, outcomes)| json!({ "strategy": id, "checks": outcomes.iter().map(outcome).collect::<Vec<_>>() })).collect();
+    serde_json::to_string_pretty(&strategies).unwrap_or_default() + "\n"
+}

@@ -1,0 +1,67 @@
+//! `new`: a crate with a strategy of one's own, that compiles and passes at once.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use super::print;
+use crate::{Problem, exit};
+
+/// The template's files: where each goes and what it says.
+const FILES: [(&str, &str); 6] = [
+    ("Cargo.toml", include_str!("../../templates/strategy/Cargo.toml.template")),
+    ("src/lib.rs", include_str!("../../templates/strategy/lib.rs.template")),
+    ("src/main.rs", include_str!("../../templates/strategy/main.rs.template")),
+    ("tests/conformance.rs", include_str!("../../templates/strategy/conformance.rs.template")),
+    ("sweep.toml", include_str!("../../templates/strategy/sweep.toml.template")),
+    (".gitignore", "/target\n/reports\n"),
+];
+
+/// The manifest of a crate that is made in kvlab's own `crates/`, and so is a member of its workspace.
+const MEMBER_MANIFEST: &str = include_str!("../../templates/strategy/member.toml.template");
+
+/// Where this runner's crates lay when it was built.
+const CRATES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+
+pub(crate) fn new(name: &str) -> Result<ExitCode, Problem> {
+    check_name(name)?;
+    let folder = Path::new(name);
+    if folder.exists() {
+        return Err(Problem::new(format!("`{name}` exists already: choose another name, or remove it")));
+    }
+    let crates = Path::new(CRATES).canonicalize().ok().filter(|crates| crates.join("kv-core").is_dir());
+    let crates = crates.ok_or_else(|| Problem::new(format!("kvlab's crates are not at `{CRATES}` any more")).help("run it from a checkout: `cargo run -p runner -- new NAME`"))?;
+    let type_name: String = name.split(['-', '_']).map(capitalised).collect();
+    let is_member = Path::new(".").canonicalize().is_ok_and(|here| here == crates);
+    for (path, template) in FILES {
+        let template = if path == "Cargo.toml" && is_member { MEMBER_MANIFEST } else { template };
+        let text = template
+            .replace("{{name}}", name)
+            .replace("{{module}}", &name.replace('-', "_"))
+            .replace("{{type}}", &type_name)
+            .replace("{{crates}}", &crates.display().to_string());
+        write(&folder.join(path), &text)?;
+    }
+    print(&format!(
+        "{name}/ holds a strategy that compiles and passes. In it:\n\n  cargo test                  # the conformance suite\n  cargo run -- sweep.toml     # beside the built-in strategies\n\nThen change src/lib.rs.\n"
+    ));
+    Ok(exit::OK)
+}
+
+fn check_name(name: &str) -> Result<(), Problem> {
+    let is_word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
+    let good = name.starts_with(|c: char| c.is_ascii_lowercase()) && name.chars().all(is_word) && !name.ends_with(['-', '_']);
+    if good {
+        return Ok(());
+    }
+    Err(Problem::new(format!("`{name}` is no crate name")).help("lower-case letters, digits and hyphens, starting with a letter: `my-cache`"))
+}
+
+fn capitalised(word: &str) -> String {
+    let mut letters = word.chars();
+    letters.next().map_or(String::new(), |first| first.to_ascii_uppercase().to_string() + letters.as_str())
+}
+
+fn write(path: &PathBuf, text: &str) -> Result<(), Problem> {
+    let written = path.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| std::fs::write(path, text));
+    written.map_err(|error| Problem::new(format!("cannot write `{}`", path.display())).caused_by(error))
+}

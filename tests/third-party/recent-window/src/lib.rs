@@ -1,0 +1,62 @@
+//! Keeps only the most recent tokens: the smallest useful strategy, written outside kvlab.
+#![forbid(unsafe_code)]
+
+use std::ops::Range;
+
+use kv_core::{CacheError, ConfigError, Geometry, Guarantee, HeldRows, KvCache, SeqId, Strategy, Tensor, Usage, View};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Tokens a query sees, itself included.
+    pub window: usize,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config { window: 256 }
+    }
+}
+
+#[derive(Debug)]
+pub struct RecentWindow {
+    window: usize,
+    rows: HeldRows,
+}
+
+impl Strategy for RecentWindow {
+    const ID: &'static str = "recent-window";
+    const SUMMARY: &'static str = "keeps only the last `window` tokens";
+    type Config = Config;
+
+    fn new(Config { window }: Config, geometry: &Geometry) -> Result<RecentWindow, ConfigError> {
+        match window {
+            0 => Err(ConfigError::value("window", 0, "a query sees at least itself")),
+            _ => Ok(RecentWindow { window, rows: HeldRows::new(geometry) }),
+        }
+    }
+}
+
+#[rustfmt::skip]
+impl KvCache for RecentWindow {
+    fn open(&mut self) -> Result<SeqId, CacheError> { self.rows.open() }
+    fn close(&mut self, seq: SeqId) -> Result<(), CacheError> { self.rows.close(seq) }
+    fn seen(&self, seq: SeqId) -> Result<usize, CacheError> { self.rows.seen(seq) }
+    fn begin(&mut self, seq: SeqId, fresh: Range<usize>) -> Result<Range<usize>, CacheError> { self.rows.begin(seq, fresh) }
+    fn append(&mut self, seq: SeqId, layer: usize, keys: Tensor<3>, values: Tensor<3>) -> Result<(), CacheError> {
+        self.rows.append(seq, layer, keys, values)
+    }
+    fn attend(&mut self, seq: SeqId, layer: usize, queries: Tensor<3>) -> Result<Tensor<3>, CacheError> {
+        self.rows.attend(seq, layer, queries, |query, key| key + self.window > query)
+    }
+    fn commit(&mut self, seq: SeqId) -> Result<(), CacheError> {
+        self.rows.commit(seq, |seen, position| position + self.window >= seen)
+    }
+    fn view(&self, seq: SeqId, layer: usize, kv_head: usize) -> Result<View, CacheError> {
+        self.rows.view(seq, layer, kv_head, |newest, key| key + self.window > newest)
+    }
+    fn usage(&self) -> Usage { self.rows.usage() }
+    fn guarantee(&self) -> Guarantee { Guarantee::Evicts(None) }
+}

@@ -1,0 +1,3 @@
+fn main() -> std::process::ExitCode {
+    runner::main(runner::builtin().with::<recent_window::RecentWindow>())
+}
