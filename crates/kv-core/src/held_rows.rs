@@ -68,7 +68,13 @@ impl HeldRows {
     ///
     /// # Errors
     /// [`CacheError::Empty`], [`CacheError::Shape`], [`CacheError::Closed`].
-    pub fn attend(&self, seq: SeqId, layer: usize, queries: Tensor<3>, sees: impl Fn(usize, usize) -> bool) -> Result<Tensor<3>, CacheError> {
+    pub fn attend(
+        &self,
+        seq: SeqId,
+        layer: usize,
+        queries: Tensor<3>,
+        sees: impl Fn(usize, usize) -> bool,
+    ) -> Result<Tensor<3>, CacheError> {
         let queries: Rows = self.sequences.queries(seq, layer, queries)?;
         let (first_query, _) = self.sequences.fresh(seq, layer)?;
         let heads = 0..self.sequences.geometry().kv_heads;
@@ -136,7 +142,8 @@ impl HeldRows {
     pub fn usage(&self) -> Usage {
         let sequences = self.sequences.iter().map(|(layers, seen)| {
             let held = layers.first().and_then(|views| views.first()).map_or(0, |view| view.positions.len());
-            let layer_usage = |views: &Vec<View>| views.iter().map(view_usage).sum::<Usage>().with_metadata(views.capacity() * size_of::<View>());
+            let layer_usage =
+                |views: &Vec<View>| views.iter().map(view_usage).sum::<Usage>().with_metadata(views.capacity() * size_of::<View>());
             let all: Usage = layers.iter().map(layer_usage).sum();
             let all = all.with_metadata(layers.capacity() * size_of::<Vec<View>>());
             Usage { seen_tokens: seen, resident_tokens: held, ..all }

@@ -110,11 +110,13 @@ fn exact(subject: &Subject) -> Outcome {
     Ok(Verdict::Passed)
 }
 
-/// Tokens a sequence can have, as far as the checks go.
+/// Tokens that the checks go to: those that fit.
 fn limit_of(subject: &Subject) -> Result<usize, Failure> {
     let mut cache = subject.build()?;
     let seq = cache.open()?;
     match cache.begin(seq, 0..APPROACHED) {
+        // Without blocks, groups or windows there are no boundaries to approach.
+        Ok(_) if cache.recomputes() => Ok(70),
         Ok(_) => Ok(usize::MAX),
         Err(kv_core::CacheError::Full { free, .. }) => Ok(free),
         Err(error) => Err(error.into()),
@@ -142,7 +144,8 @@ fn rows_stay_within(subject: &Subject, bound: Option<ErrorBound>, chunk: usize) 
             let (value, original_value) = (rows(&view.values, geometry.value_dim), rows(&original.values, geometry.value_dim));
             rounded |= key != original_key || value != original_value;
             let moved = *position + 1 < view.positions.len() && view.positions.len() < TOKENS;
-            let key_error = if moved { plane_error(geometry.rope.rotated() / 2, &key, &original_key) } else { relative_error(&key, &original_key) };
+            let key_error =
+                if moved { plane_error(geometry.rope.rotated() / 2, &key, &original_key) } else { relative_error(&key, &original_key) };
             let value_error = relative_error(&value, &original_value);
             let mend = "a row must be encoded once, from what was appended, and the bound of `guarantee` must be its format's";
             ensure!(

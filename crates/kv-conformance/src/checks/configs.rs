@@ -16,10 +16,10 @@ pub fn config_is_strict(subject: &Subject) -> Outcome {
         toml::to_string(&defaults).map_err(|error| crate::Failure::new(format!("the default config is no TOML: {error}"), STRICT))?;
     let read: toml::Table = toml::from_str(&text).map_err(|error| crate::Failure::new(format!("{text} is no TOML: {error}"), STRICT))?;
     ensure!(read == defaults, STRICT, "the default config changes on its way through TOML: {defaults:?} became {read:?}");
-    entry.build(&defaults, &geometry)?;
+    entry.build(&defaults, geometry)?;
     let mut misspelt = defaults;
     misspelt.insert("no_such_key".into(), 1.into());
-    match entry.build(&misspelt, &geometry) {
+    match entry.build(&misspelt, geometry) {
         Ok(_) => Err(crate::Failure::new("the unknown key `no_such_key` was ignored", STRICT)),
         Err(error) => {
             ensure!(error.to_string().contains("no_such_key"), STRICT, "an unknown key is refused without its name: {error}");

@@ -10,10 +10,10 @@ use serde::{Deserialize, Serialize};
 /// Without `deny_unknown_fields`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
-pub struct Config {}
+pub(crate) struct Config {}
 
 #[derive(Debug)]
-pub struct Lax(Plain);
+pub(crate) struct Lax(Plain);
 
 impl Strategy for Lax {
     const ID: &'static str = "lax";

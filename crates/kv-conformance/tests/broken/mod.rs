@@ -1,19 +1,21 @@
 //! A strategy with one of the bugs that were shipped in caches, chosen by its config.
 
-pub mod lax;
+pub(crate) mod lax;
 
 use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use kv_core::{CacheError, ConfigError, ErrorBound, Geometry, Guarantee, KvCache, Rows, SeqId, Sequences, Strategy, Tensor, Usage, View, reference};
+use kv_core::{
+    CacheError, ConfigError, ErrorBound, Geometry, Guarantee, KvCache, Rows, SeqId, Sequences, Strategy, Tensor, Usage, View, reference,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Which mistake is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Bug {
+pub(crate) enum Bug {
     /// None: the base on which the others are built must pass.
     #[default]
     None,
@@ -60,11 +62,10 @@ pub enum Bug {
 /// The mistake, by its name.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-pub struct Config {
+pub(crate) struct Config {
     /// Which mistake is made.
     pub bug: Bug,
 }
-
 
 const WINDOW: usize = 24;
 const LIMIT: usize = 700;
@@ -76,7 +77,7 @@ static ROUNDINGS: AtomicU32 = AtomicU32::new(0);
 type Layers = Vec<Vec<View>>;
 
 #[derive(Debug)]
-pub struct Broken {
+pub(crate) struct Broken {
     bug: Bug,
     sequences: Sequences<Layers>,
     closed: Option<Layers>,
@@ -221,7 +222,9 @@ impl KvCache for Broken {
                     added.extend(step.run.start, fresh, kv_head);
                 }
                 match bug {
-                    Bug::QuantiserIdleInDecode if step.run.len() > 1 => added.values.iter_mut().for_each(|value| *value = (*value * 64.0).round() / 64.0),
+                    Bug::QuantiserIdleInDecode if step.run.len() > 1 => {
+                        added.values.iter_mut().for_each(|value| *value = (*value * 64.0).round() / 64.0)
+                    }
                     Bug::Unseeded => {
                         let nudge = ROUNDINGS.fetch_add(1, Ordering::Relaxed) % 7;
                         added.values.iter_mut().for_each(|value| *value += nudge as f32 * 1e-4);

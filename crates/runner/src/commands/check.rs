@@ -22,7 +22,8 @@ pub(crate) fn check(registry: &Registry, arguments: &CheckArguments) -> Result<E
     let geometry = toy_geometry();
     for entry in &entries {
         entry.build(&config, &geometry).map_err(|error| {
-            let help = unknown_field_help(&error.to_string()).unwrap_or_else(|| format!("`runner describe {}` explains every parameter", entry.id()));
+            let help = unknown_field_help(&error.to_string())
+                .unwrap_or_else(|| format!("`runner describe {}` explains every parameter", entry.id()));
             Problem::new(format!("`--set`: strategy `{}` cannot be built for keys of 64 and values of 32: {error}", entry.id())).help(help)
         })?;
     }
@@ -94,7 +95,9 @@ fn as_json(results: &Results<'_>) -> String {
         let mend = outcome.as_ref().err().map(|failure| failure.mend.clone());
         json!({ "check": check.name, "outcome": word(outcome).to_lowercase(), "reason": reason, "mend": mend })
     };
-    let strategies: Vec<_> =
-        results.iter().map(|(id, outcomes)| json!({ "strategy": id, "checks": outcomes.iter().map(outcome).collect::<Vec<_>>() })).collect();
+    let strategies: Vec<_> = results
+        .iter()
+        .map(|(id, outcomes)| json!({ "strategy": id, "checks": outcomes.iter().map(outcome).collect::<Vec<_>>() }))
+        .collect();
     serde_json::to_string_pretty(&strategies).unwrap_or_default() + "\n"
 }

@@ -29,7 +29,10 @@ pub(crate) fn new(name: &str) -> Result<ExitCode, Problem> {
         return Err(Problem::new(format!("`{name}` exists already: choose another name, or remove it")));
     }
     let crates = Path::new(CRATES).canonicalize().ok().filter(|crates| crates.join("kv-core").is_dir());
-    let crates = crates.ok_or_else(|| Problem::new(format!("kvlab's crates are not at `{CRATES}` any more")).help("run it from a checkout: `cargo run -p runner -- new NAME`"))?;
+    let crates = crates.ok_or_else(|| {
+        Problem::new(format!("kvlab's crates are not at `{CRATES}` any more"))
+            .help("run it from a checkout: `cargo run -p runner -- new NAME`")
+    })?;
     let type_name: String = name.split(['-', '_']).map(capitalised).collect();
     let is_member = Path::new(".").canonicalize().is_ok_and(|here| here == crates);
     for (path, template) in FILES {
@@ -53,7 +56,8 @@ fn check_name(name: &str) -> Result<(), Problem> {
     if good {
         return Ok(());
     }
-    Err(Problem::new(format!("`{name}` is no crate name")).help("lower-case letters, digits and hyphens, starting with a letter: `my-cache`"))
+    Err(Problem::new(format!("`{name}` is no crate name"))
+        .help("lower-case letters, digits and hyphens, starting with a letter: `my-cache`"))
 }
 
 fn capitalised(word: &str) -> String {

@@ -9,8 +9,8 @@ use kv_report::{Results, Row, Status};
 use super::{print, use_threads};
 use crate::cli::RunArguments;
 use crate::config::{ConfigFile, load_config};
-use crate::models::ModelSource;
 use crate::gate::{self, Rejected};
+use crate::models::ModelSource;
 use crate::plan::{Plan, plan};
 use crate::progress::{human, say};
 use crate::{Problem, build, environment, exit, sweep};
@@ -40,7 +40,9 @@ pub(crate) fn run(registry: &Registry, arguments: &RunArguments) -> Result<ExitC
     let mut results = empty_results(&file, &plan, arguments);
     sweep::handle_interrupts()?;
     let rejected = if arguments.unchecked {
-        results.warnings.push("The strategies were not held against the conformance suite (--unchecked): a number may be that of a broken cache.".into());
+        results.warnings.push(
+            "The strategies were not held against the conformance suite (--unchecked): a number may be that of a broken cache.".into(),
+        );
         Rejected::new()
     } else {
         say("holding the strategies against the conformance suite");
