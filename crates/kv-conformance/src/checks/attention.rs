@@ -17,17 +17,28 @@ fn approach() -> impl Iterator<Item = usize> {
 
 const APPROACHED: usize = 70 + 60 + 128 + 256;
 
-/// `attend` of a one-token step equals dense attention over `view`, at every length.
+/// `attend` of a one-token step equals dense attention over `view`, at every length; and for a single KV head
+/// and for as many as there are heads, at the first lengths.
 ///
 /// # Errors
 /// A failure names the length and layer where they part.
 pub fn attend_equals_view(subject: &Subject) -> Outcome {
-    let text = Text::new(subject.geometry(), 1, APPROACHED);
-    let mut cache = subject.build()?;
+    let geometry = subject.geometry();
+    equals_view(subject, geometry, &mut approach())?;
+    for (heads, kv_heads) in [(5, 1), (3, 3)] {
+        let other = Geometry { layers: 1, heads, kv_heads, ..geometry.clone() };
+        equals_view(subject, &other, &mut std::iter::repeat_n(1, 40))?;
+    }
+    Ok(Verdict::Passed)
+}
+
+fn equals_view(subject: &Subject, geometry: &Geometry, steps: &mut dyn Iterator<Item = usize>) -> Result<(), Failure> {
+    let text = Text::new(geometry, 1, APPROACHED);
+    let mut cache = subject.build_for(geometry)?;
     let limit = limit_of(subject)?;
     let seq = cache.open()?;
     let mut position = 0;
-    for tokens in approach() {
+    for tokens in steps {
         if position + tokens > limit {
             break;
         }
@@ -38,15 +49,17 @@ pub fn attend_equals_view(subject: &Subject) -> Outcome {
             }
         })?;
         if let Some((layer, error)) = worst {
-            let what = format!("with {position} tokens before it, attend in layer {layer} is {error} off dense attention over view");
-            return Err(Failure::new(
-                what,
-                "`view` must show what the newest query sees, and `attend` must read it: look at the block, group or window that ends here",
-            ));
+            let Geometry { heads, kv_heads, .. } = geometry;
+            let what = format!(
+                "{heads} heads over {kv_heads} KV heads, {position} tokens before: attend in layer {layer} is {error} off dense attention over view"
+            );
+            let mend =
+                "`view` must show what the newest query sees, and `attend` must read it: look at the block, group or window that ends here";
+            return Err(Failure::new(what, mend));
         }
         position += tokens;
     }
-    Ok(Verdict::Passed)
+    Ok(())
 }
 
 fn compare_with_view(

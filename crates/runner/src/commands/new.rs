@@ -44,6 +44,10 @@ pub(crate) fn new(name: &str) -> Result<ExitCode, Problem> {
             .replace("{{crates}}", &crates.display().to_string());
         write(&folder.join(path), &text)?;
     }
+    if !is_member && let Ok(versions) = std::fs::read_to_string(crates.join("../Cargo.lock")) {
+        // The versions that kvlab is tested with; cargo drops what this crate does not need.
+        write(&folder.join("Cargo.lock"), &versions)?;
+    }
     print(&format!(
         "{name}/ holds a strategy that compiles and passes. In it:\n\n  cargo test                  # the conformance suite\n  cargo run -- sweep.toml     # beside the built-in strategies\n\nThen change src/lib.rs.\n"
     ));
