@@ -7,7 +7,7 @@ use pulp::Arch;
 use rayon::prelude::*;
 
 use crate::KvBlock;
-use crate::tile::Tile;
+use crate::tile::{State, Tile};
 
 /// The heads of an attention layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,9 +79,10 @@ pub struct Part<'a> {
 
 /// Softmax attention of consecutive queries over all `parts` together, in one pass.
 ///
-/// Every query must see at least one key. Work is spread over rayon's current pool, by KV head and by
-/// tiles of queries; each tile folds in block after block with the online softmax of Milakov and
-/// Gimelshein (arXiv:1805.02867), so scores of a whole row are never held.
+/// Every query must see at least one key. Work is spread over rayon's current pool, by KV head, by tiles of
+/// queries and, where those are too few, by shares of the keys, whose results are merged exactly; each tile
+/// folds in block after block with the online softmax of Milakov and Gimelshein (arXiv:1805.02867), so scores
+/// of a whole row are never held.
 ///
 /// # Shapes
 /// - returns: `[tokens, heads, value_dim]`; the query in row `i` has position `first_query + i`
@@ -97,21 +98,42 @@ pub fn attend(shape: HeadShape, first_query: usize, parts: &[Part<'_>]) -> Vec<f
     }
 
     let tile_tokens = (Tile::ROWS / shape.group()).max(1);
-    let tiles: Vec<Tile<'_>> = (0..shape.kv_heads)
-        .flat_map(|kv_head| (0..tokens).step_by(tile_tokens).map(move |first| (kv_head, first)))
-        .map(|(kv_head, first)| Tile { shape, kv_head, first_query, parts, tokens: first..(first + tile_tokens).min(tokens) })
+    let queries = (0..shape.kv_heads).flat_map(|kv_head| (0..tokens).step_by(tile_tokens).map(move |first| (kv_head, first)));
+    let queries: Vec<(usize, usize)> = queries.collect();
+    let keys: usize = parts.iter().flat_map(|part| &part.runs).map(|run| run.tokens(shape)).sum();
+    let shares = if is_worth_spreading(shape, keys, tokens) { shares(queries.len(), keys) } else { 1 };
+    let tiles: Vec<Tile<'_>> = (queries.iter())
+        .flat_map(|query| (0..shares).map(move |share| (*query, share)))
+        .map(|((kv_head, first), share)| {
+            let tokens = first..(first + tile_tokens).min(tokens);
+            let share = keys * share / shares..keys * (share + 1) / shares;
+            Tile { shape, kv_head, first_query, parts, tokens, share }
+        })
         .collect();
     let arch = *ARCH;
-    let results: Vec<Vec<f32>> = if is_worth_spreading(shape, parts, tokens) {
+    let states: Vec<State> = if is_worth_spreading(shape, keys, tokens) {
         tiles.par_iter().with_max_len(1).map(|tile| arch.dispatch(tile)).collect()
     } else {
         tiles.iter().map(|tile| arch.dispatch(tile)).collect()
     };
     let mut out = vec![0.0; tokens * shape.heads * shape.value_dim];
-    for (tile, result) in tiles.iter().zip(&results) {
-        tile.scatter(result, &mut out);
+    let mut states = states.into_iter();
+    for tiles in tiles.chunks(shares) {
+        let merged = states.by_ref().take(shares).reduce(|mut merged, state| {
+            merged.merge(&state);
+            merged
+        });
+        tiles[0].scatter(&merged.expect("a state a tile").finish(), &mut out);
     }
     out
+}
+
+/// Into how many shares the keys are split, so that a few tiles of queries still fill all threads evenly.
+fn shares(tiles: usize, keys: usize) -> usize {
+    /// Fewer keys are not worth a task of their own.
+    const SMALLEST_SHARE: usize = 256;
+    let tasks = 4 * rayon::current_num_threads();
+    tasks.div_ceil(tiles.max(1)).min(keys / SMALLEST_SHARE).max(1)
 }
 
 /// The instruction set the kernels run on, as detected once: `V3` is AVX2 with FMA, `Neon`, or `Scalar`.
@@ -123,8 +145,7 @@ pub fn kernel_path() -> String {
 static ARCH: LazyLock<Arch> = LazyLock::new(Arch::new);
 
 /// Waking another thread costs some microseconds, about what 2¹⁶ multiply-adds cost.
-fn is_worth_spreading(shape: HeadShape, parts: &[Part<'_>], tokens: usize) -> bool {
-    let keys: usize = parts.iter().flat_map(|part| &part.runs).map(|run| run.tokens(shape)).sum();
+fn is_worth_spreading(shape: HeadShape, keys: usize, tokens: usize) -> bool {
     keys * tokens * shape.heads * (shape.key_dim + shape.value_dim) > 1 << 16
 }
 
@@ -172,7 +193,7 @@ mod tests {
     }
 
     /// Attends over the stored tokens cut into two blocks plus fresh rows, on one path.
-    fn run_case(case: &Case, path: impl Fn(&Tile<'_>) -> Vec<f32>) -> (Vec<f32>, Vec<f32>) {
+    fn run_case(case: &Case, path: impl Fn(&Tile<'_>) -> State) -> (Vec<f32>, Vec<f32>) {
         let Case { shape, stored, fresh, mask, formats, cut } = *case;
         let HeadShape { heads, kv_heads, key_dim, value_dim } = shape;
         let tokens = stored + fresh;
@@ -199,8 +220,12 @@ mod tests {
         let mut out = vec![f32::NAN; fresh * heads * value_dim];
         for kv_head in 0..kv_heads {
             for first in 0..fresh {
-                let tile = Tile { shape, kv_head, first_query: stored, parts: &parts, tokens: first..first + 1 };
-                tile.scatter(&path(&tile), &mut out);
+                // In two shares, merged in the other order.
+                let tile = |share| Tile { shape, kv_head, first_query: stored, parts: &parts, tokens: first..first + 1, share };
+                let middle = (cut + stored) / 2;
+                let mut merged = path(&tile(middle..stored + fresh));
+                merged.merge(&path(&tile(0..middle)));
+                tile(0..0).scatter(&merged.finish(), &mut out);
             }
         }
         let spread = attend(shape, stored, &parts);

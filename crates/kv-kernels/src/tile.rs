@@ -1,4 +1,4 @@
-//! A tile of attention: the queries of a few tokens against all the keys of one KV head.
+//! A tile of attention: the queries of a few tokens against a share of the keys of one KV head.
 //!
 //! In plain words, for each query row `r` of the tile:
 //!
@@ -12,9 +12,10 @@
 //! out / total
 //! ```
 //!
-//! What differs below: a block in another format than `f32` is decoded once for the whole tile, into
-//! scratch that stays in the first-level cache; query rows go four at a time, so that a loaded key or
-//! value serves four of them. The vector width is `pulp`'s, chosen at run time.
+//! What differs below: a block is filled from as many runs as it takes, so that small pages cost no more
+//! softmaxes than one long run; keys in another format than `f32` are decoded once for the whole tile, into
+//! scratch that stays in the first-level cache; query rows go four at a time, so that a loaded key or value
+//! serves four of them. The vector width is `pulp`'s, chosen at run time.
 
 use std::ops::Range;
 
@@ -36,6 +37,8 @@ pub(crate) struct Tile<'a> {
     pub(crate) parts: &'a [Part<'a>],
     /// The step's tokens whose queries are this tile's.
     pub(crate) tokens: Range<usize>,
+    /// The keys it attends to, as indexes into all runs of all parts together.
+    pub(crate) share: Range<usize>,
 }
 
 impl Tile<'_> {
@@ -64,81 +67,129 @@ impl Tile<'_> {
     }
 }
 
-/// The running softmax of every row of a tile.
-struct State {
+/// The softmax of every row of a tile over the keys folded in so far.
+#[derive(Debug)]
+pub(crate) struct State {
+    value_dim: usize,
     largest: Vec<f32>,
     total: Vec<f32>,
-    /// `[rows, value_dim]`
+    /// `[rows, value_dim]`, not yet divided by `total`.
     out: Vec<f32>,
 }
 
-impl WithSimd for &Tile<'_> {
-    type Output = Vec<f32>;
+impl State {
+    fn new(rows: usize, value_dim: usize) -> State {
+        State { value_dim, largest: vec![f32::NEG_INFINITY; rows], total: vec![0.0; rows], out: vec![0.0; rows * value_dim] }
+    }
 
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) -> Vec<f32> {
-        let rows = self.tokens.len() * self.shape.group();
-        let mut state =
-            State { largest: vec![f32::NEG_INFINITY; rows], total: vec![0.0; rows], out: vec![0.0; rows * self.shape.value_dim] };
-        let mut scores = vec![0.0; rows * KEYS];
-        let mut scratch = Scratch::default();
-        for part in self.parts {
-            let queries = self.queries(part);
-            for run in &part.runs {
-                self.fold_run(simd, part.mask, &queries, run, &mut scores, &mut scratch, &mut state);
+    /// Folds in the same rows' softmax over other keys. Exact in any order (the attention states of FlashInfer,
+    /// arXiv:2501.01005): both are brought to the larger of the two maxima.
+    pub(crate) fn merge(&mut self, other: &State) {
+        let rows = self.out.chunks_exact_mut(self.value_dim).zip(other.out.chunks_exact(self.value_dim));
+        for (row, (out, other_out)) in rows.enumerate() {
+            let largest = self.largest[row].max(other.largest[row]);
+            if largest == f32::NEG_INFINITY {
+                continue;
             }
+            let (scale, other_scale) = ((self.largest[row] - largest).exp(), (other.largest[row] - largest).exp());
+            self.largest[row] = largest;
+            self.total[row] = self.total[row] * scale + other.total[row] * other_scale;
+            out.iter_mut().zip(other_out).for_each(|(out, other)| *out = *out * scale + other * other_scale);
         }
-        for (out, total) in state.out.chunks_exact_mut(self.shape.value_dim).zip(&state.total) {
+    }
+
+    /// The attention, `[rows, value_dim]`.
+    pub(crate) fn finish(mut self) -> Vec<f32> {
+        for (out, total) in self.out.chunks_exact_mut(self.value_dim).zip(&self.total) {
             let inverse = total.recip();
             out.iter_mut().for_each(|value| *value *= inverse);
         }
-        state.out
+        self.out
+    }
+}
+
+/// Consecutive tokens of a run whose scores lie in a block, from column `at` on.
+struct Piece<'a> {
+    run: &'a Run<'a>,
+    tokens: Range<usize>,
+    at: usize,
+}
+
+impl WithSimd for &Tile<'_> {
+    type Output = State;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> State {
+        let HeadShape { key_dim, value_dim, .. } = self.shape;
+        let rows = self.tokens.len() * self.shape.group();
+        let mut state = State::new(rows, value_dim);
+        let mut scores = vec![0.0; rows * KEYS];
+        let mut scratch = vec![];
+        let mut pieces: Vec<Piece<'_>> = vec![];
+        let mut first_key = 0;
+        for part in self.parts {
+            let queries = self.queries(part);
+            let mut filled = 0;
+            for run in &part.runs {
+                let mut tokens = self.visible(part.mask, run, first_key);
+                first_key += run.tokens(self.shape);
+                while !tokens.is_empty() {
+                    let count = tokens.len().min(KEYS - filled);
+                    let piece = Piece { run, tokens: tokens.start..tokens.start + count, at: filled };
+                    let keys = run.keys(self.shape, self.kv_head, piece.tokens.clone(), &mut scratch);
+                    score_rows(simd, &queries, &keys, count, key_dim, &mut scores[filled..]);
+                    self.mask_scores(part.mask, &piece, &mut scores);
+                    pieces.push(piece);
+                    filled += count;
+                    tokens.start += count;
+                    if filled == KEYS {
+                        self.fold(simd, &pieces, filled, &mut scores, &mut scratch, &mut state);
+                        pieces.clear();
+                        filled = 0;
+                    }
+                }
+            }
+            if filled > 0 {
+                self.fold(simd, &pieces, filled, &mut scores, &mut scratch, &mut state);
+                pieces.clear();
+            }
+        }
+        state
     }
 }
 
 impl Tile<'_> {
+    /// Folds a block of scored keys into the state.
     #[inline(always)]
-    #[expect(clippy::too_many_arguments, reason = "scratch is threaded through so that it is allocated once a tile")]
-    fn fold_run<S: Simd>(
-        &self,
-        simd: S,
-        mask: Mask,
-        queries: &[f32],
-        run: &Run<'_>,
-        scores: &mut [f32],
-        scratch: &mut Scratch,
-        state: &mut State,
-    ) {
-        let HeadShape { key_dim, value_dim, .. } = self.shape;
-        let visible = self.visible(mask, run);
-        for first in visible.clone().step_by(KEYS) {
-            let block = first..(first + KEYS).min(visible.end);
-            let count = block.len();
-            let keys = run.keys(self.shape, self.kv_head, block.clone(), &mut scratch.keys);
-            score_rows(simd, queries, &keys, count, key_dim, scores);
-            self.mask_scores(mask, run.first_position() + first, count, scores);
-            soften(count, value_dim, scores, state);
-            let values = run.values(self.shape, self.kv_head, block, &mut scratch.values);
-            add_values(simd, scores, &values, count, value_dim, &mut state.out);
+    fn fold<S: Simd>(&self, simd: S, pieces: &[Piece<'_>], filled: usize, scores: &mut [f32], scratch: &mut Vec<f32>, state: &mut State) {
+        soften(filled, scores, state);
+        for Piece { run, tokens, at } in pieces {
+            let values = run.values(self.shape, self.kv_head, tokens.clone(), scratch);
+            add_values(simd, &scores[*at..], &values, tokens.len(), state.value_dim, &mut state.out);
         }
     }
 
-    /// The tokens of a run that at least one query of the tile may see, as indexes into the run.
-    fn visible(&self, mask: Mask, run: &Run<'_>) -> Range<usize> {
+    /// The tokens of a run that are in the tile's share and that at least one of its queries may see, as
+    /// indexes into the run; `first_key` is the run's first token among all.
+    fn visible(&self, mask: Mask, run: &Run<'_>, first_key: usize) -> Range<usize> {
         let last_query = self.first_query + self.tokens.end - 1;
         let end = (last_query + 1).saturating_sub(run.first_position()).min(run.tokens(self.shape));
         let start = match mask {
             Mask::Causal => 0,
             Mask::Window(window) => (self.first_query + self.tokens.start + 1).saturating_sub(window).saturating_sub(run.first_position()),
         };
-        start.min(end)..end
+        let end = end.min(self.share.end.saturating_sub(first_key));
+        start.max(self.share.start.saturating_sub(first_key)).min(end)..end
     }
 
     /// Sets the scores of keys that a row may not see to −∞.
     #[inline(always)]
-    fn mask_scores(&self, mask: Mask, first_key: usize, count: usize, scores: &mut [f32]) {
+    fn mask_scores(&self, mask: Mask, piece: &Piece<'_>, scores: &mut [f32]) {
         let group = self.shape.group();
+        let count = piece.tokens.len();
+        let first_key = piece.run.first_position() + piece.tokens.start;
         for (row, scores) in scores.chunks_exact_mut(KEYS).enumerate() {
+            let scores = &mut scores[piece.at..piece.at + count];
             let query = self.first_query + self.tokens.start + row / group;
             let end = (query + 1).saturating_sub(first_key).min(count);
             let start = match mask {
@@ -146,15 +197,15 @@ impl Tile<'_> {
                 Mask::Window(window) => (query + 1).saturating_sub(window).saturating_sub(first_key).min(end),
             };
             scores[..start].fill(f32::NEG_INFINITY);
-            scores[end..count].fill(f32::NEG_INFINITY);
+            scores[end..].fill(f32::NEG_INFINITY);
         }
     }
 }
 
 /// Turns scores into weights and folds them into the running softmax; rescales what was added up before.
 #[inline(always)]
-fn soften(count: usize, value_dim: usize, scores: &mut [f32], state: &mut State) {
-    let rows = scores.chunks_exact_mut(KEYS).zip(&mut state.largest).zip(&mut state.total).zip(state.out.chunks_exact_mut(value_dim));
+fn soften(count: usize, scores: &mut [f32], state: &mut State) {
+    let rows = scores.chunks_exact_mut(KEYS).zip(&mut state.largest).zip(&mut state.total).zip(state.out.chunks_exact_mut(state.value_dim));
     for (((scores, largest), total), out) in rows {
         let scores = &mut scores[..count];
         let new_largest = reduce(scores, *largest, |a, b| if a > b || a.is_nan() { a } else { b });
@@ -204,12 +255,6 @@ impl Strided<'_> {
     fn row(&self, index: usize, dim: usize) -> &[f32] {
         &self.rows[index * self.stride..index * self.stride + dim]
     }
-}
-
-#[derive(Default)]
-struct Scratch {
-    keys: Vec<f32>,
-    values: Vec<f32>,
 }
 
 impl Run<'_> {

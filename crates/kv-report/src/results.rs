@@ -45,10 +45,11 @@ pub struct Fact {
 }
 
 /// How a cell ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     /// It was measured.
+    #[default]
     Ok,
     /// It was refused or broke; `error` says why.
     Failed,
@@ -56,7 +57,7 @@ pub enum Status {
 
 /// One cell: a strategy instance at a length and batch under a workload. [`COLUMNS`](crate::COLUMNS) says
 /// what each field means.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the fields are documented in `COLUMNS`, where the report shows them")]
 pub struct Row {
     pub label: String,

@@ -52,24 +52,7 @@ mod tests {
             batch: 1,
             status: Status::Failed,
             error: Some("cache is full, \"really\"".into()),
-            guarantee: None,
-            ttft_ms: None,
-            tpot_ms_p50: None,
-            tpot_ms_p95: None,
-            cache_ms_p50: None,
-            model_ms_p50: None,
-            tokens_per_s: None,
-            total_ms: None,
-            payload_bytes: None,
-            metadata_bytes: None,
-            slack_bytes: None,
-            reserved_bytes: None,
-            scratch_peak_bytes: None,
-            heap_live_bytes: None,
-            heap_peak_bytes: None,
-            bytes_per_token: None,
-            seen_tokens: None,
-            resident_tokens: None,
+            ..Row::default()
         };
         let csv = String::from_utf8(results_csv(&[row]).unwrap()).unwrap();
         let names: Vec<&str> = COLUMNS.iter().map(|column| column.name).collect();

@@ -100,26 +100,7 @@ fn blank_row(setting: &Setting<'_>, cell: &Cell) -> Row {
         workload: cell.workload.name().into(),
         seq_len: cell.seq_len,
         batch: cell.batch,
-        status: Status::Ok,
-        error: None,
-        guarantee: None,
-        ttft_ms: None,
-        tpot_ms_p50: None,
-        tpot_ms_p95: None,
-        cache_ms_p50: None,
-        model_ms_p50: None,
-        tokens_per_s: None,
-        total_ms: None,
-        payload_bytes: None,
-        metadata_bytes: None,
-        slack_bytes: None,
-        reserved_bytes: None,
-        scratch_peak_bytes: None,
-        heap_live_bytes: None,
-        heap_peak_bytes: None,
-        bytes_per_token: None,
-        seen_tokens: None,
-        resident_tokens: None,
+        ..Row::default()
     }
 }
 
