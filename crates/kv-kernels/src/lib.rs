@@ -5,7 +5,7 @@
 //!
 //! Reading order: [`Format`] says how one row is encoded, [`KvBlock`] is a run of tokens in a format,
 //! [`KvRing`] a bounded run that overwrites its oldest tokens, [`attend()`] the attention over any list
-//! of such runs, and [`reference`] the same attention written plainly, against which it is tested.
+//! of such runs, and [`mod@reference`] the same attention written plainly, against which it is tested.
 
 mod attend;
 mod block;
