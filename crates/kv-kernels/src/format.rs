@@ -272,7 +272,7 @@ fn encode_q4_group(values: &[f32], bytes: &mut [u8]) {
 
 #[inline(always)]
 fn scale_of(group: &[u8]) -> f32 {
-    f16::from_le_bytes([group[0], group[1]]).to_f32()
+    f16_to_f32(u16::from_le_bytes([group[0], group[1]]))
 }
 
 /// Converts without a branch, so that the loop over a row is vectorised (`half` calls a function a value).

@@ -314,7 +314,7 @@ fn score_rows<S: Simd>(simd: S, queries: &[f32], keys: &Strided<'_>, count: usiz
 
 #[inline(always)]
 fn score_together<S: Simd, const ROWS: usize>(simd: S, queries: &[f32], keys: &Strided<'_>, count: usize, dim: usize, scores: &mut [f32]) {
-    let queries: [&[f32]; ROWS] = std::array::from_fn(|row| &queries[row * dim..(row + 1) * dim]);
+    let queries = rows_of::<ROWS>(queries, dim, dim);
     let mut key = 0;
     while key + 2 <= count {
         let dots = dot::<S, ROWS, 2>(simd, queries, [keys.row(key, dim), keys.row(key + 1, dim)]);
@@ -338,8 +338,8 @@ fn dot<S: Simd, const ROWS: usize, const COLUMNS: usize>(
     rows: [&[f32]; ROWS],
     columns: [&[f32]; COLUMNS],
 ) -> [[f32; COLUMNS]; ROWS] {
-    let rows = rows.map(|row| S::as_simd_f32s(row));
-    let columns = columns.map(|column| S::as_simd_f32s(column));
+    let rows = vectors_of::<S, ROWS>(rows);
+    let columns = vectors_of::<S, COLUMNS>(columns);
     let mut sums = [[simd.splat_f32s(0.0); COLUMNS]; ROWS];
     for i in 0..columns[0].0.len() {
         for c in 0..COLUMNS {
@@ -357,7 +357,36 @@ fn dot<S: Simd, const ROWS: usize, const COLUMNS: usize>(
             }
         }
     }
-    sums.map(|sums| sums.map(|sum| simd.reduce_sum_f32s(sum)))
+    let mut dots = [[0.0; COLUMNS]; ROWS];
+    for r in 0..ROWS {
+        for c in 0..COLUMNS {
+            dots[r][c] = simd.reduce_sum_f32s(sums[r][c]);
+        }
+    }
+    dots
+}
+
+// The two below are loops because the closure of an array's `map` is a function of its own, compiled without the
+// instruction set that `pulp` chose: a call for each dot product, with its vectors passed through memory.
+
+/// The first rows of `len` values, every `stride` values.
+#[inline(always)]
+fn rows_of<const ROWS: usize>(values: &[f32], stride: usize, len: usize) -> [&[f32]; ROWS] {
+    let mut rows: [&[f32]; ROWS] = [&[]; ROWS];
+    for (index, row) in rows.iter_mut().enumerate() {
+        *row = &values[index * stride..index * stride + len];
+    }
+    rows
+}
+
+/// Each row as whole vectors and what is left.
+#[inline(always)]
+fn vectors_of<S: Simd, const ROWS: usize>(rows: [&[f32]; ROWS]) -> [(&[S::f32s], &[f32]); ROWS] {
+    let mut vectors: [(&[S::f32s], &[f32]); ROWS] = [(&[], &[]); ROWS];
+    for (vectors, row) in vectors.iter_mut().zip(rows) {
+        *vectors = S::as_simd_f32s(row);
+    }
+    vectors
 }
 
 /// `out[r] += Σ weights[r][j] · values[j]`.
@@ -375,7 +404,7 @@ fn add_values<S: Simd>(simd: S, weights: &[f32], values: &Strided<'_>, count: us
 
 #[inline(always)]
 fn add_together<S: Simd, const ROWS: usize>(simd: S, weights: &[f32], values: &Strided<'_>, count: usize, dim: usize, out: &mut [f32]) {
-    let weights: [&[f32]; ROWS] = std::array::from_fn(|row| &weights[row * KEYS..row * KEYS + count]);
+    let weights = rows_of::<ROWS>(weights, KEYS, count);
     let lanes = S::F32_LANES;
     let vectors = dim / lanes;
     let mut vector = 0;
@@ -406,10 +435,11 @@ fn add_columns<S: Simd, const ROWS: usize, const VECTORS: usize>(
     out: &mut [f32],
 ) {
     let width = VECTORS * S::F32_LANES;
-    let mut sums: [[S::f32s; VECTORS]; ROWS] = std::array::from_fn(|row| {
+    let mut sums = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
+    for (row, sums) in sums.iter_mut().enumerate() {
         let (vectors, _) = S::as_simd_f32s(&out[row * dim + column..row * dim + column + width]);
-        std::array::from_fn(|v| vectors[v])
-    });
+        sums.copy_from_slice(vectors);
+    }
     for j in 0..count {
         let (vectors, _) = S::as_simd_f32s(&values.row(j, dim)[column..column + width]);
         for (sums, weights) in sums.iter_mut().zip(weights) {
