@@ -142,7 +142,10 @@ impl<S> Sequences<S> {
         let keys = Rows::take("keys", keys, [tokens, kv_heads, key_dim])?;
         let values = Rows::take("values", values, [tokens, kv_heads, value_dim])?;
         step.layers.push(Some(Fresh { keys, values }));
-        self.last_step_bytes = self.step_bytes();
+        // Steps are fullest at their last layer; adding up at each would be work in every timed append.
+        if layer + 1 == layers {
+            self.last_step_bytes = self.step_bytes();
+        }
         Ok(())
     }
 
@@ -224,7 +227,7 @@ impl<S> Sequences<S> {
         Ok(&mut sequence.state)
     }
 
-    /// Bytes of the rows held by steps in progress, or by the last one when it was fullest.
+    /// Bytes of the rows that all steps in progress held when one last appended its last layer.
     pub fn scratch_bytes(&self) -> usize {
         self.last_step_bytes
     }

@@ -7,7 +7,8 @@ use pulp::Arch;
 use rayon::prelude::*;
 
 use crate::KvBlock;
-use crate::tile::{State, Tile};
+use crate::softmax::State;
+use crate::tile::Tile;
 
 /// The heads of an attention layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,7 +102,8 @@ pub fn attend(shape: HeadShape, first_query: usize, parts: &[Part<'_>]) -> Vec<f
     let queries = (0..shape.kv_heads).flat_map(|kv_head| (0..tokens).step_by(tile_tokens).map(move |first| (kv_head, first)));
     let queries: Vec<(usize, usize)> = queries.collect();
     let keys: usize = parts.iter().flat_map(|part| &part.runs).map(|run| run.tokens(shape)).sum();
-    let shares = if is_worth_spreading(shape, keys, tokens) { shares(queries.len(), keys) } else { 1 };
+    let spread = is_worth_spreading(shape, keys, tokens);
+    let shares = if spread { shares(queries.len(), keys) } else { 1 };
     let tiles: Vec<Tile<'_>> = (queries.iter())
         .flat_map(|query| (0..shares).map(move |share| (*query, share)))
         .map(|((kv_head, first), share)| {
@@ -111,7 +113,7 @@ pub fn attend(shape: HeadShape, first_query: usize, parts: &[Part<'_>]) -> Vec<f
         })
         .collect();
     let arch = *ARCH;
-    let states: Vec<State> = if is_worth_spreading(shape, keys, tokens) {
+    let states: Vec<State> = if spread {
         tiles.par_iter().with_max_len(1).map(|tile| arch.dispatch(tile)).collect()
     } else {
         tiles.iter().map(|tile| arch.dispatch(tile)).collect()

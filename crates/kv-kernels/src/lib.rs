@@ -12,9 +12,11 @@ mod block;
 mod exponential;
 mod format;
 mod formats;
+mod products;
 pub mod reference;
 mod ring;
 mod rotate;
+mod softmax;
 mod tile;
 
 pub use attend::{HeadShape, Mask, Part, Run, attend, kernel_path};

@@ -21,13 +21,9 @@ use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
-use crate::exponential::exp_in_place;
+use crate::products::{KEYS, Strided, add_values, score_rows};
+use crate::softmax::{State, soften};
 use crate::{Format, HeadShape, Mask, Part, Run};
-
-/// Keys that are scored before their values are added up.
-const KEYS: usize = 64;
-/// Query rows that share a loaded key: four rows by two keys fill half of AVX2's sixteen registers.
-const TOGETHER: usize = 4;
 
 pub(crate) struct Tile<'a> {
     pub(crate) shape: HeadShape,
@@ -64,47 +60,6 @@ impl Tile<'_> {
             .flat_map(|token| &part.queries[(token * heads + self.kv_head * group) * key_dim..][..group * key_dim])
             .map(|query| query * scale)
             .collect()
-    }
-}
-
-/// The softmax of every row of a tile over the keys folded in so far.
-#[derive(Debug)]
-pub(crate) struct State {
-    value_dim: usize,
-    largest: Vec<f32>,
-    total: Vec<f32>,
-    /// `[rows, value_dim]`, not yet divided by `total`.
-    out: Vec<f32>,
-}
-
-impl State {
-    fn new(rows: usize, value_dim: usize) -> State {
-        State { value_dim, largest: vec![f32::NEG_INFINITY; rows], total: vec![0.0; rows], out: vec![0.0; rows * value_dim] }
-    }
-
-    /// Folds in the same rows' softmax over other keys. Exact in any order (the attention states of FlashInfer,
-    /// arXiv:2501.01005): both are brought to the larger of the two maxima.
-    pub(crate) fn merge(&mut self, other: &State) {
-        let rows = self.out.chunks_exact_mut(self.value_dim).zip(other.out.chunks_exact(self.value_dim));
-        for (row, (out, other_out)) in rows.enumerate() {
-            let largest = self.largest[row].max(other.largest[row]);
-            if largest == f32::NEG_INFINITY {
-                continue;
-            }
-            let (scale, other_scale) = ((self.largest[row] - largest).exp(), (other.largest[row] - largest).exp());
-            self.largest[row] = largest;
-            self.total[row] = self.total[row] * scale + other.total[row] * other_scale;
-            out.iter_mut().zip(other_out).for_each(|(out, other)| *out = *out * scale + other * other_scale);
-        }
-    }
-
-    /// The attention, `[rows, value_dim]`.
-    pub(crate) fn finish(mut self) -> Vec<f32> {
-        for (out, total) in self.out.chunks_exact_mut(self.value_dim).zip(&self.total) {
-            let inverse = total.recip();
-            out.iter_mut().for_each(|value| *value *= inverse);
-        }
-        self.out
     }
 }
 
@@ -202,61 +157,6 @@ impl Tile<'_> {
     }
 }
 
-/// Turns scores into weights and folds them into the running softmax; rescales what was added up before.
-#[inline(always)]
-fn soften(count: usize, scores: &mut [f32], state: &mut State) {
-    let rows = scores.chunks_exact_mut(KEYS).zip(&mut state.largest).zip(&mut state.total).zip(state.out.chunks_exact_mut(state.value_dim));
-    for (((scores, largest), total), out) in rows {
-        let scores = &mut scores[..count];
-        let new_largest = reduce(scores, *largest, |a, b| if a > b || a.is_nan() { a } else { b });
-        if new_largest == f32::NEG_INFINITY {
-            // The row sees nothing of this block, and a weight must be 0, not exp(−∞ + ∞).
-            scores.fill(0.0);
-            continue;
-        }
-        scores.iter_mut().for_each(|score| *score -= new_largest);
-        exp_in_place(scores);
-        if new_largest != *largest {
-            let mut shrink = [*largest - new_largest];
-            exp_in_place(&mut shrink);
-            *total *= shrink[0];
-            out.iter_mut().for_each(|value| *value *= shrink[0]);
-            *largest = new_largest;
-        }
-        *total += reduce(scores, 0.0, |a, b| a + b);
-    }
-}
-
-/// Reduces in eight lanes: one running value would wait for itself at every element.
-#[inline(always)]
-fn reduce(values: &[f32], start: f32, combine: impl Fn(f32, f32) -> f32) -> f32 {
-    let (chunks, rest) = values.as_chunks::<8>();
-    let mut result = rest.iter().fold(start, |result, value| combine(result, *value));
-    if let [first, others @ ..] = chunks {
-        let mut lanes = *first;
-        for chunk in others {
-            for (lane, value) in lanes.iter_mut().zip(chunk) {
-                *lane = combine(*lane, *value);
-            }
-        }
-        result = lanes.into_iter().fold(result, &combine);
-    }
-    result
-}
-
-/// Rows of one head, every `stride` values.
-struct Strided<'a> {
-    rows: &'a [f32],
-    stride: usize,
-}
-
-impl Strided<'_> {
-    #[inline(always)]
-    fn row(&self, index: usize, dim: usize) -> &[f32] {
-        &self.rows[index * self.stride..index * self.stride + dim]
-    }
-}
-
 impl Run<'_> {
     #[inline(always)]
     fn keys<'s>(&'s self, shape: HeadShape, kv_head: usize, tokens: Range<usize>, scratch: &'s mut Vec<f32>) -> Strided<'s> {
@@ -297,160 +197,4 @@ fn strided(rows: &[f32], kv_heads: usize, kv_head: usize, dim: usize, tokens: Ra
     let first = tokens.start * stride + kv_head * dim;
     let end = (tokens.end - 1) * stride + (kv_head + 1) * dim;
     Strided { rows: &rows[first..end], stride }
-}
-
-/// `scores[r][j] = queries[r] · keys[j]`.
-#[inline(always)]
-fn score_rows<S: Simd>(simd: S, queries: &[f32], keys: &Strided<'_>, count: usize, dim: usize, scores: &mut [f32]) {
-    for (queries, scores) in queries.chunks(TOGETHER * dim).zip(scores.chunks_mut(TOGETHER * KEYS)) {
-        match queries.len() / dim {
-            1 => score_together::<S, 1>(simd, queries, keys, count, dim, scores),
-            2 => score_together::<S, 2>(simd, queries, keys, count, dim, scores),
-            3 => score_together::<S, 3>(simd, queries, keys, count, dim, scores),
-            _ => score_together::<S, TOGETHER>(simd, queries, keys, count, dim, scores),
-        }
-    }
-}
-
-#[inline(always)]
-fn score_together<S: Simd, const ROWS: usize>(simd: S, queries: &[f32], keys: &Strided<'_>, count: usize, dim: usize, scores: &mut [f32]) {
-    let queries = rows_of::<ROWS>(queries, dim, dim);
-    let mut key = 0;
-    while key + 2 <= count {
-        let dots = dot::<S, ROWS, 2>(simd, queries, [keys.row(key, dim), keys.row(key + 1, dim)]);
-        for (row, dots) in dots.into_iter().enumerate() {
-            scores[row * KEYS + key..row * KEYS + key + 2].copy_from_slice(&dots);
-        }
-        key += 2;
-    }
-    if key < count {
-        let dots = dot::<S, ROWS, 1>(simd, queries, [keys.row(key, dim)]);
-        for (row, [dot]) in dots.into_iter().enumerate() {
-            scores[row * KEYS + key] = dot;
-        }
-    }
-}
-
-/// The dot products of every row with every column.
-#[inline(always)]
-fn dot<S: Simd, const ROWS: usize, const COLUMNS: usize>(
-    simd: S,
-    rows: [&[f32]; ROWS],
-    columns: [&[f32]; COLUMNS],
-) -> [[f32; COLUMNS]; ROWS] {
-    let rows = vectors_of::<S, ROWS>(rows);
-    let columns = vectors_of::<S, COLUMNS>(columns);
-    let mut sums = [[simd.splat_f32s(0.0); COLUMNS]; ROWS];
-    for i in 0..columns[0].0.len() {
-        for c in 0..COLUMNS {
-            let column = columns[c].0[i];
-            for r in 0..ROWS {
-                sums[r][c] = simd.mul_add_f32s(rows[r].0[i], column, sums[r][c]);
-            }
-        }
-    }
-    if !columns[0].1.is_empty() {
-        for c in 0..COLUMNS {
-            let column = simd.partial_load_f32s(columns[c].1);
-            for r in 0..ROWS {
-                sums[r][c] = simd.mul_add_f32s(simd.partial_load_f32s(rows[r].1), column, sums[r][c]);
-            }
-        }
-    }
-    let mut dots = [[0.0; COLUMNS]; ROWS];
-    for r in 0..ROWS {
-        for c in 0..COLUMNS {
-            dots[r][c] = simd.reduce_sum_f32s(sums[r][c]);
-        }
-    }
-    dots
-}
-
-// The two below are loops because the closure of an array's `map` is a function of its own, compiled without the
-// instruction set that `pulp` chose: a call for each dot product, with its vectors passed through memory.
-
-/// The first rows of `len` values, every `stride` values.
-#[inline(always)]
-fn rows_of<const ROWS: usize>(values: &[f32], stride: usize, len: usize) -> [&[f32]; ROWS] {
-    let mut rows: [&[f32]; ROWS] = [&[]; ROWS];
-    for (index, row) in rows.iter_mut().enumerate() {
-        *row = &values[index * stride..index * stride + len];
-    }
-    rows
-}
-
-/// Each row as whole vectors and what is left.
-#[inline(always)]
-fn vectors_of<S: Simd, const ROWS: usize>(rows: [&[f32]; ROWS]) -> [(&[S::f32s], &[f32]); ROWS] {
-    let mut vectors: [(&[S::f32s], &[f32]); ROWS] = [(&[], &[]); ROWS];
-    for (vectors, row) in vectors.iter_mut().zip(rows) {
-        *vectors = S::as_simd_f32s(row);
-    }
-    vectors
-}
-
-/// `out[r] += Σ weights[r][j] · values[j]`.
-#[inline(always)]
-fn add_values<S: Simd>(simd: S, weights: &[f32], values: &Strided<'_>, count: usize, dim: usize, out: &mut [f32]) {
-    for (weights, out) in weights.chunks(TOGETHER * KEYS).zip(out.chunks_mut(TOGETHER * dim)) {
-        match out.len() / dim {
-            1 => add_together::<S, 1>(simd, weights, values, count, dim, out),
-            2 => add_together::<S, 2>(simd, weights, values, count, dim, out),
-            3 => add_together::<S, 3>(simd, weights, values, count, dim, out),
-            _ => add_together::<S, TOGETHER>(simd, weights, values, count, dim, out),
-        }
-    }
-}
-
-#[inline(always)]
-fn add_together<S: Simd, const ROWS: usize>(simd: S, weights: &[f32], values: &Strided<'_>, count: usize, dim: usize, out: &mut [f32]) {
-    let weights = rows_of::<ROWS>(weights, KEYS, count);
-    let lanes = S::F32_LANES;
-    let vectors = dim / lanes;
-    let mut vector = 0;
-    while vector + 2 <= vectors {
-        add_columns::<S, ROWS, 2>(simd, weights, values, count, dim, vector * lanes, out);
-        vector += 2;
-    }
-    if vector < vectors {
-        add_columns::<S, ROWS, 1>(simd, weights, values, count, dim, vector * lanes, out);
-    }
-    for column in vectors * lanes..dim {
-        for (row, weights) in weights.iter().enumerate() {
-            let sum = weights.iter().enumerate().map(|(j, weight)| weight * values.row(j, dim)[column]).sum::<f32>();
-            out[row * dim + column] += sum;
-        }
-    }
-}
-
-/// Adds up `VECTORS` vectors of columns, from `column` on, in registers over all keys.
-#[inline(always)]
-fn add_columns<S: Simd, const ROWS: usize, const VECTORS: usize>(
-    simd: S,
-    weights: [&[f32]; ROWS],
-    values: &Strided<'_>,
-    count: usize,
-    dim: usize,
-    column: usize,
-    out: &mut [f32],
-) {
-    let width = VECTORS * S::F32_LANES;
-    let mut sums = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
-    for (row, sums) in sums.iter_mut().enumerate() {
-        let (vectors, _) = S::as_simd_f32s(&out[row * dim + column..row * dim + column + width]);
-        sums.copy_from_slice(vectors);
-    }
-    for j in 0..count {
-        let (vectors, _) = S::as_simd_f32s(&values.row(j, dim)[column..column + width]);
-        for (sums, weights) in sums.iter_mut().zip(weights) {
-            let weight = simd.splat_f32s(weights[j]);
-            for (sum, vector) in sums.iter_mut().zip(vectors) {
-                *sum = simd.mul_add_f32s(weight, *vector, *sum);
-            }
-        }
-    }
-    for (row, sums) in sums.into_iter().enumerate() {
-        let (vectors, _) = S::as_mut_simd_f32s(&mut out[row * dim + column..row * dim + column + width]);
-        vectors.copy_from_slice(&sums);
-    }
 }

@@ -111,7 +111,7 @@ pub struct Instance {
     #[serde(default = "empty_table")]
     #[schemars(with = "serde_json::Map<String, serde_json::Value>")]
     pub config: Spanned<toml::Table>,
-    /// Whether the others are compared with this one; the first instance if none says so.
+    /// Marks the instance that the others are to be compared with; at most one.
     #[serde(default)]
     #[schemars(with = "bool")]
     pub baseline: Option<Spanned<bool>>,

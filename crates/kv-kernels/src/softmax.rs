@@ -1,0 +1,88 @@
+//! The running softmax of a tile's rows: fold in scores, merge with another, finish.
+
+use crate::exponential::exp_in_place;
+use crate::products::KEYS;
+
+/// The softmax of every row of a tile over the keys folded in so far.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) value_dim: usize,
+    largest: Vec<f32>,
+    total: Vec<f32>,
+    /// `[rows, value_dim]`, not yet divided by `total`.
+    pub(crate) out: Vec<f32>,
+}
+
+impl State {
+    /// Over no keys yet.
+    pub(crate) fn new(rows: usize, value_dim: usize) -> State {
+        State { value_dim, largest: vec![f32::NEG_INFINITY; rows], total: vec![0.0; rows], out: vec![0.0; rows * value_dim] }
+    }
+
+    /// Folds in the same rows' softmax over other keys. Exact in any order (the attention states of FlashInfer,
+    /// arXiv:2501.01005): both are brought to the larger of the two maxima.
+    pub(crate) fn merge(&mut self, other: &State) {
+        let rows = self.out.chunks_exact_mut(self.value_dim).zip(other.out.chunks_exact(self.value_dim));
+        for (row, (out, other_out)) in rows.enumerate() {
+            let largest = self.largest[row].max(other.largest[row]);
+            if largest == f32::NEG_INFINITY {
+                continue;
+            }
+            let (scale, other_scale) = ((self.largest[row] - largest).exp(), (other.largest[row] - largest).exp());
+            self.largest[row] = largest;
+            self.total[row] = self.total[row] * scale + other.total[row] * other_scale;
+            out.iter_mut().zip(other_out).for_each(|(out, other)| *out = *out * scale + other * other_scale);
+        }
+    }
+
+    /// The attention, `[rows, value_dim]`.
+    pub(crate) fn finish(mut self) -> Vec<f32> {
+        for (out, total) in self.out.chunks_exact_mut(self.value_dim).zip(&self.total) {
+            let inverse = total.recip();
+            out.iter_mut().for_each(|value| *value *= inverse);
+        }
+        self.out
+    }
+}
+
+/// Turns scores into weights and folds them into the running softmax; rescales what was added up before.
+#[inline(always)]
+pub(crate) fn soften(count: usize, scores: &mut [f32], state: &mut State) {
+    let rows = scores.chunks_exact_mut(KEYS).zip(&mut state.largest).zip(&mut state.total).zip(state.out.chunks_exact_mut(state.value_dim));
+    for (((scores, largest), total), out) in rows {
+        let scores = &mut scores[..count];
+        let new_largest = reduce(scores, *largest, |a, b| if a > b || a.is_nan() { a } else { b });
+        if new_largest == f32::NEG_INFINITY {
+            // The row sees nothing of this block, and a weight must be 0, not exp(−∞ + ∞).
+            scores.fill(0.0);
+            continue;
+        }
+        scores.iter_mut().for_each(|score| *score -= new_largest);
+        exp_in_place(scores);
+        if new_largest != *largest {
+            let mut shrink = [*largest - new_largest];
+            exp_in_place(&mut shrink);
+            *total *= shrink[0];
+            out.iter_mut().for_each(|value| *value *= shrink[0]);
+            *largest = new_largest;
+        }
+        *total += reduce(scores, 0.0, |a, b| a + b);
+    }
+}
+
+/// Reduces in eight lanes: one running value would wait for itself at every element.
+#[inline(always)]
+fn reduce(values: &[f32], start: f32, combine: impl Fn(f32, f32) -> f32) -> f32 {
+    let (chunks, rest) = values.as_chunks::<8>();
+    let mut result = rest.iter().fold(start, |result, value| combine(result, *value));
+    if let [first, others @ ..] = chunks {
+        let mut lanes = *first;
+        for chunk in others {
+            for (lane, value) in lanes.iter_mut().zip(chunk) {
+                *lane = combine(*lane, *value);
+            }
+        }
+        result = lanes.into_iter().fold(result, &combine);
+    }
+    result
+}
