@@ -1,14 +1,13 @@
 //! Causal attention of a step's queries over any list of runs of tokens, read where they lie.
 
 use std::ops::Range;
-use std::sync::LazyLock;
 
-use pulp::Arch;
 use rayon::prelude::*;
 
-use crate::KvBlock;
-use crate::softmax::State;
-use crate::tile::Tile;
+use crate::key_block::KEYS;
+use crate::softmax::{ProbabilitySums, State};
+use crate::tile::{Tile, Walk};
+use crate::{KernelPath, KvBlock};
 
 /// The heads of an attention layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +26,15 @@ impl HeadShape {
     /// Query heads that share a KV head.
     pub fn group(&self) -> usize {
         self.heads / self.kv_heads
+    }
+
+    /// The largest number of values that divides the rows of keys and those of values.
+    fn unit(&self) -> usize {
+        let (mut a, mut b) = (self.key_dim, self.value_dim);
+        while b != 0 {
+            (a, b) = (b, a % b);
+        }
+        a
     }
 }
 
@@ -78,6 +86,16 @@ pub struct Part<'a> {
     pub runs: Vec<Run<'a>>,
 }
 
+/// What attention gives.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Attention {
+    /// `[tokens, heads, value_dim]`
+    pub out: Vec<f32>,
+    /// The logarithm of each query's sum of the exponentials of its scores, `[tokens, heads]`: what attention over
+    /// other keys is merged with, and what turns a score into a probability.
+    pub log_sum_exp: Vec<f32>,
+}
+
 /// Softmax attention of consecutive queries over all `parts` together, in one pass.
 ///
 /// Every query must see at least one key. Work is spread over rayon's current pool, by KV head, by tiles of
@@ -85,50 +103,120 @@ pub struct Part<'a> {
 /// folds in block after block with the online softmax of Milakov and Gimelshein (arXiv:1805.02867), so scores
 /// of a whole row are never held.
 ///
-/// # Shapes
-/// - returns: `[tokens, heads, value_dim]`; the query in row `i` has position `first_query + i`
+/// The query in row `i` has position `first_query + i`.
 ///
 /// # Panics
 /// If the parts do not have queries of one and the same number of tokens.
-pub fn attend(shape: HeadShape, first_query: usize, parts: &[Part<'_>]) -> Vec<f32> {
-    assert_eq!(shape.heads % shape.kv_heads, 0, "{} heads over {} KV heads", shape.heads, shape.kv_heads);
-    let query_row = shape.heads * shape.key_dim;
-    let tokens = parts.first().map_or(0, |part| part.queries.len() / query_row);
-    for part in parts {
-        assert_eq!(part.queries.len(), tokens * query_row, "queries of {tokens} tokens");
-    }
+pub fn attend(shape: HeadShape, first_query: usize, parts: &[Part<'_>]) -> Attention {
+    attend_on(KernelPath::current(), shape, first_query, parts)
+}
 
-    let tile_tokens = (Tile::ROWS / shape.group()).max(1);
-    let queries = (0..shape.kv_heads).flat_map(|kv_head| (0..tokens).step_by(tile_tokens).map(move |first| (kv_head, first)));
-    let queries: Vec<(usize, usize)> = queries.collect();
-    let keys: usize = parts.iter().flat_map(|part| &part.runs).map(|run| run.tokens(shape)).sum();
-    let spread = is_worth_spreading(shape, keys, tokens);
-    let shares = if spread { shares(queries.len(), keys) } else { 1 };
-    let tiles: Vec<Tile<'_>> = (queries.iter())
-        .flat_map(|query| (0..shares).map(move |share| (*query, share)))
-        .map(|((kv_head, first), share)| {
-            let tokens = first..(first + tile_tokens).min(tokens);
-            let share = keys * share / shares..keys * (share + 1) / shares;
-            Tile { shape, kv_head, first_query, parts, tokens, share }
-        })
-        .collect();
-    let arch = *ARCH;
-    let states: Vec<State> = if spread {
-        tiles.par_iter().with_max_len(1).map(|tile| arch.dispatch(tile)).collect()
-    } else {
-        tiles.iter().map(|tile| arch.dispatch(tile)).collect()
+/// [`attend()`] on a path of one's choice.
+pub(crate) fn attend_on(path: KernelPath, shape: HeadShape, first_query: usize, parts: &[Part<'_>]) -> Attention {
+    let keys = Keys::of(shape, parts);
+    let tokens = tokens_of(shape, parts);
+    let spread = is_worth_spreading(shape, keys.count, tokens);
+    let (tiles, shares) = tiles(shape, first_query, parts, &keys, tokens, spread);
+    let unit = shape.unit();
+    let fold = |tile: &Tile<'_>| {
+        let fold = State::new(tile.rows(), shape.value_dim);
+        path.run(unit, Walk { tile, fold })
     };
-    let mut out = vec![0.0; tokens * shape.heads * shape.value_dim];
+    let states = each_tile(&tiles, spread, fold);
+    let mut attention = Attention { out: vec![0.0; tokens * shape.heads * shape.value_dim], log_sum_exp: vec![0.0; tokens * shape.heads] };
     let mut states = states.into_iter();
     for tiles in tiles.chunks(shares) {
         let merged = states.by_ref().take(shares).reduce(|mut merged, state| {
             merged.merge(&state);
             merged
         });
-        tiles[0].scatter(&merged.expect("a state a tile").finish(), &mut out);
+        let (out, log_sum_exp) = merged.expect("a state a tile").finish();
+        tiles[0].scatter(shape.value_dim, &out, &mut attention.out);
+        tiles[0].scatter(1, &log_sum_exp, &mut attention.log_sum_exp);
     }
-    out
+    attention
 }
+
+/// For every key the sum of the probabilities that all queries of all heads of its KV head give it: what
+/// strategies that keep the keys attended most (H2O, arXiv:2306.14048) add up.
+///
+/// It reads the keys once more, with the `log_sum_exp` that [`attend()`] gave for the same arguments.
+///
+/// # Shapes
+/// - returns: `[kv_heads, keys]`, the keys in the order of the parts' runs
+///
+/// # Panics
+/// If the arguments are not those of one attention.
+pub fn probability_sums(shape: HeadShape, first_query: usize, parts: &[Part<'_>], log_sum_exp: &[f32]) -> Vec<f32> {
+    probability_sums_on(KernelPath::current(), shape, first_query, parts, log_sum_exp)
+}
+
+/// [`probability_sums()`] on a path of one's choice.
+pub(crate) fn probability_sums_on(
+    path: KernelPath,
+    shape: HeadShape,
+    first_query: usize,
+    parts: &[Part<'_>],
+    log_sum_exp: &[f32],
+) -> Vec<f32> {
+    let keys = Keys::of(shape, parts);
+    let tokens = tokens_of(shape, parts);
+    assert_eq!(log_sum_exp.len(), tokens * shape.heads, "a sum a query");
+    let spread = is_worth_spreading(shape, keys.count, tokens);
+    let (tiles, _) = tiles(shape, first_query, parts, &keys, tokens, spread);
+    let fold = |tile: &Tile<'_>| {
+        let log_sum_exp = tile.gather(log_sum_exp);
+        let sums = vec![0.0; tile.share.len()];
+        path.run(shape.unit(), Walk { tile, fold: ProbabilitySums { log_sum_exp: &log_sum_exp, sums } }).sums
+    };
+    let mut all = vec![0.0; shape.kv_heads * keys.count];
+    for (tile, sums) in tiles.iter().zip(each_tile(&tiles, spread, fold)) {
+        let first = tile.kv_head * keys.count + tile.share.start;
+        all[first..first + sums.len()].iter_mut().zip(sums).for_each(|(all, sum)| *all += sum);
+    }
+    all
+}
+
+fn tokens_of(shape: HeadShape, parts: &[Part<'_>]) -> usize {
+    assert_eq!(shape.heads % shape.kv_heads, 0, "{} heads over {} KV heads", shape.heads, shape.kv_heads);
+    let query_row = shape.heads * shape.key_dim;
+    let tokens = parts.first().map_or(0, |part| part.queries.len() / query_row);
+    for part in parts {
+        assert_eq!(part.queries.len(), tokens * query_row, "queries of {tokens} tokens");
+    }
+    tokens
+}
+
+/// The work: for every KV head and few tokens' queries a tile a share of the keys; and the number of shares.
+fn tiles<'a>(
+    shape: HeadShape,
+    first_query: usize,
+    parts: &'a [Part<'a>],
+    keys: &'a Keys,
+    tokens: usize,
+    spread: bool,
+) -> (Vec<Tile<'a>>, usize) {
+    let tile_tokens = (TILE_ROWS / shape.group()).max(1);
+    let queries = (0..shape.kv_heads).flat_map(|kv_head| (0..tokens).step_by(tile_tokens).map(move |first| (kv_head, first)));
+    let queries: Vec<(usize, usize)> = queries.collect();
+    let shares = if spread { shares(queries.len(), keys.count) } else { 1 };
+    let tiles = (queries.into_iter())
+        .flat_map(|query| (0..shares).map(move |share| (query, share)))
+        .map(|((kv_head, first), share)| Tile {
+            shape,
+            kv_head,
+            first_query,
+            parts,
+            keys,
+            tokens: first..(first + tile_tokens).min(tokens),
+            share: share_start(keys.count, share, shares)..share_start(keys.count, share + 1, shares),
+        })
+        .collect();
+    (tiles, shares)
+}
+
+/// Query rows (tokens × the KV head's query heads) a tile aims at.
+const TILE_ROWS: usize = 128;
 
 /// Into how many shares the keys are split, so that a few tiles of queries still fill all threads evenly.
 fn shares(tiles: usize, keys: usize) -> usize {
@@ -138,17 +226,37 @@ fn shares(tiles: usize, keys: usize) -> usize {
     tasks.div_ceil(tiles.max(1)).min(keys / SMALLEST_SHARE).max(1)
 }
 
-/// The instruction set the kernels run on, as detected once: `V3` is AVX2 with FMA, `Neon`, or `Scalar`.
-pub fn kernel_path() -> String {
-    let path = format!("{:?}", *ARCH);
-    path.split('(').next().unwrap_or_default().to_owned()
+/// Where a share of the keys begins: at a whole block, so that groups of keys encoded together are not cut.
+fn share_start(keys: usize, share: usize, shares: usize) -> usize {
+    if share == shares { keys } else { keys * share / shares / KEYS * KEYS }
 }
 
-static ARCH: LazyLock<Arch> = LazyLock::new(Arch::new);
+fn each_tile<T: Send>(tiles: &[Tile<'_>], spread: bool, work: impl Fn(&Tile<'_>) -> T + Sync) -> Vec<T> {
+    if spread { tiles.par_iter().with_max_len(1).map(&work).collect() } else { tiles.iter().map(work).collect() }
+}
 
 /// Waking another thread costs some microseconds, about what 2¹⁶ multiply-adds cost.
 fn is_worth_spreading(shape: HeadShape, keys: usize, tokens: usize) -> bool {
     keys * tokens * shape.heads * (shape.key_dim + shape.value_dim) > 1 << 16
+}
+
+/// The places of the runs' keys among all keys.
+pub(crate) struct Keys {
+    /// The place of the first key of every run of every part.
+    pub(crate) firsts: Vec<Vec<usize>>,
+    pub(crate) count: usize,
+}
+
+impl Keys {
+    fn of(shape: HeadShape, parts: &[Part<'_>]) -> Keys {
+        let mut count = 0;
+        let mut first_of = |run: &Run<'_>| {
+            count += run.tokens(shape);
+            count - run.tokens(shape)
+        };
+        let firsts = parts.iter().map(|part| part.runs.iter().map(&mut first_of).collect()).collect();
+        Keys { firsts, count }
+    }
 }
 
 impl Run<'_> {
@@ -185,6 +293,7 @@ mod tests {
             .collect()
     }
 
+    #[derive(Debug)]
     struct Case {
         shape: HeadShape,
         stored: usize,
@@ -194,105 +303,171 @@ mod tests {
         cut: usize,
     }
 
-    /// Attends over the stored tokens cut into two blocks plus fresh rows, on one path.
-    fn run_case(case: &Case, path: impl Fn(&Tile<'_>) -> State) -> (Vec<f32>, Vec<f32>) {
-        let Case { shape, stored, fresh, mask, formats, cut } = *case;
-        let HeadShape { heads, kv_heads, key_dim, value_dim } = shape;
-        let tokens = stored + fresh;
-        let keys = noise(tokens * kv_heads * key_dim, 1);
-        let values = noise(tokens * kv_heads * value_dim, 2);
-        let queries = noise(fresh * heads * key_dim, 3);
-        let rows = RowShape { heads: kv_heads + 1, key_dim, value_dim };
-        let cut = cut.min(stored);
-        let mut blocks = [KvBlock::new(rows, formats, cut + 1), KvBlock::new(rows, formats, stored - cut)];
-        let (key_row, value_row) = (kv_heads * key_dim, kv_heads * value_dim);
-        blocks[0].write(1..cut + 1, 1..kv_heads + 1, &keys[..cut * key_row], &values[..cut * value_row]);
-        blocks[1].write(
-            0..stored - cut,
-            1..kv_heads + 1,
-            &keys[cut * key_row..stored * key_row],
-            &values[cut * value_row..stored * value_row],
-        );
-        let runs = vec![
-            Run::Block { block: &blocks[0], first_head: 1, slots: 1..cut + 1, first_position: 0 },
-            Run::Block { block: &blocks[1], first_head: 1, slots: 0..stored - cut, first_position: cut },
-            Run::Rows { keys: &keys[stored * key_row..], values: &values[stored * value_row..], first_position: stored },
-        ];
-        let parts = [Part { queries: &queries, mask, runs }];
-        let mut out = vec![f32::NAN; fresh * heads * value_dim];
-        for kv_head in 0..kv_heads {
-            for first in 0..fresh {
-                // In two shares, merged in the other order.
-                let tile = |share| Tile { shape, kv_head, first_query: stored, parts: &parts, tokens: first..first + 1, share };
-                let middle = (cut + stored) / 2;
-                let mut merged = path(&tile(middle..stored + fresh));
-                merged.merge(&path(&tile(0..middle)));
-                tile(0..0).scatter(&merged.finish(), &mut out);
-            }
-        }
-        let spread = attend(shape, stored, &parts);
-        assert_eq!(out.len(), spread.len());
-        for (one, all) in out.iter().zip(&spread) {
-            assert!((one - all).abs() < 1e-5, "a tile of one query and a full tile: {one} and {all}");
-        }
-
-        let mut expected = vec![];
-        for query in 0..fresh {
-            let position = stored + query;
-            let first = match mask {
-                Mask::Causal => 0,
-                Mask::Window(window) => (position + 1).saturating_sub(window),
-            };
-            for head in 0..heads {
-                let kv_head = head / shape.group();
-                let (mut head_keys, mut head_values) = (vec![], vec![]);
-                for token in first..=position {
-                    let (mut key, mut value) = (vec![], vec![]);
-                    match token {
-                        _ if token < cut => blocks[0].decode(kv_head + 1, token + 1..token + 2, &mut key, &mut value),
-                        _ if token < stored => blocks[1].decode(kv_head + 1, token - cut..token - cut + 1, &mut key, &mut value),
-                        _ => {
-                            key.extend(&keys[(token * kv_heads + kv_head) * key_dim..][..key_dim]);
-                            value.extend(&values[(token * kv_heads + kv_head) * value_dim..][..value_dim]);
-                        }
-                    }
-                    head_keys.push(key);
-                    head_values.push(value);
-                }
-                let query = &queries[(query * heads + head) * key_dim..][..key_dim];
-                let slices = |rows: &[Vec<f32>]| rows.iter().map(|row| row.to_vec()).collect::<Vec<_>>();
-                let (keys, values) = (slices(&head_keys), slices(&head_values));
-                let keys: Vec<&[f32]> = keys.iter().map(Vec::as_slice).collect();
-                let values: Vec<&[f32]> = values.iter().map(Vec::as_slice).collect();
-                expected.extend(reference::attend_one(shape, query, &keys, &values));
-            }
-        }
-        (out, expected)
+    /// The stored tokens cut into two blocks that begin in the middle, and fresh rows.
+    struct Data {
+        keys: Vec<f32>,
+        values: Vec<f32>,
+        queries: Vec<f32>,
+        blocks: [KvBlock; 2],
+        /// Tokens in the first block, of all that are stored: whole groups.
+        cut: usize,
+        stored: usize,
+        /// The first slot used.
+        offset: usize,
     }
 
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(300))]
-        #[test]
-        fn equals_the_reference_on_every_path(
-            (group, kv_heads) in (1usize..6, 1usize..4),
-            key_dim in prop::sample::select(vec![8usize, 12, 64, 80]),
-            value_dim in prop::sample::select(vec![4usize, 8, 24, 64]),
-            stored in prop::sample::select(vec![0usize, 1, 2, 63, 64, 65, 127, 128, 129, 200]),
-            fresh in prop::sample::select(vec![1usize, 2, 3, 31, 33, 70]),
-            window in prop::sample::select(vec![None, Some(1usize), Some(5), Some(64), Some(1000)]),
-            format in prop::sample::select(vec![Format::F32, Format::F16, Format::Bf16, Format::Q8 { group: 4 }, Format::Q4 { group: 4 }]),
-            cut in 0usize..200,
-        ) {
-            let shape = HeadShape { heads: group * kv_heads, kv_heads, key_dim, value_dim };
-            let mask = window.map_or(Mask::Causal, Mask::Window);
-            let case = Case { shape, stored, fresh, mask, formats: Formats::both(format), cut };
-            let detected = |tile: &Tile<'_>| ARCH.dispatch(tile);
-            let portable = |tile: &Tile<'_>| Arch::Scalar.dispatch(tile);
-            for (out, expected) in [run_case(&case, detected), run_case(&case, portable)] {
-                for (out, expected) in out.iter().zip(expected) {
-                    prop_assert!((out - expected).abs() < 2e-5, "{out} instead of {expected}");
+    impl Data {
+        fn of(case: &Case) -> Data {
+            let HeadShape { heads, kv_heads, key_dim, value_dim } = case.shape;
+            let offset = case.formats.keys.key_tokens();
+            let stored = case.stored / offset * offset;
+            let cut = case.cut.min(stored) / offset * offset;
+            let tokens = stored + case.fresh;
+            let keys = noise(tokens * kv_heads * key_dim, 1);
+            let values = noise(tokens * kv_heads * value_dim, 2);
+            let queries = noise(case.fresh * heads * key_dim, 3);
+            let rows = RowShape { heads: kv_heads + 1, key_dim, value_dim };
+            let mut blocks = [KvBlock::new(rows, case.formats, cut + offset), KvBlock::new(rows, case.formats, stored - cut)];
+            let (key_row, value_row) = (kv_heads * key_dim, kv_heads * value_dim);
+            let heads = 1..kv_heads + 1;
+            blocks[0].write(offset..offset + cut, heads.clone(), &keys[..cut * key_row], &values[..cut * value_row]);
+            let (second_keys, second_values) = (&keys[cut * key_row..stored * key_row], &values[cut * value_row..stored * value_row]);
+            blocks[1].write(0..stored - cut, heads, second_keys, second_values);
+            Data { keys, values, queries, blocks, cut, stored, offset }
+        }
+
+        fn part(&self, case: &Case) -> Part<'_> {
+            let HeadShape { kv_heads, key_dim, value_dim, .. } = case.shape;
+            let Data { keys, values, queries, blocks, cut, stored, offset } = self;
+            let runs = vec![
+                Run::Block { block: &blocks[0], first_head: 1, slots: *offset..offset + cut, first_position: 0 },
+                Run::Block { block: &blocks[1], first_head: 1, slots: 0..stored - cut, first_position: *cut },
+                Run::Rows {
+                    keys: &keys[stored * kv_heads * key_dim..],
+                    values: &values[stored * kv_heads * value_dim..],
+                    first_position: *stored,
+                },
+            ];
+            Part { queries, mask: case.mask, runs }
+        }
+
+        /// A head's key and value of a token, as they are decoded.
+        fn row(&self, case: &Case, kv_head: usize, token: usize) -> (Vec<f32>, Vec<f32>) {
+            let HeadShape { kv_heads, key_dim, value_dim, .. } = case.shape;
+            let (mut key, mut value) = (vec![], vec![]);
+            let Data { cut, stored, offset, .. } = *self;
+            match token {
+                _ if token < cut => self.blocks[0].decode(kv_head + 1, token + offset..token + offset + 1, &mut key, &mut value),
+                _ if token < stored => {
+                    self.blocks[1].decode(kv_head + 1, token - cut..token - cut + 1, &mut key, &mut value);
+                }
+                _ => {
+                    key.extend(&self.keys[(token * kv_heads + kv_head) * key_dim..][..key_dim]);
+                    value.extend(&self.values[(token * kv_heads + kv_head) * value_dim..][..value_dim]);
                 }
             }
+            (key, value)
+        }
+
+        /// What the plain reference says: the attention, and for every key the sum of its probabilities.
+        fn expected(&self, case: &Case) -> (Attention, Vec<f32>) {
+            let shape = case.shape;
+            let tokens = self.stored + case.fresh;
+            let rows: Vec<Vec<_>> =
+                (0..shape.kv_heads).map(|head| (0..tokens).map(|token| self.row(case, head, token)).collect()).collect();
+            let mut sums = vec![0.0; shape.kv_heads * tokens];
+            let mut attention = Attention { out: vec![], log_sum_exp: vec![] };
+            for query in 0..case.fresh {
+                let position = self.stored + query;
+                let first = match case.mask {
+                    Mask::Causal => 0,
+                    Mask::Window(window) => (position + 1).saturating_sub(window),
+                };
+                for head in 0..shape.heads {
+                    let kv_head = head / shape.group();
+                    let (keys, values): (Vec<&[f32]>, Vec<&[f32]>) =
+                        rows[kv_head][first..=position].iter().map(|(key, value)| (key.as_slice(), value.as_slice())).unzip();
+                    let query = &self.queries[(query * shape.heads + head) * shape.key_dim..][..shape.key_dim];
+                    attention.out.extend(reference::attend_one(shape, query, &keys, &values));
+                    let (probabilities, log_sum_exp) = reference::probabilities(shape, query, &keys);
+                    attention.log_sum_exp.push(log_sum_exp);
+                    for (sum, probability) in sums[kv_head * tokens + first..].iter_mut().zip(probabilities) {
+                        *sum += probability;
+                    }
+                }
+            }
+            (attention, sums)
+        }
+    }
+
+    fn assert_close(what: &str, actual: &[f32], expected: &[f32], tolerance: f32) -> Result<(), TestCaseError> {
+        prop_assert_eq!(actual.len(), expected.len(), "{}", what);
+        for (actual, expected) in actual.iter().zip(expected) {
+            prop_assert!((actual - expected).abs() < tolerance, "{}: {} instead of {}", what, actual, expected);
+        }
+        Ok(())
+    }
+
+    const FORMATS: [Format; 13] = [
+        Format::F32,
+        Format::F16,
+        Format::Bf16,
+        Format::Fp8E4m3,
+        Format::Q8 { group: 32 },
+        Format::Q4 { group: 32 },
+        Format::Q4_1 { group: 32 },
+        Format::Kivi4 { group: 32 },
+        Format::Kivi2 { group: 32 },
+        Format::Q8 { group: 4 },
+        Format::Q4 { group: 8 },
+        Format::Q4_1 { group: 2 },
+        Format::Kivi2 { group: 16 },
+    ];
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 8 } else { 400 }))]
+        #[test]
+        fn equals_the_reference_on_every_path(
+            (group, kv_heads) in (1usize..17, 1usize..4),
+            key_dim in prop::sample::select(vec![8usize, 12, 32, 64, 80, 96, 128, 256]),
+            value_dim in prop::sample::select(vec![4usize, 8, 24, 32, 64, 96]),
+            stored in prop::sample::select(vec![0usize, 1, 2, 63, 64, 65, 127, 128, 129, 200, 1100]),
+            fresh in prop::sample::select(vec![1usize, 2, 3, 31, 33, 70]),
+            window in prop::sample::select(vec![None, Some(1usize), Some(5), Some(64), Some(1000)]),
+            keys in prop::sample::select(FORMATS.to_vec()),
+            values in prop::sample::select(FORMATS.to_vec()),
+            cut in 0usize..200,
+        ) {
+            let formats = Formats { keys, values };
+            prop_assume!(formats.check_dims(key_dim, value_dim).is_ok());
+            let (stored, fresh) = if cfg!(miri) { (stored.min(65), fresh.min(2)) } else { (stored, fresh) };
+            let shape = HeadShape { heads: group * kv_heads, kv_heads, key_dim, value_dim };
+            let case = Case { shape, stored, fresh, mask: window.map_or(Mask::Causal, Mask::Window), formats, cut };
+            let data = Data::of(&case);
+            let parts = [data.part(&case)];
+            let (expected, expected_sums) = data.expected(&case);
+            for path in KernelPath::available() {
+                let attention = attend_on(path, shape, data.stored, &parts);
+                assert_close(&format!("{path}: attention"), &attention.out, &expected.out, 2e-5)?;
+                assert_close(&format!("{path}: log-sum-exp"), &attention.log_sum_exp, &expected.log_sum_exp, 2e-5)?;
+                let sums = probability_sums_on(path, shape, data.stored, &parts, &attention.log_sum_exp);
+                assert_close(&format!("{path}: sums"), &sums, &expected_sums, 2e-5 * (fresh * group) as f32)?;
+            }
+        }
+    }
+
+    #[test]
+    fn the_sums_of_all_keys_are_the_number_of_queries() {
+        let shape = HeadShape { heads: 6, kv_heads: 2, key_dim: 64, value_dim: 64 };
+        let case = Case { shape, stored: 600, fresh: 3, mask: Mask::Window(200), formats: Formats::both(Format::F16), cut: 100 };
+        let data = Data::of(&case);
+        let parts = [data.part(&case)];
+        let attention = attend(shape, data.stored, &parts);
+        let sums = probability_sums(shape, data.stored, &parts, &attention.log_sum_exp);
+        for head in sums.chunks_exact(603) {
+            assert!((head.iter().sum::<f32>() - 9.0).abs() < 1e-4, "3 queries of 3 heads");
+            assert_eq!(head[..401], [0.0; 401], "before the first query's window");
+            assert!(head[401] > 0.0);
         }
     }
 }

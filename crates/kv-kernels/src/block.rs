@@ -2,7 +2,7 @@
 
 use std::ops::{Add, Range};
 
-use crate::Formats;
+use crate::{Format, Formats};
 
 /// The rows of one token: how many heads, and how long a key and a value of one head are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,18 +48,20 @@ impl Add for BlockBytes {
 }
 
 impl KvBlock {
-    /// A block of `slots` token slots, zeroed.
+    /// A block of `slots` token slots, zeroed; rounded up to whole groups if the format encodes keys of several
+    /// tokens at once.
     ///
     /// # Panics
     /// If a row is not a whole number of the format's groups; strategies check that when they are built.
     pub fn new(shape: RowShape, formats: Formats, slots: usize) -> KvBlock {
         formats.check_dims(shape.key_dim, shape.value_dim).expect("the strategy checked its formats");
+        let slots = slots.next_multiple_of(formats.keys.key_tokens());
         KvBlock {
             shape,
             formats,
             slots,
-            keys: Rows::new(shape.heads, slots, formats.keys.row_bytes(shape.key_dim)),
-            values: Rows::new(shape.heads, slots, formats.values.row_bytes(shape.value_dim)),
+            keys: Rows::new(shape.heads, slots, formats.keys.key_tokens(), formats.keys, shape.key_dim),
+            values: Rows::new(shape.heads, slots, 1, formats.values, shape.value_dim),
         }
     }
 
@@ -72,8 +74,9 @@ impl KvBlock {
     pub fn bytes(&self, filled: usize) -> BlockBytes {
         let RowShape { heads, key_dim, value_dim } = self.shape;
         let Formats { keys, values } = self.formats;
-        let codes = filled * heads * (keys.code_bytes(key_dim) + values.code_bytes(value_dim));
-        let scales = filled * heads * (keys.scale_bytes(key_dim) + values.scale_bytes(value_dim));
+        let (stored_keys, stored_values) = (filled * heads * key_dim, filled * heads * value_dim);
+        let codes = keys.code_bytes(stored_keys) + values.code_bytes(stored_values);
+        let scales = keys.scale_bytes(stored_keys) + values.scale_bytes(stored_values);
         let allocated = 4 * (self.keys.words.len() + self.values.words.len());
         BlockBytes { codes, scales, slack: allocated - codes - scales }
     }
@@ -85,21 +88,44 @@ impl KvBlock {
     /// - values: `[tokens, heads, value_dim]`
     ///
     /// # Panics
-    /// If the slots or heads lie outside the block or the slices disagree about the number of tokens.
+    /// If the slots or heads lie outside the block, the slices disagree about the number of tokens, or the slots
+    /// are not whole groups of a format that encodes keys of several tokens at once.
     pub fn write(&mut self, slots: Range<usize>, heads: Range<usize>, keys: &[f32], values: &[f32]) {
         let RowShape { key_dim, value_dim, .. } = self.shape;
         let rows = slots.len() * heads.len();
         assert!(slots.end <= self.slots, "slots {slots:?} of {}", self.slots);
         assert!(heads.end <= self.shape.heads, "heads {heads:?} of {}", self.shape.heads);
         assert_eq!((keys.len(), values.len()), (rows * key_dim, rows * value_dim), "rows of {} tokens", slots.len());
-        let mut key_rows = keys.chunks_exact(key_dim);
-        let mut value_rows = values.chunks_exact(value_dim);
-        for slot in slots {
-            for head in heads.clone() {
-                let (key, value) = (key_rows.next().expect("counted"), value_rows.next().expect("counted"));
-                self.formats.keys.encode_row(key, self.keys.row_mut(head, slot));
-                self.formats.values.encode_row(value, self.values.row_mut(head, slot));
+        let stride = heads.len();
+        for (index, head) in heads.enumerate() {
+            let value_rows = values.chunks_exact(value_dim).skip(index).step_by(stride);
+            for (slot, value) in slots.clone().zip(value_rows) {
+                self.formats.values.encode_row(value, self.values.range_mut(head, slot..slot + 1));
             }
+            let mut key_rows = keys.chunks_exact(key_dim).skip(index).step_by(stride);
+            if self.keys.tokens == 1 {
+                for (slot, key) in slots.clone().zip(key_rows) {
+                    self.formats.keys.encode_row(key, self.keys.range_mut(head, slot..slot + 1));
+                }
+                continue;
+            }
+            let mut group = Vec::with_capacity(self.keys.tokens);
+            for first in slots.clone().step_by(self.keys.tokens) {
+                group.clear();
+                group.extend(key_rows.by_ref().take(self.keys.tokens));
+                self.write_channels(head, first, &group);
+            }
+        }
+    }
+
+    /// Encodes a group of keys channel by channel.
+    fn write_channels(&mut self, head: usize, first_slot: usize, keys: &[&[f32]]) {
+        let channel_bytes = self.formats.keys.row_bytes(keys.len());
+        let mut channel = vec![0.0; keys.len()];
+        let encoded = self.keys.range_mut(head, first_slot..first_slot + keys.len());
+        for (index, encoded) in encoded.chunks_exact_mut(channel_bytes).enumerate() {
+            channel.iter_mut().zip(keys).for_each(|(value, key)| *value = key[index]);
+            self.formats.keys.encode_row(&channel, encoded);
         }
     }
 
@@ -125,29 +151,20 @@ impl KvBlock {
     /// Copies whole tokens from another block: bytes if the formats agree, otherwise decoded and encoded.
     ///
     /// # Panics
-    /// If the shapes differ or the slots lie outside either block.
+    /// If the shapes differ, the slots lie outside either block, or either's are not whole groups of a format that
+    /// encodes keys of several tokens at once.
     pub fn copy_from(&mut self, first_slot: usize, source: &KvBlock, source_slots: Range<usize>) {
         assert_eq!(self.shape, source.shape, "blocks of one geometry");
-        let RowShape { heads, key_dim, value_dim } = self.shape;
         let slots = first_slot..first_slot + source_slots.len();
         assert!(slots.end <= self.slots, "slots {slots:?} of {}", self.slots);
-        for head in 0..heads {
-            let (keys, values) = (source.keys.range(head, source_slots.clone()), source.values.range(head, source_slots.clone()));
+        for head in 0..self.shape.heads {
             if self.formats == source.formats {
-                self.keys.range_mut(head, slots.clone()).copy_from_slice(keys);
-                self.values.range_mut(head, slots.clone()).copy_from_slice(values);
-                continue;
-            }
-            let mut row = vec![0.0; key_dim.max(value_dim)];
-            let encoded = source.formats.keys.row_bytes(key_dim);
-            for (slot, key) in slots.clone().zip(keys.chunks_exact(encoded)) {
-                source.formats.keys.decode_rows(key_dim, key, &mut row[..key_dim]);
-                self.formats.keys.encode_row(&row[..key_dim], self.keys.row_mut(head, slot));
-            }
-            let encoded = source.formats.values.row_bytes(value_dim);
-            for (slot, value) in slots.clone().zip(values.chunks_exact(encoded)) {
-                source.formats.values.decode_rows(value_dim, value, &mut row[..value_dim]);
-                self.formats.values.encode_row(&row[..value_dim], self.values.row_mut(head, slot));
+                self.keys.range_mut(head, slots.clone()).copy_from_slice(source.keys.range(head, source_slots.clone()));
+                self.values.range_mut(head, slots.clone()).copy_from_slice(source.values.range(head, source_slots.clone()));
+            } else {
+                let (mut keys, mut values) = (vec![], vec![]);
+                source.decode(head, source_slots.clone(), &mut keys, &mut values);
+                self.write(slots.clone(), head..head + 1, &keys, &values);
             }
         }
     }
@@ -159,11 +176,31 @@ impl KvBlock {
     /// - values: grows by `[slots, value_dim]`
     pub fn decode(&self, head: usize, slots: Range<usize>, keys: &mut Vec<f32>, values: &mut Vec<f32>) {
         let RowShape { key_dim, value_dim, .. } = self.shape;
-        let (first_key, first_value) = (keys.len(), values.len());
-        keys.resize(first_key + slots.len() * key_dim, 0.0);
+        let first_value = values.len();
         values.resize(first_value + slots.len() * value_dim, 0.0);
-        self.formats.keys.decode_rows(key_dim, self.key_bytes(head, slots.clone()), &mut keys[first_key..]);
-        self.formats.values.decode_rows(value_dim, self.value_bytes(head, slots), &mut values[first_value..]);
+        self.formats.values.decode_rows(value_dim, self.value_bytes(head, slots.clone()), &mut values[first_value..]);
+        let first_key = keys.len();
+        keys.resize(first_key + slots.len() * key_dim, 0.0);
+        if self.keys.tokens == 1 {
+            self.formats.keys.decode_rows(key_dim, self.key_bytes(head, slots), &mut keys[first_key..]);
+        } else {
+            self.decode_channels(head, slots, &mut keys[first_key..]);
+        }
+    }
+
+    /// Decodes keys that are encoded a channel at a time; `keys` is `[slots, key_dim]`.
+    fn decode_channels(&self, head: usize, slots: Range<usize>, keys: &mut [f32]) {
+        let (key_dim, tokens) = (self.shape.key_dim, self.keys.tokens);
+        let mut channels = vec![0.0; key_dim * tokens];
+        let mut decoded = None;
+        for (key, slot) in keys.chunks_exact_mut(key_dim).zip(slots) {
+            let first = self.first_of_group(slot);
+            if decoded != Some(first) {
+                self.formats.keys.decode_rows(tokens, self.key_group(head, first), &mut channels);
+                decoded = Some(first);
+            }
+            key.iter_mut().zip(channels.chunks_exact(tokens)).for_each(|(value, channel)| *value = channel[slot - first]);
+        }
     }
 
     /// What a token of this block is made of.
@@ -176,6 +213,7 @@ impl KvBlock {
         self.formats
     }
 
+    /// The encoded keys of whole groups.
     pub(crate) fn key_bytes(&self, head: usize, slots: Range<usize>) -> &[u8] {
         self.keys.range(head, slots)
     }
@@ -183,28 +221,44 @@ impl KvBlock {
     pub(crate) fn value_bytes(&self, head: usize, slots: Range<usize>) -> &[u8] {
         self.values.range(head, slots)
     }
+
+    /// The first slot whose key is encoded together with a slot's.
+    pub(crate) fn first_of_group(&self, slot: usize) -> usize {
+        slot - slot % self.keys.tokens
+    }
+
+    /// The keys that are encoded with that of `first`, the first of its group: `[key_dim, channel bytes]`.
+    pub(crate) fn key_group(&self, head: usize, first: usize) -> &[u8] {
+        self.keys.range(head, first..first + self.keys.tokens)
+    }
 }
 
 /// Slots of a block that grows by doubling, when its first token comes.
 const FIRST_SLOTS: usize = 16;
 
-/// Encoded rows, `[heads, slots, row_bytes]`, over words so that a row of floats is aligned.
+/// Encoded rows, `[heads, slots / tokens, bytes]`, over words so that a row of floats is aligned.
 #[derive(Debug, Clone)]
 struct Rows {
     slots: usize,
-    row_bytes: usize,
+    /// Tokens that are encoded together.
+    tokens: usize,
+    /// Bytes of the rows of that many tokens.
+    bytes: usize,
     words: Vec<u32>,
 }
 
 impl Rows {
-    fn new(heads: usize, slots: usize, row_bytes: usize) -> Rows {
-        Rows { slots, row_bytes, words: vec![0; (heads * slots * row_bytes).div_ceil(4)] }
+    fn new(heads: usize, slots: usize, tokens: usize, format: Format, dim: usize) -> Rows {
+        let bytes = format.row_bytes(tokens * dim);
+        Rows { slots, tokens, bytes, words: vec![0; (heads * slots / tokens * bytes).div_ceil(4)] }
     }
 
     fn bytes_of(&self, head: usize, slots: Range<usize>) -> Range<usize> {
         assert!(slots.end <= self.slots, "slots {slots:?} of {}", self.slots);
+        let is_whole = slots.start.is_multiple_of(self.tokens) && slots.end.is_multiple_of(self.tokens);
+        assert!(is_whole, "slots {slots:?} are not whole groups of {} tokens", self.tokens);
         let first = head * self.slots;
-        (first + slots.start) * self.row_bytes..(first + slots.end) * self.row_bytes
+        (first + slots.start) / self.tokens * self.bytes..(first + slots.end) / self.tokens * self.bytes
     }
 
     fn range(&self, head: usize, slots: Range<usize>) -> &[u8] {
@@ -214,10 +268,6 @@ impl Rows {
     fn range_mut(&mut self, head: usize, slots: Range<usize>) -> &mut [u8] {
         let bytes = self.bytes_of(head, slots);
         &mut bytemuck::cast_slice_mut(&mut self.words)[bytes]
-    }
-
-    fn row_mut(&mut self, head: usize, slot: usize) -> &mut [u8] {
-        self.range_mut(head, slot..slot + 1)
     }
 }
 

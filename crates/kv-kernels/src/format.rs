@@ -1,19 +1,19 @@
-//! How one row (a token's key or value of one KV head) is encoded.
+//! How keys and values are encoded.
 //!
-//! The quantised formats are ggml's block layouts, so that bytes are comparable with llama.cpp's:
-//! a group of values shares one `f16` scale, stored in front of the group's codes. ggml fixes the group
-//! at 32 values (`q8_0`: 34 bytes, `q4_0`: 18 bytes); here the group is a parameter and 32 the default.
-//! Source: `ggml-common.h` (`block_q8_0`, `block_q4_0`) and `ggml-quants.c` (`quantize_row_*_ref`).
+//! The quantised formats are ggml's block layouts, so that bytes are comparable with llama.cpp's: a group of
+//! values shares one `f16` scale (and minimum), stored in front of the group's codes. ggml fixes the group at 32
+//! values (`q8_0`: 34 bytes, `q4_0`: 18, `q4_1`: 20); here the group is a parameter and 32 the default, and the
+//! group whose rows are decoded in registers: of another size they are decoded a block of keys at a time.
 
 use std::fmt;
 use std::str::FromStr;
 
-use half::{bf16, f16};
+use crate::codec;
 
-/// The encoding of a row of `f32` values.
+/// The encoding of keys or values.
 ///
-/// As text: `f32`, `f16`, `bf16`, `q8_0`, `q4_0` (groups of 32), or `q8_g64`, `q4_g16`, … for groups of
-/// another size.
+/// As text: `f32`, `f16`, `bf16`, `fp8_e4m3`, `q8_0`, `q4_0`, `q4_1`, `kivi4`, `kivi2` (groups of 32), or
+/// `q8_g64`, `q4_g16`, `q4_1_g16`, `kivi2_g64`, … for groups of another size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Format {
@@ -23,6 +23,9 @@ pub enum Format {
     F16,
     /// bfloat16: 16 bits a value, 8 significant bits, the range of `f32`.
     Bf16,
+    /// FP8 with 4 bits of exponent: 8 bits a value, 4 significant bits, values past ±448 become ±448
+    /// (arXiv:2209.05433). It has no scale.
+    Fp8E4m3,
     /// Signed 8-bit codes times a scale a group: `x ≈ d·q`, `d = max|x| / 127`.
     Q8 {
         /// Values that share a scale.
@@ -33,6 +36,22 @@ pub enum Format {
         /// Values that share a scale.
         group: usize,
     },
+    /// 4-bit codes with a scale and a minimum a group: `x ≈ d·q + m`, `m = min x`, `d = (max x − m) / 15`.
+    Q4_1 {
+        /// Values that share a scale.
+        group: usize,
+    },
+    /// KIVI's 4-bit codes (arXiv:2402.02750): as `q4_1`, keys with a scale and minimum a *channel* over a group
+    /// of tokens, values with one a token over a group of channels.
+    Kivi4 {
+        /// Tokens (for keys) or channels (for values) that share a scale.
+        group: usize,
+    },
+    /// KIVI's 2-bit codes: as [`Kivi4`](Format::Kivi4) with `d = (max x − m) / 3`.
+    Kivi2 {
+        /// Tokens (for keys) or channels (for values) that share a scale.
+        group: usize,
+    },
 }
 
 /// A format that does not exist or does not fit a row.
@@ -40,7 +59,7 @@ pub enum Format {
 #[non_exhaustive]
 pub enum FormatError {
     /// The text names no format.
-    #[error("unknown format `{name}`; known are f32, f16, bf16, q8_0, q4_0, and q8_gN or q4_gN for groups of N values")]
+    #[error("unknown format `{name}`; known are f32, f16, bf16, fp8_e4m3, q8_0, q4_0, q4_1, kivi4, kivi2, and q8_gN, q4_gN, q4_1_gN for groups of N values (N even), kivi4_gN, kivi2_gN (N a multiple of 16)")]
     Unknown {
         /// What was written.
         name: String,
@@ -57,14 +76,26 @@ pub enum FormatError {
         /// What would fit, or nothing.
         hint: String,
     },
+    /// The keys of several tokens are encoded at once, and the cache writes them one by one.
+    #[error(
+        "format `{format}` encodes the keys of {tokens} tokens at once, and this strategy writes them one by one; \
+         `quantized` keeps the newest tokens apart until there are enough"
+    )]
+    KeyTokens {
+        /// The format.
+        format: Format,
+        /// Tokens whose keys are encoded together.
+        tokens: usize,
+    },
 }
 
-/// Bytes of the `f16` scale in front of each quantised group.
-const SCALE_BYTES: usize = 2;
+/// Bytes of a scale or a minimum, an `f16`.
+const HALF_BYTES: usize = 2;
 const GGML_GROUP: usize = 32;
 
 impl Format {
-    /// Bytes of an encoded row of `dim` values, scales included.
+    /// Bytes of an encoded row of `dim` values, scales included; of a key in a format that encodes a group of
+    /// tokens at once, its share of the group.
     pub fn row_bytes(self, dim: usize) -> usize {
         self.code_bytes(dim) + self.scale_bytes(dim)
     }
@@ -74,21 +105,37 @@ impl Format {
         match self {
             Format::F32 => 4 * dim,
             Format::F16 | Format::Bf16 => 2 * dim,
-            Format::Q8 { .. } => dim,
-            Format::Q4 { .. } => dim / 2,
+            Format::Fp8E4m3 | Format::Q8 { .. } => dim,
+            Format::Q4 { .. } | Format::Q4_1 { .. } | Format::Kivi4 { .. } => dim / 2,
+            Format::Kivi2 { .. } => dim / 4,
         }
     }
 
-    /// Bytes of a row's scales.
+    /// Bytes of a row's scales and minima; of a key in a format that encodes a group of tokens at once, its
+    /// share of them.
     pub fn scale_bytes(self, dim: usize) -> usize {
-        self.group().map_or(0, |group| dim / group * SCALE_BYTES)
+        let halves = match self {
+            Format::F32 | Format::F16 | Format::Bf16 | Format::Fp8E4m3 => 0,
+            Format::Q8 { .. } | Format::Q4 { .. } => 1,
+            Format::Q4_1 { .. } | Format::Kivi4 { .. } | Format::Kivi2 { .. } => 2,
+        };
+        self.group().map_or(0, |group| dim * halves * HALF_BYTES / group)
     }
 
     /// Values that share a scale, or `None` for a format without scales.
     pub fn group(self) -> Option<usize> {
         match self {
-            Format::F32 | Format::F16 | Format::Bf16 => None,
-            Format::Q8 { group } | Format::Q4 { group } => Some(group),
+            Format::F32 | Format::F16 | Format::Bf16 | Format::Fp8E4m3 => None,
+            Format::Q8 { group } | Format::Q4 { group } | Format::Q4_1 { group } => Some(group),
+            Format::Kivi4 { group } | Format::Kivi2 { group } => Some(group),
+        }
+    }
+
+    /// Tokens whose keys are encoded together: 1, or a KIVI format's group.
+    pub fn key_tokens(self) -> usize {
+        match self {
+            Format::Kivi4 { group } | Format::Kivi2 { group } => group,
+            _ => 1,
         }
     }
 
@@ -102,19 +149,23 @@ impl Format {
         self == Format::F32
     }
 
-    /// Bound on a decoded value's error, as a fraction of the largest magnitude in its row.
+    /// Bound on a decoded value's error, as a fraction of the largest magnitude among the rows encoded with it.
     ///
-    /// Half a unit in the last place for `f16` and `bf16` (rows within the format's normal range), half a
-    /// step for `q8`, a whole step for `q4` (the code +8 does not exist, so a value opposite in sign to the
-    /// largest is clipped by up to a step), plus the rounding of the scale to `f16`.
+    /// Half a unit in the last place for the floating-point formats (values within the format's normal range),
+    /// half a step for `q8`, a whole step for `q4` (the code +8 does not exist, so a value opposite in sign to the
+    /// largest is clipped by up to a step), half a step of twice the magnitude for codes with a minimum, plus the
+    /// rounding of the scale and the minimum to `f16`.
     pub fn max_relative_error(self) -> f32 {
         const F16_HALF_ULP: f32 = 1.0 / 2048.0;
         match self {
             Format::F32 => 0.0,
             Format::F16 => F16_HALF_ULP,
             Format::Bf16 => 1.0 / 256.0,
+            Format::Fp8E4m3 => 1.0 / 16.0,
             Format::Q8 { .. } => 0.5 / 127.0 + F16_HALF_ULP,
             Format::Q4 { .. } => 1.0 / 8.0 + F16_HALF_ULP,
+            Format::Q4_1 { .. } | Format::Kivi4 { .. } => 1.0 / 15.0 + 3.0 * F16_HALF_ULP,
+            Format::Kivi2 { .. } => 1.0 / 3.0 + 3.0 * F16_HALF_ULP,
         }
     }
 
@@ -125,7 +176,8 @@ impl Format {
     pub fn check_dim(self, dim: usize) -> Result<(), FormatError> {
         match self.group() {
             Some(group) if !dim.is_multiple_of(group) => {
-                let fits = [64, 32, 16, 8, 4, 2].into_iter().find(|size| dim.is_multiple_of(*size));
+                let sizes = [64usize, 32, 16, 8, 4, 2].into_iter();
+                let fits = sizes.filter(|size| size.is_multiple_of(self.group_unit())).find(|size| dim.is_multiple_of(*size));
                 let hint = fits.map_or(String::new(), |size| format!("; try `{}`", self.with_group(size)));
                 Err(FormatError::Group { format: self, group, dim, hint })
             }
@@ -133,7 +185,7 @@ impl Format {
         }
     }
 
-    /// Encodes one row.
+    /// Encodes values that are scaled along themselves: one row, or for a KIVI format also one channel.
     ///
     /// # Panics
     /// If `encoded` is not [`row_bytes`](Self::row_bytes) of `row.len()` long.
@@ -141,59 +193,40 @@ impl Format {
         assert_eq!(encoded.len(), self.row_bytes(row.len()), "encoded bytes of a row of {} values", row.len());
         match self {
             Format::F32 => encoded.copy_from_slice(bytemuck::cast_slice(row)),
-            Format::F16 => encode_each(row, encoded, |value| f16::from_f32(value).to_le_bytes()),
-            Format::Bf16 => encode_each(row, encoded, |value| bf16::from_f32(value).to_le_bytes()),
-            Format::Q8 { group } => {
-                for (values, bytes) in row.chunks_exact(group).zip(encoded.chunks_exact_mut(SCALE_BYTES + group)) {
-                    encode_q8_group(values, bytes);
-                }
-            }
-            Format::Q4 { group } => {
-                for (values, bytes) in row.chunks_exact(group).zip(encoded.chunks_exact_mut(SCALE_BYTES + group / 2)) {
-                    encode_q4_group(values, bytes);
-                }
-            }
+            Format::F16 => codec::encode_f16(row, encoded),
+            Format::Bf16 => codec::encode_bf16(row, encoded),
+            Format::Fp8E4m3 => codec::encode_fp8_e4m3(row, encoded),
+            Format::Q8 { group } => codec::encode_q8_0(group, row, encoded),
+            Format::Q4 { group } => codec::encode_q4_0(group, row, encoded),
+            Format::Q4_1 { group } | Format::Kivi4 { group } => codec::encode_q4_1(group, row, encoded),
+            Format::Kivi2 { group } => codec::encode_q2_1(group, row, encoded),
         }
     }
 
-    /// Decodes consecutive rows; `values` is `[rows, dim]`.
+    /// Decodes consecutive rows, `values` is `[rows, dim]`, plainly: the reference of every kernel. Any bytes
+    /// decode to something.
     ///
     /// # Panics
     /// If the lengths of `encoded` and `values` do not agree.
-    #[inline(always)]
     pub fn decode_rows(self, dim: usize, encoded: &[u8], values: &mut [f32]) {
         assert_eq!(encoded.len() * dim, values.len() * self.row_bytes(dim), "encoded and decoded rows");
         match self {
-            Format::F32 => values.copy_from_slice(bytemuck::cast_slice(encoded)),
-            Format::F16 => {
-                for (value, bytes) in values.iter_mut().zip(encoded.as_chunks::<2>().0) {
-                    *value = f16_to_f32(u16::from_le_bytes(*bytes));
-                }
-            }
-            Format::Bf16 => {
-                for (value, bytes) in values.iter_mut().zip(encoded.as_chunks::<2>().0) {
-                    *value = f32::from_bits(u32::from(u16::from_le_bytes(*bytes)) << 16);
-                }
-            }
-            Format::Q8 { group } => {
-                for (values, bytes) in values.chunks_exact_mut(group).zip(encoded.chunks_exact(SCALE_BYTES + group)) {
-                    let scale = scale_of(bytes);
-                    for (value, code) in values.iter_mut().zip(&bytes[SCALE_BYTES..]) {
-                        *value = scale * f32::from(code.cast_signed());
-                    }
-                }
-            }
-            Format::Q4 { group } => {
-                let half_group = group / 2;
-                for (values, bytes) in values.chunks_exact_mut(group).zip(encoded.chunks_exact(SCALE_BYTES + half_group)) {
-                    let scale = scale_of(bytes);
-                    let (low, high) = values.split_at_mut(half_group);
-                    for ((low, high), code) in low.iter_mut().zip(high).zip(&bytes[SCALE_BYTES..]) {
-                        *low = scale * (f32::from(code & 0x0F) - 8.0);
-                        *high = scale * (f32::from(code >> 4) - 8.0);
-                    }
-                }
-            }
+            Format::F32 => bytemuck::cast_slice_mut(values).copy_from_slice(encoded),
+            Format::F16 => codec::decode_f16(encoded, values),
+            Format::Bf16 => codec::decode_bf16(encoded, values),
+            Format::Fp8E4m3 => codec::decode_fp8_e4m3(encoded, values),
+            Format::Q8 { group } => codec::decode_q8_0(group, encoded, values),
+            Format::Q4 { group } => codec::decode_q4_0(group, encoded, values),
+            Format::Q4_1 { group } | Format::Kivi4 { group } => codec::decode_q4_1(group, encoded, values),
+            Format::Kivi2 { group } => codec::decode_q2_1(group, encoded, values),
+        }
+    }
+
+    /// The smallest number of values that a group may be a multiple of: codes fill whole bytes, of KIVI's whole vectors.
+    fn group_unit(self) -> usize {
+        match self {
+            Format::Kivi4 { .. } | Format::Kivi2 { .. } => 16,
+            _ => 2,
         }
     }
 
@@ -201,21 +234,34 @@ impl Format {
         match self {
             Format::Q8 { .. } => Format::Q8 { group },
             Format::Q4 { .. } => Format::Q4 { group },
-            other => other,
+            Format::Q4_1 { .. } => Format::Q4_1 { group },
+            Format::Kivi4 { .. } => Format::Kivi4 { group },
+            Format::Kivi2 { .. } => Format::Kivi2 { group },
+            plain => plain,
         }
     }
+
+    /// The formats by name, those with groups with ggml's, and what a name with another group starts with.
+    const NAMED: [(&'static str, &'static str, Format); 9] = [
+        ("f32", "", Format::F32),
+        ("f16", "", Format::F16),
+        ("bf16", "", Format::Bf16),
+        ("fp8_e4m3", "", Format::Fp8E4m3),
+        ("q8_0", "q8_g", Format::Q8 { group: GGML_GROUP }),
+        ("q4_0", "q4_g", Format::Q4 { group: GGML_GROUP }),
+        ("q4_1", "q4_1_g", Format::Q4_1 { group: GGML_GROUP }),
+        ("kivi4", "kivi4_g", Format::Kivi4 { group: GGML_GROUP }),
+        ("kivi2", "kivi2_g", Format::Kivi2 { group: GGML_GROUP }),
+    ];
 }
 
 impl fmt::Display for Format {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Format::F32 => f.write_str("f32"),
-            Format::F16 => f.write_str("f16"),
-            Format::Bf16 => f.write_str("bf16"),
-            Format::Q8 { group: GGML_GROUP } => f.write_str("q8_0"),
-            Format::Q4 { group: GGML_GROUP } => f.write_str("q4_0"),
-            Format::Q8 { group } => write!(f, "q8_g{group}"),
-            Format::Q4 { group } => write!(f, "q4_g{group}"),
+        let like = |format: &Format| self.with_group(GGML_GROUP) == *format;
+        let (name, prefix, format) = Format::NAMED.iter().find(|(_, _, format)| like(format)).expect("every format is named");
+        match self.group() {
+            Some(group) if self != format => write!(f, "{prefix}{group}"),
+            _ => f.write_str(name),
         }
     }
 }
@@ -224,69 +270,17 @@ impl FromStr for Format {
     type Err = FormatError;
 
     fn from_str(name: &str) -> Result<Format, FormatError> {
-        let group_after = |prefix: &str| {
-            let group = name.strip_prefix(prefix)?.parse().ok()?;
-            // An odd group has no whole number of bytes in 4 bits, and 65536 is past any head dimension.
-            (2..=65536).contains(&group).then_some(group).filter(|group| group % 2 == 0)
+        // 65536 is past any head dimension.
+        let with_group = |prefix: &str, format: Format| {
+            let group = name.strip_prefix(prefix).filter(|_| !prefix.is_empty())?.parse::<usize>().ok()?;
+            let fits = (2..=65536).contains(&group) && group.is_multiple_of(format.group_unit());
+            fits.then(|| format.with_group(group))
         };
-        match name {
-            "f32" => Ok(Format::F32),
-            "f16" => Ok(Format::F16),
-            "bf16" => Ok(Format::Bf16),
-            "q8_0" => Ok(Format::Q8 { group: GGML_GROUP }),
-            "q4_0" => Ok(Format::Q4 { group: GGML_GROUP }),
-            _ => (group_after("q8_g").map(|group| Format::Q8 { group }))
-                .or_else(|| group_after("q4_g").map(|group| Format::Q4 { group }))
-                .ok_or_else(|| FormatError::Unknown { name: name.to_owned() }),
-        }
+        let named = Format::NAMED.iter().find_map(|(known, prefix, format)| {
+            if *known == name { Some(*format) } else { with_group(prefix, *format) }
+        });
+        named.ok_or_else(|| FormatError::Unknown { name: name.to_owned() })
     }
-}
-
-fn encode_each(row: &[f32], encoded: &mut [u8], encode: impl Fn(f32) -> [u8; 2]) {
-    for (value, bytes) in row.iter().zip(encoded.as_chunks_mut::<2>().0) {
-        *bytes = encode(*value);
-    }
-}
-
-fn encode_q8_group(values: &[f32], bytes: &mut [u8]) {
-    let largest = values.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
-    let scale = largest / 127.0;
-    let inverse = if scale == 0.0 { 0.0 } else { scale.recip() };
-    bytes[..SCALE_BYTES].copy_from_slice(&f16::from_f32(scale).to_le_bytes());
-    for (value, code) in values.iter().zip(&mut bytes[SCALE_BYTES..]) {
-        *code = ((value * inverse).round() as i8).cast_unsigned();
-    }
-}
-
-fn encode_q4_group(values: &[f32], bytes: &mut [u8]) {
-    let largest = values.iter().fold(0.0f32, |largest, value| if value.abs() > largest.abs() { *value } else { largest });
-    let scale = largest / -8.0;
-    let inverse = if scale == 0.0 { 0.0 } else { scale.recip() };
-    let code = |value: f32| ((value * inverse + 8.5) as u8).min(15);
-    bytes[..SCALE_BYTES].copy_from_slice(&f16::from_f32(scale).to_le_bytes());
-    let (low, high) = values.split_at(values.len() / 2);
-    for ((low, high), byte) in low.iter().zip(high).zip(&mut bytes[SCALE_BYTES..]) {
-        *byte = code(*low) | code(*high) << 4;
-    }
-}
-
-#[inline(always)]
-fn scale_of(group: &[u8]) -> f32 {
-    f16_to_f32(u16::from_le_bytes([group[0], group[1]]))
-}
-
-/// Converts without a branch, so that the loop over a row is vectorised (`half` calls a function a value).
-///
-/// The exponent and mantissa are moved to their place in an `f32` and rescaled by 2^112, which also
-/// normalises subnormals; infinities and NaNs, whose rescaled exponent would be finite, are set apart.
-#[inline(always)]
-fn f16_to_f32(bits: u16) -> f32 {
-    const RESCALE: f32 = f32::from_bits((127 + 112) << 23);
-    let magnitude = u32::from(bits & 0x7FFF) << 13;
-    let finite = (f32::from_bits(magnitude) * RESCALE).to_bits();
-    let special = magnitude | 0x7F80_0000;
-    let value = if magnitude >= 0x0F80_0000 { special } else { finite };
-    f32::from_bits(value | u32::from(bits & 0x8000) << 16)
 }
 
 #[cfg(test)]
@@ -294,14 +288,20 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const ALL: [Format; 7] = [
+    const ALL: [Format; 13] = [
         Format::F32,
         Format::F16,
         Format::Bf16,
+        Format::Fp8E4m3,
         Format::Q8 { group: 32 },
         Format::Q4 { group: 32 },
+        Format::Q4_1 { group: 32 },
+        Format::Kivi4 { group: 32 },
+        Format::Kivi2 { group: 32 },
         Format::Q8 { group: 16 },
         Format::Q4 { group: 8 },
+        Format::Q4_1 { group: 4 },
+        Format::Kivi2 { group: 64 },
     ];
 
     fn round_trip(format: Format, row: &[f32]) -> Vec<f32> {
@@ -334,15 +334,6 @@ mod tests {
         let error = Format::Q8 { group: 32 }.check_dim(80).unwrap_err();
         assert!(error.to_string().ends_with("a row has 80; try `q8_g16`"), "{error}");
         assert_eq!(Format::Q8 { group: 16 }.check_dim(80), Ok(()));
-    }
-
-    #[test]
-    fn every_f16_decodes_as_half_decodes_it() {
-        for bits in 0..=u16::MAX {
-            let expected = f16::from_bits(bits).to_f32();
-            let actual = f16_to_f32(bits);
-            assert!(actual.to_bits() == expected.to_bits() || (actual.is_nan() && expected.is_nan()), "{bits:#06x}");
-        }
     }
 
     #[test]

@@ -49,8 +49,21 @@ impl Formats {
     /// # Errors
     /// [`FormatError::Group`] if a row is not a whole number of groups.
     pub fn check_dims(self, key_dim: usize, value_dim: usize) -> Result<(), FormatError> {
-        self.keys.check_dim(key_dim)?;
+        if self.keys.key_tokens() == 1 {
+            self.keys.check_dim(key_dim)?;
+        }
         self.values.check_dim(value_dim)
+    }
+
+    /// [`check_dims`](Self::check_dims), for a cache that writes tokens one by one.
+    ///
+    /// # Errors
+    /// [`FormatError::Group`], or [`FormatError::KeyTokens`] if the keys of several tokens are encoded at once.
+    pub fn check_rows(self, key_dim: usize, value_dim: usize) -> Result<(), FormatError> {
+        match self.keys.key_tokens() {
+            1 => self.check_dims(key_dim, value_dim),
+            tokens => Err(FormatError::KeyTokens { format: self.keys, tokens }),
+        }
     }
 }
 
@@ -118,9 +131,9 @@ impl JsonSchema for Formats {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        let name = json_schema!({ "type": "string", "pattern": "^(f32|f16|bf16|q8_0|q4_0|q[48]_g[0-9]+)$" });
+        let name = json_schema!({ "type": "string", "pattern": "^(f32|f16|bf16|fp8_e4m3|q8_0|q4_0|q4_1|kivi[24]|(q8|q4|q4_1|kivi[24])_g[0-9]+)$" });
         json_schema!({
-            "description": "One format for keys and values, or a table { keys, values }: f32, f16, bf16, q8_0, q4_0, q8_gN, q4_gN.",
+            "description": "One format for keys and values, or a table { keys, values }: f32, f16, bf16, fp8_e4m3, q8_0, q4_0, q4_1, kivi4, kivi2, or q8_gN, q4_gN, q4_1_gN, kivi4_gN, kivi2_gN for groups of N.",
             "anyOf": [
                 name,
                 {

@@ -3,15 +3,20 @@
 //! It is not a cache: it knows *blocks in a format* and how to attend over them, and leaves *which*
 //! tokens lie in which block to the strategies. It knows no tensors, no layers of a model and no files.
 //!
-//! Reading order: [`Format`] says how one row is encoded, [`KvBlock`] is a run of tokens in a format,
+//! Reading order: [`Format`] says how rows are encoded, [`KvBlock`] is a run of tokens in a format,
 //! [`KvRing`] a bounded run that overwrites its oldest tokens, [`attend()`] the attention over any list
 //! of such runs, and [`mod@reference`] the same attention written plainly, against which it is tested.
+//! [`KernelPath`] is the instruction set that all of it runs on.
 
 mod attend;
 mod block;
+mod codec;
 mod exponential;
 mod format;
 mod formats;
+mod key_block;
+mod lanes;
+mod path;
 mod products;
 pub mod reference;
 mod ring;
@@ -19,9 +24,10 @@ mod rotate;
 mod softmax;
 mod tile;
 
-pub use attend::{HeadShape, Mask, Part, Run, attend, kernel_path};
+pub use attend::{Attention, HeadShape, Mask, Part, Run, attend, probability_sums};
 pub use block::{BlockBytes, KvBlock, RowShape};
 pub use format::{Format, FormatError};
 pub use formats::Formats;
+pub use path::{KernelPath, PathError};
 pub use ring::KvRing;
 pub use rotate::rotate_row;

@@ -12,18 +12,15 @@
 //! out / total
 //! ```
 //!
-//! What differs below: a block is filled from as many runs as it takes, so that small pages cost no more
-//! softmaxes than one long run; keys in another format than `f32` are decoded once for the whole tile, into
-//! scratch that stays in the first-level cache; query rows go four at a time, so that a loaded key or value
-//! serves four of them. The vector width is `pulp`'s, chosen at run time.
+//! A block is a list of encoded rows, wherever they lie, so that small pages cost no more softmaxes than one
+//! long run. What is done with a block once it is scored is a [`Fold`].
 
 use std::ops::Range;
 
-use pulp::{Simd, WithSimd};
-
-use crate::products::{KEYS, Strided, add_values, score_rows};
-use crate::softmax::{State, soften};
-use crate::{Format, HeadShape, Mask, Part, Run};
+use crate::attend::Keys;
+use crate::key_block::{KEYS, KeyBlock, Segment};
+use crate::lanes::{Kernel, Lanes};
+use crate::{HeadShape, Mask, Part, Run};
 
 pub(crate) struct Tile<'a> {
     pub(crate) shape: HeadShape,
@@ -31,24 +28,95 @@ pub(crate) struct Tile<'a> {
     /// Position of the step's first query.
     pub(crate) first_query: usize,
     pub(crate) parts: &'a [Part<'a>],
+    /// Where each run's keys begin among all.
+    pub(crate) keys: &'a Keys,
     /// The step's tokens whose queries are this tile's.
     pub(crate) tokens: Range<usize>,
     /// The keys it attends to, as indexes into all runs of all parts together.
     pub(crate) share: Range<usize>,
 }
 
-impl Tile<'_> {
-    /// Query rows (tokens × the KV head's query heads) a tile aims at.
-    pub(crate) const ROWS: usize = 32;
+/// What becomes of a block of scored keys.
+pub(crate) trait Fold {
+    /// Takes `[rows, KEYS]` scores, of which each row's first `block.len()` are set.
+    ///
+    /// Must be `#[inline(always)]`.
+    fn fold<L: Lanes>(&mut self, lanes: L, tile: &Tile<'_>, block: &mut KeyBlock<'_>, scores: &mut [f32]);
+}
 
-    /// Writes the tile's result, `[tokens, group, value_dim]`, to its place in the step's output.
-    pub(crate) fn scatter(&self, result: &[f32], out: &mut [f32]) {
-        let HeadShape { heads, value_dim, .. } = self.shape;
+/// Scores a tile's keys block by block.
+pub(crate) struct Walk<'a, F> {
+    pub(crate) tile: &'a Tile<'a>,
+    pub(crate) fold: F,
+}
+
+impl<F: Fold> Kernel for Walk<'_, F> {
+    type Output = F;
+
+    #[inline(always)]
+    fn run<L: Lanes>(mut self, lanes: L) -> F {
+        let tile = self.tile;
+        let mut scores = vec![0.0; tile.rows() * KEYS];
+        let mut block = KeyBlock::default();
+        for (part, first_keys) in tile.parts.iter().zip(&tile.keys.firsts) {
+            let queries = tile.queries(part);
+            let first = first_keys.partition_point(|first| *first <= tile.share.start).saturating_sub(1);
+            for (run, first_key) in part.runs.iter().zip(first_keys).skip(first) {
+                if *first_key >= tile.share.end {
+                    break;
+                }
+                let mut tokens = tile.visible(part.mask, run, *first_key);
+                while !tokens.is_empty() {
+                    let count = tokens.len().min(KEYS - block.len());
+                    block.push(tile.shape, tile.kv_head, run, tokens.start..tokens.start + count, first_key + tokens.start);
+                    tokens.start += count;
+                    if block.len() == KEYS {
+                        self.finish(lanes, part.mask, &queries, &mut block, &mut scores);
+                    }
+                }
+            }
+            if block.len() > 0 {
+                self.finish(lanes, part.mask, &queries, &mut block, &mut scores);
+            }
+        }
+        self.fold
+    }
+}
+
+impl<F: Fold> Walk<'_, F> {
+    #[inline(always)]
+    fn finish<L: Lanes>(&mut self, lanes: L, mask: Mask, queries: &[f32], block: &mut KeyBlock<'_>, scores: &mut [f32]) {
+        block.score(lanes, self.tile.shape.key_dim, queries, scores);
+        // A single token's tile takes only keys that it sees.
+        if self.tile.tokens.len() > 1 {
+            for segment in block.segments() {
+                self.tile.mask_scores(mask, segment, scores);
+            }
+        }
+        self.fold.fold(lanes, self.tile, block, scores);
+        block.clear();
+    }
+}
+
+impl Tile<'_> {
+    /// Query rows of the tile: its tokens times the query heads of its KV head.
+    pub(crate) fn rows(&self) -> usize {
+        self.tokens.len() * self.shape.group()
+    }
+
+    /// Writes the tile's result, `[tokens, group, width]`, to its place in the step's, `[tokens, heads, width]`.
+    pub(crate) fn scatter(&self, width: usize, result: &[f32], out: &mut [f32]) {
         let group = self.shape.group();
-        for (token, rows) in self.tokens.clone().zip(result.chunks_exact(group * value_dim)) {
-            let first = (token * heads + self.kv_head * group) * value_dim;
+        for (token, rows) in self.tokens.clone().zip(result.chunks_exact(group * width)) {
+            let first = (token * self.shape.heads + self.kv_head * group) * width;
             out[first..first + rows.len()].copy_from_slice(rows);
         }
+    }
+
+    /// The tile's rows of a number a query, of the step's `[tokens, heads]`.
+    pub(crate) fn gather(&self, all: &[f32]) -> Vec<f32> {
+        let group = self.shape.group();
+        self.tokens.clone().flat_map(|token| &all[token * self.shape.heads + self.kv_head * group..][..group]).copied().collect()
     }
 
     /// The tile's query rows `[tokens · group, key_dim]`, scaled.
@@ -60,68 +128,6 @@ impl Tile<'_> {
             .flat_map(|token| &part.queries[(token * heads + self.kv_head * group) * key_dim..][..group * key_dim])
             .map(|query| query * scale)
             .collect()
-    }
-}
-
-/// Consecutive tokens of a run whose scores lie in a block, from column `at` on.
-struct Piece<'a> {
-    run: &'a Run<'a>,
-    tokens: Range<usize>,
-    at: usize,
-}
-
-impl WithSimd for &Tile<'_> {
-    type Output = State;
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) -> State {
-        let HeadShape { key_dim, value_dim, .. } = self.shape;
-        let rows = self.tokens.len() * self.shape.group();
-        let mut state = State::new(rows, value_dim);
-        let mut scores = vec![0.0; rows * KEYS];
-        let mut scratch = vec![];
-        let mut pieces: Vec<Piece<'_>> = vec![];
-        let mut first_key = 0;
-        for part in self.parts {
-            let queries = self.queries(part);
-            let mut filled = 0;
-            for run in &part.runs {
-                let mut tokens = self.visible(part.mask, run, first_key);
-                first_key += run.tokens(self.shape);
-                while !tokens.is_empty() {
-                    let count = tokens.len().min(KEYS - filled);
-                    let piece = Piece { run, tokens: tokens.start..tokens.start + count, at: filled };
-                    let keys = run.keys(self.shape, self.kv_head, piece.tokens.clone(), &mut scratch);
-                    score_rows(simd, &queries, &keys, count, key_dim, &mut scores[filled..]);
-                    self.mask_scores(part.mask, &piece, &mut scores);
-                    pieces.push(piece);
-                    filled += count;
-                    tokens.start += count;
-                    if filled == KEYS {
-                        self.fold(simd, &pieces, filled, &mut scores, &mut scratch, &mut state);
-                        pieces.clear();
-                        filled = 0;
-                    }
-                }
-            }
-            if filled > 0 {
-                self.fold(simd, &pieces, filled, &mut scores, &mut scratch, &mut state);
-                pieces.clear();
-            }
-        }
-        state
-    }
-}
-
-impl Tile<'_> {
-    /// Folds a block of scored keys into the state.
-    #[inline(always)]
-    fn fold<S: Simd>(&self, simd: S, pieces: &[Piece<'_>], filled: usize, scores: &mut [f32], scratch: &mut Vec<f32>, state: &mut State) {
-        soften(filled, scores, state);
-        for Piece { run, tokens, at } in pieces {
-            let values = run.values(self.shape, self.kv_head, tokens.clone(), scratch);
-            add_values(simd, &scores[*at..], &values, tokens.len(), state.value_dim, &mut state.out);
-        }
     }
 
     /// The tokens of a run that are in the tile's share and that at least one of its queries may see, as
@@ -139,62 +145,18 @@ impl Tile<'_> {
 
     /// Sets the scores of keys that a row may not see to −∞.
     #[inline(always)]
-    fn mask_scores(&self, mask: Mask, piece: &Piece<'_>, scores: &mut [f32]) {
+    fn mask_scores(&self, mask: Mask, segment: &Segment<'_>, scores: &mut [f32]) {
         let group = self.shape.group();
-        let count = piece.tokens.len();
-        let first_key = piece.run.first_position() + piece.tokens.start;
         for (row, scores) in scores.chunks_exact_mut(KEYS).enumerate() {
-            let scores = &mut scores[piece.at..piece.at + count];
+            let scores = &mut scores[segment.columns.clone()];
             let query = self.first_query + self.tokens.start + row / group;
-            let end = (query + 1).saturating_sub(first_key).min(count);
+            let end = (query + 1).saturating_sub(segment.first_position).min(scores.len());
             let start = match mask {
                 Mask::Causal => 0,
-                Mask::Window(window) => (query + 1).saturating_sub(window).saturating_sub(first_key).min(end),
+                Mask::Window(window) => (query + 1).saturating_sub(window).saturating_sub(segment.first_position).min(end),
             };
             scores[..start].fill(f32::NEG_INFINITY);
             scores[end..].fill(f32::NEG_INFINITY);
         }
     }
-}
-
-impl Run<'_> {
-    #[inline(always)]
-    fn keys<'s>(&'s self, shape: HeadShape, kv_head: usize, tokens: Range<usize>, scratch: &'s mut Vec<f32>) -> Strided<'s> {
-        match self {
-            Run::Block { block, first_head, slots, .. } => {
-                let bytes = block.key_bytes(first_head + kv_head, slots.start + tokens.start..slots.start + tokens.end);
-                decoded(block.formats().keys, shape.key_dim, tokens.len(), bytes, scratch)
-            }
-            Run::Rows { keys, .. } => strided(keys, shape.kv_heads, kv_head, shape.key_dim, tokens),
-        }
-    }
-
-    #[inline(always)]
-    fn values<'s>(&'s self, shape: HeadShape, kv_head: usize, tokens: Range<usize>, scratch: &'s mut Vec<f32>) -> Strided<'s> {
-        match self {
-            Run::Block { block, first_head, slots, .. } => {
-                let bytes = block.value_bytes(first_head + kv_head, slots.start + tokens.start..slots.start + tokens.end);
-                decoded(block.formats().values, shape.value_dim, tokens.len(), bytes, scratch)
-            }
-            Run::Rows { values, .. } => strided(values, shape.kv_heads, kv_head, shape.value_dim, tokens),
-        }
-    }
-}
-
-#[inline(always)]
-fn decoded<'s>(format: Format, dim: usize, tokens: usize, bytes: &'s [u8], scratch: &'s mut Vec<f32>) -> Strided<'s> {
-    if format.is_exact() {
-        return Strided { rows: bytemuck::cast_slice(bytes), stride: dim };
-    }
-    scratch.resize(tokens * dim, 0.0);
-    format.decode_rows(dim, bytes, scratch);
-    Strided { rows: scratch, stride: dim }
-}
-
-#[inline(always)]
-fn strided(rows: &[f32], kv_heads: usize, kv_head: usize, dim: usize, tokens: Range<usize>) -> Strided<'_> {
-    let stride = kv_heads * dim;
-    let first = tokens.start * stride + kv_head * dim;
-    let end = (tokens.end - 1) * stride + (kv_head + 1) * dim;
-    Strided { rows: &rows[first..end], stride }
 }

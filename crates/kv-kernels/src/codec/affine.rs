@@ -1,0 +1,137 @@
+//! Codes times a scale plus a minimum: ggml's `q4_1`, and the same with 2-bit codes.
+//!
+//! Source of `q4_1`: `block_q4_1` in `ggml-common.h`, `quantize_row_q4_1_ref` and `dequantize_row_q4_1` in
+//! `ggml-quants.c`. The 2-bit groups are KIVI's (Liu et al., arXiv:2402.02750, eq. 1) with its scale and zero
+//! point as a scale and a minimum; ggml has no such format.
+
+use super::scaled::load_nibbles;
+use super::{Codec, GGML_GROUP, HALF, read_half, write_half};
+use crate::lanes::Lanes;
+
+/// The scale and the minimum in front of the codes.
+const HEAD: usize = 2 * HALF;
+
+/// `m = min x`, `d = (max x − m) / (codes − 1)`, `q = ⌊(x − m) / d + ½⌋`; writes `d` and `m` and returns the codes.
+fn quantise(values: &[f32], largest_code: u8, head: &mut [u8]) -> impl Fn(f32) -> u8 + use<> {
+    let smallest = values.iter().copied().fold(f32::INFINITY, f32::min);
+    let largest = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let scale = (largest - smallest) / f32::from(largest_code);
+    let inverse = if scale == 0.0 { 0.0 } else { scale.recip() };
+    write_half(scale, &mut head[..HALF]);
+    write_half(smallest, &mut head[HALF..]);
+    move |value| (((value - smallest) * inverse + 0.5) as u8).min(largest_code)
+}
+
+/// The scale, the minimum, then nibbles in the order of `q4_0`.
+pub(crate) fn encode_q4_1(group: usize, row: &[f32], encoded: &mut [u8]) {
+    for (values, bytes) in row.chunks_exact(group).zip(encoded.chunks_exact_mut(HEAD + group / 2)) {
+        let (head, codes) = bytes.split_at_mut(HEAD);
+        let code = quantise(values, 15, head);
+        let (low, high) = values.split_at(group / 2);
+        for ((low, high), byte) in low.iter().zip(high).zip(codes) {
+            *byte = code(*low) | code(*high) << 4;
+        }
+    }
+}
+
+/// `x = d · q + m`.
+pub(crate) fn decode_q4_1(group: usize, encoded: &[u8], row: &mut [f32]) {
+    for (values, bytes) in row.chunks_exact_mut(group).zip(encoded.chunks_exact(HEAD + group / 2)) {
+        let (scale, smallest) = (read_half(bytes), read_half(&bytes[HALF..]));
+        let (low, high) = values.split_at_mut(group / 2);
+        for ((low, high), code) in low.iter_mut().zip(high).zip(&bytes[HEAD..]) {
+            *low = scale * f32::from(code & 15) + smallest;
+            *high = scale * f32::from(code >> 4) + smallest;
+        }
+    }
+}
+
+/// The scale, the minimum, then four 2-bit codes a byte, the first in the lowest bits.
+pub(crate) fn encode_q2_1(group: usize, row: &[f32], encoded: &mut [u8]) {
+    for (values, bytes) in row.chunks_exact(group).zip(encoded.chunks_exact_mut(HEAD + group / 4)) {
+        let (head, codes) = bytes.split_at_mut(HEAD);
+        let code = quantise(values, 3, head);
+        for (values, byte) in values.chunks_exact(4).zip(codes) {
+            *byte = code(values[0]) | code(values[1]) << 2 | code(values[2]) << 4 | code(values[3]) << 6;
+        }
+    }
+}
+
+/// `x = d · q + m`.
+pub(crate) fn decode_q2_1(group: usize, encoded: &[u8], row: &mut [f32]) {
+    for (values, bytes) in row.chunks_exact_mut(group).zip(encoded.chunks_exact(HEAD + group / 4)) {
+        let (scale, smallest) = (read_half(bytes), read_half(&bytes[HALF..]));
+        for (index, value) in values.iter_mut().enumerate() {
+            let code = bytes[HEAD + index / 4] >> (2 * (index % 4)) & 3;
+            *value = scale * f32::from(code) + smallest;
+        }
+    }
+}
+
+/// The scale and the minimum of a group of `bytes` bytes.
+///
+/// # Safety
+/// The row holds the group.
+#[inline(always)]
+unsafe fn head<L: Lanes>(lanes: L, row: *const u8, group: usize, bytes: usize) -> (L::F32, L::F32) {
+    // SAFETY: promised by the caller.
+    let scale = unsafe { row.add(group * bytes) };
+    // SAFETY: promised by the caller.
+    let smallest = unsafe { row.add(group * bytes + HALF) };
+    // SAFETY: promised by the caller.
+    let scale = unsafe { lanes.splat_f16(scale) };
+    // SAFETY: promised by the caller.
+    (scale, unsafe { lanes.splat_f16(smallest) })
+}
+
+/// Groups of 32 nibbles with a minimum.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Q4_1;
+
+const Q4_1_BYTES: usize = HEAD + GGML_GROUP / 2;
+
+impl Codec for Q4_1 {
+    const GROUP: usize = GGML_GROUP;
+    type Scale<L: Lanes> = (L::F32, L::F32);
+
+    #[inline(always)]
+    unsafe fn scale<L: Lanes>(lanes: L, row: *const u8, group: usize) -> (L::F32, L::F32) {
+        // SAFETY: promised by the caller.
+        unsafe { head(lanes, row, group, Q4_1_BYTES) }
+    }
+
+    #[inline(always)]
+    unsafe fn load<L: Lanes>(lanes: L, row: *const u8, group: usize, at: usize, (scale, smallest): (L::F32, L::F32)) -> L::F32 {
+        // SAFETY: promised by the caller.
+        let codes = unsafe { row.add(group * Q4_1_BYTES + HEAD) };
+        // SAFETY: promised by the caller; a vector lies in one half of the group.
+        lanes.mul_add(unsafe { load_nibbles(lanes, codes, at) }, scale, smallest)
+    }
+}
+
+/// Groups of 32 2-bit codes with a minimum.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Q2_1;
+
+const Q2_1_BYTES: usize = HEAD + GGML_GROUP / 4;
+/// Codes in a word of four bytes.
+const WORD: usize = 16;
+
+impl Codec for Q2_1 {
+    const GROUP: usize = GGML_GROUP;
+    type Scale<L: Lanes> = (L::F32, L::F32);
+
+    #[inline(always)]
+    unsafe fn scale<L: Lanes>(lanes: L, row: *const u8, group: usize) -> (L::F32, L::F32) {
+        // SAFETY: promised by the caller.
+        unsafe { head(lanes, row, group, Q2_1_BYTES) }
+    }
+
+    #[inline(always)]
+    unsafe fn load<L: Lanes>(lanes: L, row: *const u8, group: usize, at: usize, (scale, smallest): (L::F32, L::F32)) -> L::F32 {
+        // SAFETY: promised by the caller.
+        let word = unsafe { row.add(group * Q2_1_BYTES + HEAD + at / WORD * 4) };
+        // SAFETY: promised by the caller; a vector lies in one word.
+        lanes.mul_add(unsafe { lanes.load_2bit_codes(word, at % WORD) }, scale, smallest)
+    }
+}

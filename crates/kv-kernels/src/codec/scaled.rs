@@ -1,0 +1,132 @@
+//! Codes times a scale: ggml's `q8_0` and `q4_0`, with a group of any size in plain Rust and of 32 in vectors.
+//!
+//! Source: `block_q8_0`, `block_q4_0` in `ggml-common.h`, `quantize_row_q8_0_ref`, `quantize_row_q4_0_ref` and
+//! `dequantize_row_*` in `ggml-quants.c`.
+
+use super::{Codec, GGML_GROUP, HALF, read_half, write_half};
+use crate::lanes::Lanes;
+
+/// `d = max|x| / 127`, `q = round(x / d)`: the scale, then a signed byte a value.
+pub(crate) fn encode_q8_0(group: usize, row: &[f32], encoded: &mut [u8]) {
+    for (values, bytes) in row.chunks_exact(group).zip(encoded.chunks_exact_mut(HALF + group)) {
+        let largest = values.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
+        let scale = largest / 127.0;
+        let inverse = if scale == 0.0 { 0.0 } else { scale.recip() };
+        write_half(scale, bytes);
+        for (value, code) in values.iter().zip(&mut bytes[HALF..]) {
+            *code = ((value * inverse).round() as i8).cast_unsigned();
+        }
+    }
+}
+
+/// `x = d · q`.
+pub(crate) fn decode_q8_0(group: usize, encoded: &[u8], row: &mut [f32]) {
+    for (values, bytes) in row.chunks_exact_mut(group).zip(encoded.chunks_exact(HALF + group)) {
+        let scale = read_half(bytes);
+        for (value, code) in values.iter_mut().zip(&bytes[HALF..]) {
+            *value = scale * f32::from(code.cast_signed());
+        }
+    }
+}
+
+/// `d = m / −8` for the value `m` largest in magnitude, `q = ⌊x / d + 8.5⌋`: the scale, then a byte for each two
+/// values, the first half of the group in the low nibbles and the second in the high ones.
+pub(crate) fn encode_q4_0(group: usize, row: &[f32], encoded: &mut [u8]) {
+    for (values, bytes) in row.chunks_exact(group).zip(encoded.chunks_exact_mut(HALF + group / 2)) {
+        let largest = values.iter().fold(0.0f32, |largest, value| if value.abs() > largest.abs() { *value } else { largest });
+        let scale = largest / -8.0;
+        let inverse = if scale == 0.0 { 0.0 } else { scale.recip() };
+        let code = |value: f32| ((value * inverse + 8.5) as u8).min(15);
+        write_half(scale, bytes);
+        let (low, high) = values.split_at(group / 2);
+        for ((low, high), byte) in low.iter().zip(high).zip(&mut bytes[HALF..]) {
+            *byte = code(*low) | code(*high) << 4;
+        }
+    }
+}
+
+/// `x = d · (q − 8)`.
+pub(crate) fn decode_q4_0(group: usize, encoded: &[u8], row: &mut [f32]) {
+    for (values, bytes) in row.chunks_exact_mut(group).zip(encoded.chunks_exact(HALF + group / 2)) {
+        let scale = read_half(bytes);
+        let (low, high) = values.split_at_mut(group / 2);
+        for ((low, high), code) in low.iter_mut().zip(high).zip(&bytes[HALF..]) {
+            *low = scale * (f32::from(code & 15) - 8.0);
+            *high = scale * (f32::from(code >> 4) - 8.0);
+        }
+    }
+}
+
+/// Groups of 32 signed bytes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Q8_0;
+
+impl Codec for Q8_0 {
+    const GROUP: usize = GGML_GROUP;
+    type Scale<L: Lanes> = L::F32;
+
+    #[inline(always)]
+    unsafe fn scale<L: Lanes>(lanes: L, row: *const u8, group: usize) -> L::F32 {
+        // SAFETY: promised by the caller.
+        let from = unsafe { row.add(group * (HALF + GGML_GROUP)) };
+        // SAFETY: promised by the caller.
+        unsafe { lanes.splat_f16(from) }
+    }
+
+    #[inline(always)]
+    unsafe fn load<L: Lanes>(lanes: L, row: *const u8, group: usize, at: usize, scale: L::F32) -> L::F32 {
+        // SAFETY: promised by the caller.
+        let from = unsafe { row.add(group * (HALF + GGML_GROUP) + HALF + at) };
+        // SAFETY: promised by the caller.
+        lanes.mul(unsafe { lanes.load_i8(from) }, scale)
+    }
+}
+
+/// Groups of 32 nibbles.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Q4_0;
+
+const NIBBLE_BYTES: usize = GGML_GROUP / 2;
+
+impl Codec for Q4_0 {
+    const GROUP: usize = GGML_GROUP;
+    /// The scale `d` and `−8 · d`.
+    type Scale<L: Lanes> = (L::F32, L::F32);
+
+    #[inline(always)]
+    unsafe fn scale<L: Lanes>(lanes: L, row: *const u8, group: usize) -> (L::F32, L::F32) {
+        // SAFETY: promised by the caller.
+        let from = unsafe { row.add(group * (HALF + NIBBLE_BYTES)) };
+        // SAFETY: promised by the caller.
+        let scale = unsafe { lanes.splat_f16(from) };
+        (scale, lanes.mul(scale, lanes.splat(-8.0)))
+    }
+
+    /// `d · q − 8 · d` is `d · (q − 8)` to the bit: a scale of 11 bits times a code of 4 is exact.
+    #[inline(always)]
+    unsafe fn load<L: Lanes>(lanes: L, row: *const u8, group: usize, at: usize, (scale, offset): (L::F32, L::F32)) -> L::F32 {
+        // SAFETY: promised by the caller.
+        let codes = unsafe { row.add(group * (HALF + NIBBLE_BYTES) + HALF) };
+        // SAFETY: promised by the caller; a vector lies in one half of the group.
+        lanes.mul_add(unsafe { load_nibbles(lanes, codes, at) }, scale, offset)
+    }
+}
+
+/// Codes `at .. at + WIDTH` of a group of 32 nibbles.
+///
+/// # Safety
+/// The group's 16 bytes can be read, and the codes lie in one half of the group.
+#[inline(always)]
+pub(super) unsafe fn load_nibbles<L: Lanes>(lanes: L, codes: *const u8, at: usize) -> L::F32 {
+    if at < NIBBLE_BYTES {
+        // SAFETY: promised by the caller.
+        let from = unsafe { codes.add(at) };
+        // SAFETY: promised by the caller.
+        unsafe { lanes.load_low_nibbles(from) }
+    } else {
+        // SAFETY: promised by the caller.
+        let from = unsafe { codes.add(at - NIBBLE_BYTES) };
+        // SAFETY: promised by the caller.
+        unsafe { lanes.load_high_nibbles(from) }
+    }
+}

@@ -1,0 +1,300 @@
+//! A block of keys that are scored together, and their values: encoded rows, wherever they lie.
+
+use std::ops::Range;
+
+use crate::codec::{Bf16, Codec, F16, F32, Fp8E4m3, Q2_1, Q4_0, Q4_1, Q8_0};
+use crate::lanes::Lanes;
+use crate::products::{Rows, add_rows, decode_rows, score_keys};
+use crate::{Format, HeadShape, KvBlock, Run};
+
+/// Keys of a block at most.
+pub(crate) const KEYS: usize = 64;
+
+/// Query rows up to which keys and values are decoded in registers. For more it pays to decode a block once, the
+/// keys transposed, into scratch that stays close.
+const FEW_ROWS: usize = 16;
+
+/// Up to [`KEYS`] keys of one KV head with their values.
+#[derive(Default)]
+pub(crate) struct KeyBlock<'a> {
+    segments: Vec<Segment<'a>>,
+    /// A row a key, empty for a key that is encoded together with others.
+    keys: Vec<&'a [u8]>,
+    values: Vec<&'a [u8]>,
+    scratch: Vec<f32>,
+    transposed: Vec<f32>,
+}
+
+/// Consecutive tokens of a block that are stored alike.
+pub(crate) struct Segment<'a> {
+    /// The segment's place in the block.
+    pub(crate) columns: Range<usize>,
+    /// The first token's place among all keys of the attention.
+    pub(crate) first_key: usize,
+    pub(crate) first_position: usize,
+    keys: StoredKeys<'a>,
+    values: Format,
+}
+
+/// How a segment's keys are stored.
+#[derive(Clone, Copy)]
+enum StoredKeys<'a> {
+    /// A row a key.
+    Rows(Format),
+    /// A row a channel of each group of keys; the segment begins at `first_slot`.
+    Channels { block: &'a KvBlock, head: usize, first_slot: usize },
+}
+
+/// Runs an expression with the codec that decodes a format in registers, or another if there is none.
+macro_rules! with_codec {
+    ($format:expr, $codec:ident => $body:expr, else $otherwise:expr) => {{
+        macro_rules! with {
+            ($name:ident) => {{
+                type $codec = $name;
+                $body
+            }};
+        }
+        match $format {
+            Format::F32 => with!(F32),
+            // Value by value, decoding plainly first is as good.
+            _ if L::WIDTH == 1 => $otherwise,
+            Format::F16 => with!(F16),
+            Format::Bf16 => with!(Bf16),
+            Format::Fp8E4m3 => with!(Fp8E4m3),
+            Format::Q8 { group: Q8_0::GROUP } => with!(Q8_0),
+            Format::Q4 { group: Q4_0::GROUP } => with!(Q4_0),
+            Format::Q4_1 { group: Q4_1::GROUP } | Format::Kivi4 { group: Q4_1::GROUP } => with!(Q4_1),
+            Format::Kivi2 { group: Q2_1::GROUP } => with!(Q2_1),
+            _ => $otherwise,
+        }
+    }};
+}
+
+impl<'a> KeyBlock<'a> {
+    pub(crate) fn len(&self) -> usize {
+        self.values.len()
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.segments.clear();
+        self.keys.clear();
+        self.values.clear();
+    }
+
+    pub(crate) fn segments(&self) -> &[Segment<'a>] {
+        &self.segments
+    }
+
+    /// Adds tokens of a run, the first of which is `first_key` among all keys.
+    pub(crate) fn push(&mut self, shape: HeadShape, kv_head: usize, run: &'a Run<'a>, tokens: Range<usize>, first_key: usize) {
+        let at = self.len();
+        let (keys, values) = match run {
+            Run::Block { block, first_head, slots, .. } => {
+                let slots = slots.start + tokens.start..slots.start + tokens.end;
+                let head = first_head + kv_head;
+                let values = block.formats().values;
+                self.values.extend(block.value_bytes(head, slots.clone()).chunks_exact(values.row_bytes(shape.value_dim)));
+                let keys = block.formats().keys;
+                if keys.key_tokens() > 1 {
+                    self.keys.resize(self.values.len(), &[]);
+                    (StoredKeys::Channels { block, head, first_slot: slots.start }, values)
+                } else {
+                    self.keys.extend(block.key_bytes(head, slots).chunks_exact(keys.row_bytes(shape.key_dim)));
+                    (StoredKeys::Rows(keys), values)
+                }
+            }
+            Run::Rows { keys, values, .. } => {
+                let rows = |rows: &'a [f32], dim: usize| {
+                    let rows = rows.chunks_exact(dim).skip(kv_head).step_by(shape.kv_heads);
+                    rows.skip(tokens.start).take(tokens.len()).map(bytemuck::cast_slice)
+                };
+                self.keys.extend(rows(keys, shape.key_dim));
+                self.values.extend(rows(values, shape.value_dim));
+                (StoredKeys::Rows(Format::F32), Format::F32)
+            }
+        };
+        let first_position = run.first_position() + tokens.start;
+        if let (Some(last), StoredKeys::Rows(format)) = (self.segments.last_mut(), keys)
+            && last.continues_as(format, values, first_key, first_position)
+        {
+            last.columns.end = self.values.len();
+        } else {
+            self.segments.push(Segment { columns: at..self.values.len(), first_key, first_position, keys, values });
+        }
+    }
+
+    /// Scores the keys for every query row.
+    ///
+    /// # Shapes
+    /// - queries: `[rows, dim]`
+    /// - scores: `[rows, KEYS]`, of which the first [`len`](Self::len) columns are set
+    #[inline(always)]
+    pub(crate) fn score<L: Lanes>(&mut self, lanes: L, dim: usize, queries: &[f32], scores: &mut [f32]) {
+        if queries.len() / dim > FEW_ROWS {
+            self.transpose(lanes, dim);
+            scores.fill(0.0);
+            let rows = self.transposed.chunks_exact(KEYS).map(bytemuck::cast_slice);
+            add_channels::<L, F32>(lanes, queries, dim, rows, KEYS, scores);
+            return;
+        }
+        for segment in &self.segments {
+            let columns = segment.columns.clone();
+            match segment.keys {
+                StoredKeys::Rows(format) => {
+                    let scores = &mut scores[columns.start..];
+                    let keys = Rows { rows: &self.keys[columns], row_bytes: format.row_bytes(dim) };
+                    with_codec!(format, C => score_keys::<L, C>(lanes, queries, dim, keys, scores, KEYS), else {
+                        decode_plainly(format, dim, keys, &mut self.scratch);
+                        score_keys::<L, F32>(lanes, queries, dim, rows_of(&self.scratch, dim, &mut [&[]; KEYS]), scores, KEYS);
+                    });
+                }
+                StoredKeys::Channels { block, head, first_slot } => {
+                    let format = block.formats().keys;
+                    let tokens = format.key_tokens();
+                    let channel_bytes = format.row_bytes(tokens);
+                    let slots = first_slot..first_slot + columns.len();
+                    for first in (block.first_of_group(slots.start)..slots.end).step_by(tokens) {
+                        let group = block.key_group(head, first);
+                        self.scratch.clear();
+                        self.scratch.resize(queries.len() / dim * tokens, 0.0);
+                        let sums = &mut self.scratch;
+                        with_codec!(format, C => {
+                            add_channels::<L, C>(lanes, queries, dim, group.chunks_exact(channel_bytes), tokens, sums);
+                        }, else {
+                            self.transposed.resize(dim * tokens, 0.0);
+                            format.decode_rows(tokens, group, &mut self.transposed);
+                            let channels = self.transposed.chunks_exact(tokens).map(bytemuck::cast_slice);
+                            add_channels::<L, F32>(lanes, queries, dim, channels, tokens, sums);
+                        });
+                        let wanted = slots.start.max(first)..slots.end.min(first + tokens);
+                        let column = columns.start + wanted.start - slots.start;
+                        for (scores, sums) in scores.chunks_exact_mut(KEYS).zip(sums.chunks_exact(tokens)) {
+                            scores[column..column + wanted.len()].copy_from_slice(&sums[wanted.start - first..wanted.end - first]);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Adds the weighted values to every row's output.
+    ///
+    /// # Shapes
+    /// - weights: `[rows, KEYS]`, of which the first [`len`](Self::len) columns are read
+    /// - out: `[rows, dim]`
+    #[inline(always)]
+    pub(crate) fn add_values<L: Lanes>(&mut self, lanes: L, weights: &[f32], dim: usize, out: &mut [f32]) {
+        let rows_are_few = out.len() / dim <= FEW_ROWS;
+        for segment in &self.segments {
+            let weights = &weights[segment.columns.start..];
+            let format = segment.values;
+            let values = Rows { rows: &self.values[segment.columns.clone()], row_bytes: format.row_bytes(dim) };
+            if rows_are_few || format == Format::F32 {
+                with_codec!(format, C => {
+                    add_rows::<L, C>(lanes, weights, KEYS, values, dim, out);
+                    continue;
+                }, else {});
+            }
+            with_codec!(format, C => decode_rows::<L, C>(lanes, dim, values, &mut self.scratch), else {
+                decode_plainly(format, dim, values, &mut self.scratch);
+            });
+            add_rows::<L, F32>(lanes, weights, KEYS, rows_of(&self.scratch, dim, &mut [&[]; KEYS]), dim, out);
+        }
+    }
+
+    /// Decodes the keys into `transposed`, `[dim, KEYS]`.
+    #[inline(always)]
+    fn transpose<L: Lanes>(&mut self, lanes: L, dim: usize) {
+        self.transposed.resize(dim * KEYS, 0.0);
+        for segment in &self.segments {
+            let columns = segment.columns.clone();
+            match segment.keys {
+                StoredKeys::Rows(format) => {
+                    let keys = Rows { rows: &self.keys[columns.clone()], row_bytes: format.row_bytes(dim) };
+                    with_codec!(format, C => decode_rows::<L, C>(lanes, dim, keys, &mut self.scratch), else {
+                        decode_plainly(format, dim, keys, &mut self.scratch);
+                    });
+                    // Columns of few keys at a time, so that the lines written to stay close.
+                    for (index, keys) in self.scratch.chunks(16 * dim).enumerate() {
+                        for (channel, row) in self.transposed.chunks_exact_mut(KEYS).enumerate() {
+                            let first = columns.start + 16 * index;
+                            for (j, score) in row[first..first + keys.len() / dim].iter_mut().enumerate() {
+                                *score = keys[j * dim + channel];
+                            }
+                        }
+                    }
+                }
+                StoredKeys::Channels { block, head, first_slot } => {
+                    let format = block.formats().keys;
+                    let tokens = format.key_tokens();
+                    let slots = first_slot..first_slot + columns.len();
+                    for first in (block.first_of_group(slots.start)..slots.end).step_by(tokens) {
+                        self.scratch.resize(dim * tokens, 0.0);
+                        format.decode_rows(tokens, block.key_group(head, first), &mut self.scratch);
+                        let wanted = slots.start.max(first)..slots.end.min(first + tokens);
+                        let column = columns.start + wanted.start - slots.start;
+                        for (row, channel) in self.transposed.chunks_exact_mut(KEYS).zip(self.scratch.chunks_exact(tokens)) {
+                            row[column..column + wanted.len()].copy_from_slice(&channel[wanted.start - first..wanted.end - first]);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Segment<'_> {
+    /// Whether a token with these formats and places can follow in the segment.
+    fn continues_as(&self, keys: Format, values: Format, first_key: usize, first_position: usize) -> bool {
+        let is_alike = matches!(self.keys, StoredKeys::Rows(format) if format == keys) && self.values == values;
+        let tokens = self.columns.len();
+        is_alike && self.first_key + tokens == first_key && self.first_position + tokens == first_position
+    }
+}
+
+/// `sums[r] += Σ queries[r][c] · channels[c]`: scores, where keys lie channel by channel.
+///
+/// # Shapes
+/// - queries: `[rows, dim]`
+/// - channels: `dim` rows of `tokens` encoded values
+/// - sums: `[rows, tokens]`
+#[inline(always)]
+fn add_channels<'c, L: Lanes, C: Codec>(
+    lanes: L,
+    queries: &[f32],
+    dim: usize,
+    channels: impl Iterator<Item = &'c [u8]>,
+    tokens: usize,
+    sums: &mut [f32],
+) {
+    let mut rows: [&[u8]; KEYS] = [&[]; KEYS];
+    let mut filled = 0;
+    for (channel, row) in channels.enumerate() {
+        rows[filled] = row;
+        filled += 1;
+        if filled == KEYS || channel + 1 == dim {
+            let first = channel + 1 - filled;
+            let rows = Rows { rows: &rows[..filled], row_bytes: row.len() };
+            add_rows::<L, C>(lanes, &queries[first..], dim, rows, tokens, sums);
+            filled = 0;
+        }
+    }
+}
+
+/// Decodes rows of a format that no codec decodes in registers into `scratch`, `[rows, dim]`.
+fn decode_plainly(format: Format, dim: usize, rows: Rows<'_>, scratch: &mut Vec<f32>) {
+    scratch.resize(rows.rows.len() * dim, 0.0);
+    for (row, values) in rows.rows.iter().zip(scratch.chunks_exact_mut(dim)) {
+        format.decode_rows(dim, row, values);
+    }
+}
+
+/// Decoded rows, as rows.
+fn rows_of<'s>(scratch: &'s [f32], dim: usize, rows: &'s mut [&'s [u8]; KEYS]) -> Rows<'s> {
+    let mut count = 0;
+    for (row, values) in rows.iter_mut().zip(scratch.chunks_exact(dim)) {
+        *row = bytemuck::cast_slice(values);
+        count += 1;
+    }
+    Rows { rows: &rows[..count], row_bytes: size_of::<f32>() * dim }
+}

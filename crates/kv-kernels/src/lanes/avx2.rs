@@ -1,0 +1,187 @@
+//! Eight values at a time with AVX2, FMA and F16C.
+
+use std::arch::x86_64::*;
+
+use super::{Kernel, Lanes};
+
+/// Exists only where AVX2, FMA and F16C were detected.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Avx2(());
+
+impl Avx2 {
+    pub(crate) fn detect() -> Option<Avx2> {
+        let detected = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c");
+        detected.then_some(Avx2(()))
+    }
+}
+
+/// Enters a function that enables the instructions.
+macro_rules! enter {
+    ($call:expr) => {
+        // SAFETY: a value of `Avx2` was made by `detect`, and what is read behind a pointer is promised by the caller.
+        unsafe { $call }
+    };
+}
+
+impl Lanes for Avx2 {
+    type F32 = __m256;
+    const WIDTH: usize = 8;
+    const REGISTERS: usize = 16;
+
+    #[inline(always)]
+    fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        #[inline(never)]
+        #[target_feature(enable = "avx2,fma,f16c")]
+        fn run<K: Kernel>(kernel: K) -> K::Output {
+            kernel.run(Avx2(()))
+        }
+        enter!(run(kernel))
+    }
+
+    #[inline(always)]
+    fn splat(self, value: f32) -> __m256 {
+        enter!(_mm256_set1_ps(value))
+    }
+
+    #[inline(always)]
+    fn mul(self, a: __m256, b: __m256) -> __m256 {
+        enter!(_mm256_mul_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn mul_add(self, a: __m256, b: __m256, c: __m256) -> __m256 {
+        enter!(_mm256_fmadd_ps(a, b, c))
+    }
+
+    #[inline(always)]
+    fn sums(self, vectors: [__m256; 4]) -> [f32; 4] {
+        enter!(sums(vectors))
+    }
+
+    #[inline(always)]
+    unsafe fn load_f32(self, from: *const u8) -> __m256 {
+        enter!(_mm256_loadu_ps(from.cast()))
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, vector: __m256, to: *mut f32) {
+        enter!(_mm256_storeu_ps(to, vector))
+    }
+
+    #[inline(always)]
+    unsafe fn load_f16(self, from: *const u8) -> __m256 {
+        let halves = enter!(_mm_loadu_si128(from.cast()));
+        enter!(_mm256_cvtph_ps(halves))
+    }
+
+    #[inline(always)]
+    unsafe fn load_bf16(self, from: *const u8) -> __m256 {
+        let halves = enter!(_mm_loadu_si128(from.cast()));
+        enter!(widen_bf16(halves))
+    }
+
+    #[inline(always)]
+    unsafe fn load_fp8_e4m3(self, from: *const u8) -> __m256 {
+        let bytes = enter!(_mm_loadl_epi64(from.cast()));
+        enter!(widen_fp8_e4m3(bytes))
+    }
+
+    #[inline(always)]
+    unsafe fn load_i8(self, from: *const u8) -> __m256 {
+        let bytes = enter!(_mm_loadl_epi64(from.cast()));
+        enter!(widen_i8(bytes))
+    }
+
+    #[inline(always)]
+    unsafe fn load_low_nibbles(self, from: *const u8) -> __m256 {
+        let bytes = enter!(_mm_loadl_epi64(from.cast()));
+        enter!(widen_low_nibbles(bytes))
+    }
+
+    #[inline(always)]
+    unsafe fn load_high_nibbles(self, from: *const u8) -> __m256 {
+        let bytes = enter!(_mm_loadl_epi64(from.cast()));
+        enter!(widen_high_nibbles(bytes))
+    }
+
+    #[inline(always)]
+    unsafe fn load_2bit_codes(self, from: *const u8, first: usize) -> __m256 {
+        let word = enter!(from.cast::<i32>().read_unaligned());
+        enter!(spread_2bit_codes(word, first))
+    }
+
+    #[inline(always)]
+    unsafe fn splat_f16(self, from: *const u8) -> __m256 {
+        let half = enter!(from.cast::<i16>().read_unaligned());
+        enter!(splat_half(half))
+    }
+
+    #[inline(always)]
+    fn prefetch(self, at: *const u8) {
+        enter!(_mm_prefetch::<_MM_HINT_T0>(at.cast()))
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn sums([a, b, c, d]: [__m256; 4]) -> [f32; 4] {
+    let halves = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
+    let sums = _mm_add_ps(_mm256_castps256_ps128(halves), _mm256_extractf128_ps::<1>(halves));
+    [
+        _mm_cvtss_f32(sums),
+        _mm_cvtss_f32(_mm_movehdup_ps(sums)),
+        _mm_cvtss_f32(_mm_movehl_ps(sums, sums)),
+        _mm_cvtss_f32(_mm_shuffle_ps::<0b11>(sums, sums)),
+    ]
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn widen_bf16(halves: __m128i) -> __m256 {
+    _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(halves)))
+}
+
+/// By way of `f16`, whose exponent is one bit longer: the same bits there mean 2⁻⁸ times as much.
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+fn widen_fp8_e4m3(bytes: __m128i) -> __m256 {
+    let bytes = _mm_cvtepu8_epi16(bytes);
+    let magnitude = _mm_and_si128(bytes, _mm_set1_epi16(0x7F));
+    let sign = _mm_slli_epi16::<8>(_mm_and_si128(bytes, _mm_set1_epi16(0x80)));
+    let nan = _mm_and_si128(_mm_cmpeq_epi16(magnitude, _mm_set1_epi16(0x7F)), _mm_set1_epi16(0x7C00));
+    let halves = _mm_or_si128(_mm_or_si128(_mm_slli_epi16::<7>(magnitude), sign), nan);
+    _mm256_mul_ps(_mm256_cvtph_ps(halves), _mm256_set1_ps(256.0))
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn widen_i8(bytes: __m128i) -> __m256 {
+    _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes))
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn widen_low_nibbles(bytes: __m128i) -> __m256 {
+    _mm256_cvtepi32_ps(_mm256_and_si256(_mm256_cvtepu8_epi32(bytes), _mm256_set1_epi32(15)))
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn widen_high_nibbles(bytes: __m128i) -> __m256 {
+    _mm256_cvtepi32_ps(_mm256_srli_epi32::<4>(_mm256_cvtepu8_epi32(bytes)))
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn spread_2bit_codes(word: i32, first: usize) -> __m256 {
+    let shifts = _mm256_add_epi32(_mm256_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14), _mm256_set1_epi32(2 * first as i32));
+    let shifted = _mm256_srlv_epi32(_mm256_set1_epi32(word), shifts);
+    // The permutation looks at three bits of each index, of which the third belongs to the next code.
+    _mm256_permutevar8x32_ps(_mm256_setr_ps(0.0, 1.0, 2.0, 3.0, 0.0, 1.0, 2.0, 3.0), shifted)
+}
+
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+fn splat_half(half: i16) -> __m256 {
+    _mm256_cvtph_ps(_mm_set1_epi16(half))
+}

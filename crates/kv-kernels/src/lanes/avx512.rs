@@ -1,0 +1,190 @@
+//! Sixteen values at a time with AVX-512.
+
+use std::arch::x86_64::*;
+
+use super::{Kernel, Lanes};
+
+/// Exists only where AVX-512 F, BW, DQ and VL were detected.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Avx512(());
+
+impl Avx512 {
+    pub(crate) fn detect() -> Option<Avx512> {
+        let foundation = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw");
+        let lengths = is_x86_feature_detected!("avx512dq") && is_x86_feature_detected!("avx512vl");
+        (foundation && lengths).then_some(Avx512(()))
+    }
+}
+
+/// Enters a function that enables the instructions.
+macro_rules! enter {
+    ($call:expr) => {
+        // SAFETY: a value of `Avx512` was made by `detect`, and what is read behind a pointer is promised by the caller.
+        unsafe { $call }
+    };
+}
+
+impl Lanes for Avx512 {
+    type F32 = __m512;
+    const WIDTH: usize = 16;
+    const REGISTERS: usize = 32;
+
+    #[inline(always)]
+    fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        #[inline(never)]
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+        fn run<K: Kernel>(kernel: K) -> K::Output {
+            kernel.run(Avx512(()))
+        }
+        enter!(run(kernel))
+    }
+
+    #[inline(always)]
+    fn splat(self, value: f32) -> __m512 {
+        enter!(_mm512_set1_ps(value))
+    }
+
+    #[inline(always)]
+    fn mul(self, a: __m512, b: __m512) -> __m512 {
+        enter!(_mm512_mul_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn mul_add(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        enter!(_mm512_fmadd_ps(a, b, c))
+    }
+
+    #[inline(always)]
+    fn sums(self, vectors: [__m512; 4]) -> [f32; 4] {
+        enter!(sums(vectors))
+    }
+
+    #[inline(always)]
+    unsafe fn load_f32(self, from: *const u8) -> __m512 {
+        enter!(_mm512_loadu_ps(from.cast()))
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, vector: __m512, to: *mut f32) {
+        enter!(_mm512_storeu_ps(to, vector))
+    }
+
+    #[inline(always)]
+    unsafe fn load_f16(self, from: *const u8) -> __m512 {
+        let halves = enter!(_mm256_loadu_si256(from.cast()));
+        enter!(_mm512_cvtph_ps(halves))
+    }
+
+    #[inline(always)]
+    unsafe fn load_bf16(self, from: *const u8) -> __m512 {
+        let halves = enter!(_mm256_loadu_si256(from.cast()));
+        enter!(widen_bf16(halves))
+    }
+
+    #[inline(always)]
+    unsafe fn load_fp8_e4m3(self, from: *const u8) -> __m512 {
+        let bytes = enter!(_mm_loadu_si128(from.cast()));
+        enter!(widen_fp8_e4m3(bytes))
+    }
+
+    #[inline(always)]
+    unsafe fn load_i8(self, from: *const u8) -> __m512 {
+        let bytes = enter!(_mm_loadu_si128(from.cast()));
+        enter!(widen_i8(bytes))
+    }
+
+    #[inline(always)]
+    unsafe fn load_low_nibbles(self, from: *const u8) -> __m512 {
+        let bytes = enter!(_mm_loadu_si128(from.cast()));
+        enter!(look_up_nibbles::<0>(bytes))
+    }
+
+    #[inline(always)]
+    unsafe fn load_high_nibbles(self, from: *const u8) -> __m512 {
+        let bytes = enter!(_mm_loadu_si128(from.cast()));
+        enter!(look_up_nibbles::<4>(bytes))
+    }
+
+    #[inline(always)]
+    unsafe fn load_2bit_codes(self, from: *const u8, _first: usize) -> __m512 {
+        let word = enter!(from.cast::<i32>().read_unaligned());
+        enter!(spread_2bit_codes(word))
+    }
+
+    #[inline(always)]
+    unsafe fn splat_f16(self, from: *const u8) -> __m512 {
+        let half = enter!(from.cast::<i16>().read_unaligned());
+        enter!(splat_half(half))
+    }
+
+    #[inline(always)]
+    fn prefetch(self, at: *const u8) {
+        enter!(_mm_prefetch::<_MM_HINT_T0>(at.cast()))
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512vl")]
+fn sums(vectors: [__m512; 4]) -> [f32; 4] {
+    let [a, b, c, d] = vectors;
+    let halves = _mm256_hadd_ps(_mm256_hadd_ps(fold(a), fold(b)), _mm256_hadd_ps(fold(c), fold(d)));
+    let sums = _mm_add_ps(_mm256_castps256_ps128(halves), _mm256_extractf128_ps::<1>(halves));
+    [
+        _mm_cvtss_f32(sums),
+        _mm_cvtss_f32(_mm_movehdup_ps(sums)),
+        _mm_cvtss_f32(_mm_movehl_ps(sums, sums)),
+        _mm_cvtss_f32(_mm_shuffle_ps::<0b11>(sums, sums)),
+    ]
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq,avx512vl")]
+fn fold(vector: __m512) -> __m256 {
+    _mm256_add_ps(_mm512_castps512_ps256(vector), _mm512_extractf32x8_ps::<1>(vector))
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn widen_bf16(halves: __m256i) -> __m512 {
+    _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(halves)))
+}
+
+/// By way of `f16`, whose exponent is one bit longer: the same bits there mean 2⁻⁸ times as much.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn widen_fp8_e4m3(bytes: __m128i) -> __m512 {
+    let bytes = _mm256_cvtepu8_epi16(bytes);
+    let magnitude = _mm256_and_si256(bytes, _mm256_set1_epi16(0x7F));
+    let sign = _mm256_slli_epi16::<8>(_mm256_and_si256(bytes, _mm256_set1_epi16(0x80)));
+    let nan = _mm256_and_si256(_mm256_cmpeq_epi16(magnitude, _mm256_set1_epi16(0x7F)), _mm256_set1_epi16(0x7C00));
+    let halves = _mm256_or_si256(_mm256_or_si256(_mm256_slli_epi16::<7>(magnitude), sign), nan);
+    _mm512_mul_ps(_mm512_cvtph_ps(halves), _mm512_set1_ps(256.0))
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn widen_i8(bytes: __m128i) -> __m512 {
+    _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes))
+}
+
+/// The permutation looks at four bits of each index, so that the other nibble need not be cleared.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn look_up_nibbles<const SHIFT: u32>(bytes: __m128i) -> __m512 {
+    let table = _mm512_setr_ps(0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0, 13.0, 14.0, 15.0);
+    _mm512_permutexvar_ps(_mm512_srli_epi32::<SHIFT>(_mm512_cvtepu8_epi32(bytes)), table)
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn spread_2bit_codes(word: i32) -> __m512 {
+    let shifts = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    let table = _mm512_setr_ps(0.0, 1.0, 2.0, 3.0, 0.0, 1.0, 2.0, 3.0, 0.0, 1.0, 2.0, 3.0, 0.0, 1.0, 2.0, 3.0);
+    _mm512_permutexvar_ps(_mm512_srlv_epi32(_mm512_set1_epi32(word), shifts), table)
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn splat_half(half: i16) -> __m512 {
+    _mm512_cvtph_ps(_mm256_set1_epi16(half))
+}

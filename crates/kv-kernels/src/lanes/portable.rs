@@ -1,0 +1,135 @@
+//! Plain Rust on arrays, which the compiler turns into whatever vectors the target always has.
+
+use super::{Kernel, Lanes};
+use crate::codec::{f16_to_f32, fp8_e4m3_to_f32};
+
+/// `N` values at a time: 8 for rows of whole vectors, 1 for rows of any length.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Array<const N: usize>;
+
+/// Decodes `N` stored values of `BYTES` bytes.
+///
+/// # Safety
+/// `N · BYTES` bytes can be read.
+#[inline(always)]
+unsafe fn each<const N: usize, const BYTES: usize>(from: *const u8, decode: impl Fn([u8; BYTES]) -> f32) -> [f32; N] {
+    // SAFETY: promised by the caller; an array of arrays of bytes has no alignment.
+    let stored = unsafe { from.cast::<[[u8; BYTES]; N]>().read() };
+    let mut values = [0.0; N];
+    for (value, bytes) in values.iter_mut().zip(stored) {
+        *value = decode(bytes);
+    }
+    values
+}
+
+impl<const N: usize> Lanes for Array<N> {
+    type F32 = [f32; N];
+    const WIDTH: usize = N;
+    const REGISTERS: usize = 16;
+
+    #[inline(never)]
+    fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        kernel.run(self)
+    }
+
+    #[inline(always)]
+    fn splat(self, value: f32) -> [f32; N] {
+        [value; N]
+    }
+
+    #[inline(always)]
+    fn mul(self, mut a: [f32; N], b: [f32; N]) -> [f32; N] {
+        for (a, b) in a.iter_mut().zip(b) {
+            *a *= b;
+        }
+        a
+    }
+
+    /// Rounded twice: without the instruction a single rounding is a call.
+    #[inline(always)]
+    fn mul_add(self, a: [f32; N], b: [f32; N], mut c: [f32; N]) -> [f32; N] {
+        for ((c, a), b) in c.iter_mut().zip(a).zip(b) {
+            *c += a * b;
+        }
+        c
+    }
+
+    #[inline(always)]
+    fn sums(self, vectors: [[f32; N]; 4]) -> [f32; 4] {
+        let mut sums = [0.0; 4];
+        for (sum, vector) in sums.iter_mut().zip(vectors) {
+            for value in vector {
+                *sum += value;
+            }
+        }
+        sums
+    }
+
+    #[inline(always)]
+    unsafe fn load_f32(self, from: *const u8) -> [f32; N] {
+        // SAFETY: promised by the caller.
+        unsafe { each(from, f32::from_le_bytes) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, vector: [f32; N], to: *mut f32) {
+        // SAFETY: promised by the caller.
+        unsafe { to.cast::<[f32; N]>().write_unaligned(vector) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_f16(self, from: *const u8) -> [f32; N] {
+        // SAFETY: promised by the caller.
+        unsafe { each(from, |bytes| f16_to_f32(u16::from_le_bytes(bytes))) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_bf16(self, from: *const u8) -> [f32; N] {
+        // SAFETY: promised by the caller.
+        unsafe { each(from, |bytes| f32::from_bits(u32::from(u16::from_le_bytes(bytes)) << 16)) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_fp8_e4m3(self, from: *const u8) -> [f32; N] {
+        // SAFETY: promised by the caller.
+        unsafe { each(from, |[byte]| fp8_e4m3_to_f32(byte)) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_i8(self, from: *const u8) -> [f32; N] {
+        // SAFETY: promised by the caller.
+        unsafe { each(from, |[byte]| f32::from(byte.cast_signed())) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_low_nibbles(self, from: *const u8) -> [f32; N] {
+        // SAFETY: promised by the caller.
+        unsafe { each(from, |[byte]| f32::from(byte & 15)) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_high_nibbles(self, from: *const u8) -> [f32; N] {
+        // SAFETY: promised by the caller.
+        unsafe { each(from, |[byte]| f32::from(byte >> 4)) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_2bit_codes(self, from: *const u8, first: usize) -> [f32; N] {
+        // SAFETY: promised by the caller.
+        let word = u32::from_le_bytes(unsafe { from.cast::<[u8; 4]>().read() });
+        let mut codes = [0.0; N];
+        for (lane, code) in codes.iter_mut().enumerate() {
+            *code = (word >> (2 * (first + lane)) & 3) as f32;
+        }
+        codes
+    }
+
+    #[inline(always)]
+    unsafe fn splat_f16(self, from: *const u8) -> [f32; N] {
+        // SAFETY: promised by the caller.
+        [f16_to_f32(u16::from_le_bytes(unsafe { from.cast::<[u8; 2]>().read() })); N]
+    }
+
+    #[inline(always)]
+    fn prefetch(self, _at: *const u8) {}
+}
