@@ -33,7 +33,7 @@ impl Strategy for Contiguous {
             return Err(ConfigError::value("growth.reserve", 0, "reserve at least 1 token"));
         }
         let Geometry { kv_heads, key_dim, value_dim, .. } = *geometry;
-        config.format.check_dims(key_dim, value_dim).map_err(|error| ConfigError::value("format", config.format, error))?;
+        config.format.check_rows(key_dim, value_dim).map_err(|error| ConfigError::value("format", config.format, error))?;
         let shape = RowShape { heads: kv_heads, key_dim, value_dim };
         Ok(Contiguous { config, shape, sequences: Sequences::new(geometry) })
     }
@@ -82,7 +82,7 @@ impl KvCache for Contiguous {
             Run::Rows { keys: fresh.keys.values(), values: fresh.values.values(), first_position: first_query },
         ];
         let shape = HeadShape { heads, kv_heads, key_dim, value_dim };
-        let out = kv_kernels::attend(shape, first_query, &[Part { queries: queries.values(), mask: Mask::Causal, runs }]);
+        let out = kv_kernels::attend(shape, first_query, &[Part { queries: queries.values(), mask: Mask::Causal, runs }]).out;
         let [tokens, ..] = queries.dims();
         Ok(Rows::new([tokens, heads, value_dim], out).into_tensor())
     }
@@ -139,6 +139,6 @@ impl KvCache for Contiguous {
 
     fn guarantee(&self) -> Guarantee {
         let errors = self.config.format.max_relative_errors();
-        errors.map_or(Guarantee::Exact, |(keys, values)| Guarantee::Lossy(ErrorBound { keys, values }))
+        errors.map_or(Guarantee::Exact, |(keys, values)| Guarantee::Lossy(ErrorBound::of_rows(keys, values)))
     }
 }

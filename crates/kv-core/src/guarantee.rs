@@ -16,13 +16,15 @@ pub enum Guarantee {
 }
 
 /// How far a stored row may be from the row that was appended: the largest error of any of its values, as
-/// a fraction of the largest magnitude in the row.
+/// a fraction of the largest magnitude in the row, or in the rows that were encoded together with it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ErrorBound {
     /// For keys.
     pub keys: f32,
     /// For values.
     pub values: f32,
+    /// Consecutive tokens whose keys are encoded together: 1, unless keys are scaled a channel.
+    pub key_tokens: usize,
 }
 
 impl std::fmt::Display for Guarantee {
@@ -33,6 +35,13 @@ impl std::fmt::Display for Guarantee {
             Guarantee::Evicts(None) => f.write_str("evicts"),
             Guarantee::Evicts(Some(bound)) => write!(f, "evicts, lossy ({bound})"),
         }
+    }
+}
+
+impl ErrorBound {
+    /// For rows that are each encoded on their own.
+    pub fn of_rows(keys: f32, values: f32) -> ErrorBound {
+        ErrorBound { keys, values, key_tokens: 1 }
     }
 }
 

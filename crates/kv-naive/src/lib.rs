@@ -65,7 +65,7 @@ impl KvCache for Naive {
         let Geometry { heads, kv_heads, key_dim, value_dim, .. } = *self.sequences.geometry();
         let runs = vec![Run::Rows { keys: fresh.keys.values(), values: fresh.values.values(), first_position }];
         let shape = HeadShape { heads, kv_heads, key_dim, value_dim };
-        let out = kv_kernels::attend(shape, first_position, &[Part { queries: queries.values(), mask: Mask::Causal, runs }]);
+        let out = kv_kernels::attend(shape, first_position, &[Part { queries: queries.values(), mask: Mask::Causal, runs }]).out;
         let [tokens, ..] = queries.dims();
         Ok(Rows::new([tokens, heads, value_dim], out).into_tensor())
     }

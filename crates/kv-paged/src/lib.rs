@@ -46,7 +46,7 @@ impl Strategy for Paged {
             return Err(ConfigError::value("block_size", 0, "a page holds at least 1 token; 16 is usual"));
         }
         let Geometry { layers, kv_heads, key_dim, value_dim, .. } = *geometry;
-        config.format.check_dims(key_dim, value_dim).map_err(|error| ConfigError::value("format", config.format, error))?;
+        config.format.check_rows(key_dim, value_dim).map_err(|error| ConfigError::value("format", config.format, error))?;
         let shape = RowShape { heads: layers * kv_heads, key_dim, value_dim };
         if config.max_blocks == Some(0) {
             return Err(ConfigError::value("max_blocks", 0, "leave it out for a pool without limit"));
@@ -109,7 +109,7 @@ impl KvCache for Paged {
             .collect();
         runs.push(Run::Rows { keys: fresh.keys.values(), values: fresh.values.values(), first_position: first_query });
         let shape = HeadShape { heads, kv_heads, key_dim, value_dim };
-        let out = kv_kernels::attend(shape, first_query, &[Part { queries: queries.values(), mask: Mask::Causal, runs }]);
+        let out = kv_kernels::attend(shape, first_query, &[Part { queries: queries.values(), mask: Mask::Causal, runs }]).out;
         let [tokens, ..] = queries.dims();
         Ok(Rows::new([tokens, heads, value_dim], out).into_tensor())
     }
@@ -204,7 +204,7 @@ impl KvCache for Paged {
 
     fn guarantee(&self) -> Guarantee {
         let errors = self.config.format.max_relative_errors();
-        errors.map_or(Guarantee::Exact, |(keys, values)| Guarantee::Lossy(ErrorBound { keys, values }))
+        errors.map_or(Guarantee::Exact, |(keys, values)| Guarantee::Lossy(ErrorBound::of_rows(keys, values)))
     }
 }
 

@@ -1,8 +1,10 @@
-//! 8- and 4-bit codes with a scale for each group along a head's dimension, and a full-precision tail.
+//! 8-, 4- and 2-bit codes with a scale for each group, and a full-precision tail.
 //!
 //! A token is *sealed* (encoded for good) once it is older than the `residual` newest ones; until then its
 //! rows are `f32`. It is read where it lies: no step decodes the cache into a buffer, and a sealed row is
-//! never encoded again. It is not KIVI: keys are quantised along a token's dimension, not along a channel.
+//! never encoded again. With the formats `kivi2` and `kivi4` it is KIVI (Liu et al., arXiv:2402.02750): keys
+//! have a scale for each channel over a group of tokens, and are sealed when a group of them is full. It finds
+//! no tokens to evict and rotates nothing before it quantises.
 #![forbid(unsafe_code)]
 
 mod config;
@@ -33,12 +35,12 @@ struct Layer {
 
 impl Strategy for Quantized {
     const ID: &'static str = "quantized";
-    const SUMMARY: &'static str = "8- or 4-bit codes with a scale a group, keys and values apart, and an f32 tail";
+    const SUMMARY: &'static str = "8-, 4- or 2-bit codes with a scale a group (KIVI too), keys and values apart, and an f32 tail";
     type Config = Config;
 
     fn new(config: Config, geometry: &Geometry) -> Result<Quantized, ConfigError> {
         if !config.format.is_quantised() {
-            let reason = "keys or values must be quantised (q8_0, q4_0, …); `contiguous` stores f32, f16 and bf16";
+            let reason = "keys or values must be quantised (q8_0, q4_0, q4_1, kivi4, kivi2, …); `contiguous` stores f32, f16, bf16 and fp8_e4m3";
             return Err(ConfigError::value("format", config.format, reason));
         }
         let Geometry { kv_heads, key_dim, value_dim, .. } = *geometry;
@@ -52,7 +54,7 @@ impl KvCache for Quantized {
     fn open(&mut self) -> Result<SeqId, CacheError> {
         let layer = Layer {
             sealed: KvBlock::new(self.shape, self.config.format, 0),
-            tail: KvRing::new(self.shape, Formats::F32, self.config.residual),
+            tail: KvRing::new(self.shape, Formats::F32, self.config.residual + self.config.format.keys.key_tokens() - 1),
         };
         let layers = self.sequences.geometry().layers;
         Ok(self.sequences.open(0, vec![layer; layers]))
@@ -89,16 +91,17 @@ impl KvCache for Quantized {
             Run::Rows { keys: fresh.keys.values(), values: fresh.values.values(), first_position: first_query },
         ];
         let shape = HeadShape { heads, kv_heads, key_dim, value_dim };
-        let out = kv_kernels::attend(shape, first_query, &[Part { queries: queries.values(), mask: Mask::Causal, runs }]);
+        let out = kv_kernels::attend(shape, first_query, &[Part { queries: queries.values(), mask: Mask::Causal, runs }]).out;
         let [tokens, ..] = queries.dims();
         Ok(Rows::new([tokens, heads, value_dim], out).into_tensor())
     }
 
     fn commit(&mut self, seq: SeqId) -> Result<(), CacheError> {
-        let residual = self.config.residual;
-        let (step, layers) = self.sequences.commit(seq)?;
+        let Quantized { config, sequences, .. } = self;
+        let (step, layers) = sequences.commit(seq)?;
+        let sealed = config.sealed_of(step.run.end);
         for (layer, fresh) in layers.iter_mut().zip(step.layers.iter().flatten()) {
-            layer.add(step.run.clone(), residual, fresh.keys.values(), fresh.values.values());
+            layer.add(step.run.clone(), sealed, fresh.keys.values(), fresh.values.values());
         }
         Ok(())
     }
@@ -111,11 +114,10 @@ impl KvCache for Quantized {
 
     fn truncate(&mut self, seq: SeqId, len: usize) -> Result<(), CacheError> {
         self.sequences.check_truncate(seq, len)?;
-        let residual = self.config.residual;
         let seen = self.sequences.seen(seq)?;
         let in_tail = self.sequences.state(seq)?.first().map_or(0, |layer| layer.tail.tokens());
         let sealed = seen - in_tail;
-        let sealed_if_fresh = len.saturating_sub(residual);
+        let sealed_if_fresh = self.config.sealed_of(len);
         if sealed.min(len) > sealed_if_fresh {
             let reason =
                 format!("tokens {sealed_if_fresh}..{} are sealed, and a sequence of {len} tokens would hold them in f32", sealed.min(len));
@@ -156,31 +158,36 @@ impl KvCache for Quantized {
 
     fn guarantee(&self) -> Guarantee {
         let errors = self.config.format.max_relative_errors();
-        errors.map_or(Guarantee::Exact, |(keys, values)| Guarantee::Lossy(ErrorBound { keys, values }))
+        let key_tokens = self.config.format.keys.key_tokens();
+        errors.map_or(Guarantee::Exact, |(keys, values)| Guarantee::Lossy(ErrorBound { keys, values, key_tokens }))
     }
 }
 
 impl Layer {
-    /// Adds the rows of the positions `run`, and seals what is older than the `residual` newest tokens.
-    fn add(&mut self, run: Range<usize>, residual: usize, keys: &[f32], values: &[f32]) {
+    /// Adds the rows of the positions `run`, and seals the tokens before `sealed_after`.
+    fn add(&mut self, run: Range<usize>, sealed_after: usize, keys: &[f32], values: &[f32]) {
         let RowShape { heads, key_dim, value_dim } = self.sealed.shape();
         let sealed = run.start - self.tail.tokens();
-        let sealed_after = run.end.saturating_sub(residual).max(sealed);
-        self.sealed.make_room(sealed_after, sealed);
-
+        let sealed_after = sealed_after.max(sealed);
         let from_tail = (sealed_after - sealed).min(self.tail.tokens());
-        let mut next = sealed;
-        for slots in self.tail.slots() {
-            let slots = slots.start..slots.end.min(slots.start + sealed + from_tail - next);
-            next += slots.len();
-            self.sealed.copy_from(next - slots.len(), self.tail.block(), slots);
+        let at_once = sealed_after - sealed - from_tail;
+        if sealed_after > sealed {
+            self.sealed.make_room(sealed_after, sealed);
+            for head in 0..heads {
+                let (mut head_keys, mut head_values) = (vec![], vec![]);
+                let mut left = from_tail;
+                for slots in self.tail.slots() {
+                    let slots = slots.start..slots.end.min(slots.start + left);
+                    left -= slots.len();
+                    self.tail.block().decode(head, slots, &mut head_keys, &mut head_values);
+                }
+                let of_head = |rows: &[f32], dim: usize| rows.chunks_exact(dim).skip(head).step_by(heads).take(at_once).flatten().copied().collect();
+                head_keys.extend::<Vec<f32>>(of_head(keys, key_dim));
+                head_values.extend::<Vec<f32>>(of_head(values, value_dim));
+                self.sealed.write(sealed..sealed_after, head..head + 1, &head_keys, &head_values);
+            }
+            self.tail.drop_oldest(from_tail);
         }
-        self.tail.drop_oldest(from_tail);
-
-        let at_once = sealed_after - next;
-        let (sealed_keys, tail_keys) = keys.split_at(at_once * heads * key_dim);
-        let (sealed_values, tail_values) = values.split_at(at_once * heads * value_dim);
-        self.sealed.write(next..sealed_after, 0..heads, sealed_keys, sealed_values);
-        self.tail.push(run.len() - at_once, tail_keys, tail_values);
+        self.tail.push(run.len() - at_once, &keys[at_once * heads * key_dim..], &values[at_once * heads * value_dim..]);
     }
 }

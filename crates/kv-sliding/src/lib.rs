@@ -53,7 +53,7 @@ impl Strategy for Sliding {
             return Err(ConfigError::value("window", 0, "a query sees at least itself, so the smallest window is 1"));
         }
         let Geometry { kv_heads, key_dim, value_dim, .. } = *geometry;
-        config.format.check_dims(key_dim, value_dim).map_err(|error| ConfigError::value("format", config.format, error))?;
+        config.format.check_rows(key_dim, value_dim).map_err(|error| ConfigError::value("format", config.format, error))?;
         let shape = RowShape { heads: kv_heads, key_dim, value_dim };
         Ok(Sliding { config, shape, sequences: Sequences::new(geometry) })
     }
@@ -104,7 +104,7 @@ impl KvCache for Sliding {
             ];
             parts.push(Part { queries: turned.as_ref().unwrap_or(&queries).values(), mask: Mask::Causal, runs });
         }
-        let out = kv_kernels::attend(HeadShape { heads, kv_heads, key_dim, value_dim }, first_query, &parts);
+        let out = kv_kernels::attend(HeadShape { heads, kv_heads, key_dim, value_dim }, first_query, &parts).out;
         Ok(Rows::new([tokens, heads, value_dim], out).into_tensor())
     }
 
@@ -185,7 +185,7 @@ impl KvCache for Sliding {
 
     fn guarantee(&self) -> Guarantee {
         let errors = self.config.format.max_relative_errors();
-        Guarantee::Evicts(errors.map(|(keys, values)| ErrorBound { keys, values }))
+        Guarantee::Evicts(errors.map(|(keys, values)| ErrorBound::of_rows(keys, values)))
     }
 }
 

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use kv_core::Registry;
+use kv_kernels::KernelPath;
 
 use crate::{Problem, commands, exit};
 
@@ -17,6 +18,9 @@ use crate::{Problem, commands, exit};
     after_help = "Start with:\n  runner bench-configs/quickstart.toml\n\nExit codes: 0 done, 1 wrong arguments or config, 2 some cells failed, 130 interrupted."
 )]
 struct Cli {
+    /// Instructions the attention kernels run on: avx512, avx2, neon or portable [default: the best this machine has].
+    #[arg(long, global = true, value_name = "PATH")]
+    kernel_path: Option<KernelPath>,
     #[command(subcommand)]
     command: Command,
 }
@@ -51,6 +55,8 @@ enum Command {
         /// A folder with results.json and samples.csv.
         folder: PathBuf,
     },
+    /// Measure how much of the machine's read bandwidth decode attention uses, in every format and layout.
+    Roofline(RooflineArguments),
     /// Print the JSON Schema of a config.
     Schema,
 }
@@ -128,6 +134,26 @@ pub(crate) struct GenerateArguments {
     pub(crate) threads: Option<usize>,
 }
 
+/// Arguments of `roofline`.
+#[derive(Debug, Args)]
+pub(crate) struct RooflineArguments {
+    /// Shapes of models, presets as `list` shows them.
+    #[arg(default_values = ["smollm2-135m", "llama-3.2-1b"], value_name = "PRESET")]
+    pub(crate) models: Vec<String>,
+    /// Tokens in the cache.
+    #[arg(long, default_value_t = 8192)]
+    pub(crate) tokens: usize,
+    /// Times that everything is visited.
+    #[arg(long, default_value_t = 15)]
+    pub(crate) rounds: usize,
+    /// Threads [default: all CPUs].
+    #[arg(long)]
+    pub(crate) threads: Option<usize>,
+    /// Print JSON instead of a table.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 /// Runs the command line of the program with these strategies.
 pub fn main(registry: Registry) -> ExitCode {
     let arguments = with_default_command(std::env::args_os().collect());
@@ -139,6 +165,12 @@ pub fn main(registry: Registry) -> ExitCode {
             return if error.use_stderr() { exit::usage() } else { exit::OK };
         }
     };
+    if let Some(path) = cli.kernel_path
+        && let Err(error) = path.select()
+    {
+        crate::progress::say(&format!("{:?}", miette::Report::new(Problem::new(format!("`--kernel-path`: {error}")))));
+        return exit::usage();
+    }
     let outcome = match cli.command {
         Command::Run(arguments) => commands::run(&registry, &arguments),
         Command::List => commands::list(&registry),
@@ -148,6 +180,7 @@ pub fn main(registry: Registry) -> ExitCode {
         Command::Generate(arguments) => commands::generate(&registry, &arguments),
         Command::Fetch { name } => commands::fetch(&name),
         Command::Report { folder } => commands::report(&folder),
+        Command::Roofline(arguments) => commands::roofline(&arguments),
         Command::Schema => commands::print_schema(&registry),
     };
     outcome.unwrap_or_else(|problem: Problem| {
@@ -158,7 +191,8 @@ pub fn main(registry: Registry) -> ExitCode {
 
 /// Puts `run` in front of a first argument that is no command.
 fn with_default_command(mut arguments: Vec<OsString>) -> Vec<OsString> {
-    const COMMANDS: [&str; 10] = ["run", "list", "describe", "check", "new", "generate", "fetch", "report", "schema", "help"];
+    const COMMANDS: [&str; 11] =
+        ["run", "list", "describe", "check", "new", "generate", "fetch", "report", "roofline", "schema", "help"];
     let first = arguments.get(1).and_then(|first| first.to_str()).unwrap_or_default();
     if !first.is_empty() && !first.starts_with('-') && !COMMANDS.contains(&first) {
         arguments.insert(1, "run".into());

@@ -1,5 +1,6 @@
 //! The machine and the build, and what about them should make a reader careful.
 
+use kv_kernels::KernelPath;
 use kv_report::{Environment, Fact};
 use sysinfo::System;
 
@@ -20,13 +21,20 @@ pub(crate) fn read(threads: usize) -> Environment {
         fallible("system", System::long_os_version()),
         fallible("kernel", System::kernel_version()),
         fallible("load average at the start", System::load_average().map(|load| format!("{:.2}", load.one))),
-        known("attention kernels", format!("{} (chosen at run time)", kv_kernels::kernel_path())),
+        known("attention kernels", kernels()),
         known("matrix products", "Burn 0.22.1, flex backend".into()),
         known("build", format!("profile {}, opt-level {}, {}", build::PROFILE, build::OPT_LEVEL, build::TARGET)),
         recorded("compiler", build::RUSTC, "the compiler did not say"),
         recorded("commit", build::COMMIT, "not built in a git checkout"),
     ];
     Environment { facts }
+}
+
+/// The kernels' path, and what else the machine could run.
+fn kernels() -> String {
+    let others = KernelPath::available().into_iter().filter(|path| *path != KernelPath::current());
+    let others: Vec<String> = others.map(|path| path.to_string()).collect();
+    format!("{} (this machine can also run {})", KernelPath::current(), if others.is_empty() { "no other".into() } else { others.join(", ") })
 }
 
 /// Warnings about the machine and the sweep, in words.

@@ -24,6 +24,7 @@ mod models;
 mod plan;
 mod problem;
 mod progress;
+mod roofline;
 mod sweep;
 mod timed;
 

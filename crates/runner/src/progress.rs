@@ -6,6 +6,31 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use kv_report::{Row, Status};
 
+/// Equal steps done and left.
+pub(crate) struct Steps {
+    bar: ProgressBar,
+}
+
+impl Steps {
+    pub(crate) fn new(what: &'static str, count: usize) -> Steps {
+        let bar = if std::io::stderr().is_terminal() { ProgressBar::new(count as u64) } else { ProgressBar::hidden() };
+        if let Ok(style) = ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len} {msg}, {eta} left") {
+            bar.set_style(style);
+        }
+        bar.set_prefix(what);
+        Steps { bar }
+    }
+
+    pub(crate) fn advance(&self, what: &str) {
+        self.bar.set_message(what.to_owned());
+        self.bar.inc(1);
+    }
+
+    pub(crate) fn clear(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
 /// Cells done and left, weighted by their estimated time.
 pub(crate) struct Progress {
     bar: ProgressBar,

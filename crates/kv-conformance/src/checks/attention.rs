@@ -146,7 +146,7 @@ fn rows_stay_within(subject: &Subject, bound: Option<ErrorBound>, chunk: usize) 
     let mut cache = subject.build_for(&geometry)?;
     let seq = cache.open()?;
     fill(cache.as_mut(), seq, &text, 0..TOKENS, chunk)?;
-    let allowed = bound.unwrap_or(ErrorBound { keys: ROTATION, values: 0.0 });
+    let allowed = bound.unwrap_or(ErrorBound::of_rows(ROTATION, 0.0));
     let mut rounded = false;
     for kv_head in 0..geometry.kv_heads {
         let view = cache.view(seq, 0, kv_head)?;
@@ -157,9 +157,14 @@ fn rows_stay_within(subject: &Subject, bound: Option<ErrorBound>, chunk: usize) 
             let (value, original_value) = (rows(&view.values, geometry.value_dim), rows(&original.values, geometry.value_dim));
             rounded |= key != original_key || value != original_value;
             let moved = *position + 1 < view.positions.len() && view.positions.len() < TOKENS;
-            let key_error =
-                if moved { plane_error(geometry.rope.rotated() / 2, &key, &original_key) } else { relative_error(&key, &original_key) };
-            let value_error = relative_error(&value, &original_value);
+            let together = row.saturating_sub(allowed.key_tokens - 1)..(row + allowed.key_tokens).min(view.positions.len());
+            let largest_key = largest(&original.keys[together.start * geometry.key_dim..together.end * geometry.key_dim]);
+            let key_error = if moved {
+                plane_error(geometry.rope.rotated() / 2, &key, &original_key) / largest_key
+            } else {
+                difference(&key, &original_key) / largest_key
+            };
+            let value_error = difference(&value, &original_value) / largest(&original_value);
             let mend = "a row must be encoded once, from what was appended, and the bound of `guarantee` must be its format's";
             ensure!(
                 key_error <= allowed.keys * 1.01 + ROTATION,
@@ -181,9 +186,8 @@ fn rows_stay_within(subject: &Subject, bound: Option<ErrorBound>, chunk: usize) 
     Ok(Verdict::Passed)
 }
 
-fn relative_error(row: &[f32], original: &[f32]) -> f32 {
-    let largest = original.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
-    difference(row, original) / largest
+fn largest(values: &[f32]) -> f32 {
+    values.iter().fold(0.0f32, |largest, value| largest.max(value.abs()))
 }
 
 /// The error of each rotation plane's length, and of the values that are not turned: what is left of a key's
@@ -194,8 +198,7 @@ fn plane_error(planes: usize, row: &[f32], original: &[f32]) -> f32 {
         turned.chain(row[2 * planes..].iter().copied()).collect()
     };
     // Two errors in a plane add up to √2 of one.
-    let largest = original.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
-    difference(&lengths(row), &lengths(original)) / largest / std::f32::consts::SQRT_2
+    difference(&lengths(row), &lengths(original)) / std::f32::consts::SQRT_2
 }
 
 /// As long as every token seen is held, a cache that evicts equals recomputing (within what rounding allows,

@@ -338,7 +338,7 @@ impl KvCache for Broken {
 
     fn guarantee(&self) -> Guarantee {
         match self.bug {
-            Bug::QuantiserIdleInDecode | Bug::Unseeded => Guarantee::Lossy(ErrorBound { keys: 0.01, values: 0.01 }),
+            Bug::QuantiserIdleInDecode | Bug::Unseeded => Guarantee::Lossy(ErrorBound::of_rows(0.01, 0.01)),
             _ if self.window() != usize::MAX => Guarantee::Evicts(None),
             _ => Guarantee::Exact,
         }
