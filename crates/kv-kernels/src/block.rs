@@ -2,6 +2,7 @@
 
 use std::ops::{Add, Range};
 
+use crate::codec::{decode_channels, encode_channels};
 use crate::{Format, Formats};
 
 /// The rows of one token: how many heads, and how long a key and a value of one head are.
@@ -113,19 +114,8 @@ impl KvBlock {
             for first in slots.clone().step_by(self.keys.tokens) {
                 group.clear();
                 group.extend(key_rows.by_ref().take(self.keys.tokens));
-                self.write_channels(head, first, &group);
+                encode_channels(self.formats.keys, &group, self.keys.range_mut(head, first..first + group.len()));
             }
-        }
-    }
-
-    /// Encodes a group of keys channel by channel.
-    fn write_channels(&mut self, head: usize, first_slot: usize, keys: &[&[f32]]) {
-        let channel_bytes = self.formats.keys.row_bytes(keys.len());
-        let mut channel = vec![0.0; keys.len()];
-        let encoded = self.keys.range_mut(head, first_slot..first_slot + keys.len());
-        for (index, encoded) in encoded.chunks_exact_mut(channel_bytes).enumerate() {
-            channel.iter_mut().zip(keys).for_each(|(value, key)| *value = key[index]);
-            self.formats.keys.encode_row(&channel, encoded);
         }
     }
 
@@ -178,25 +168,25 @@ impl KvBlock {
         let RowShape { key_dim, value_dim, .. } = self.shape;
         let first_value = values.len();
         values.resize(first_value + slots.len() * value_dim, 0.0);
-        self.formats.values.decode_rows(value_dim, self.value_bytes(head, slots.clone()), &mut values[first_value..]);
+        self.formats.values.decode_rows(value_dim, self.values.range(head, slots.clone()), &mut values[first_value..]);
         let first_key = keys.len();
         keys.resize(first_key + slots.len() * key_dim, 0.0);
         if self.keys.tokens == 1 {
-            self.formats.keys.decode_rows(key_dim, self.key_bytes(head, slots), &mut keys[first_key..]);
+            self.formats.keys.decode_rows(key_dim, self.keys.range(head, slots), &mut keys[first_key..]);
         } else {
-            self.decode_channels(head, slots, &mut keys[first_key..]);
+            self.decode_key_groups(head, slots, &mut keys[first_key..]);
         }
     }
 
     /// Decodes keys that are encoded a channel at a time; `keys` is `[slots, key_dim]`.
-    fn decode_channels(&self, head: usize, slots: Range<usize>, keys: &mut [f32]) {
+    fn decode_key_groups(&self, head: usize, slots: Range<usize>, keys: &mut [f32]) {
         let (key_dim, tokens) = (self.shape.key_dim, self.keys.tokens);
         let mut channels = vec![0.0; key_dim * tokens];
         let mut decoded = None;
         for (key, slot) in keys.chunks_exact_mut(key_dim).zip(slots) {
             let first = self.first_of_group(slot);
             if decoded != Some(first) {
-                self.formats.keys.decode_rows(tokens, self.key_group(head, first), &mut channels);
+                decode_channels(self.formats.keys, key_dim, self.key_group(head, first), &mut channels);
                 decoded = Some(first);
             }
             key.iter_mut().zip(channels.chunks_exact(tokens)).for_each(|(value, channel)| *value = channel[slot - first]);
@@ -213,13 +203,16 @@ impl KvBlock {
         self.formats
     }
 
-    /// The encoded keys of whole groups.
-    pub(crate) fn key_bytes(&self, head: usize, slots: Range<usize>) -> &[u8] {
-        self.keys.range(head, slots)
+    /// The encoded keys, a row each, of a format that encodes each on its own.
+    #[inline]
+    pub(crate) fn key_rows(&self, head: usize, slots: Range<usize>) -> impl Iterator<Item = &[u8]> {
+        self.keys.rows(head, slots)
     }
 
-    pub(crate) fn value_bytes(&self, head: usize, slots: Range<usize>) -> &[u8] {
-        self.values.range(head, slots)
+    /// The encoded values, a row each.
+    #[inline]
+    pub(crate) fn value_rows(&self, head: usize, slots: Range<usize>) -> impl Iterator<Item = &[u8]> {
+        self.values.rows(head, slots)
     }
 
     /// The first slot whose key is encoded together with a slot's.
@@ -227,7 +220,7 @@ impl KvBlock {
         slot - slot % self.keys.tokens
     }
 
-    /// The keys that are encoded with that of `first`, the first of its group: `[key_dim, channel bytes]`.
+    /// The keys that are encoded with that of `first`, the first of its group.
     pub(crate) fn key_group(&self, head: usize, first: usize) -> &[u8] {
         self.keys.range(head, first..first + self.keys.tokens)
     }
@@ -255,6 +248,10 @@ impl Rows {
 
     fn bytes_of(&self, head: usize, slots: Range<usize>) -> Range<usize> {
         assert!(slots.end <= self.slots, "slots {slots:?} of {}", self.slots);
+        if self.tokens == 1 {
+            // No division: this is asked for every page.
+            return (head * self.slots + slots.start) * self.bytes..(head * self.slots + slots.end) * self.bytes;
+        }
         let is_whole = slots.start.is_multiple_of(self.tokens) && slots.end.is_multiple_of(self.tokens);
         assert!(is_whole, "slots {slots:?} are not whole groups of {} tokens", self.tokens);
         let first = head * self.slots;
@@ -263,6 +260,11 @@ impl Rows {
 
     fn range(&self, head: usize, slots: Range<usize>) -> &[u8] {
         &bytemuck::cast_slice(&self.words)[self.bytes_of(head, slots)]
+    }
+
+    fn rows(&self, head: usize, slots: Range<usize>) -> impl Iterator<Item = &[u8]> {
+        let (bytes, row_bytes) = (self.range(head, slots.clone()), self.bytes);
+        (0..slots.len()).map(move |row| &bytes[row * row_bytes..(row + 1) * row_bytes])
     }
 
     fn range_mut(&mut self, head: usize, slots: Range<usize>) -> &mut [u8] {
@@ -305,8 +307,8 @@ mod tests {
         copied.copy_from(1, &exact, 0..2);
         written.write(1..3, 0..3, &keys, &values);
         for head in 0..3 {
-            assert_eq!(copied.key_bytes(head, 0..4), written.key_bytes(head, 0..4));
-            assert_eq!(copied.value_bytes(head, 0..4), written.value_bytes(head, 0..4));
+            assert_eq!(copied.keys.range(head, 0..4), written.keys.range(head, 0..4));
+            assert_eq!(copied.values.range(head, 0..4), written.values.range(head, 0..4));
         }
     }
 

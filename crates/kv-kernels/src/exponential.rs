@@ -14,19 +14,21 @@ pub(crate) fn exp_in_place(values: &mut [f32]) {
 #[inline(always)]
 fn exp(x: f32) -> f32 {
     const SMALLEST: f32 = -87.0;
-    /// Adding and subtracting 1.5 · 2²³ rounds to the nearest integer.
+    /// Adding 1.5 · 2²³ rounds to the nearest integer and leaves it in the lowest bits; a conversion to an integer
+    /// that saturates, as `as` does, is not vectorised.
     const ROUND: f32 = 12_582_912.0;
     const LN_2_HIGH: f32 = 0.693_359_4;
     const LN_2_LOW: f32 = -2.121_944_4e-4;
     let clamped = if x < SMALLEST { SMALLEST } else { x };
-    let n = (clamped * std::f32::consts::LOG2_E + ROUND) - ROUND;
+    let shifted = clamped * std::f32::consts::LOG2_E + ROUND;
+    let n = shifted - ROUND;
     let r = clamped - n * LN_2_HIGH - n * LN_2_LOW;
     let mut polynomial = 1.987_569_1e-4;
     for coefficient in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
         polynomial = polynomial * r + coefficient;
     }
     let fraction = polynomial * r * r + r + 1.0;
-    let power = f32::from_bits(((n as i32 + 127) << 23).cast_unsigned());
+    let power = f32::from_bits((shifted.to_bits() << 23).wrapping_add(1.0f32.to_bits()));
     if x < SMALLEST { 0.0 } else { fraction * power }
 }
 

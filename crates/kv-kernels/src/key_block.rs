@@ -2,13 +2,13 @@
 
 use std::ops::Range;
 
-use crate::codec::{Bf16, Codec, F16, F32, Fp8E4m3, Q2_1, Q4_0, Q4_1, Q8_0};
+use crate::codec::{Bf16, Channels, Codec, F16, F32, Fp8E4m3, Nibbles, Q2_1, Q4_0, Q4_1, Q8_0, TwoBits, decode_channels};
 use crate::lanes::Lanes;
-use crate::products::{Rows, add_rows, decode_rows, score_keys};
+use crate::products::{Rows, RowsInARow, add_rows, decode_rows, scale_queries, score_keys};
 use crate::{Format, HeadShape, KvBlock, Run};
 
 /// Keys of a block at most.
-pub(crate) const KEYS: usize = 64;
+pub(crate) const KEYS: usize = 256;
 
 /// Query rows up to which keys and values are decoded in registers. For more it pays to decode a block once, the
 /// keys transposed, into scratch that stays close.
@@ -93,13 +93,13 @@ impl<'a> KeyBlock<'a> {
                 let slots = slots.start + tokens.start..slots.start + tokens.end;
                 let head = first_head + kv_head;
                 let values = block.formats().values;
-                self.values.extend(block.value_bytes(head, slots.clone()).chunks_exact(values.row_bytes(shape.value_dim)));
+                self.values.extend(block.value_rows(head, slots.clone()));
                 let keys = block.formats().keys;
                 if keys.key_tokens() > 1 {
                     self.keys.resize(self.values.len(), &[]);
                     (StoredKeys::Channels { block, head, first_slot: slots.start }, values)
                 } else {
-                    self.keys.extend(block.key_bytes(head, slots).chunks_exact(keys.row_bytes(shape.key_dim)));
+                    self.keys.extend(block.key_rows(head, slots));
                     (StoredKeys::Rows(keys), values)
                 }
             }
@@ -133,8 +133,7 @@ impl<'a> KeyBlock<'a> {
         if queries.len() / dim > FEW_ROWS {
             self.transpose(lanes, dim);
             scores.fill(0.0);
-            let rows = self.transposed.chunks_exact(KEYS).map(bytemuck::cast_slice);
-            add_channels::<L, F32>(lanes, queries, dim, rows, KEYS, scores);
+            add_rows::<L, F32>(lanes, queries, dim, in_a_row(&self.transposed, KEYS), KEYS, scores);
             return;
         }
         for segment in &self.segments {
@@ -142,7 +141,8 @@ impl<'a> KeyBlock<'a> {
             match segment.keys {
                 StoredKeys::Rows(format) => {
                     let scores = &mut scores[columns.start..];
-                    let keys = Rows { rows: &self.keys[columns], row_bytes: format.row_bytes(dim) };
+                    let ahead = &self.values[columns.clone()];
+                    let keys = Rows { rows: &self.keys[columns], row_bytes: format.row_bytes(dim), ahead };
                     with_codec!(format, C => score_keys::<L, C>(lanes, queries, dim, keys, scores, KEYS), else {
                         decode_plainly(format, dim, keys, &mut self.scratch);
                         score_keys::<L, F32>(lanes, queries, dim, rows_of(&self.scratch, dim, &mut [&[]; KEYS]), scores, KEYS);
@@ -151,21 +151,10 @@ impl<'a> KeyBlock<'a> {
                 StoredKeys::Channels { block, head, first_slot } => {
                     let format = block.formats().keys;
                     let tokens = format.key_tokens();
-                    let channel_bytes = format.row_bytes(tokens);
                     let slots = first_slot..first_slot + columns.len();
                     for first in (block.first_of_group(slots.start)..slots.end).step_by(tokens) {
-                        let group = block.key_group(head, first);
-                        self.scratch.clear();
-                        self.scratch.resize(queries.len() / dim * tokens, 0.0);
                         let sums = &mut self.scratch;
-                        with_codec!(format, C => {
-                            add_channels::<L, C>(lanes, queries, dim, group.chunks_exact(channel_bytes), tokens, sums);
-                        }, else {
-                            self.transposed.resize(dim * tokens, 0.0);
-                            format.decode_rows(tokens, group, &mut self.transposed);
-                            let channels = self.transposed.chunks_exact(tokens).map(bytemuck::cast_slice);
-                            add_channels::<L, F32>(lanes, queries, dim, channels, tokens, sums);
-                        });
+                        score_group::<L>(lanes, format, dim, queries, block.key_group(head, first), sums, &mut self.transposed);
                         let wanted = slots.start.max(first)..slots.end.min(first + tokens);
                         let column = columns.start + wanted.start - slots.start;
                         for (scores, sums) in scores.chunks_exact_mut(KEYS).zip(sums.chunks_exact(tokens)) {
@@ -177,18 +166,19 @@ impl<'a> KeyBlock<'a> {
         }
     }
 
-    /// Adds the weighted values to every row's output.
+    /// Adds the weighted values to every row's output; the keys of `next` will be read after.
     ///
     /// # Shapes
     /// - weights: `[rows, KEYS]`, of which the first [`len`](Self::len) columns are read
     /// - out: `[rows, dim]`
     #[inline(always)]
-    pub(crate) fn add_values<L: Lanes>(&mut self, lanes: L, weights: &[f32], dim: usize, out: &mut [f32]) {
+    pub(crate) fn add_values<L: Lanes>(&mut self, lanes: L, next: &KeyBlock<'_>, weights: &[f32], dim: usize, out: &mut [f32]) {
         let rows_are_few = out.len() / dim <= FEW_ROWS;
         for segment in &self.segments {
             let weights = &weights[segment.columns.start..];
             let format = segment.values;
-            let values = Rows { rows: &self.values[segment.columns.clone()], row_bytes: format.row_bytes(dim) };
+            let ahead = next.keys.get(segment.columns.clone()).unwrap_or_default();
+            let values = Rows { rows: &self.values[segment.columns.clone()], row_bytes: format.row_bytes(dim), ahead };
             if rows_are_few || format == Format::F32 {
                 with_codec!(format, C => {
                     add_rows::<L, C>(lanes, weights, KEYS, values, dim, out);
@@ -198,7 +188,7 @@ impl<'a> KeyBlock<'a> {
             with_codec!(format, C => decode_rows::<L, C>(lanes, dim, values, &mut self.scratch), else {
                 decode_plainly(format, dim, values, &mut self.scratch);
             });
-            add_rows::<L, F32>(lanes, weights, KEYS, rows_of(&self.scratch, dim, &mut [&[]; KEYS]), dim, out);
+            add_rows::<L, F32>(lanes, weights, KEYS, in_a_row(&self.scratch, dim), dim, out);
         }
     }
 
@@ -210,7 +200,7 @@ impl<'a> KeyBlock<'a> {
             let columns = segment.columns.clone();
             match segment.keys {
                 StoredKeys::Rows(format) => {
-                    let keys = Rows { rows: &self.keys[columns.clone()], row_bytes: format.row_bytes(dim) };
+                    let keys = Rows { rows: &self.keys[columns.clone()], row_bytes: format.row_bytes(dim), ahead: &[] };
                     with_codec!(format, C => decode_rows::<L, C>(lanes, dim, keys, &mut self.scratch), else {
                         decode_plainly(format, dim, keys, &mut self.scratch);
                     });
@@ -230,7 +220,7 @@ impl<'a> KeyBlock<'a> {
                     let slots = first_slot..first_slot + columns.len();
                     for first in (block.first_of_group(slots.start)..slots.end).step_by(tokens) {
                         self.scratch.resize(dim * tokens, 0.0);
-                        format.decode_rows(tokens, block.key_group(head, first), &mut self.scratch);
+                        decode_channels(format, dim, block.key_group(head, first), &mut self.scratch);
                         let wanted = slots.start.max(first)..slots.end.min(first + tokens);
                         let column = columns.start + wanted.start - slots.start;
                         for (row, channel) in self.transposed.chunks_exact_mut(KEYS).zip(self.scratch.chunks_exact(tokens)) {
@@ -252,33 +242,46 @@ impl Segment<'_> {
     }
 }
 
-/// `sums[r] += Σ queries[r][c] · channels[c]`: scores, where keys lie channel by channel.
+/// Scores a group of keys that lie channel by channel.
 ///
 /// # Shapes
 /// - queries: `[rows, dim]`
-/// - channels: `dim` rows of `tokens` encoded values
-/// - sums: `[rows, tokens]`
+/// - scores: becomes `[rows, tokens]`
 #[inline(always)]
-fn add_channels<'c, L: Lanes, C: Codec>(
+fn score_group<L: Lanes>(
     lanes: L,
-    queries: &[f32],
+    format: Format,
     dim: usize,
-    channels: impl Iterator<Item = &'c [u8]>,
-    tokens: usize,
-    sums: &mut [f32],
+    queries: &[f32],
+    group: &[u8],
+    scores: &mut Vec<f32>,
+    scratch: &mut Vec<f32>,
 ) {
-    let mut rows: [&[u8]; KEYS] = [&[]; KEYS];
-    let mut filled = 0;
-    for (channel, row) in channels.enumerate() {
-        rows[filled] = row;
-        filled += 1;
-        if filled == KEYS || channel + 1 == dim {
-            let first = channel + 1 - filled;
-            let rows = Rows { rows: &rows[..filled], row_bytes: row.len() };
-            add_rows::<L, C>(lanes, &queries[first..], dim, rows, tokens, sums);
-            filled = 0;
-        }
+    let tokens = format.key_tokens();
+    scores.clear();
+    scores.resize(queries.len() / dim * tokens, 0.0);
+    if L::WIDTH == 1 || tokens != Q4_1::GROUP {
+        scratch.resize(dim * tokens, 0.0);
+        decode_channels(format, dim, group, scratch);
+        add_rows::<L, F32>(lanes, queries, dim, in_a_row(scratch, tokens), tokens, scores);
+        return;
     }
+    let channels = Channels::of(dim, group);
+    let mut offsets = vec![];
+    scale_queries(lanes, queries, &channels, scratch, &mut offsets);
+    for (scores, offset) in scores.chunks_exact_mut(tokens).zip(offsets) {
+        scores.fill(offset);
+    }
+    let codes = RowsInARow { bytes: channels.codes, row_bytes: channels.row_bytes, count: dim };
+    match format {
+        Format::Kivi2 { .. } => add_rows::<L, TwoBits>(lanes, scratch, dim, codes, tokens, scores),
+        _ => add_rows::<L, Nibbles>(lanes, scratch, dim, codes, tokens, scores),
+    }
+}
+
+/// Values one after the other, as rows of `dim`.
+fn in_a_row(values: &[f32], dim: usize) -> RowsInARow<'_> {
+    RowsInARow { bytes: bytemuck::cast_slice(values), row_bytes: size_of::<f32>() * dim, count: values.len() / dim }
 }
 
 /// Decodes rows of a format that no codec decodes in registers into `scratch`, `[rows, dim]`.
@@ -296,5 +299,5 @@ fn rows_of<'s>(scratch: &'s [f32], dim: usize, rows: &'s mut [&'s [u8]; KEYS]) -
         *row = bytemuck::cast_slice(values);
         count += 1;
     }
-    Rows { rows: &rows[..count], row_bytes: size_of::<f32>() * dim }
+    Rows { rows: &rows[..count], row_bytes: size_of::<f32>() * dim, ahead: &[] }
 }

@@ -75,9 +75,9 @@ impl State {
 
 impl Fold for State {
     #[inline(always)]
-    fn fold<L: Lanes>(&mut self, lanes: L, _: &Tile<'_>, block: &mut KeyBlock<'_>, scores: &mut [f32]) {
+    fn fold<L: Lanes>(&mut self, lanes: L, _: &Tile<'_>, block: &mut KeyBlock<'_>, next: &KeyBlock<'_>, scores: &mut [f32]) {
         self.soften(block.len(), scores);
-        block.add_values(lanes, scores, self.value_dim, &mut self.out);
+        block.add_values(lanes, next, scores, self.value_dim, &mut self.out);
     }
 }
 
@@ -91,7 +91,7 @@ pub(crate) struct ProbabilitySums<'a> {
 
 impl Fold for ProbabilitySums<'_> {
     #[inline(always)]
-    fn fold<L: Lanes>(&mut self, _: L, tile: &Tile<'_>, block: &mut KeyBlock<'_>, scores: &mut [f32]) {
+    fn fold<L: Lanes>(&mut self, _: L, tile: &Tile<'_>, block: &mut KeyBlock<'_>, _: &KeyBlock<'_>, scores: &mut [f32]) {
         for (scores, log_sum_exp) in scores.chunks_exact_mut(KEYS).zip(self.log_sum_exp) {
             let scores = &mut scores[..block.len()];
             scores.iter_mut().for_each(|score| *score -= log_sum_exp);

@@ -40,8 +40,8 @@ pub(crate) struct Tile<'a> {
 pub(crate) trait Fold {
     /// Takes `[rows, KEYS]` scores, of which each row's first `block.len()` are set.
     ///
-    /// Must be `#[inline(always)]`.
-    fn fold<L: Lanes>(&mut self, lanes: L, tile: &Tile<'_>, block: &mut KeyBlock<'_>, scores: &mut [f32]);
+    /// Must be `#[inline(always)]`. The keys of `next` come after those of `block`.
+    fn fold<L: Lanes>(&mut self, lanes: L, tile: &Tile<'_>, block: &mut KeyBlock<'_>, next: &KeyBlock<'_>, scores: &mut [f32]);
 }
 
 /// Scores a tile's keys block by block.
@@ -57,7 +57,8 @@ impl<F: Fold> Kernel for Walk<'_, F> {
     fn run<L: Lanes>(mut self, lanes: L) -> F {
         let tile = self.tile;
         let mut scores = vec![0.0; tile.rows() * KEYS];
-        let mut block = KeyBlock::default();
+        // A block is scored when the next one is full, whose rows can then be asked for from memory.
+        let (mut filling, mut full) = (KeyBlock::default(), KeyBlock::default());
         for (part, first_keys) in tile.parts.iter().zip(&tile.keys.firsts) {
             let queries = tile.queries(part);
             let first = first_keys.partition_point(|first| *first <= tile.share.start).saturating_sub(1);
@@ -67,17 +68,18 @@ impl<F: Fold> Kernel for Walk<'_, F> {
                 }
                 let mut tokens = tile.visible(part.mask, run, *first_key);
                 while !tokens.is_empty() {
-                    let count = tokens.len().min(KEYS - block.len());
-                    block.push(tile.shape, tile.kv_head, run, tokens.start..tokens.start + count, first_key + tokens.start);
+                    let count = tokens.len().min(KEYS - filling.len());
+                    filling.push(tile.shape, tile.kv_head, run, tokens.start..tokens.start + count, first_key + tokens.start);
                     tokens.start += count;
-                    if block.len() == KEYS {
-                        self.finish(lanes, part.mask, &queries, &mut block, &mut scores);
+                    if filling.len() == KEYS {
+                        self.finish(lanes, part.mask, &queries, &mut full, &filling, &mut scores);
+                        std::mem::swap(&mut filling, &mut full);
                     }
                 }
             }
-            if block.len() > 0 {
-                self.finish(lanes, part.mask, &queries, &mut block, &mut scores);
-            }
+            self.finish(lanes, part.mask, &queries, &mut full, &filling, &mut scores);
+            std::mem::swap(&mut filling, &mut full);
+            self.finish(lanes, part.mask, &queries, &mut full, &filling, &mut scores);
         }
         self.fold
     }
@@ -85,7 +87,18 @@ impl<F: Fold> Kernel for Walk<'_, F> {
 
 impl<F: Fold> Walk<'_, F> {
     #[inline(always)]
-    fn finish<L: Lanes>(&mut self, lanes: L, mask: Mask, queries: &[f32], block: &mut KeyBlock<'_>, scores: &mut [f32]) {
+    fn finish<L: Lanes>(
+        &mut self,
+        lanes: L,
+        mask: Mask,
+        queries: &[f32],
+        block: &mut KeyBlock<'_>,
+        next: &KeyBlock<'_>,
+        scores: &mut [f32],
+    ) {
+        if block.len() == 0 {
+            return;
+        }
         block.score(lanes, self.tile.shape.key_dim, queries, scores);
         // A single token's tile takes only keys that it sees.
         if self.tile.tokens.len() > 1 {
@@ -93,7 +106,7 @@ impl<F: Fold> Walk<'_, F> {
                 self.tile.mask_scores(mask, segment, scores);
             }
         }
-        self.fold.fold(lanes, self.tile, block, scores);
+        self.fold.fold(lanes, self.tile, block, next, scores);
         block.clear();
     }
 }

@@ -9,7 +9,7 @@ use super::{Codec, GGML_GROUP, HALF, read_half, write_half};
 use crate::lanes::Lanes;
 
 /// The scale and the minimum in front of the codes.
-const HEAD: usize = 2 * HALF;
+pub(super) const HEAD: usize = 2 * HALF;
 
 /// `m = min x`, `d = (max x − m) / (codes − 1)`, `q = ⌊(x − m) / d + ½⌋`; writes `d` and `m` and returns the codes.
 fn quantise(values: &[f32], largest_code: u8, head: &mut [u8]) -> impl Fn(f32) -> u8 + use<> {
@@ -92,7 +92,7 @@ const Q4_1_BYTES: usize = HEAD + GGML_GROUP / 2;
 
 impl Codec for Q4_1 {
     const GROUP: usize = GGML_GROUP;
-    type Scale<L: Lanes> = (L::F32, L::F32);
+    const HAS_OFFSET: bool = true;
 
     #[inline(always)]
     unsafe fn scale<L: Lanes>(lanes: L, row: *const u8, group: usize) -> (L::F32, L::F32) {
@@ -101,11 +101,11 @@ impl Codec for Q4_1 {
     }
 
     #[inline(always)]
-    unsafe fn load<L: Lanes>(lanes: L, row: *const u8, group: usize, at: usize, (scale, smallest): (L::F32, L::F32)) -> L::F32 {
+    unsafe fn codes<L: Lanes>(lanes: L, row: *const u8, group: usize, at: usize) -> L::F32 {
         // SAFETY: promised by the caller.
         let codes = unsafe { row.add(group * Q4_1_BYTES + HEAD) };
         // SAFETY: promised by the caller; a vector lies in one half of the group.
-        lanes.mul_add(unsafe { load_nibbles(lanes, codes, at) }, scale, smallest)
+        unsafe { load_nibbles(lanes, codes, at) }
     }
 }
 
@@ -119,7 +119,7 @@ const WORD: usize = 16;
 
 impl Codec for Q2_1 {
     const GROUP: usize = GGML_GROUP;
-    type Scale<L: Lanes> = (L::F32, L::F32);
+    const HAS_OFFSET: bool = true;
 
     #[inline(always)]
     unsafe fn scale<L: Lanes>(lanes: L, row: *const u8, group: usize) -> (L::F32, L::F32) {
@@ -128,10 +128,10 @@ impl Codec for Q2_1 {
     }
 
     #[inline(always)]
-    unsafe fn load<L: Lanes>(lanes: L, row: *const u8, group: usize, at: usize, (scale, smallest): (L::F32, L::F32)) -> L::F32 {
+    unsafe fn codes<L: Lanes>(lanes: L, row: *const u8, group: usize, at: usize) -> L::F32 {
         // SAFETY: promised by the caller.
         let word = unsafe { row.add(group * Q2_1_BYTES + HEAD + at / WORD * 4) };
         // SAFETY: promised by the caller; a vector lies in one word.
-        lanes.mul_add(unsafe { lanes.load_2bit_codes(word, at % WORD) }, scale, smallest)
+        unsafe { lanes.load_2bit_codes(word, at % WORD) }
     }
 }

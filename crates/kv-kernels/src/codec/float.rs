@@ -99,15 +99,17 @@ macro_rules! plain_codec {
 
         impl Codec for $name {
             const GROUP: usize = 0;
-            type Scale<L: Lanes> = ();
+            const HAS_OFFSET: bool = false;
 
             #[inline(always)]
-            unsafe fn scale<L: Lanes>(_: L, _: *const u8, _: usize) {}
+            unsafe fn scale<L: Lanes>(lanes: L, _: *const u8, _: usize) -> (L::F32, L::F32) {
+                (lanes.splat(1.0), lanes.splat(0.0))
+            }
 
             #[inline(always)]
-            unsafe fn load<L: Lanes>(lanes: L, row: *const u8, group: usize, _: usize, (): ()) -> L::F32 {
+            unsafe fn codes<L: Lanes>(lanes: L, row: *const u8, _: usize, at: usize) -> L::F32 {
                 // SAFETY: promised by the caller.
-                let from = unsafe { row.add($bytes * group * L::WIDTH) };
+                let from = unsafe { row.add($bytes * at) };
                 // SAFETY: promised by the caller.
                 unsafe { lanes.$load(from) }
             }

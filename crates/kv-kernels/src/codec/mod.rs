@@ -4,12 +4,14 @@
 //! a vector of values in registers, which must give the same bits.
 
 mod affine;
+mod channels;
 mod float;
 mod scaled;
 
 use crate::lanes::Lanes;
 
 pub(crate) use affine::{Q2_1, Q4_1, decode_q2_1, decode_q4_1, encode_q2_1, encode_q4_1};
+pub(crate) use channels::{Channels, Nibbles, TwoBits, decode_channels, encode_channels};
 pub(crate) use float::{
     Bf16, F16, F32, Fp8E4m3, decode_bf16, decode_f16, decode_fp8_e4m3, encode_bf16, encode_f16, encode_fp8_e4m3, f16_to_f32,
     fp8_e4m3_to_f32,
@@ -18,28 +20,53 @@ pub(crate) use scaled::{Q4_0, Q8_0, decode_q4_0, decode_q8_0, encode_q4_0, encod
 
 /// Decodes vectors of a row in registers.
 ///
-/// A row is a run of groups of [`GROUP`](Codec::GROUP) values with a scale each, or of vectors without scales.
+/// A row is a run of groups of [`GROUP`](Codec::GROUP) codes with a scale and an offset each, or of values as they
+/// are. A value is `scale · code + offset`.
 pub(crate) trait Codec: Copy {
-    /// Values of a group, a multiple of every vector's width, or 0 if there are no groups.
+    /// Codes of a group, a multiple of every vector's width, or 0 if there are no groups, scales and offsets.
     const GROUP: usize;
-    /// What is loaded once for a group.
-    type Scale<L: Lanes>: Copy;
+    /// Whether offsets are other than 0.
+    const HAS_OFFSET: bool;
 
-    /// # Safety
-    /// The row holds `group + 1` groups (or vectors).
-    unsafe fn scale<L: Lanes>(lanes: L, row: *const u8, group: usize) -> Self::Scale<L>;
-
-    /// Values `at .. at + WIDTH` of the group.
+    /// The scale and the offset of a group, each in all places.
     ///
     /// # Safety
-    /// The row holds `group + 1` groups (or vectors), and `at + WIDTH` is at most [`values`].
-    unsafe fn load<L: Lanes>(lanes: L, row: *const u8, group: usize, at: usize, scale: Self::Scale<L>) -> L::F32;
+    /// The row holds `group + 1` groups.
+    unsafe fn scale<L: Lanes>(lanes: L, row: *const u8, group: usize) -> (L::F32, L::F32);
+
+    /// Codes `at .. at + WIDTH` of a group, or values of a row without groups.
+    ///
+    /// # Safety
+    /// The row holds `group + 1` groups, and `at + WIDTH` is at most [`GROUP`](Codec::GROUP); or it holds
+    /// `at + WIDTH` values.
+    unsafe fn codes<L: Lanes>(lanes: L, row: *const u8, group: usize, at: usize) -> L::F32;
 }
 
-/// Values for which a codec has one scale: a group, or a vector where there are no groups.
+/// Values of a row of `dim` that share a scale and an offset.
 #[inline(always)]
-pub(crate) fn values<L: Lanes, C: Codec>() -> usize {
-    if C::GROUP == 0 { L::WIDTH } else { C::GROUP }
+pub(crate) fn group_of<C: Codec>(dim: usize) -> usize {
+    if C::GROUP == 0 { dim } else { C::GROUP }
+}
+
+/// Values `at .. at + WIDTH` of a group, with its [`Codec::scale`].
+///
+/// # Safety
+/// As [`Codec::codes`].
+#[inline(always)]
+pub(crate) unsafe fn decode<L: Lanes, C: Codec>(
+    lanes: L,
+    row: *const u8,
+    group: usize,
+    at: usize,
+    (scale, offset): (L::F32, L::F32),
+) -> L::F32 {
+    // SAFETY: promised by the caller.
+    let codes = unsafe { C::codes(lanes, row, group, at) };
+    match (C::GROUP, C::HAS_OFFSET) {
+        (0, _) => codes,
+        (_, false) => lanes.mul(codes, scale),
+        (_, true) => lanes.mul_add(codes, scale, offset),
+    }
 }
 
 /// Bytes of a half-precision scale or minimum.

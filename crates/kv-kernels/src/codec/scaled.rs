@@ -63,22 +63,22 @@ pub(crate) struct Q8_0;
 
 impl Codec for Q8_0 {
     const GROUP: usize = GGML_GROUP;
-    type Scale<L: Lanes> = L::F32;
+    const HAS_OFFSET: bool = false;
 
     #[inline(always)]
-    unsafe fn scale<L: Lanes>(lanes: L, row: *const u8, group: usize) -> L::F32 {
+    unsafe fn scale<L: Lanes>(lanes: L, row: *const u8, group: usize) -> (L::F32, L::F32) {
         // SAFETY: promised by the caller.
         let from = unsafe { row.add(group * (HALF + GGML_GROUP)) };
         // SAFETY: promised by the caller.
-        unsafe { lanes.splat_f16(from) }
+        (unsafe { lanes.splat_f16(from) }, lanes.splat(0.0))
     }
 
     #[inline(always)]
-    unsafe fn load<L: Lanes>(lanes: L, row: *const u8, group: usize, at: usize, scale: L::F32) -> L::F32 {
+    unsafe fn codes<L: Lanes>(lanes: L, row: *const u8, group: usize, at: usize) -> L::F32 {
         // SAFETY: promised by the caller.
         let from = unsafe { row.add(group * (HALF + GGML_GROUP) + HALF + at) };
         // SAFETY: promised by the caller.
-        lanes.mul(unsafe { lanes.load_i8(from) }, scale)
+        unsafe { lanes.load_i8(from) }
     }
 }
 
@@ -90,8 +90,8 @@ const NIBBLE_BYTES: usize = GGML_GROUP / 2;
 
 impl Codec for Q4_0 {
     const GROUP: usize = GGML_GROUP;
-    /// The scale `d` and `−8 · d`.
-    type Scale<L: Lanes> = (L::F32, L::F32);
+    /// `d · q − 8 · d`, which is `d · (q − 8)` to the bit: a scale of 11 bits times a code of 4 is exact.
+    const HAS_OFFSET: bool = true;
 
     #[inline(always)]
     unsafe fn scale<L: Lanes>(lanes: L, row: *const u8, group: usize) -> (L::F32, L::F32) {
@@ -102,13 +102,12 @@ impl Codec for Q4_0 {
         (scale, lanes.mul(scale, lanes.splat(-8.0)))
     }
 
-    /// `d · q − 8 · d` is `d · (q − 8)` to the bit: a scale of 11 bits times a code of 4 is exact.
     #[inline(always)]
-    unsafe fn load<L: Lanes>(lanes: L, row: *const u8, group: usize, at: usize, (scale, offset): (L::F32, L::F32)) -> L::F32 {
+    unsafe fn codes<L: Lanes>(lanes: L, row: *const u8, group: usize, at: usize) -> L::F32 {
         // SAFETY: promised by the caller.
         let codes = unsafe { row.add(group * (HALF + NIBBLE_BYTES) + HALF) };
         // SAFETY: promised by the caller; a vector lies in one half of the group.
-        lanes.mul_add(unsafe { load_nibbles(lanes, codes, at) }, scale, offset)
+        unsafe { load_nibbles(lanes, codes, at) }
     }
 }
 

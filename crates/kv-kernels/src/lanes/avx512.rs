@@ -119,7 +119,7 @@ impl Lanes for Avx512 {
 
     #[inline(always)]
     fn prefetch(self, at: *const u8) {
-        enter!(_mm_prefetch::<_MM_HINT_T0>(at.cast()))
+        enter!(_mm_prefetch::<_MM_HINT_T1>(at.cast()))
     }
 }
 
@@ -129,12 +129,10 @@ fn sums(vectors: [__m512; 4]) -> [f32; 4] {
     let [a, b, c, d] = vectors;
     let halves = _mm256_hadd_ps(_mm256_hadd_ps(fold(a), fold(b)), _mm256_hadd_ps(fold(c), fold(d)));
     let sums = _mm_add_ps(_mm256_castps256_ps128(halves), _mm256_extractf128_ps::<1>(halves));
-    [
-        _mm_cvtss_f32(sums),
-        _mm_cvtss_f32(_mm_movehdup_ps(sums)),
-        _mm_cvtss_f32(_mm_movehl_ps(sums, sums)),
-        _mm_cvtss_f32(_mm_shuffle_ps::<0b11>(sums, sums)),
-    ]
+    let mut four = [0.0; 4];
+    // SAFETY: room for four values.
+    unsafe { _mm_storeu_ps(four.as_mut_ptr(), sums) };
+    four
 }
 
 #[inline]

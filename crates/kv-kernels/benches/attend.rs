@@ -1,0 +1,104 @@
+//! One query's attention over a cache, every format in every layout, in bytes of the cache read a second.
+//!
+//! `cargo bench -p kv-kernels` runs all of it, which takes an hour; a filter chooses, for example
+//! `cargo bench -p kv-kernels -- q8_0/dim64/group3/8k/contiguous`.
+//! Caches of 1k tokens fit in the second-level cache and show what the instructions cost; those of 32k do not,
+//! and show what the memory gives.
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use kv_kernels::{Format, Formats, HeadShape, KvBlock, KvRing, Mask, Part, RowShape, Run, attend};
+
+const FORMATS: [&str; 9] = ["f32", "f16", "bf16", "fp8_e4m3", "q8_0", "q4_1", "q4_0", "kivi4", "kivi2"];
+const LAYOUTS: [&str; 4] = ["contiguous", "pages16", "pages64", "window"];
+const KV_HEADS: usize = 2;
+
+fn benches(criterion: &mut Criterion) {
+    for format in FORMATS {
+        for dim in [64, 128] {
+            for group in [1, 3, 4, 8] {
+                for (tokens, name) in [(1 << 10, "1k"), (8 << 10, "8k"), (32 << 10, "32k")] {
+                    for layout in LAYOUTS {
+                        let format: Format = format.parse().expect("a format");
+                        if format.key_tokens() > 1 && layout != "contiguous" {
+                            continue;
+                        }
+                        let shape = HeadShape { heads: KV_HEADS * group, kv_heads: KV_HEADS, key_dim: dim, value_dim: dim };
+                        let mut group = criterion.benchmark_group(format!("{format}/dim{dim}/group{group}/{name}"));
+                        group.throughput(Throughput::Bytes((tokens * KV_HEADS * 2 * format.row_bytes(dim)) as u64));
+                        // Building the cache is put off until the filter has let the benchmark through.
+                        group.bench_function(layout, |bencher| {
+                            let cache = Cache::new(shape, format, tokens, layout);
+                            let queries = ramp(shape.heads * dim);
+                            // On a thread of the pool, as in a program that computes there: handing work over from
+                            // outside costs more than a small attention.
+                            rayon::scope(|_| {
+                                bencher.iter(|| {
+                                    let part = Part { queries: black_box(&queries), mask: Mask::Causal, runs: cache.runs() };
+                                    attend(shape, tokens - 1, &[part])
+                                });
+                            });
+                        });
+                        group.finish();
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Runs of tokens: each a block, its filled slots in order, and the position of the first.
+struct Cache {
+    blocks: Vec<(KvBlock, std::ops::Range<usize>, usize)>,
+}
+
+impl Cache {
+    fn new(shape: HeadShape, format: Format, tokens: usize, layout: &str) -> Cache {
+        let row = RowShape { heads: shape.kv_heads, key_dim: shape.key_dim, value_dim: shape.value_dim };
+        let formats = Formats::both(format);
+        let keys = ramp(tokens * row.heads * row.key_dim);
+        let page = match layout {
+            "pages16" => 16,
+            "pages64" => 64,
+            _ => tokens,
+        };
+        if layout == "window" {
+            let mut ring = KvRing::new(row, formats, tokens);
+            ring.push(tokens, &keys, &keys);
+            ring.drop_oldest(tokens / 2);
+            let half = &keys[..keys.len() / 2];
+            ring.push(tokens / 2, half, half);
+            let [older, newer] = ring.slots();
+            let first_newer = older.len();
+            return Cache { blocks: vec![(ring.block().clone(), older, 0), (ring.block().clone(), newer, first_newer)] };
+        }
+        let blocks = (0..tokens).step_by(page).map(|first| {
+            let mut block = KvBlock::new(row, formats, page);
+            let rows = &keys[first * row.heads * row.key_dim..][..page * row.heads * row.key_dim];
+            block.write(0..page, 0..row.heads, rows, rows);
+            (block, 0..page, first)
+        });
+        Cache { blocks: blocks.collect() }
+    }
+
+    fn runs(&self) -> Vec<Run<'_>> {
+        self.blocks
+            .iter()
+            .map(|(block, slots, first_position)| Run::Block { block, first_head: 0, slots: slots.clone(), first_position: *first_position })
+            .collect()
+    }
+}
+
+/// Values in −1 … 1 that do not repeat soon.
+fn ramp(count: usize) -> Vec<f32> {
+    (0..count as u32).map(|i| (i.wrapping_mul(2_654_435_769) >> 8) as f32 / (1 << 23) as f32 - 1.0).collect()
+}
+
+criterion_group! {
+    name = attention;
+    config = Criterion::default().warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2)).sample_size(30);
+    targets = benches
+}
+criterion_main!(attention);

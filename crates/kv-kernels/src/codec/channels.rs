@@ -1,0 +1,104 @@
+//! Keys of a group of tokens, quantised a channel at a time: KIVI's keys.
+//!
+//! Stored as the scales of all channels, their minima, then a row of codes a channel in the order of `q4_1` or of
+//! the 2-bit groups. With the scales side by side a query is multiplied by them once for a whole group:
+//! `q · k[j] = Σ_c q[c] · (s[c] · code[c][j] + m[c]) = Σ_c (q[c] · s[c]) · code[c][j] + Σ_c q[c] · m[c]`.
+//! Source: Liu et al., "KIVI", arXiv:2402.02750, section 3.2.
+
+use super::affine::HEAD;
+use super::scaled::load_nibbles;
+use super::{Codec, HALF};
+use crate::Format;
+use crate::lanes::Lanes;
+
+/// Encodes as many keys as a group has tokens.
+pub(crate) fn encode_channels(format: Format, keys: &[&[f32]], encoded: &mut [u8]) {
+    let (tokens, dim) = (keys.len(), keys[0].len());
+    let (scales, rest) = encoded.split_at_mut(HALF * dim);
+    let (minima, codes) = rest.split_at_mut(HALF * dim);
+    let mut channel = vec![0.0; tokens];
+    let mut row = vec![0; format.row_bytes(tokens)];
+    let heads = scales.chunks_exact_mut(HALF).zip(minima.chunks_exact_mut(HALF));
+    for (index, ((scale, minimum), codes)) in heads.zip(codes.chunks_exact_mut(format.code_bytes(tokens))).enumerate() {
+        channel.iter_mut().zip(keys).for_each(|(value, key)| *value = key[index]);
+        format.encode_row(&channel, &mut row);
+        scale.copy_from_slice(&row[..HALF]);
+        minimum.copy_from_slice(&row[HALF..HEAD]);
+        codes.copy_from_slice(&row[HEAD..]);
+    }
+}
+
+/// Decodes a group of keys into its channels, `[dim, tokens]`, plainly.
+pub(crate) fn decode_channels(format: Format, dim: usize, encoded: &[u8], channels: &mut [f32]) {
+    let tokens = channels.len() / dim;
+    let Channels { scales, minima, codes, row_bytes } = Channels::of(dim, encoded);
+    let mut row = vec![0; format.row_bytes(tokens)];
+    for (index, channel) in channels.chunks_exact_mut(tokens).enumerate() {
+        row[..HALF].copy_from_slice(&scales[index * HALF..][..HALF]);
+        row[HALF..HEAD].copy_from_slice(&minima[index * HALF..][..HALF]);
+        row[HEAD..].copy_from_slice(&codes[index * row_bytes..][..row_bytes]);
+        format.decode_rows(tokens, &row, channel);
+    }
+}
+
+/// The parts of an encoded group of keys.
+pub(crate) struct Channels<'a> {
+    /// A half a channel.
+    pub(crate) scales: &'a [u8],
+    /// A half a channel.
+    pub(crate) minima: &'a [u8],
+    /// A row a channel.
+    pub(crate) codes: &'a [u8],
+    pub(crate) row_bytes: usize,
+}
+
+impl<'a> Channels<'a> {
+    pub(crate) fn of(dim: usize, encoded: &'a [u8]) -> Channels<'a> {
+        let (scales, rest) = encoded.split_at(HALF * dim);
+        let (minima, codes) = rest.split_at(HALF * dim);
+        Channels { scales, minima, codes, row_bytes: codes.len() / dim }
+    }
+}
+
+/// Rows of 32 nibbles without scales.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Nibbles;
+
+impl Codec for Nibbles {
+    const GROUP: usize = 0;
+    const HAS_OFFSET: bool = false;
+
+    #[inline(always)]
+    unsafe fn scale<L: Lanes>(lanes: L, _: *const u8, _: usize) -> (L::F32, L::F32) {
+        (lanes.splat(1.0), lanes.splat(0.0))
+    }
+
+    #[inline(always)]
+    unsafe fn codes<L: Lanes>(lanes: L, row: *const u8, _: usize, at: usize) -> L::F32 {
+        // SAFETY: promised by the caller; a vector lies in one half of the row.
+        unsafe { load_nibbles(lanes, row, at) }
+    }
+}
+
+/// Rows of 2-bit codes without scales.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TwoBits;
+
+impl Codec for TwoBits {
+    const GROUP: usize = 0;
+    const HAS_OFFSET: bool = false;
+
+    #[inline(always)]
+    unsafe fn scale<L: Lanes>(lanes: L, _: *const u8, _: usize) -> (L::F32, L::F32) {
+        (lanes.splat(1.0), lanes.splat(0.0))
+    }
+
+    #[inline(always)]
+    unsafe fn codes<L: Lanes>(lanes: L, row: *const u8, _: usize, at: usize) -> L::F32 {
+        const WORD: usize = 16;
+        // SAFETY: promised by the caller.
+        let word = unsafe { row.add(at / WORD * 4) };
+        // SAFETY: promised by the caller; a vector lies in one word.
+        unsafe { lanes.load_2bit_codes(word, at % WORD) }
+    }
+}
