@@ -6,6 +6,7 @@
 //! and show what the memory gives.
 
 use std::hint::black_box;
+use std::ops::Range;
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -49,21 +50,18 @@ fn benches(criterion: &mut Criterion) {
     }
 }
 
-/// Runs of tokens: each a block, its filled slots in order, and the position of the first.
+/// Runs of tokens: the block each lies in, its slots, and the position of the first.
 struct Cache {
-    blocks: Vec<(KvBlock, std::ops::Range<usize>, usize)>,
+    blocks: Vec<KvBlock>,
+    runs: Vec<(usize, Range<usize>, usize)>,
 }
 
 impl Cache {
     fn new(shape: HeadShape, format: Format, tokens: usize, layout: &str) -> Cache {
+        const SLAB_TOKENS: usize = 256;
         let row = RowShape { heads: shape.kv_heads, key_dim: shape.key_dim, value_dim: shape.value_dim };
         let formats = Formats::both(format);
         let keys = ramp(tokens * row.heads * row.key_dim);
-        let page = match layout {
-            "pages16" => 16,
-            "pages64" => 64,
-            _ => tokens,
-        };
         if layout == "window" {
             let mut ring = KvRing::new(row, formats, tokens);
             ring.push(tokens, &keys, &keys);
@@ -72,22 +70,31 @@ impl Cache {
             ring.push(tokens / 2, half, half);
             let [older, newer] = ring.slots();
             let first_newer = older.len();
-            return Cache { blocks: vec![(ring.block().clone(), older, 0), (ring.block().clone(), newer, first_newer)] };
+            return Cache { blocks: vec![ring.block().clone()], runs: vec![(0, older, 0), (0, newer, first_newer)] };
         }
-        let blocks = (0..tokens).step_by(page).map(|first| {
-            let mut block = KvBlock::new(row, formats, page);
-            let rows = &keys[first * row.heads * row.key_dim..][..page * row.heads * row.key_dim];
-            block.write(0..page, 0..row.heads, rows, rows);
-            (block, 0..page, first)
+        let (slab, page) = match layout {
+            "pages16" => (SLAB_TOKENS, 16),
+            "pages64" => (SLAB_TOKENS, 64),
+            _ => (tokens, tokens),
+        };
+        let blocks = (0..tokens).step_by(slab).map(|first| {
+            let mut block = KvBlock::new(row, formats, slab);
+            let rows = &keys[first * row.heads * row.key_dim..][..slab * row.heads * row.key_dim];
+            block.write(0..slab, 0..row.heads, rows, rows);
+            block
         });
-        Cache { blocks: blocks.collect() }
+        let runs = (0..tokens).step_by(page).map(|first| (first / slab, first % slab..first % slab + page, first));
+        Cache { blocks: blocks.collect(), runs: runs.collect() }
     }
 
     fn runs(&self) -> Vec<Run<'_>> {
-        self.blocks
-            .iter()
-            .map(|(block, slots, first_position)| Run::Block { block, first_head: 0, slots: slots.clone(), first_position: *first_position })
-            .collect()
+        let run = |(block, slots, first_position): &(usize, Range<usize>, usize)| Run::Block {
+            block: &self.blocks[*block],
+            first_head: 0,
+            slots: slots.clone(),
+            first_position: *first_position,
+        };
+        self.runs.iter().map(run).collect()
     }
 }
 

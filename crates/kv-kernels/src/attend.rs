@@ -124,15 +124,15 @@ pub(crate) fn attend_on(path: KernelPath, shape: HeadShape, first_query: usize, 
     };
     let states = each_tile(&tiles, spread, fold);
     let mut attention = Attention { out: vec![0.0; tokens * shape.heads * shape.value_dim], log_sum_exp: vec![0.0; tokens * shape.heads] };
-    let mut states = states.into_iter();
-    for tiles in tiles.chunks(shares) {
-        let merged = states.by_ref().take(shares).reduce(|mut merged, state| {
-            merged.merge(&state);
-            merged
-        });
-        let (out, log_sum_exp) = merged.expect("a state a tile").finish();
-        tiles[0].scatter(shape.value_dim, &out, &mut attention.out);
-        tiles[0].scatter(1, &log_sum_exp, &mut attention.log_sum_exp);
+    let mut shares = states.chunks_exact(tiles.len() / shares);
+    let mut merged = shares.next().unwrap_or_default().to_vec();
+    for share in shares {
+        merged.iter_mut().zip(share).for_each(|(merged, state)| merged.merge(state));
+    }
+    for (tile, state) in tiles.iter().zip(merged) {
+        let (out, log_sum_exp) = state.finish();
+        tile.scatter(shape.value_dim, &out, &mut attention.out);
+        tile.scatter(1, &log_sum_exp, &mut attention.log_sum_exp);
     }
     attention
 }
@@ -187,7 +187,8 @@ fn tokens_of(shape: HeadShape, parts: &[Part<'_>]) -> usize {
     tokens
 }
 
-/// The work: for every KV head and few tokens' queries a tile a share of the keys; and the number of shares.
+/// The work: for each share of the keys a tile for every KV head and few tokens' queries; and the number of shares.
+/// Heads of one share follow each other, because in a page they lie beside each other.
 fn tiles<'a>(
     shape: HeadShape,
     first_query: usize,
@@ -200,15 +201,15 @@ fn tiles<'a>(
     let queries = (0..shape.kv_heads).flat_map(|kv_head| (0..tokens).step_by(tile_tokens).map(move |first| (kv_head, first)));
     let queries: Vec<(usize, usize)> = queries.collect();
     let shares = if spread { shares(queries.len(), keys.count) } else { 1 };
-    let tiles = (queries.into_iter())
-        .flat_map(|query| (0..shares).map(move |share| (query, share)))
-        .map(|((kv_head, first), share)| Tile {
+    let tiles = (0..shares)
+        .flat_map(|share| queries.iter().map(move |query| (share, query)))
+        .map(|(share, (kv_head, first))| Tile {
             shape,
-            kv_head,
+            kv_head: *kv_head,
             first_query,
             parts,
             keys,
-            tokens: first..(first + tile_tokens).min(tokens),
+            tokens: *first..(first + tile_tokens).min(tokens),
             share: share_start(keys.count, share, shares)..share_start(keys.count, share + 1, shares),
         })
         .collect();
@@ -221,8 +222,9 @@ const TILE_ROWS: usize = 128;
 /// Into how many shares the keys are split, so that a few tiles of queries still fill all threads evenly.
 fn shares(tiles: usize, keys: usize) -> usize {
     /// Fewer keys are not worth a task of their own.
-    const SMALLEST_SHARE: usize = 256;
-    let tasks = 4 * rayon::current_num_threads();
+    const SMALLEST_SHARE: usize = 512;
+    // Several a thread, so that one that another program holds up is not waited for long.
+    let tasks = 8 * rayon::current_num_threads();
     tasks.div_ceil(tiles.max(1)).min(keys / SMALLEST_SHARE).max(1)
 }
 

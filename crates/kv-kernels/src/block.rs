@@ -159,6 +159,20 @@ impl KvBlock {
         }
     }
 
+    /// Copies whole tokens to other slots of the block.
+    ///
+    /// # Panics
+    /// If slots lie outside the block, or are not whole groups of a format that encodes keys of several tokens at once.
+    pub fn copy_within(&mut self, source: Range<usize>, first_slot: usize) {
+        for head in 0..self.shape.heads {
+            for rows in [&mut self.keys, &mut self.values] {
+                let to = rows.bytes_of(head, first_slot..first_slot + source.len());
+                let from = rows.bytes_of(head, source.clone());
+                bytemuck::cast_slice_mut::<u32, u8>(&mut rows.words).copy_within(from, to.start);
+            }
+        }
+    }
+
     /// Decodes one head's rows and appends them to `keys` and `values`.
     ///
     /// # Shapes
@@ -310,6 +324,21 @@ mod tests {
             assert_eq!(copied.keys.range(head, 0..4), written.keys.range(head, 0..4));
             assert_eq!(copied.values.range(head, 0..4), written.values.range(head, 0..4));
         }
+    }
+
+    #[test]
+    fn tokens_are_copied_within() {
+        let (keys, values) = ramp(5);
+        let mut block = KvBlock::new(SHAPE, Formats::F32, 5);
+        block.write(0..5, 0..3, &keys, &values);
+        let rows = |block: &KvBlock, slots| {
+            let (mut keys, mut values) = (vec![], vec![]);
+            (0..3).for_each(|head| block.decode(head, Range::clone(&slots), &mut keys, &mut values));
+            (keys, values)
+        };
+        let (first, last) = (rows(&block, 0..2), rows(&block, 2..3));
+        block.copy_within(0..2, 3);
+        assert_eq!((rows(&block, 3..5), rows(&block, 0..2), rows(&block, 2..3)), (first.clone(), first, last));
     }
 
     #[test]

@@ -59,7 +59,9 @@ pub enum Format {
 #[non_exhaustive]
 pub enum FormatError {
     /// The text names no format.
-    #[error("unknown format `{name}`; known are f32, f16, bf16, fp8_e4m3, q8_0, q4_0, q4_1, kivi4, kivi2, and q8_gN, q4_gN, q4_1_gN for groups of N values (N even), kivi4_gN, kivi2_gN (N a multiple of 16)")]
+    #[error(
+        "unknown format `{name}`; known are f32, f16, bf16, fp8_e4m3, q8_0, q4_0, q4_1, kivi4, kivi2, and q8_gN, q4_gN, q4_1_gN for groups of N values (N even), kivi4_gN, kivi2_gN (N a multiple of 16)"
+    )]
     Unknown {
         /// What was written.
         name: String,
@@ -276,9 +278,11 @@ impl FromStr for Format {
             let fits = (2..=65536).contains(&group) && group.is_multiple_of(format.group_unit());
             fits.then(|| format.with_group(group))
         };
-        let named = Format::NAMED.iter().find_map(|(known, prefix, format)| {
-            if *known == name { Some(*format) } else { with_group(prefix, *format) }
-        });
+        let named = Format::NAMED.iter().find_map(
+            |(known, prefix, format)| {
+                if *known == name { Some(*format) } else { with_group(prefix, *format) }
+            },
+        );
         named.ok_or_else(|| FormatError::Unknown { name: name.to_owned() })
     }
 }

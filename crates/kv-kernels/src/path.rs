@@ -143,7 +143,10 @@ mod tests {
         for path in KernelPath::ALL {
             assert_eq!(path.to_string().parse(), Ok(path));
         }
-        assert_eq!("sse9".parse::<KernelPath>().unwrap_err().to_string(), "unknown kernel path `sse9`; known are avx512, avx2, neon, portable");
+        assert_eq!(
+            "sse9".parse::<KernelPath>().unwrap_err().to_string(),
+            "unknown kernel path `sse9`; known are avx512, avx2, neon, portable"
+        );
     }
 
     #[test]

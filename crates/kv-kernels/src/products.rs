@@ -17,14 +17,7 @@ pub(crate) const TOGETHER: usize = 4;
 /// - keys: rows of `dim` values encoded in `row_bytes` bytes
 /// - scores: `[rows, stride]`, of which the first `keys.len()` columns are written
 #[inline(always)]
-pub(crate) fn score_keys<L: Lanes, C: Codec>(
-    lanes: L,
-    queries: &[f32],
-    dim: usize,
-    keys: Rows<'_>,
-    scores: &mut [f32],
-    stride: usize,
-) {
+pub(crate) fn score_keys<L: Lanes, C: Codec>(lanes: L, queries: &[f32], dim: usize, keys: Rows<'_>, scores: &mut [f32], stride: usize) {
     keys.check();
     let rows = queries.len() / dim;
     let together = rows.div_ceil(rows.div_ceil(TOGETHER));
@@ -36,7 +29,9 @@ pub(crate) fn score_keys<L: Lanes, C: Codec>(
             1 => lanes.run(ScoreKeys::<C, 1, 8> { queries, dim, keys, ahead, scores, stride, codec: PhantomData }),
             2 => lanes.run(ScoreKeys::<C, 2, 4> { queries, dim, keys, ahead, scores, stride, codec: PhantomData }),
             3 => lanes.run(ScoreKeys::<C, 3, 4> { queries, dim, keys, ahead, scores, stride, codec: PhantomData }),
-            _ if L::REGISTERS == 32 => lanes.run(ScoreKeys::<C, TOGETHER, 4> { queries, dim, keys, ahead, scores, stride, codec: PhantomData }),
+            _ if L::REGISTERS == 32 => {
+                lanes.run(ScoreKeys::<C, TOGETHER, 4> { queries, dim, keys, ahead, scores, stride, codec: PhantomData })
+            }
             _ => lanes.run(ScoreKeys::<C, TOGETHER, 2> { queries, dim, keys, ahead, scores, stride, codec: PhantomData }),
         }
     }

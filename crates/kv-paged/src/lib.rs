@@ -100,11 +100,9 @@ impl KvCache for Paged {
         let Geometry { heads, kv_heads, key_dim, value_dim, .. } = *self.sequences.geometry();
         let pages = self.filled_pages(&self.sequences.state(seq)?.blocks, first_query);
         let mut runs: Vec<Run<'_>> = pages
-            .map(|(id, tokens)| Run::Block {
-                block: self.pool.rows(id),
-                first_head: layer * kv_heads,
-                slots: 0..tokens.len(),
-                first_position: tokens.start,
+            .map(|(id, tokens)| {
+                let (block, slots) = self.pool.rows(id, tokens.len());
+                Run::Block { block, first_head: layer * kv_heads, slots, first_position: tokens.start }
             })
             .collect();
         runs.push(Run::Rows { keys: fresh.keys.values(), values: fresh.values.values(), first_position: first_query });
@@ -171,7 +169,8 @@ impl KvCache for Paged {
         let head = layer * self.sequences.geometry().kv_heads + kv_head;
         for (id, tokens) in self.filled_pages(&self.sequences.state(seq)?.blocks, seen) {
             view.positions.extend(tokens.clone());
-            self.pool.rows(id).decode(head, 0..tokens.len(), &mut view.keys, &mut view.values);
+            let (block, slots) = self.pool.rows(id, tokens.len());
+            block.decode(head, slots, &mut view.keys, &mut view.values);
         }
         if let Some((first, fresh)) = self.sequences.fresh_if_any(seq, layer)? {
             view.extend(first, fresh, kv_head);
@@ -192,12 +191,13 @@ impl KvCache for Paged {
                 *filled = tokens.len().max(*filled);
             }
         }
-        for id in self.pool.ids() {
-            let BlockBytes { codes, scales, slack } = self.pool.bytes(id, filled.get(&id).copied().unwrap_or(0));
+        for (id, tokens) in filled.iter().filter(|(id, _)| self.pool.is_shared(**id)) {
+            usage.shared_bytes += self.pool.rows(*id, 0).0.bytes(*tokens).codes;
+        }
+        for BlockBytes { codes, scales, slack } in self.pool.bytes(|id| filled.get(&id).copied().unwrap_or(0)) {
             usage.payload_bytes += codes;
             usage.metadata_bytes += scales;
             usage.slack_bytes += slack;
-            usage.shared_bytes += if self.pool.is_shared(id) { codes } else { 0 };
         }
         usage
     }
@@ -238,10 +238,11 @@ fn write_pages(pool: &mut Pool, blocks: &[BlockId], block_size: usize, run: &Ran
         let page = start / block_size;
         let end = ((page + 1) * block_size).min(run.end);
         let rows = (start - run.start) * kv_heads..(end - run.start) * kv_heads;
-        let slots = start - page * block_size..end - page * block_size;
         let keys = &fresh.keys.values()[rows.start * key_dim..rows.end * key_dim];
         let values = &fresh.values.values()[rows.start * value_dim..rows.end * value_dim];
-        pool.rows_mut(blocks[page]).write(slots, first_head..first_head + kv_heads, keys, values);
+        let (block, first_slot) = pool.rows_mut(blocks[page]);
+        let slots = first_slot + start - page * block_size..first_slot + end - page * block_size;
+        block.write(slots, first_head..first_head + kv_heads, keys, values);
         start = end;
     }
 }

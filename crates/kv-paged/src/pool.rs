@@ -1,5 +1,7 @@
 //! The pages all sequences of a cache share.
 
+use std::ops::Range;
+
 use kv_kernels::{BlockBytes, Formats, KvBlock, RowShape};
 
 /// Names a page of the pool.
@@ -9,27 +11,35 @@ pub(crate) struct BlockId(usize);
 /// Pages with the number of block tables that name each, and the list of those that none names.
 ///
 /// A page holds the rows of `block_size` tokens in all layers, so that a block table serves every layer.
-/// Pages are allocated when first needed, then reused and never given back.
+/// Pages are allocated a slab at a time when first needed, then reused and never given back.
 #[derive(Debug)]
 pub(crate) struct Pool {
     shape: RowShape,
     formats: Formats,
     block_size: usize,
     limit: usize,
+    /// Memory of several pages: the rows of one head of consecutive pages follow each other, so that pages taken
+    /// one after the other are read as a stream. Scattered, every page's rows would have to be found anew in the
+    /// page tables of the machine, which costs more than reading them.
+    slabs: Vec<KvBlock>,
     pages: Vec<Page>,
     free: Vec<BlockId>,
 }
 
 #[derive(Debug)]
 struct Page {
-    rows: KvBlock,
+    slab: usize,
+    first_slot: usize,
     references: usize,
 }
+
+/// Tokens in a slab at most: what an empty pool may hold unused.
+const SLAB_TOKENS: usize = 256;
 
 impl Pool {
     /// An empty pool of at most `limit` pages.
     pub(crate) fn new(shape: RowShape, formats: Formats, block_size: usize, limit: usize) -> Pool {
-        Pool { shape, formats, block_size, limit, pages: vec![], free: vec![] }
+        Pool { shape, formats, block_size, limit, slabs: vec![], pages: vec![], free: vec![] }
     }
 
     /// Pages that [`take`](Pool::take) could still answer.
@@ -42,13 +52,25 @@ impl Pool {
     /// # Panics
     /// If the limit is reached; `begin` has checked [`available`](Pool::available).
     pub(crate) fn take(&mut self) -> BlockId {
-        let id = self.free.pop().unwrap_or_else(|| {
-            assert!(self.pages.len() < self.limit, "a pool of {} pages", self.limit);
-            self.pages.push(Page { rows: KvBlock::new(self.shape, self.formats, self.block_size), references: 0 });
-            BlockId(self.pages.len() - 1)
-        });
+        if self.free.is_empty() {
+            self.add_slab();
+        }
+        let id = self.free.pop().expect("a slab has pages");
         self.pages[id.0].references = 1;
         id
+    }
+
+    /// Adds as many pages as there are, up to a slab's most and the limit.
+    fn add_slab(&mut self) {
+        assert!(self.pages.len() < self.limit, "a pool of {} pages", self.limit);
+        let most = (SLAB_TOKENS / self.block_size).max(1);
+        let count = self.pages.len().clamp(1, most).min(self.limit - self.pages.len());
+        let slab = self.slabs.len();
+        self.slabs.push(KvBlock::new(self.shape, self.formats, count * self.block_size));
+        let first = self.pages.len();
+        self.pages.extend((0..count).map(|page| Page { slab, first_slot: page * self.block_size, references: 0 }));
+        // Taken from the end, in the order in which they lie.
+        self.free.extend((first..first + count).rev().map(BlockId));
     }
 
     /// Notes that one more block table names the page.
@@ -72,32 +94,55 @@ impl Pool {
 
     /// Copies the first `tokens` tokens of one page into another.
     pub(crate) fn copy(&mut self, from: BlockId, to: BlockId, tokens: usize) {
-        let [from, to] = self.pages.get_disjoint_mut([from.0, to.0]).expect("two pages of this pool");
-        to.rows.copy_from(0, &from.rows, 0..tokens);
+        let Page { slab: from_slab, first_slot: from_slot, .. } = self.pages[from.0];
+        let Page { slab: to_slab, first_slot: to_slot, .. } = self.pages[to.0];
+        match self.slabs.get_disjoint_mut([from_slab, to_slab]) {
+            Ok([from, to]) => to.copy_from(to_slot, from, from_slot..from_slot + tokens),
+            Err(_) => self.slabs[to_slab].copy_within(from_slot..from_slot + tokens, to_slot),
+        }
     }
 
-    /// A page's rows.
-    pub(crate) fn rows(&self, id: BlockId) -> &KvBlock {
-        &self.pages[id.0].rows
+    /// A page's memory and its slots in it, of which the first `tokens` are meant.
+    pub(crate) fn rows(&self, id: BlockId, tokens: usize) -> (&KvBlock, Range<usize>) {
+        let Page { slab, first_slot, .. } = self.pages[id.0];
+        (&self.slabs[slab], first_slot..first_slot + tokens)
     }
 
-    /// A page's rows, to write.
-    pub(crate) fn rows_mut(&mut self, id: BlockId) -> &mut KvBlock {
-        &mut self.pages[id.0].rows
-    }
-
-    /// Every page with its id.
-    pub(crate) fn ids(&self) -> impl Iterator<Item = BlockId> {
-        (0..self.pages.len()).map(BlockId)
+    /// A page's memory, to write, and its first slot in it.
+    pub(crate) fn rows_mut(&mut self, id: BlockId) -> (&mut KvBlock, usize) {
+        let Page { slab, first_slot, .. } = self.pages[id.0];
+        (&mut self.slabs[slab], first_slot)
     }
 
     /// Bytes of the pool's own tables.
     pub(crate) fn table_bytes(&self) -> usize {
-        self.pages.capacity() * size_of::<Page>() + self.free.capacity() * size_of::<BlockId>()
+        let slabs = self.slabs.capacity() * size_of::<KvBlock>();
+        slabs + self.pages.capacity() * size_of::<Page>() + self.free.capacity() * size_of::<BlockId>()
     }
 
-    /// What a page's memory is spent on.
-    pub(crate) fn bytes(&self, id: BlockId, filled: usize) -> BlockBytes {
-        self.rows(id).bytes(filled)
+    /// What each slab's memory is spent on if `filled` tells how many slots of each page are in use.
+    pub(crate) fn bytes(&self, filled: impl Fn(BlockId) -> usize) -> impl Iterator<Item = BlockBytes> {
+        let mut slots = vec![0; self.slabs.len()];
+        for (index, page) in self.pages.iter().enumerate() {
+            slots[page.slab] += filled(BlockId(index));
+        }
+        self.slabs.iter().zip(slots).map(|(slab, filled)| slab.bytes(filled))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slabs_double_up_to_their_most_and_stop_at_the_limit() {
+        let shape = RowShape { heads: 1, key_dim: 2, value_dim: 2 };
+        let mut pool = Pool::new(shape, Formats::F32, 64, 11);
+        let taken: Vec<BlockId> = (0..11).map(|_| pool.take()).collect();
+        assert_eq!(pool.slabs.iter().map(|slab| slab.slots() / 64).collect::<Vec<_>>(), [1, 1, 2, 4, 3]);
+        assert_eq!(taken, (0..11).map(BlockId).collect::<Vec<_>>(), "in the order in which they lie");
+        assert_eq!(pool.available(), 0);
+        pool.release(BlockId(5));
+        assert_eq!((pool.available(), pool.take()), (1, BlockId(5)));
     }
 }

@@ -40,7 +40,8 @@ impl Strategy for Quantized {
 
     fn new(config: Config, geometry: &Geometry) -> Result<Quantized, ConfigError> {
         if !config.format.is_quantised() {
-            let reason = "keys or values must be quantised (q8_0, q4_0, q4_1, kivi4, kivi2, …); `contiguous` stores f32, f16, bf16 and fp8_e4m3";
+            let reason =
+                "keys or values must be quantised (q8_0, q4_0, q4_1, kivi4, kivi2, …); `contiguous` stores f32, f16, bf16 and fp8_e4m3";
             return Err(ConfigError::value("format", config.format, reason));
         }
         let Geometry { kv_heads, key_dim, value_dim, .. } = *geometry;
@@ -181,7 +182,8 @@ impl Layer {
                     left -= slots.len();
                     self.tail.block().decode(head, slots, &mut head_keys, &mut head_values);
                 }
-                let of_head = |rows: &[f32], dim: usize| rows.chunks_exact(dim).skip(head).step_by(heads).take(at_once).flatten().copied().collect();
+                let of_head =
+                    |rows: &[f32], dim: usize| rows.chunks_exact(dim).skip(head).step_by(heads).take(at_once).flatten().copied().collect();
                 head_keys.extend::<Vec<f32>>(of_head(keys, key_dim));
                 head_values.extend::<Vec<f32>>(of_head(values, value_dim));
                 self.sealed.write(sealed..sealed_after, head..head + 1, &head_keys, &head_values);

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::{Axis, Chart, Results, Row, Sample, Scale, Series};
+use crate::{Axis, Chart, Peer, Results, Row, Sample, Scale, Series};
 
-/// Every chart that the results have points for.
-pub fn charts(results: &Results, samples: &[Sample]) -> Vec<Chart> {
+/// Every chart that the results have points for; peers are drawn where they were measured.
+pub fn charts(results: &Results, samples: &[Sample], peers: &[Peer]) -> Vec<Chart> {
     let names = Names::of(results);
     let depth = Axis { label: "sequence length (tokens)".into(), scale: Scale::Log };
     let milliseconds = |what: &str| Axis { label: format!("{what} (ms)"), scale: Scale::Log };
@@ -48,8 +48,28 @@ pub fn charts(results: &Results, samples: &[Sample]) -> Vec<Chart> {
             series: names.cumulative(samples),
         },
     ];
+    add_peers(&mut charts[0], peers, names.lines.len(), |peer| peer.tpot_ms_p50);
+    add_peers(&mut charts[1], peers, names.lines.len(), |peer| peer.ttft_ms);
     charts.retain(|chart| chart.series.iter().any(|series| !series.points.is_empty()));
     charts
+}
+
+/// Adds a line for each peer, in styles after those of our own lines.
+fn add_peers(chart: &mut Chart, peers: &[Peer], first_style: usize, y: fn(&Peer) -> Option<f64>) {
+    let mut labels: Vec<&str> = vec![];
+    for peer in peers {
+        if !labels.contains(&peer.peer.as_str()) {
+            labels.push(&peer.peer);
+        }
+    }
+    for (index, label) in labels.into_iter().enumerate() {
+        let of_peer = peers.iter().filter(|peer| peer.peer == label);
+        let mut points: Vec<(f64, f64)> = of_peer.filter_map(|peer| Some((peer.seq_len as f64, y(peer)?))).collect();
+        points.sort_by(|a, b| a.0.total_cmp(&b.0));
+        if !points.is_empty() {
+            chart.series.push(Series { name: label.to_owned(), style: first_style + index, points });
+        }
+    }
 }
 
 const MIB: f64 = 1024.0 * 1024.0;

@@ -54,6 +54,9 @@ enum Command {
     Report {
         /// A folder with results.json and samples.csv.
         folder: PathBuf,
+        /// Measurements of another engine to draw beside ours, a CSV as tests/peers/README.md describes.
+        #[arg(long, value_name = "FILE")]
+        peer: Vec<PathBuf>,
     },
     /// Measure how much of the machine's read bandwidth decode attention uses, in every format and layout.
     Roofline(RooflineArguments),
@@ -179,7 +182,7 @@ pub fn main(registry: Registry) -> ExitCode {
         Command::New { name } => commands::new(&name),
         Command::Generate(arguments) => commands::generate(&registry, &arguments),
         Command::Fetch { name } => commands::fetch(&name),
-        Command::Report { folder } => commands::report(&folder),
+        Command::Report { folder, peer } => commands::report(&folder, &peer),
         Command::Roofline(arguments) => commands::roofline(&arguments),
         Command::Schema => commands::print_schema(&registry),
     };
@@ -191,8 +194,7 @@ pub fn main(registry: Registry) -> ExitCode {
 
 /// Puts `run` in front of a first argument that is no command.
 fn with_default_command(mut arguments: Vec<OsString>) -> Vec<OsString> {
-    const COMMANDS: [&str; 11] =
-        ["run", "list", "describe", "check", "new", "generate", "fetch", "report", "roofline", "schema", "help"];
+    const COMMANDS: [&str; 11] = ["run", "list", "describe", "check", "new", "generate", "fetch", "report", "roofline", "schema", "help"];
     let first = arguments.get(1).and_then(|first| first.to_str()).unwrap_or_default();
     if !first.is_empty() && !first.starts_with('-') && !COMMANDS.contains(&first) {
         arguments.insert(1, "run".into());

@@ -34,7 +34,11 @@ pub(crate) fn read(threads: usize) -> Environment {
 fn kernels() -> String {
     let others = KernelPath::available().into_iter().filter(|path| *path != KernelPath::current());
     let others: Vec<String> = others.map(|path| path.to_string()).collect();
-    format!("{} (this machine can also run {})", KernelPath::current(), if others.is_empty() { "no other".into() } else { others.join(", ") })
+    format!(
+        "{} (this machine can also run {})",
+        KernelPath::current(),
+        if others.is_empty() { "no other".into() } else { others.join(", ") }
+    )
 }
 
 /// Warnings about the machine and the sweep, in words.

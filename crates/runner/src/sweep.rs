@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use kv_model::Decoder;
-use kv_report::{Results, Sample, charts};
+use kv_report::{Peer, Results, Sample, charts};
 
 use crate::Problem;
 use crate::cell::{self, Setting};
@@ -58,7 +58,7 @@ pub(crate) fn run(
             break;
         }
         progress.start(&cell.label, cell.seq_len);
-        let outcome = cell::run(&setting, cell);
+        let outcome = on_the_pool(|| cell::run(&setting, cell));
         progress.finish(&outcome.row, estimate);
         results.rows.push(outcome.row);
         samples.extend(outcome.samples);
@@ -67,6 +67,12 @@ pub(crate) fn run(
     }
     progress.clear();
     Ok(samples)
+}
+
+/// Runs on a thread of the pool: from outside, every attention and matrix product would first be handed over to
+/// one, which costs microseconds each time.
+fn on_the_pool<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    rayon::join(work, || ()).0
 }
 
 /// Writes `results.csv`, `samples.csv` and `results.json`.
@@ -85,9 +91,9 @@ pub(crate) fn write_tables(results: &Results, samples: &[Sample], folder: &Path)
 ///
 /// # Errors
 /// A [`Problem`] that names the file or the chart.
-pub(crate) fn write_report(results: &Results, samples: &[Sample], folder: &Path) -> Result<PathBuf, Problem> {
+pub(crate) fn write_report(results: &Results, samples: &[Sample], peers: &[Peer], folder: &Path) -> Result<PathBuf, Problem> {
     let undrawn = |error| Problem::new("cannot draw the report").caused_by(error);
-    let charts = charts(results, samples);
+    let charts = charts(results, samples, peers);
     for chart in &charts {
         write(&folder.join(format!("{}.png", chart.name)), &kv_report::png(chart).map_err(undrawn)?)?;
     }

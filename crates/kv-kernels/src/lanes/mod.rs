@@ -168,7 +168,11 @@ mod tests {
                             f16_to_f32(half(at)),
                         ];
                         for (load, expected) in expected.into_iter().enumerate() {
-                            assert_eq!(results[load][at * width + lane], bits(expected), "{path}, unit {unit}, load {load}, byte {at}, lane {lane}");
+                            assert_eq!(
+                                results[load][at * width + lane],
+                                bits(expected),
+                                "{path}, unit {unit}, load {load}, byte {at}, lane {lane}"
+                            );
                         }
                     }
                 }

@@ -134,7 +134,8 @@ fn widen_u8(bytes: [u8; 4]) -> uint32x4_t {
 #[inline]
 #[target_feature(enable = "neon")]
 fn widen_f16(halves: [u16; 4]) -> float32x4_t {
-    let bits = vmovl_u16(vcreate_u16(u64::from(halves[0]) | u64::from(halves[1]) << 16 | u64::from(halves[2]) << 32 | u64::from(halves[3]) << 48));
+    let bits =
+        vmovl_u16(vcreate_u16(u64::from(halves[0]) | u64::from(halves[1]) << 16 | u64::from(halves[2]) << 32 | u64::from(halves[3]) << 48));
     let magnitude = vshlq_n_u32::<13>(vandq_u32(bits, vdupq_n_u32(0x7FFF)));
     let finite = vmulq_f32(vreinterpretq_f32_u32(magnitude), vdupq_n_f32(f32::from_bits((127 + 112) << 23)));
     let special = vorrq_u32(magnitude, vdupq_n_u32(0x7F80_0000));

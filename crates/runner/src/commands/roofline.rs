@@ -53,12 +53,12 @@ fn as_table(result: &Roofline) -> String {
         if row.model != model {
             model = &row.model;
             text.push_str(&format!(
-                "\n{model}\n{:10} {:11} {:>11} {:>21} {:>21} {:>12} {:>14}\n",
+                "\n{model}\n{:10} {:12} {:>11} {:>21} {:>21} {:>12} {:>14}\n",
                 "format", "layout", "µs a layer", "GB/s", "of the bandwidth", "× f32", "× contiguous"
             ));
         }
         text.push_str(&format!(
-            "{:10} {:11} {:>11.1} {:>21} {:>21} {:>12.2} {:>14.2}\n",
+            "{:10} {:12} {:>11.1} {:>21} {:>21} {:>12.2} {:>14.2}\n",
             row.format,
             row.layout,
             1e6 * row.layer_seconds.median,

@@ -50,7 +50,7 @@ pub(crate) fn run(registry: &Registry, arguments: &RunArguments) -> Result<ExitC
     };
     let seed = arguments.seed.unwrap_or(file.config.sweep.seed);
     let samples = sweep::run(&plan, &model.decoder, &source.label(), seed, &rejected, &mut results, &folder)?;
-    let page = sweep::write_report(&results, &samples, &folder)?;
+    let page = sweep::write_report(&results, &samples, &[], &folder)?;
     print(&summary(&results.rows, &page));
     let failed = results.rows.iter().filter(|row| row.status == Status::Failed).count();
     Ok(match failed {

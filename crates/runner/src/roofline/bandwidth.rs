@@ -62,7 +62,7 @@ mod tests {
     fn the_sum_is_that_of_all_words() {
         for count in [0, 1, 31, 32, 33, 1000] {
             let words: Vec<u64> = (0..count).collect();
-            assert_eq!(sum(&words), words.iter().sum(), "{count} words");
+            assert_eq!(sum(&words), words.iter().sum::<u64>(), "{count} words");
         }
     }
 }

@@ -13,8 +13,10 @@ use rayon::prelude::*;
 pub(crate) enum Layout {
     /// A run a layer.
     Contiguous,
-    /// Pages of a number of tokens, each with all layers, taken from a pool in no order.
+    /// Pages of a number of tokens, each with all layers, taken from a pool one after the other.
     Paged(usize),
+    /// The same, from a pool that others have used: in no order.
+    Scattered(usize),
     /// A ring a layer that has wrapped round.
     Window,
 }
@@ -24,6 +26,7 @@ impl fmt::Display for Layout {
         match self {
             Layout::Contiguous => f.write_str("contiguous"),
             Layout::Paged(tokens) => write!(f, "paged {tokens}"),
+            Layout::Scattered(tokens) => write!(f, "scattered {tokens}"),
             Layout::Window => f.write_str("window"),
         }
     }
@@ -39,23 +42,28 @@ pub(crate) struct Case {
     tokens: usize,
     format: Format,
     layout: Layout,
-    /// Layers' blocks, layers' rings, or pages of all layers in the order of the tokens.
     storage: Storage,
     queries: Vec<f32>,
 }
 
 enum Storage {
+    /// One a layer.
     Blocks(Vec<KvBlock>),
-    Pages(Vec<KvBlock>),
+    /// Slabs of pages with all layers, and the slab and first slot of each page in the order of the tokens.
+    Pages { slabs: Vec<KvBlock>, page_size: usize, pages: Vec<(usize, usize)> },
+    /// One a layer.
     Rings(Vec<KvRing>),
 }
 
+/// Tokens of the slabs in which the pool of `kv-paged` has its pages.
+const SLAB_TOKENS: usize = 256;
+
 impl Case {
-    /// Every format contiguously, and every format of single rows in pages of 16 and 64 tokens and as a window.
+    /// Every format contiguously, and every format of single rows in pages and as a window.
     pub(crate) fn all(shape: HeadShape, layers: usize, tokens: usize) -> Vec<Case> {
         let formats: Vec<Format> = FORMATS.iter().map(|name| name.parse().expect("a known format")).collect();
         let formats = formats.into_iter().filter(|format| Formats::both(*format).check_dims(shape.key_dim, shape.value_dim).is_ok());
-        let layouts = [Layout::Contiguous, Layout::Paged(16), Layout::Paged(64), Layout::Window];
+        let layouts = [Layout::Contiguous, Layout::Paged(16), Layout::Paged(64), Layout::Scattered(16), Layout::Window];
         let cases = formats.flat_map(|format| layouts.map(|layout| (format, layout)));
         let possible: Vec<_> = cases.filter(|(format, layout)| format.key_tokens() == 1 || *layout == Layout::Contiguous).collect();
         possible.into_par_iter().map(|(format, layout)| Case::new(shape, layers, tokens, format, layout)).collect()
@@ -84,19 +92,23 @@ impl Case {
                     })
                     .collect(),
             ),
-            Layout::Paged(page) => {
-                let shape = RowShape { heads: layers * row.heads, ..row };
-                let pages = tokens.div_ceil(page);
-                let mut pool: Vec<KvBlock> = (0..pages).map(|_| KvBlock::new(shape, formats, page)).collect();
-                random.shuffle(&mut pool);
-                for (index, block) in pool.iter_mut().enumerate() {
-                    let held = index * page..((index + 1) * page).min(tokens);
+            Layout::Paged(page_size) | Layout::Scattered(page_size) => {
+                let slab_shape = RowShape { heads: layers * row.heads, ..row };
+                let slab_count = tokens.div_ceil(SLAB_TOKENS);
+                let mut slabs: Vec<KvBlock> = (0..slab_count).map(|_| KvBlock::new(slab_shape, formats, SLAB_TOKENS)).collect();
+                let slots = (0..slab_count).flat_map(|slab| (0..SLAB_TOKENS).step_by(page_size).map(move |slot| (slab, slot)));
+                let mut pages: Vec<(usize, usize)> = slots.take(tokens.div_ceil(page_size)).collect();
+                if layout == Layout::Scattered(page_size) {
+                    random.shuffle(&mut pages);
+                }
+                for ((slab, slot), first) in pages.iter().zip((0..tokens).step_by(page_size)) {
+                    let held = first..(first + page_size).min(tokens);
                     let (keys, values) = rows(held.clone());
                     for layer in 0..layers {
-                        block.write(0..held.len(), layer * row.heads..(layer + 1) * row.heads, keys, values);
+                        slabs[*slab].write(*slot..slot + held.len(), layer * row.heads..(layer + 1) * row.heads, keys, values);
                     }
                 }
-                Storage::Pages(pool)
+                Storage::Pages { slabs, page_size, pages }
             }
             Layout::Window => Storage::Rings(
                 (0..layers)
@@ -142,12 +154,11 @@ impl Case {
     fn runs(&self, layer: usize) -> Vec<Run<'_>> {
         match &self.storage {
             Storage::Blocks(blocks) => vec![Run::Block { block: &blocks[layer], first_head: 0, slots: 0..self.tokens, first_position: 0 }],
-            Storage::Pages(pages) => {
-                let page = pages[0].slots();
-                let runs = pages.iter().zip((0..self.tokens).step_by(page)).map(|(block, first_position)| Run::Block {
-                    block,
+            Storage::Pages { slabs, page_size, pages } => {
+                let runs = pages.iter().zip((0..self.tokens).step_by(*page_size)).map(|((slab, slot), first_position)| Run::Block {
+                    block: &slabs[*slab],
                     first_head: layer * self.shape.kv_heads,
-                    slots: 0..page.min(self.tokens - first_position),
+                    slots: *slot..slot + page_size.min(&(self.tokens - first_position)),
                     first_position,
                 });
                 runs.collect()

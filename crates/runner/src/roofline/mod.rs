@@ -13,10 +13,10 @@ use kv_kernels::{HeadShape, KernelPath};
 use kv_metrics::quantile;
 use serde::Serialize;
 
-pub(crate) use bandwidth::last_level_cache;
 use bandwidth::ReadBuffer;
-pub(crate) use case::Layout;
+pub(crate) use bandwidth::last_level_cache;
 use case::Case;
+pub(crate) use case::Layout;
 
 use crate::progress::Steps;
 
@@ -100,7 +100,8 @@ pub(crate) fn measure(settings: &Settings) -> Roofline {
             steps.advance(model);
         }
         let of = |format: Option<&str>| {
-            let found = cases.iter().position(|case| case.layout() == Layout::Contiguous && format.is_none_or(|name| case.format() == name));
+            let found =
+                cases.iter().position(|case| case.layout() == Layout::Contiguous && format.is_none_or(|name| case.format() == name));
             found.expect("the contiguous layout comes first")
         };
         for (case, times) in cases.iter().zip(&seconds) {

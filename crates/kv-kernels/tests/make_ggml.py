@@ -1,0 +1,53 @@
+"""Makes ggml.json: rows encoded and decoded by other people's code, against which the formats are tested.
+
+    pip install gguf ml_dtypes
+    python crates/kv-kernels/tests/make_ggml.py > crates/kv-kernels/tests/ggml.json
+
+`gguf` is llama.cpp's own package; `ml_dtypes` (JAX's) knows FP8. Floats are written as the 32 bits they are.
+"""
+
+import json
+
+import gguf
+import ml_dtypes
+import numpy
+
+ROW = 64
+random = numpy.random.default_rng(1)
+rows = {
+    "normal": random.normal(size=ROW),
+    "large": 300 * random.normal(size=ROW),
+    "small": 1e-3 * random.normal(size=ROW),
+    "one outlier": numpy.concatenate([random.normal(size=ROW - 1), [-40.0]]),
+    "all positive": random.uniform(1, 2, size=ROW),
+    "all negative": -random.uniform(1, 2, size=ROW),
+    "zeros": numpy.zeros(ROW),
+    "a constant": numpy.full(ROW, 0.7),
+    "ramp": numpy.linspace(-1, 1, ROW),
+}
+TYPES = {name: getattr(gguf.GGMLQuantizationType, name.upper()) for name in ("q8_0", "q4_0", "q4_1", "f16", "bf16")}
+
+
+def bits(values: numpy.ndarray) -> list[int]:
+    return values.astype(numpy.float32).view(numpy.uint32).tolist()
+
+
+cases = []
+for row, values in rows.items():
+    values = values.astype(numpy.float32)
+    for name, kind in TYPES.items():
+        encoded = gguf.quants.quantize(values, kind)
+        decoded = gguf.quants.dequantize(encoded, kind)
+        cases.append({"format": name, "row": row, "values": bits(values), "encoded": encoded.tobytes().hex(), "decoded": bits(decoded)})
+    encoded = numpy.clip(values, -448, 448).astype(ml_dtypes.float8_e4m3fn)
+    cases.append(
+        {"format": "fp8_e4m3", "row": row, "values": bits(values), "encoded": encoded.tobytes().hex(), "decoded": bits(encoded)}
+    )
+# Bytes that no encoder of ours wrote.
+for name in ("q8_0", "q4_0", "q4_1"):
+    block, size = gguf.GGML_QUANT_SIZES[TYPES[name]]
+    groups = random.integers(0, 256, size=(ROW // block, size), dtype=numpy.uint8)
+    groups[:, 0:4] = random.normal(size=(ROW // block, 2)).astype(numpy.float16).view(numpy.uint8)
+    decoded = gguf.quants.dequantize(groups.reshape(-1), TYPES[name])
+    cases.append({"format": name, "row": "random bytes", "values": None, "encoded": groups.tobytes().hex(), "decoded": bits(decoded)})
+print(json.dumps(cases, indent=None).replace("}, ", "},\n"))

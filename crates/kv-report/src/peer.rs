@@ -1,0 +1,44 @@
+//! Measurements of another engine, drawn beside ours.
+
+use serde::Deserialize;
+
+use crate::ReportError;
+
+/// Another engine at a length.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Peer {
+    /// Its name in the legend.
+    pub peer: String,
+    /// Tokens in the sequence.
+    pub seq_len: usize,
+    /// Median time of a decode step at that depth, in milliseconds.
+    pub tpot_ms_p50: Option<f64>,
+    /// Time from a prompt of that length to the first token, in milliseconds.
+    pub ttft_ms: Option<f64>,
+}
+
+/// Reads a CSV with the columns `peer`, `seq_len`, `tpot_ms_p50` and `ttft_ms`; others are ignored.
+///
+/// # Errors
+/// [`ReportError::Csv`] that names the row and the column.
+pub fn read_peers(csv: &[u8]) -> Result<Vec<Peer>, ReportError> {
+    csv::Reader::from_reader(csv).deserialize().map(|row| Ok(row?)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_columns_are_ignored_and_an_empty_time_is_none() {
+        let peers = read_peers(b"peer,rounds,seq_len,ttft_ms,tpot_ms_p50\nengine,3,128,,4.5\n").unwrap();
+        assert_eq!(peers, [Peer { peer: "engine".into(), seq_len: 128, tpot_ms_p50: Some(4.5), ttft_ms: None }]);
+    }
+
+    #[test]
+    fn a_wrong_column_is_named() {
+        let error = read_peers(b"peer,seq_len,tpot_ms_p50,ttft_ms\nengine,many,1,1\n").unwrap_err();
+        assert!(std::error::Error::source(&error).is_some_and(|cause| cause.to_string().contains("invalid digit")), "{error:?}");
+        assert!(read_peers(b"engine\n1\n").is_err());
+    }
+}

@@ -1,0 +1,119 @@
+"""Measures llama.cpp and kvlab in turns on one model, and compares what a long cache costs.
+
+See README.md beside this file. Needs llama-cpp-python; everything else is the standard library.
+"""
+
+import argparse
+import csv
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import llama_cpp
+
+ROOT = Path(__file__).resolve().parents[2]
+# The cache format: ggml's number for it, and the label of ours in bench-configs/peers.toml.
+FORMATS = {"f16": (1, "contiguous f16"), "q8_0": (8, "quantized q8_0")}
+SHALLOW, MIDDLE, DEEP = LENGTHS = (16, 4096, 7936)
+COLUMNS = ["peer", "seq_len", "ttft_ms", "tpot_ms_p50", "tpot_ms_lower", "tpot_ms_upper", "rounds"]
+
+
+def measure_llama(model: str, ggml_type: int, threads: int, steps: int) -> dict[int, tuple[float, float]]:
+    """The time to the first token and the median time of a decode step, in ms, at each length."""
+    llama = llama_cpp.Llama(
+        model_path=model,
+        n_ctx=8192,
+        n_batch=512,
+        n_threads=threads,
+        n_threads_batch=threads,
+        flash_attn=True,
+        type_k=ggml_type,
+        type_v=ggml_type,
+        verbose=False,
+    )
+    tokens = random.Random(1).choices(range(llama.n_vocab()), k=DEEP)
+    llama.eval(tokens[:SHALLOW])  # Warms the caches and the weights' pages.
+    measured = {}
+    for length in LENGTHS:
+        llama.reset()
+        started = time.perf_counter()
+        llama.eval(tokens[:length])
+        first = 1e3 * (time.perf_counter() - started)
+        decode = []
+        for step in range(steps):
+            started = time.perf_counter()
+            llama.eval([tokens[step]])
+            decode.append(1e3 * (time.perf_counter() - started))
+        measured[length] = (first, statistics.median(decode))
+    llama.close()
+    return measured
+
+
+def measure_kvlab(label: str, threads: int, steps: int, folder: Path) -> dict[int, tuple[float, float]]:
+    """The same of kvlab, by its runner."""
+    command = ["cargo", "run", "--quiet", "-p", "runner", "--", "bench-configs/peers.toml", "--only", label]
+    command += ["--out", str(folder), "--threads", str(threads), "--set", f"sweep.decode_steps={steps}"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if result.returncode != 0:
+        sys.exit(f"the runner failed:\n{result.stderr}")
+    with open(folder / "results.csv", newline="") as file:
+        return {int(row["seq_len"]): (float(row["ttft_ms"]), float(row["tpot_ms_p50"])) for row in csv.DictReader(file)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", help="the GGUF that `runner fetch smollm2-135m` printed")
+    parser.add_argument("--out", default="peers.csv", help="the CSV to write [default: %(default)s]")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of both [default: %(default)s]")
+    parser.add_argument("--steps", type=int, default=32, help="decode steps at each length [default: %(default)s]")
+    parser.add_argument("--rounds", type=int, default=3, help="turns of each engine [default: %(default)s]")
+    arguments = parser.parse_args()
+
+    runs = {(engine, name): [] for name in FORMATS for engine in ("llama.cpp", "kvlab")}
+    with tempfile.TemporaryDirectory() as folder:
+        for round in range(arguments.rounds):
+            for name, (ggml_type, label) in FORMATS.items():
+                print(f"round {round + 1} of {arguments.rounds}: {name}", file=sys.stderr)
+                runs["llama.cpp", name].append(measure_llama(arguments.model, ggml_type, arguments.threads, arguments.steps))
+                runs["kvlab", name].append(measure_kvlab(label, arguments.threads, arguments.steps, Path(folder)))
+
+    with open(arguments.out, "w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(COLUMNS)
+        for (engine, name), measured in runs.items():
+            # Our own lines are in the report already.
+            for length in LENGTHS if engine == "llama.cpp" else ():
+                first = statistics.median(run[length][0] for run in measured)
+                steps = sorted(run[length][1] for run in measured)
+                row = [f"llama.cpp {llama_cpp.__version__} {name}", length, first, statistics.median(steps), steps[0], steps[-1]]
+                table.writerow([*(f"{value:.4f}" if isinstance(value, float) else value for value in row), len(measured)])
+
+    print(f"\nmedians of {arguments.rounds} rounds in turns, {arguments.threads} threads; in brackets the least and the most")
+    for name in FORMATS:
+        growth = {}
+        for engine in ("llama.cpp", "kvlab"):
+            measured = runs[engine, name]
+            growth[engine] = [run[DEEP][1] - run[SHALLOW][1] for run in measured]
+            prefill = [1e3 * MIDDLE / run[MIDDLE][0] for run in measured]
+            print(
+                f"{name:5} {engine:10} TPOT {spread([run[SHALLOW][1] for run in measured])} ms at {SHALLOW}, "
+                f"{spread([run[DEEP][1] for run in measured])} at {DEEP}; grows by {spread(growth[engine])}; "
+                f"prefill of {MIDDLE}: {spread(prefill)} tokens/s"
+            )
+        ratios = [ours / theirs for ours, theirs in zip(growth["kvlab"], growth["llama.cpp"])]
+        pairs = zip(runs["kvlab", name], runs["llama.cpp", name])
+        prefill = [theirs[MIDDLE][0] / ours[MIDDLE][0] for ours, theirs in pairs]
+        print(f"{name:5} kvlab's growth over llama.cpp's {spread(ratios, 3)}, its prefill rate over llama.cpp's {spread(prefill, 2)}")
+
+
+def spread(values: list[float], digits: int = 1) -> str:
+    return f"{statistics.median(values):.{digits}f} [{min(values):.{digits}f}, {max(values):.{digits}f}]"
+
+
+if __name__ == "__main__":
+    main()
