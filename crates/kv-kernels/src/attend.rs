@@ -2,9 +2,7 @@
 
 use std::ops::Range;
 
-use rayon::prelude::*;
-
-use crate::key_block::KEYS;
+use crate::schedule::{Keys, each_tile, is_worth_spreading, tiles};
 use crate::softmax::{ProbabilitySums, State};
 use crate::tile::{Tile, Walk};
 use crate::{KernelPath, KvBlock};
@@ -185,80 +183,6 @@ fn tokens_of(shape: HeadShape, parts: &[Part<'_>]) -> usize {
         assert_eq!(part.queries.len(), tokens * query_row, "queries of {tokens} tokens");
     }
     tokens
-}
-
-/// The work: for each share of the keys a tile for every KV head and few tokens' queries; and the number of shares.
-/// Heads of one share follow each other, because in a page they lie beside each other.
-fn tiles<'a>(
-    shape: HeadShape,
-    first_query: usize,
-    parts: &'a [Part<'a>],
-    keys: &'a Keys,
-    tokens: usize,
-    spread: bool,
-) -> (Vec<Tile<'a>>, usize) {
-    let tile_tokens = (TILE_ROWS / shape.group()).max(1);
-    let queries = (0..shape.kv_heads).flat_map(|kv_head| (0..tokens).step_by(tile_tokens).map(move |first| (kv_head, first)));
-    let queries: Vec<(usize, usize)> = queries.collect();
-    let shares = if spread { shares(queries.len(), keys.count) } else { 1 };
-    let tiles = (0..shares)
-        .flat_map(|share| queries.iter().map(move |query| (share, query)))
-        .map(|(share, (kv_head, first))| Tile {
-            shape,
-            kv_head: *kv_head,
-            first_query,
-            parts,
-            keys,
-            tokens: *first..(first + tile_tokens).min(tokens),
-            share: share_start(keys.count, share, shares)..share_start(keys.count, share + 1, shares),
-        })
-        .collect();
-    (tiles, shares)
-}
-
-/// Query rows (tokens × the KV head's query heads) a tile aims at.
-const TILE_ROWS: usize = 128;
-
-/// Into how many shares the keys are split, so that a few tiles of queries still fill all threads evenly.
-fn shares(tiles: usize, keys: usize) -> usize {
-    /// Fewer keys are not worth a task of their own.
-    const SMALLEST_SHARE: usize = 512;
-    // Several a thread, so that one that another program holds up is not waited for long.
-    let tasks = 8 * rayon::current_num_threads();
-    tasks.div_ceil(tiles.max(1)).min(keys / SMALLEST_SHARE).max(1)
-}
-
-/// Where a share of the keys begins: at a whole block, so that groups of keys encoded together are not cut.
-fn share_start(keys: usize, share: usize, shares: usize) -> usize {
-    if share == shares { keys } else { keys * share / shares / KEYS * KEYS }
-}
-
-fn each_tile<T: Send>(tiles: &[Tile<'_>], spread: bool, work: impl Fn(&Tile<'_>) -> T + Sync) -> Vec<T> {
-    if spread { tiles.par_iter().with_max_len(1).map(&work).collect() } else { tiles.iter().map(work).collect() }
-}
-
-/// Waking another thread costs some microseconds, about what 2¹⁶ multiply-adds cost.
-fn is_worth_spreading(shape: HeadShape, keys: usize, tokens: usize) -> bool {
-    keys * tokens * shape.heads * (shape.key_dim + shape.value_dim) > 1 << 16
-}
-
-/// The places of the runs' keys among all keys.
-pub(crate) struct Keys {
-    /// The place of the first key of every run of every part.
-    pub(crate) firsts: Vec<Vec<usize>>,
-    pub(crate) count: usize,
-}
-
-impl Keys {
-    fn of(shape: HeadShape, parts: &[Part<'_>]) -> Keys {
-        let mut count = 0;
-        let mut first_of = |run: &Run<'_>| {
-            count += run.tokens(shape);
-            count - run.tokens(shape)
-        };
-        let firsts = parts.iter().map(|part| part.runs.iter().map(&mut first_of).collect()).collect();
-        Keys { firsts, count }
-    }
 }
 
 impl Run<'_> {

@@ -21,6 +21,7 @@ mod products;
 pub mod reference;
 mod ring;
 mod rotate;
+mod schedule;
 mod softmax;
 mod tile;
 

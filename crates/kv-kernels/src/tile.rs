@@ -17,9 +17,9 @@
 
 use std::ops::Range;
 
-use crate::attend::Keys;
 use crate::key_block::{KEYS, KeyBlock, Segment};
 use crate::lanes::{Kernel, Lanes};
+use crate::schedule::Keys;
 use crate::{HeadShape, Mask, Part, Run};
 
 pub(crate) struct Tile<'a> {
