@@ -11,7 +11,7 @@ pub struct Config {
     /// "concat" copies the whole cache at every step; "doubling" copies when it is full and then holds
     /// twice as much; { reserve = N } takes room for N tokens at once and refuses more.
     pub growth: Growth,
-    /// Storage format of keys and values: f32, f16, bf16, q8_0, q4_0, or { keys = …, values = … }.
+    /// Storage format of keys and values: f32, f16, bf16, fp8_e4m3, q8_0, q4_0, q4_1, or { keys = …, values = … }.
     pub format: Formats,
 }
 

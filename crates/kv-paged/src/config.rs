@@ -13,7 +13,7 @@ pub struct Config {
     /// Most pages the pool may hold for all sequences together; left out, there is no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_blocks: Option<usize>,
-    /// Storage format of keys and values: f32, f16, bf16, q8_0, q4_0, or { keys = …, values = … }.
+    /// Storage format of keys and values: f32, f16, bf16, fp8_e4m3, q8_0, q4_0, q4_1, or { keys = …, values = … }.
     pub format: Formats,
 }
 

@@ -12,7 +12,7 @@ pub struct Config {
     pub window: usize,
     /// First tokens of the sequence that are kept for ever beside the window (StreamingLLM uses 4).
     pub sinks: usize,
-    /// Storage format of keys and values: f32, f16, bf16, q8_0, q4_0, or { keys = …, values = … }.
+    /// Storage format of keys and values: f32, f16, bf16, fp8_e4m3, q8_0, q4_0, q4_1, or { keys = …, values = … }.
     pub format: Formats,
 }
 

@@ -65,22 +65,37 @@ def measure_kvlab(label: str, threads: int, steps: int, folder: Path) -> dict[in
         return {int(row["seq_len"]): (float(row["ttft_ms"]), float(row["tpot_ms_p50"])) for row in csv.DictReader(file)}
 
 
+def measure_round(arguments: argparse.Namespace, done: int) -> dict[tuple[str, str], dict[int, tuple[float, float]]]:
+    """Each engine once in each format, in turns."""
+    measured = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name in arguments.formats:
+            ggml_type, label = FORMATS[name]
+            print(f"round {done + 1} of {arguments.rounds}: llama.cpp, then kvlab, in {name}", file=sys.stderr)
+            measured["llama.cpp", name] = measure_llama(arguments.model, ggml_type, arguments.threads, arguments.steps)
+            measured["kvlab", name] = measure_kvlab(label, arguments.threads, arguments.steps, Path(folder))
+    return measured
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", help="the GGUF that `runner fetch smollm2-135m` printed")
     parser.add_argument("--out", default="peers.csv", help="the CSV to write [default: %(default)s]")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of both [default: %(default)s]")
     parser.add_argument("--steps", type=int, default=32, help="decode steps at each length [default: %(default)s]")
+    parser.add_argument("--formats", nargs="+", choices=FORMATS, default=list(FORMATS), help="cache formats [default: both]")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each engine [default: %(default)s]")
     arguments = parser.parse_args()
 
-    runs = {(engine, name): [] for name in FORMATS for engine in ("llama.cpp", "kvlab")}
-    with tempfile.TemporaryDirectory() as folder:
-        for round in range(arguments.rounds):
-            for name, (ggml_type, label) in FORMATS.items():
-                print(f"round {round + 1} of {arguments.rounds}: {name}", file=sys.stderr)
-                runs["llama.cpp", name].append(measure_llama(arguments.model, ggml_type, arguments.threads, arguments.steps))
-                runs["kvlab", name].append(measure_kvlab(label, arguments.threads, arguments.steps, Path(folder)))
+    rounds = []
+    try:
+        for _ in range(arguments.rounds):
+            rounds.append(measure_round(arguments, len(rounds)))
+    except KeyboardInterrupt:
+        print(f"interrupted: {len(rounds)} whole rounds are kept", file=sys.stderr)
+        if not rounds:
+            sys.exit(130)
+    runs = {key: [round[key] for round in rounds] for key in rounds[0]}
 
     with open(arguments.out, "w", newline="") as file:
         table = csv.writer(file)
@@ -93,8 +108,8 @@ def main() -> None:
                 row = [f"llama.cpp {llama_cpp.__version__} {name}", length, first, statistics.median(steps), steps[0], steps[-1]]
                 table.writerow([*(f"{value:.4f}" if isinstance(value, float) else value for value in row), len(measured)])
 
-    print(f"\nmedians of {arguments.rounds} rounds in turns, {arguments.threads} threads; in brackets the least and the most")
-    for name in FORMATS:
+    print(f"\nmedians of {len(rounds)} rounds in turns, {arguments.threads} threads; in brackets the least and the most")
+    for name in arguments.formats:
         growth = {}
         for engine in ("llama.cpp", "kvlab"):
             measured = runs[engine, name]
