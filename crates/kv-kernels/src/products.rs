@@ -2,6 +2,8 @@
 //!
 //! Both read each row once for up to [`TOGETHER`] query rows, decode it in registers and keep their sums there.
 
+#![expect(clippy::needless_range_loop, reason = "indexes with constant bounds are unrolled, and name rows, keys and vectors alike")]
+
 use std::marker::PhantomData;
 
 use crate::codec::{Channels, Codec, decode, group_of};
@@ -279,8 +281,9 @@ impl<C: Codec, R: RowList, const ROWS: usize> AddRows<'_, C, R, ROWS> {
     fn add<L: Lanes, const VECTORS: usize>(&mut self, lanes: L, first: usize) {
         let column = first * L::WIDTH;
         // The columns are part of one group, or several whole ones, since `first` is a multiple of `VECTORS`.
-        let groups = if C::GROUP == 0 { 1 } else { (VECTORS * L::WIDTH / C::GROUP).max(1) };
-        let (first_group, within) = if C::GROUP == 0 { (0, column) } else { (column / C::GROUP, column % C::GROUP) };
+        let groups = (VECTORS * L::WIDTH).checked_div(C::GROUP).unwrap_or(1).max(1);
+        let first_group = column.checked_div(C::GROUP).unwrap_or(0);
+        let within = column - first_group * C::GROUP;
         let in_group = VECTORS / groups;
         let mut sums = [[lanes.splat(0.0); VECTORS]; ROWS];
         for r in 0..ROWS {
@@ -290,7 +293,6 @@ impl<C: Codec, R: RowList, const ROWS: usize> AddRows<'_, C, R, ROWS> {
                 sums[r][v] = unsafe { lanes.load_f32(out.as_ptr().cast()) };
             }
         }
-        let weights = self.weights.as_ptr();
         for j in 0..self.rows.count() {
             let row = self.rows.row(j);
             if first == 0 {
@@ -299,8 +301,8 @@ impl<C: Codec, R: RowList, const ROWS: usize> AddRows<'_, C, R, ROWS> {
             let mut row_weights = [lanes.splat(0.0); ROWS];
             for (r, weight) in row_weights.iter_mut().enumerate() {
                 // SAFETY: `add_rows` saw that there is a weight a row for each of `ROWS`.
-                let value = unsafe { *weights.add(r * self.weight_stride + j) };
-                *weight = lanes.splat(value);
+                let value = unsafe { self.weights.get_unchecked(r * self.weight_stride + j) };
+                *weight = lanes.splat(*value);
             }
             for g in 0..groups {
                 // SAFETY: `RowList::check` saw that each row has the bytes of `dim` values.
