@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::schedule::{Keys, each_tile, is_worth_spreading, tiles};
+use crate::schedule::{Keys, each_tile, tiles};
 use crate::softmax::{ProbabilitySums, State};
 use crate::tile::{Tile, Walk};
 use crate::{KernelPath, KvBlock};
@@ -113,20 +113,19 @@ pub fn attend(shape: HeadShape, first_query: usize, parts: &[Part<'_>]) -> Atten
 pub(crate) fn attend_on(path: KernelPath, shape: HeadShape, first_query: usize, parts: &[Part<'_>]) -> Attention {
     let keys = Keys::of(shape, parts);
     let tokens = tokens_of(shape, parts);
-    let spread = is_worth_spreading(shape, keys.count, tokens);
-    let (tiles, shares) = tiles(shape, first_query, parts, &keys, tokens, spread);
+    let (tiles, shares) = tiles(shape, first_query, parts, &keys, tokens);
     let unit = shape.unit();
     let fold = |tile: &Tile<'_>| {
         let fold = State::new(tile.rows(), shape.value_dim);
         path.run(unit, Walk { tile, fold })
     };
-    let states = each_tile(&tiles, spread, fold);
-    let mut attention = Attention { out: vec![0.0; tokens * shape.heads * shape.value_dim], log_sum_exp: vec![0.0; tokens * shape.heads] };
-    let mut shares = states.chunks_exact(tiles.len() / shares);
-    let mut merged = shares.next().unwrap_or_default().to_vec();
-    for share in shares {
+    // The states of the first share, and behind them those of the others in the same order.
+    let mut merged = each_tile(&tiles, fold);
+    let others = merged.split_off(tiles.len() / shares);
+    for share in others.chunks_exact(merged.len().max(1)) {
         merged.iter_mut().zip(share).for_each(|(merged, state)| merged.merge(state));
     }
+    let mut attention = Attention { out: vec![0.0; tokens * shape.heads * shape.value_dim], log_sum_exp: vec![0.0; tokens * shape.heads] };
     for (tile, state) in tiles.iter().zip(merged) {
         let (out, log_sum_exp) = state.finish();
         tile.scatter(shape.value_dim, &out, &mut attention.out);
@@ -160,15 +159,14 @@ pub(crate) fn probability_sums_on(
     let keys = Keys::of(shape, parts);
     let tokens = tokens_of(shape, parts);
     assert_eq!(log_sum_exp.len(), tokens * shape.heads, "a sum a query");
-    let spread = is_worth_spreading(shape, keys.count, tokens);
-    let (tiles, _) = tiles(shape, first_query, parts, &keys, tokens, spread);
+    let (tiles, _) = tiles(shape, first_query, parts, &keys, tokens);
     let fold = |tile: &Tile<'_>| {
         let log_sum_exp = tile.gather(log_sum_exp);
         let sums = vec![0.0; tile.share.len()];
         path.run(shape.unit(), Walk { tile, fold: ProbabilitySums { log_sum_exp: &log_sum_exp, sums } }).sums
     };
     let mut all = vec![0.0; shape.kv_heads * keys.count];
-    for (tile, sums) in tiles.iter().zip(each_tile(&tiles, spread, fold)) {
+    for (tile, sums) in tiles.iter().zip(each_tile(&tiles, fold)) {
         let first = tile.kv_head * keys.count + tile.share.start;
         all[first..first + sums.len()].iter_mut().zip(sums).for_each(|(all, sum)| *all += sum);
     }
@@ -203,6 +201,7 @@ impl Run<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::tests::ALL as FORMATS;
     use crate::{Format, Formats, RowShape, reference};
     use proptest::prelude::*;
 
@@ -334,22 +333,6 @@ mod tests {
         Ok(())
     }
 
-    const FORMATS: [Format; 13] = [
-        Format::F32,
-        Format::F16,
-        Format::Bf16,
-        Format::Fp8E4m3,
-        Format::Q8 { group: 32 },
-        Format::Q4 { group: 32 },
-        Format::Q4_1 { group: 32 },
-        Format::Kivi4 { group: 32 },
-        Format::Kivi2 { group: 32 },
-        Format::Q8 { group: 4 },
-        Format::Q4 { group: 8 },
-        Format::Q4_1 { group: 2 },
-        Format::Kivi2 { group: 16 },
-    ];
-
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(400))]
         #[test]
@@ -381,12 +364,12 @@ mod tests {
         }
     }
 
-    /// Small enough for Miri, which takes seconds for what takes microseconds.
+    /// Every format for certain, where the property test draws.
     #[test]
     fn a_few_keys_of_every_format_equal_the_reference() {
         for format in FORMATS {
-            let shape = HeadShape { heads: 3, kv_heads: 1, key_dim: 32, value_dim: 32 };
-            let case = Case { shape, stored: 33, fresh: 1, mask: Mask::Causal, formats: Formats::both(format), cut: 5 };
+            let shape = HeadShape { heads: 3, kv_heads: 1, key_dim: 64, value_dim: 64 };
+            let case = Case { shape, stored: 130, fresh: 1, mask: Mask::Causal, formats: Formats::both(format), cut: 5 };
             let data = Data::of(&case);
             let (expected, _) = data.expected(&case);
             for path in KernelPath::available() {
@@ -396,6 +379,25 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn no_queries_attend_to_nothing() {
+        let shape = HeadShape { heads: 2, kv_heads: 1, key_dim: 8, value_dim: 8 };
+        let rows = [1.0; 8];
+        let runs = vec![Run::Rows { keys: &rows, values: &rows, first_position: 0 }];
+        let attention = attend(shape, 1, &[Part { queries: &[], mask: Mask::Causal, runs }]);
+        assert_eq!(attention, Attention { out: vec![], log_sum_exp: vec![] });
+    }
+
+    #[test]
+    #[should_panic(expected = "rows of")]
+    fn a_shape_that_is_not_the_blocks_is_refused_before_anything_is_read() {
+        let format = Formats::both(Format::Kivi2 { group: 32 });
+        let block = KvBlock::new(RowShape { heads: 1, key_dim: 64, value_dim: 64 }, format, 32);
+        let shape = HeadShape { heads: 1, kv_heads: 1, key_dim: 128, value_dim: 64 };
+        let runs = vec![Run::Block { block: &block, first_head: 0, slots: 0..32, first_position: 0 }];
+        attend(shape, 31, &[Part { queries: &[1.0; 128], mask: Mask::Causal, runs }]);
     }
 
     #[test]

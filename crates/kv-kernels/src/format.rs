@@ -288,11 +288,12 @@ impl FromStr for Format {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const ALL: [Format; 13] = [
+    /// Every kind of format, with ggml's group and others.
+    pub(crate) const ALL: [Format; 13] = [
         Format::F32,
         Format::F16,
         Format::Bf16,

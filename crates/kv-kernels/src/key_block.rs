@@ -131,9 +131,9 @@ impl<'a> KeyBlock<'a> {
     #[inline(always)]
     pub(crate) fn score<L: Lanes>(&mut self, lanes: L, dim: usize, queries: &[f32], scores: &mut [f32]) {
         if queries.len() / dim > FEW_ROWS {
-            self.transpose(lanes, dim);
+            let columns = self.transpose(lanes, dim);
             scores.fill(0.0);
-            add_rows::<L, F32>(lanes, queries, dim, in_a_row(&self.transposed, KEYS), KEYS, scores);
+            add_rows::<L, F32>(lanes, queries, dim, in_a_row(&self.transposed, columns), columns, scores, KEYS);
             return;
         }
         for segment in &self.segments {
@@ -181,21 +181,23 @@ impl<'a> KeyBlock<'a> {
             let values = Rows { rows: &self.values[segment.columns.clone()], row_bytes: format.row_bytes(dim), ahead };
             if rows_are_few || format == Format::F32 {
                 with_codec!(format, C => {
-                    add_rows::<L, C>(lanes, weights, KEYS, values, dim, out);
+                    add_rows::<L, C>(lanes, weights, KEYS, values, dim, out, dim);
                     continue;
                 }, else {});
             }
             with_codec!(format, C => decode_rows::<L, C>(lanes, dim, values, &mut self.scratch), else {
                 decode_plainly(format, dim, values, &mut self.scratch);
             });
-            add_rows::<L, F32>(lanes, weights, KEYS, in_a_row(&self.scratch, dim), dim, out);
+            add_rows::<L, F32>(lanes, weights, KEYS, in_a_row(&self.scratch, dim), dim, out, dim);
         }
     }
 
-    /// Decodes the keys into `transposed`, `[dim, KEYS]`.
+    /// Decodes the keys into `transposed`, `[dim, columns]`, and returns the columns: the keys, and what fills the last
+    /// vector.
     #[inline(always)]
-    fn transpose<L: Lanes>(&mut self, lanes: L, dim: usize) {
-        self.transposed.resize(dim * KEYS, 0.0);
+    fn transpose<L: Lanes>(&mut self, lanes: L, dim: usize) -> usize {
+        let stride = self.len().next_multiple_of(L::WIDTH);
+        self.transposed.resize(dim * stride, 0.0);
         for segment in &self.segments {
             let columns = segment.columns.clone();
             match segment.keys {
@@ -206,7 +208,7 @@ impl<'a> KeyBlock<'a> {
                     });
                     // Columns of few keys at a time, so that the lines written to stay close.
                     for (index, keys) in self.scratch.chunks(16 * dim).enumerate() {
-                        for (channel, row) in self.transposed.chunks_exact_mut(KEYS).enumerate() {
+                        for (channel, row) in self.transposed.chunks_exact_mut(stride).enumerate() {
                             let first = columns.start + 16 * index;
                             for (j, score) in row[first..first + keys.len() / dim].iter_mut().enumerate() {
                                 *score = keys[j * dim + channel];
@@ -223,13 +225,14 @@ impl<'a> KeyBlock<'a> {
                         decode_channels(format, dim, block.key_group(head, first), &mut self.scratch);
                         let wanted = slots.start.max(first)..slots.end.min(first + tokens);
                         let column = columns.start + wanted.start - slots.start;
-                        for (row, channel) in self.transposed.chunks_exact_mut(KEYS).zip(self.scratch.chunks_exact(tokens)) {
+                        for (row, channel) in self.transposed.chunks_exact_mut(stride).zip(self.scratch.chunks_exact(tokens)) {
                             row[column..column + wanted.len()].copy_from_slice(&channel[wanted.start - first..wanted.end - first]);
                         }
                     }
                 }
             }
         }
+        stride
     }
 }
 
@@ -258,24 +261,25 @@ fn score_group<L: Lanes>(
     scratch: &mut Vec<f32>,
 ) {
     let tokens = format.key_tokens();
+    let rows = queries.len() / dim;
     scores.clear();
-    scores.resize(queries.len() / dim * tokens, 0.0);
+    scores.resize(rows * tokens, 0.0);
     if L::WIDTH == 1 || tokens != Q4_1::GROUP {
         scratch.resize(dim * tokens, 0.0);
         decode_channels(format, dim, group, scratch);
-        add_rows::<L, F32>(lanes, queries, dim, in_a_row(scratch, tokens), tokens, scores);
+        add_rows::<L, F32>(lanes, queries, dim, in_a_row(scratch, tokens), tokens, scores, tokens);
         return;
     }
     let channels = Channels::of(dim, group);
-    let mut offsets = vec![];
-    scale_queries(lanes, queries, &channels, scratch, &mut offsets);
+    let mut offsets = [0.0; FEW_ROWS];
+    scale_queries(lanes, queries, &channels, scratch, &mut offsets[..rows]);
     for (scores, offset) in scores.chunks_exact_mut(tokens).zip(offsets) {
         scores.fill(offset);
     }
-    let codes = RowsInARow { bytes: channels.codes, row_bytes: channels.row_bytes, count: dim };
+    let codes = RowsInARow { bytes: channels.codes, row_bytes: format.code_bytes(tokens), count: dim };
     match format {
-        Format::Kivi2 { .. } => add_rows::<L, TwoBits>(lanes, scratch, dim, codes, tokens, scores),
-        _ => add_rows::<L, Nibbles>(lanes, scratch, dim, codes, tokens, scores),
+        Format::Kivi2 { .. } => add_rows::<L, TwoBits>(lanes, scratch, dim, codes, tokens, scores, tokens),
+        _ => add_rows::<L, Nibbles>(lanes, scratch, dim, codes, tokens, scores, tokens),
     }
 }
 

@@ -44,7 +44,7 @@ pub(crate) fn score_keys<L: Lanes, C: Codec>(lanes: L, queries: &[f32], dim: usi
 /// # Shapes
 /// - weights: `[r, weight_stride]`, of which the first `rows.count()` columns are read
 /// - rows: rows of `dim` encoded values
-/// - out: `[r, dim]`
+/// - out: `[r, out_stride]`, to whose first `dim` columns is added
 #[inline(always)]
 pub(crate) fn add_rows<L: Lanes, C: Codec>(
     lanes: L,
@@ -53,18 +53,19 @@ pub(crate) fn add_rows<L: Lanes, C: Codec>(
     rows: impl RowList,
     dim: usize,
     out: &mut [f32],
+    out_stride: usize,
 ) {
     rows.check();
-    let all = out.len() / dim;
+    let all = out.len() / out_stride;
     let together = all.div_ceil(all.div_ceil(TOGETHER));
-    for (weights, out) in weights.chunks(together * weight_stride).zip(out.chunks_mut(together * dim)) {
-        assert!(weights.len() >= (out.len() / dim - 1) * weight_stride + rows.count(), "a weight a row");
+    for (weights, out) in weights.chunks(together * weight_stride).zip(out.chunks_mut(together * out_stride)) {
+        assert!(weights.len() >= (out.len() / out_stride - 1) * weight_stride + rows.count(), "a weight a row");
         let codec = PhantomData::<C>;
-        match out.len() / dim {
-            1 => lanes.run(AddRows::<C, _, 1> { weights, weight_stride, rows, dim, out, codec }),
-            2 => lanes.run(AddRows::<C, _, 2> { weights, weight_stride, rows, dim, out, codec }),
-            3 => lanes.run(AddRows::<C, _, 3> { weights, weight_stride, rows, dim, out, codec }),
-            _ => lanes.run(AddRows::<C, _, TOGETHER> { weights, weight_stride, rows, dim, out, codec }),
+        match out.len() / out_stride {
+            1 => lanes.run(AddRows::<C, _, 1> { weights, weight_stride, rows, dim, out, out_stride, codec }),
+            2 => lanes.run(AddRows::<C, _, 2> { weights, weight_stride, rows, dim, out, out_stride, codec }),
+            3 => lanes.run(AddRows::<C, _, 3> { weights, weight_stride, rows, dim, out, out_stride, codec }),
+            _ => lanes.run(AddRows::<C, _, TOGETHER> { weights, weight_stride, rows, dim, out, out_stride, codec }),
         }
     }
 }
@@ -250,6 +251,7 @@ struct AddRows<'a, C, R, const ROWS: usize> {
     rows: R,
     dim: usize,
     out: &'a mut [f32],
+    out_stride: usize,
     codec: PhantomData<C>,
 }
 
@@ -288,7 +290,7 @@ impl<C: Codec, R: RowList, const ROWS: usize> AddRows<'_, C, R, ROWS> {
         let mut sums = [[lanes.splat(0.0); VECTORS]; ROWS];
         for r in 0..ROWS {
             for v in 0..VECTORS {
-                let out = &self.out[r * self.dim + column + v * L::WIDTH..][..L::WIDTH];
+                let out = &self.out[r * self.out_stride + column + v * L::WIDTH..][..L::WIDTH];
                 // SAFETY: `WIDTH` values.
                 sums[r][v] = unsafe { lanes.load_f32(out.as_ptr().cast()) };
             }
@@ -319,7 +321,7 @@ impl<C: Codec, R: RowList, const ROWS: usize> AddRows<'_, C, R, ROWS> {
         }
         for r in 0..ROWS {
             for v in 0..VECTORS {
-                let out = &mut self.out[r * self.dim + column + v * L::WIDTH..][..L::WIDTH];
+                let out = &mut self.out[r * self.out_stride + column + v * L::WIDTH..][..L::WIDTH];
                 // SAFETY: `WIDTH` values.
                 unsafe { lanes.store(sums[r][v], out.as_mut_ptr()) };
             }
@@ -370,12 +372,11 @@ impl<C: Codec> Kernel for DecodeRows<'_, C> {
 /// - scales, minima: a half a channel
 /// - sums: `[rows]`
 #[inline(always)]
-pub(crate) fn scale_queries<L: Lanes>(lanes: L, queries: &[f32], channels: &Channels<'_>, scaled: &mut Vec<f32>, sums: &mut Vec<f32>) {
+pub(crate) fn scale_queries<L: Lanes>(lanes: L, queries: &[f32], channels: &Channels<'_>, scaled: &mut Vec<f32>, sums: &mut [f32]) {
     let Channels { scales, minima, .. } = *channels;
     let dim = scales.len() / 2;
     assert!(minima.len() == scales.len() && dim.is_multiple_of(L::WIDTH), "{dim} channels");
     scaled.resize(queries.len(), 0.0);
-    sums.resize(queries.len() / dim, 0.0);
     lanes.run(ScaleQueries { queries, scales, minima, dim, scaled, sums });
 }
 

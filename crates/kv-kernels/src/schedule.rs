@@ -14,12 +14,11 @@ pub(crate) fn tiles<'a>(
     parts: &'a [Part<'a>],
     keys: &'a Keys,
     tokens: usize,
-    spread: bool,
 ) -> (Vec<Tile<'a>>, usize) {
     let tile_tokens = (TILE_ROWS / shape.group()).max(1);
     let queries = (0..shape.kv_heads).flat_map(|kv_head| (0..tokens).step_by(tile_tokens).map(move |first| (kv_head, first)));
     let queries: Vec<(usize, usize)> = queries.collect();
-    let shares = if spread { shares(queries.len(), keys.count) } else { 1 };
+    let shares = shares(queries.len(), keys.count);
     let tiles = (0..shares)
         .flat_map(|share| queries.iter().map(move |query| (share, query)))
         .map(|(share, (kv_head, first))| Tile {
@@ -52,13 +51,16 @@ fn share_start(keys: usize, share: usize, shares: usize) -> usize {
     if share == shares { keys } else { keys * share / shares / KEYS * KEYS }
 }
 
-pub(crate) fn each_tile<T: Send>(tiles: &[Tile<'_>], spread: bool, work: impl Fn(&Tile<'_>) -> T + Sync) -> Vec<T> {
-    if spread { tiles.par_iter().with_max_len(1).map(&work).collect() } else { tiles.iter().map(work).collect() }
-}
-
-/// Waking another thread costs some microseconds, about what 2¹⁶ multiply-adds cost.
-pub(crate) fn is_worth_spreading(shape: HeadShape, keys: usize, tokens: usize) -> bool {
-    keys * tokens * shape.heads * (shape.key_dim + shape.value_dim) > 1 << 16
+/// The work on every tile in order, on all threads if there is enough of it.
+pub(crate) fn each_tile<T: Send>(tiles: &[Tile<'_>], work: impl Fn(&Tile<'_>) -> T + Sync) -> Vec<T> {
+    /// Waking another thread costs some microseconds, about what so many multiply-adds cost.
+    const WORTH_WAKING: usize = 1 << 16;
+    let products = |tile: &Tile<'_>| tile.rows() * tile.share.len() * (tile.shape.key_dim + tile.shape.value_dim);
+    if tiles.iter().map(products).sum::<usize>() > WORTH_WAKING {
+        tiles.par_iter().with_max_len(1).map(&work).collect()
+    } else {
+        tiles.iter().map(work).collect()
+    }
 }
 
 /// The places of the runs' keys among all keys.
@@ -72,8 +74,9 @@ impl Keys {
     pub(crate) fn of(shape: HeadShape, parts: &[Part<'_>]) -> Keys {
         let mut count = 0;
         let mut first_of = |run: &Run<'_>| {
+            let first = count;
             count += run.tokens(shape);
-            count - run.tokens(shape)
+            first
         };
         let firsts = parts.iter().map(|part| part.runs.iter().map(&mut first_of).collect()).collect();
         Keys { firsts, count }

@@ -6,7 +6,7 @@ use crate::lanes::Lanes;
 use crate::tile::{Fold, Tile};
 
 /// The softmax of every row of a tile over the keys folded in so far.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct State {
     value_dim: usize,
     largest: Vec<f32>,

@@ -33,8 +33,8 @@ struct Page {
     references: usize,
 }
 
-/// Tokens in a slab at most: what an empty pool may hold unused.
-const SLAB_TOKENS: usize = 256;
+/// Tokens at most for which a pool takes memory at a time: what it may hold unused.
+pub const SLAB_TOKENS: usize = 256;
 
 impl Pool {
     /// An empty pool of at most `limit` pages.

@@ -172,8 +172,15 @@ impl Layer {
         let sealed_after = sealed_after.max(sealed);
         let from_tail = (sealed_after - sealed).min(self.tail.tokens());
         let at_once = sealed_after - sealed - from_tail;
+        let (sealed_keys, tail_keys) = keys.split_at(at_once * heads * key_dim);
+        let (sealed_values, tail_values) = values.split_at(at_once * heads * value_dim);
         if sealed_after > sealed {
             self.sealed.make_room(sealed_after, sealed);
+        }
+        if from_tail == 0 {
+            self.sealed.write(sealed..sealed_after, 0..heads, sealed_keys, sealed_values);
+        } else {
+            // A group of keys that are encoded together may begin in the tail and end in the step.
             for head in 0..heads {
                 let (mut head_keys, mut head_values) = (vec![], vec![]);
                 let mut left = from_tail;
@@ -182,14 +189,12 @@ impl Layer {
                     left -= slots.len();
                     self.tail.block().decode(head, slots, &mut head_keys, &mut head_values);
                 }
-                let of_head =
-                    |rows: &[f32], dim: usize| rows.chunks_exact(dim).skip(head).step_by(heads).take(at_once).flatten().copied().collect();
-                head_keys.extend::<Vec<f32>>(of_head(keys, key_dim));
-                head_values.extend::<Vec<f32>>(of_head(values, value_dim));
+                head_keys.extend(sealed_keys.chunks_exact(key_dim).skip(head).step_by(heads).flatten());
+                head_values.extend(sealed_values.chunks_exact(value_dim).skip(head).step_by(heads).flatten());
                 self.sealed.write(sealed..sealed_after, head..head + 1, &head_keys, &head_values);
             }
             self.tail.drop_oldest(from_tail);
         }
-        self.tail.push(run.len() - at_once, &keys[at_once * heads * key_dim..], &values[at_once * heads * value_dim..]);
+        self.tail.push(run.len() - at_once, tail_keys, tail_values);
     }
 }

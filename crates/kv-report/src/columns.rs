@@ -25,7 +25,7 @@ pub const COLUMNS: [Column; 26] = [
     column("error", "why a cell failed"),
     column(
         "guarantee",
-        "what the cache promises, compared with recomputing; K and V bound a stored value's error, relative to the largest in its row",
+        "what the cache promises, compared with recomputing; K and V bound a stored value's error, relative to the largest in the row or group it is encoded with",
     ),
     column("ttft_ms", "time to first token: the whole prompt until the first token is chosen, in milliseconds"),
     column("tpot_ms_p50", "time per output token: median time of a decode step of the whole batch, in milliseconds"),

@@ -168,13 +168,9 @@ pub fn main(registry: Registry) -> ExitCode {
             return if error.use_stderr() { exit::usage() } else { exit::OK };
         }
     };
-    if let Some(path) = cli.kernel_path
-        && let Err(error) = path.select()
-    {
-        crate::progress::say(&format!("{:?}", miette::Report::new(Problem::new(format!("`--kernel-path`: {error}")))));
-        return exit::usage();
-    }
-    let outcome = match cli.command {
+    let selected = cli.kernel_path.map_or(Ok(()), KernelPath::select);
+    let selected = selected.map_err(|error| Problem::new(format!("`--kernel-path`: {error}")));
+    let outcome = selected.and_then(|()| match cli.command {
         Command::Run(arguments) => commands::run(&registry, &arguments),
         Command::List => commands::list(&registry),
         Command::Describe { strategy } => commands::describe(&registry, &strategy),
@@ -185,7 +181,7 @@ pub fn main(registry: Registry) -> ExitCode {
         Command::Report { folder, peer } => commands::report(&folder, &peer),
         Command::Roofline(arguments) => commands::roofline(&arguments),
         Command::Schema => commands::print_schema(&registry),
-    };
+    });
     outcome.unwrap_or_else(|problem: Problem| {
         crate::progress::say(&format!("{:?}", miette::Report::new(problem)));
         exit::usage()

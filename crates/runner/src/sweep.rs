@@ -58,7 +58,8 @@ pub(crate) fn run(
             break;
         }
         progress.start(&cell.label, cell.seq_len);
-        let outcome = on_the_pool(|| cell::run(&setting, cell));
+        // On a thread of the pool: from outside, every attention and matrix product would first be handed over to one.
+        let outcome = rayon::scope(|_| cell::run(&setting, cell));
         progress.finish(&outcome.row, estimate);
         results.rows.push(outcome.row);
         samples.extend(outcome.samples);
@@ -67,12 +68,6 @@ pub(crate) fn run(
     }
     progress.clear();
     Ok(samples)
-}
-
-/// Runs on a thread of the pool: from outside, every attention and matrix product would first be handed over to
-/// one, which costs microseconds each time.
-fn on_the_pool<T: Send>(work: impl FnOnce() -> T + Send) -> T {
-    rayon::join(work, || ()).0
 }
 
 /// Writes `results.csv`, `samples.csv` and `results.json`.

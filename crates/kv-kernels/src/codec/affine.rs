@@ -114,9 +114,6 @@ impl Codec for Q4_1 {
 pub(crate) struct Q2_1;
 
 const Q2_1_BYTES: usize = HEAD + GGML_GROUP / 4;
-/// Codes in a word of four bytes.
-const WORD: usize = 16;
-
 impl Codec for Q2_1 {
     const GROUP: usize = GGML_GROUP;
     const HAS_OFFSET: bool = true;
@@ -130,8 +127,21 @@ impl Codec for Q2_1 {
     #[inline(always)]
     unsafe fn codes<L: Lanes>(lanes: L, row: *const u8, group: usize, at: usize) -> L::F32 {
         // SAFETY: promised by the caller.
-        let word = unsafe { row.add(group * Q2_1_BYTES + HEAD + at / WORD * 4) };
+        let codes = unsafe { row.add(group * Q2_1_BYTES + HEAD) };
         // SAFETY: promised by the caller; a vector lies in one word.
-        unsafe { lanes.load_2bit_codes(word, at % WORD) }
+        unsafe { load_2bit_codes(lanes, codes, at) }
     }
+}
+
+/// Codes `at .. at + WIDTH` of a row of 2-bit codes.
+///
+/// # Safety
+/// The row holds the codes, and they lie in one word of sixteen.
+#[inline(always)]
+pub(super) unsafe fn load_2bit_codes<L: Lanes>(lanes: L, codes: *const u8, at: usize) -> L::F32 {
+    const WORD: usize = 16;
+    // SAFETY: promised by the caller.
+    let word = unsafe { codes.add(at / WORD * size_of::<u32>()) };
+    // SAFETY: promised by the caller.
+    unsafe { lanes.load_2bit_codes(word, at % WORD) }
 }

@@ -5,7 +5,7 @@
 //! `q · k[j] = Σ_c q[c] · (s[c] · code[c][j] + m[c]) = Σ_c (q[c] · s[c]) · code[c][j] + Σ_c q[c] · m[c]`.
 //! Source: Liu et al., "KIVI", arXiv:2402.02750, section 3.2.
 
-use super::affine::HEAD;
+use super::affine::{HEAD, load_2bit_codes};
 use super::scaled::load_nibbles;
 use super::{Codec, HALF};
 use crate::Format;
@@ -31,7 +31,8 @@ pub(crate) fn encode_channels(format: Format, keys: &[&[f32]], encoded: &mut [u8
 /// Decodes a group of keys into its channels, `[dim, tokens]`, plainly.
 pub(crate) fn decode_channels(format: Format, dim: usize, encoded: &[u8], channels: &mut [f32]) {
     let tokens = channels.len() / dim;
-    let Channels { scales, minima, codes, row_bytes } = Channels::of(dim, encoded);
+    let Channels { scales, minima, codes } = Channels::of(dim, encoded);
+    let row_bytes = format.code_bytes(tokens);
     let mut row = vec![0; format.row_bytes(tokens)];
     for (index, channel) in channels.chunks_exact_mut(tokens).enumerate() {
         row[..HALF].copy_from_slice(&scales[index * HALF..][..HALF]);
@@ -49,14 +50,13 @@ pub(crate) struct Channels<'a> {
     pub(crate) minima: &'a [u8],
     /// A row a channel.
     pub(crate) codes: &'a [u8],
-    pub(crate) row_bytes: usize,
 }
 
 impl<'a> Channels<'a> {
     pub(crate) fn of(dim: usize, encoded: &'a [u8]) -> Channels<'a> {
         let (scales, rest) = encoded.split_at(HALF * dim);
         let (minima, codes) = rest.split_at(HALF * dim);
-        Channels { scales, minima, codes, row_bytes: codes.len() / dim }
+        Channels { scales, minima, codes }
     }
 }
 
@@ -65,14 +65,6 @@ impl<'a> Channels<'a> {
 pub(crate) struct Nibbles;
 
 impl Codec for Nibbles {
-    const GROUP: usize = 0;
-    const HAS_OFFSET: bool = false;
-
-    #[inline(always)]
-    unsafe fn scale<L: Lanes>(lanes: L, _: *const u8, _: usize) -> (L::F32, L::F32) {
-        (lanes.splat(1.0), lanes.splat(0.0))
-    }
-
     #[inline(always)]
     unsafe fn codes<L: Lanes>(lanes: L, row: *const u8, _: usize, at: usize) -> L::F32 {
         // SAFETY: promised by the caller; a vector lies in one half of the row.
@@ -85,20 +77,9 @@ impl Codec for Nibbles {
 pub(crate) struct TwoBits;
 
 impl Codec for TwoBits {
-    const GROUP: usize = 0;
-    const HAS_OFFSET: bool = false;
-
-    #[inline(always)]
-    unsafe fn scale<L: Lanes>(lanes: L, _: *const u8, _: usize) -> (L::F32, L::F32) {
-        (lanes.splat(1.0), lanes.splat(0.0))
-    }
-
     #[inline(always)]
     unsafe fn codes<L: Lanes>(lanes: L, row: *const u8, _: usize, at: usize) -> L::F32 {
-        const WORD: usize = 16;
-        // SAFETY: promised by the caller.
-        let word = unsafe { row.add(at / WORD * 4) };
         // SAFETY: promised by the caller; a vector lies in one word.
-        unsafe { lanes.load_2bit_codes(word, at % WORD) }
+        unsafe { load_2bit_codes(lanes, row, at) }
     }
 }

@@ -98,14 +98,6 @@ macro_rules! plain_codec {
         pub(crate) struct $name;
 
         impl Codec for $name {
-            const GROUP: usize = 0;
-            const HAS_OFFSET: bool = false;
-
-            #[inline(always)]
-            unsafe fn scale<L: Lanes>(lanes: L, _: *const u8, _: usize) -> (L::F32, L::F32) {
-                (lanes.splat(1.0), lanes.splat(0.0))
-            }
-
             #[inline(always)]
             unsafe fn codes<L: Lanes>(lanes: L, row: *const u8, _: usize, at: usize) -> L::F32 {
                 // SAFETY: promised by the caller.

@@ -24,15 +24,18 @@ pub(crate) use scaled::{Q4_0, Q8_0, decode_q4_0, decode_q8_0, encode_q4_0, encod
 /// are. A value is `scale · code + offset`.
 pub(crate) trait Codec: Copy {
     /// Codes of a group, a multiple of every vector's width, or 0 if there are no groups, scales and offsets.
-    const GROUP: usize;
+    const GROUP: usize = 0;
     /// Whether offsets are other than 0.
-    const HAS_OFFSET: bool;
+    const HAS_OFFSET: bool = false;
 
     /// The scale and the offset of a group, each in all places.
     ///
     /// # Safety
     /// The row holds `group + 1` groups.
-    unsafe fn scale<L: Lanes>(lanes: L, row: *const u8, group: usize) -> (L::F32, L::F32);
+    #[inline(always)]
+    unsafe fn scale<L: Lanes>(lanes: L, _row: *const u8, _group: usize) -> (L::F32, L::F32) {
+        (lanes.splat(1.0), lanes.splat(0.0))
+    }
 
     /// Codes `at .. at + WIDTH` of a group, or values of a row without groups.
     ///

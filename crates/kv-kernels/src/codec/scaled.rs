@@ -63,7 +63,6 @@ pub(crate) struct Q8_0;
 
 impl Codec for Q8_0 {
     const GROUP: usize = GGML_GROUP;
-    const HAS_OFFSET: bool = false;
 
     #[inline(always)]
     unsafe fn scale<L: Lanes>(lanes: L, row: *const u8, group: usize) -> (L::F32, L::F32) {

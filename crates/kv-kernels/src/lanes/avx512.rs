@@ -125,14 +125,8 @@ impl Lanes for Avx512 {
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq,avx512vl")]
-fn sums(vectors: [__m512; 4]) -> [f32; 4] {
-    let [a, b, c, d] = vectors;
-    let halves = _mm256_hadd_ps(_mm256_hadd_ps(fold(a), fold(b)), _mm256_hadd_ps(fold(c), fold(d)));
-    let sums = _mm_add_ps(_mm256_castps256_ps128(halves), _mm256_extractf128_ps::<1>(halves));
-    let mut four = [0.0; 4];
-    // SAFETY: room for four values.
-    unsafe { _mm_storeu_ps(four.as_mut_ptr(), sums) };
-    four
+fn sums([a, b, c, d]: [__m512; 4]) -> [f32; 4] {
+    super::avx2::sums([fold(a), fold(b), fold(c), fold(d)])
 }
 
 #[inline]

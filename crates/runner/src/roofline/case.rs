@@ -4,6 +4,7 @@ use std::fmt;
 use std::ops::Range;
 
 use kv_kernels::{Format, Formats, HeadShape, KvBlock, KvRing, Mask, Part, RowShape, Run, attend};
+use kv_paged::SLAB_TOKENS;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
@@ -54,9 +55,6 @@ enum Storage {
     /// One a layer.
     Rings(Vec<KvRing>),
 }
-
-/// Tokens of the slabs in which the pool of `kv-paged` has its pages.
-const SLAB_TOKENS: usize = 256;
 
 impl Case {
     /// Every format contiguously, and every format of single rows in pages and as a window.

@@ -13,10 +13,8 @@ use kv_kernels::{HeadShape, KernelPath};
 use kv_metrics::quantile;
 use serde::Serialize;
 
-use bandwidth::ReadBuffer;
-pub(crate) use bandwidth::last_level_cache;
-use case::Case;
-pub(crate) use case::Layout;
+use bandwidth::{ReadBuffer, last_level_cache};
+use case::{Case, Layout};
 
 use crate::progress::Steps;
 
@@ -99,10 +97,9 @@ pub(crate) fn measure(settings: &Settings) -> Roofline {
             }
             steps.advance(model);
         }
-        let of = |format: Option<&str>| {
-            let found =
-                cases.iter().position(|case| case.layout() == Layout::Contiguous && format.is_none_or(|name| case.format() == name));
-            found.expect("the contiguous layout comes first")
+        let contiguous = |format: &str| {
+            let found = cases.iter().position(|case| case.layout() == Layout::Contiguous && case.format() == format);
+            found.expect("every format is measured contiguously")
         };
         for (case, times) in cases.iter().zip(&seconds) {
             let rate: Vec<f64> = times.iter().map(|seconds| case.layer_bytes() as f64 / seconds).collect();
@@ -115,8 +112,8 @@ pub(crate) fn measure(settings: &Settings) -> Roofline {
                 of_bandwidth: Spread::of(&rate.iter().zip(&round_bandwidths).map(|(rate, limit)| rate / limit).collect::<Vec<_>>()),
                 bytes_per_second: Spread::of(&rate),
                 layer_seconds: Spread::of(times),
-                tokens_per_second_over_f32: over(&seconds[of(None)]),
-                tokens_per_second_over_contiguous: over(&seconds[of(Some(&case.format()))]),
+                tokens_per_second_over_f32: over(&seconds[contiguous("f32")]),
+                tokens_per_second_over_contiguous: over(&seconds[contiguous(&case.format())]),
             });
         }
         bandwidths.extend(round_bandwidths);
