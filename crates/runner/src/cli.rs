@@ -191,9 +191,16 @@ pub fn main(registry: Registry) -> ExitCode {
 /// Puts `run` in front of a first argument that is no command.
 fn with_default_command(mut arguments: Vec<OsString>) -> Vec<OsString> {
     const COMMANDS: [&str; 11] = ["run", "list", "describe", "check", "new", "generate", "fetch", "report", "roofline", "schema", "help"];
-    let first = arguments.get(1).and_then(|first| first.to_str()).unwrap_or_default();
+    let text = |at: usize| arguments.get(at).and_then(|argument: &OsString| argument.to_str()).unwrap_or_default();
+    // The one option that may stand before a command.
+    let at = match text(1) {
+        "--kernel-path" => 3,
+        option if option.starts_with("--kernel-path=") => 2,
+        _ => 1,
+    };
+    let first = text(at);
     if !first.is_empty() && !first.starts_with('-') && !COMMANDS.contains(&first) {
-        arguments.insert(1, "run".into());
+        arguments.insert(at, "run".into());
     }
     arguments
 }
