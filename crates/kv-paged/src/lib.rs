@@ -18,7 +18,6 @@ use kv_core::{
 use kv_kernels::{BlockBytes, HeadShape, Mask, Part, RowShape, Run};
 
 pub use config::Config;
-pub use pool::SLAB_TOKENS;
 use pool::{BlockId, Pool};
 
 /// The pool and the block tables.

@@ -4,7 +4,6 @@ use std::fmt;
 use std::ops::Range;
 
 use kv_kernels::{Format, Formats, HeadShape, KvBlock, KvRing, Mask, Part, RowShape, Run, attend};
-use kv_paged::SLAB_TOKENS;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
@@ -55,6 +54,9 @@ enum Storage {
     /// One a layer.
     Rings(Vec<KvRing>),
 }
+
+/// Tokens of the slabs in which pages lie, as a pool takes them.
+const SLAB_TOKENS: usize = 256;
 
 impl Case {
     /// Every format contiguously, and every format of single rows in pages and as a window.
