@@ -3,6 +3,7 @@
 use std::ops::{Add, Range};
 
 use crate::codec::{decode_channels, encode_channels};
+use crate::rows::RowStart;
 use crate::{Format, Formats};
 
 /// The rows of one token: how many heads, and how long a key and a value of one head are.
@@ -217,16 +218,14 @@ impl KvBlock {
         self.formats
     }
 
-    /// The encoded keys, a row each, of a format that encodes each on its own.
-    #[inline]
-    pub(crate) fn key_rows(&self, head: usize, slots: Range<usize>) -> impl Iterator<Item = &[u8]> {
-        self.keys.rows(head, slots)
+    /// The encoded keys, a row of [`Formats::keys`]'s bytes each, of a format that encodes each on its own.
+    pub(crate) fn key_rows(&self, head: usize, slots: Range<usize>) -> impl ExactSizeIterator<Item = RowStart<'_>> {
+        RowStart::each(self.keys.range(head, slots), self.keys.bytes)
     }
 
-    /// The encoded values, a row each.
-    #[inline]
-    pub(crate) fn value_rows(&self, head: usize, slots: Range<usize>) -> impl Iterator<Item = &[u8]> {
-        self.values.rows(head, slots)
+    /// The encoded values, a row of [`Formats::values`]'s bytes each.
+    pub(crate) fn value_rows(&self, head: usize, slots: Range<usize>) -> impl ExactSizeIterator<Item = RowStart<'_>> {
+        RowStart::each(self.values.range(head, slots), self.values.bytes)
     }
 
     /// The first slot whose key is encoded together with a slot's.
@@ -274,11 +273,6 @@ impl Rows {
 
     fn range(&self, head: usize, slots: Range<usize>) -> &[u8] {
         &bytemuck::cast_slice(&self.words)[self.bytes_of(head, slots)]
-    }
-
-    fn rows(&self, head: usize, slots: Range<usize>) -> impl Iterator<Item = &[u8]> {
-        let (bytes, row_bytes) = (self.range(head, slots.clone()), self.bytes);
-        (0..slots.len()).map(move |row| &bytes[row * row_bytes..(row + 1) * row_bytes])
     }
 
     fn range_mut(&mut self, head: usize, slots: Range<usize>) -> &mut [u8] {

@@ -1,51 +1,65 @@
-//! `exp` over a slice, written so that the compiler vectorises it.
+//! Powers of two in vectors.
 
-/// Replaces each `x ≤ 0` by `exp(x)`, within 2 units in the last place; below −87 the result is 0.
+use crate::lanes::Lanes;
+
+/// Below this, powers are 0 to the last bit.
+const SMALLEST: f32 = -160.0;
+
+/// `2ˣ` for each `x ≤ 0`, within 3 units in the last place; 0 below −126 on most paths, below the least number there is
+/// on others.
 ///
-/// `exp(x) = 2ⁿ · exp(r)` with `n = round(x / ln 2)` and `|r| ≤ ln 2 / 2`, `exp(r)` by the degree-5
-/// polynomial of Cephes' `expf` (Moshier). The standard library's `exp` is a call a value.
+/// `2ˣ = 2ⁿ · 2ʳ` with `n = round(x)` and `|r| ≤ ½`, and `2ʳ = 1 + r · p(r)` with the polynomial of degree 4 for which
+/// the largest relative error is the least, 9.2 · 10⁻⁸ (found by iteratively reweighted least squares).
 #[inline(always)]
-pub(crate) fn exp_in_place(values: &mut [f32]) {
-    for value in values {
-        *value = exp(*value);
+pub(crate) fn exp2<L: Lanes>(lanes: L, x: L::F32) -> L::F32 {
+    let x = lanes.max(lanes.splat(SMALLEST), x);
+    let n = lanes.round(x);
+    let r = lanes.sub(x, n);
+    let mut polynomial = lanes.splat(1.326_472_7e-3);
+    for coefficient in [9.671_512_7e-3, 5.550_733_7e-2, 0.240_222_42, 0.693_147, 1.0] {
+        polynomial = lanes.mul_add(polynomial, r, lanes.splat(coefficient));
     }
-}
-
-#[inline(always)]
-fn exp(x: f32) -> f32 {
-    const SMALLEST: f32 = -87.0;
-    /// Adding 1.5 · 2²³ rounds to the nearest integer and leaves it in the lowest bits; a conversion to an integer
-    /// that saturates, as `as` does, is not vectorised.
-    const ROUND: f32 = 12_582_912.0;
-    const LN_2_HIGH: f32 = 0.693_359_4;
-    const LN_2_LOW: f32 = -2.121_944_4e-4;
-    let clamped = if x < SMALLEST { SMALLEST } else { x };
-    let shifted = clamped * std::f32::consts::LOG2_E + ROUND;
-    let n = shifted - ROUND;
-    let r = clamped - n * LN_2_HIGH - n * LN_2_LOW;
-    let mut polynomial = 1.987_569_1e-4;
-    for coefficient in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
-        polynomial = polynomial * r + coefficient;
-    }
-    let fraction = polynomial * r * r + r + 1.0;
-    let power = f32::from_bits((shifted.to_bits() << 23).wrapping_add(1.0f32.to_bits()));
-    if x < SMALLEST { 0.0 } else { fraction * power }
+    lanes.times_power_of_two(polynomial, n)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::KernelPath;
+    use crate::lanes::Kernel;
+
+    struct Exp2(Vec<f32>);
+
+    impl Kernel for Exp2 {
+        type Output = Vec<f32>;
+
+        #[inline(always)]
+        fn run<L: Lanes>(mut self, lanes: L) -> Vec<f32> {
+            for values in self.0.chunks_exact_mut(L::WIDTH) {
+                // SAFETY: `WIDTH` values.
+                let x = unsafe { lanes.load_f32(values.as_ptr().cast()) };
+                // SAFETY: as above.
+                unsafe { lanes.store(exp2(lanes, x), values.as_mut_ptr()) };
+            }
+            self.0
+        }
+    }
 
     #[test]
-    fn close_to_the_standard_library() {
-        for step in 0..=870_000 {
-            let x = -(step as f32) * 1e-4;
-            let exact = f64::from(x).exp();
-            assert!((f64::from(exp(x)) - exact).abs() <= exact * 2.5e-7, "exp({x})");
+    fn close_to_the_standard_library_on_every_path() {
+        let inputs: Vec<f32> = (0..1_600_000).map(|step| -(step as f32) * 1e-4).collect();
+        for path in KernelPath::available() {
+            for unit in [1, 8, 16] {
+                for (x, power) in inputs.iter().zip(path.run(unit, Exp2(inputs.clone()))) {
+                    let exact = f64::from(*x).exp2();
+                    let tolerance = exact * 2.5e-7 + f64::from(f32::MIN_POSITIVE);
+                    assert!((f64::from(power) - exact).abs() <= tolerance, "2^{x} on {path}, unit {unit}: {power}");
+                }
+                let special = [0.0, -0.0, -1.0, -2.0, f32::NEG_INFINITY, -1e30, f32::NAN, -1000.0].repeat(2);
+                let powers = path.run(unit, Exp2(special));
+                assert_eq!(powers[..6], [1.0, 1.0, 0.5, 0.25, 0.0, 0.0], "{path}, unit {unit}");
+                assert!(powers[6].is_nan() && powers[7] == 0.0, "{path}, unit {unit}");
+            }
         }
-        assert_eq!(exp(0.0), 1.0);
-        assert_eq!(exp(f32::NEG_INFINITY), 0.0);
-        assert_eq!(exp(-88.0), 0.0);
-        assert!(exp(f32::NAN).is_nan());
     }
 }

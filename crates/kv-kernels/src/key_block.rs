@@ -4,23 +4,24 @@ use std::ops::Range;
 
 use crate::codec::{Bf16, Channels, Codec, F16, F32, Fp8E4m3, Nibbles, Q2_1, Q4_0, Q4_1, Q8_0, TwoBits, decode_channels};
 use crate::lanes::Lanes;
-use crate::products::{Rows, RowsInARow, add_rows, decode_rows, scale_queries, score_keys};
-use crate::{Format, HeadShape, KvBlock, Run};
+use crate::products::{add_rows, decode_rows, scale_queries};
+use crate::queries::{FEW_ROWS, Queries};
+use crate::rows::{Ahead, RowStart, Rows, RowsInARow};
+use crate::scores::score_keys;
+use crate::integer_scores::score_codes;
+use crate::{Format, HeadShape, KvBlock, RowShape, Run};
 
 /// Keys of a block at most.
 pub(crate) const KEYS: usize = 256;
 
-/// Query rows up to which keys and values are decoded in registers. For more it pays to decode a block once, the
-/// keys transposed, into scratch that stays close.
-const FEW_ROWS: usize = 16;
-
 /// Up to [`KEYS`] keys of one KV head with their values.
-#[derive(Default)]
 pub(crate) struct KeyBlock<'a> {
+    key_dim: usize,
+    value_dim: usize,
     segments: Vec<Segment<'a>>,
-    /// A row a key, empty for a key that is encoded together with others.
-    keys: Vec<&'a [u8]>,
-    values: Vec<&'a [u8]>,
+    /// A row a key, nowhere for a key that is encoded together with others.
+    keys: Vec<RowStart<'a>>,
+    values: Vec<RowStart<'a>>,
     scratch: Vec<f32>,
     transposed: Vec<f32>,
 }
@@ -71,6 +72,11 @@ macro_rules! with_codec {
 }
 
 impl<'a> KeyBlock<'a> {
+    pub(crate) fn new(shape: HeadShape) -> KeyBlock<'a> {
+        let HeadShape { key_dim, value_dim, .. } = shape;
+        KeyBlock { key_dim, value_dim, segments: vec![], keys: vec![], values: vec![], scratch: vec![], transposed: vec![] }
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.values.len()
     }
@@ -90,13 +96,15 @@ impl<'a> KeyBlock<'a> {
         let at = self.len();
         let (keys, values) = match run {
             Run::Block { block, first_head, slots, .. } => {
+                let RowShape { key_dim, value_dim, .. } = block.shape();
+                assert!((key_dim, value_dim) == (shape.key_dim, shape.value_dim), "rows of {key_dim} and {value_dim} values");
                 let slots = slots.start + tokens.start..slots.start + tokens.end;
                 let head = first_head + kv_head;
                 let values = block.formats().values;
                 self.values.extend(block.value_rows(head, slots.clone()));
                 let keys = block.formats().keys;
                 if keys.key_tokens() > 1 {
-                    self.keys.resize(self.values.len(), &[]);
+                    self.keys.resize(self.values.len(), RowStart::NOWHERE);
                     (StoredKeys::Channels { block, head, first_slot: slots.start }, values)
                 } else {
                     self.keys.extend(block.key_rows(head, slots));
@@ -106,7 +114,7 @@ impl<'a> KeyBlock<'a> {
             Run::Rows { keys, values, .. } => {
                 let rows = |rows: &'a [f32], dim: usize| {
                     let rows = rows.chunks_exact(dim).skip(kv_head).step_by(shape.kv_heads);
-                    rows.skip(tokens.start).take(tokens.len()).map(bytemuck::cast_slice)
+                    rows.skip(tokens.start).take(tokens.len()).map(|row| RowStart::of(bytemuck::cast_slice(row)))
                 };
                 self.keys.extend(rows(keys, shape.key_dim));
                 self.values.extend(rows(values, shape.value_dim));
@@ -127,13 +135,16 @@ impl<'a> KeyBlock<'a> {
     ///
     /// # Shapes
     /// - queries: `[rows, dim]`
-    /// - scores: `[rows, KEYS]`, of which the first [`len`](Self::len) columns are set
+    /// - scores: `[rows, KEYS]`, `rows` rounded up to whole vectors of quads, of which the first [`len`](Self::len)
+    ///   columns are set
     #[inline(always)]
-    pub(crate) fn score<L: Lanes>(&mut self, lanes: L, dim: usize, queries: &[f32], scores: &mut [f32]) {
-        if queries.len() / dim > FEW_ROWS {
+    pub(crate) fn score<L: Lanes>(&mut self, lanes: L, queries: &Queries, scores: &mut [f32]) {
+        let dim = queries.dim;
+        if queries.rows() > FEW_ROWS {
             let columns = self.transpose(lanes, dim);
+            let scores = &mut scores[..queries.rows() * KEYS];
             scores.fill(0.0);
-            add_rows::<L, F32>(lanes, queries, dim, in_a_row(&self.transposed, columns), columns, scores, KEYS);
+            add_rows::<L, F32>(lanes, &queries.values, dim, in_a_row(&self.transposed, columns), columns, scores, KEYS);
             return;
         }
         for segment in &self.segments {
@@ -141,11 +152,31 @@ impl<'a> KeyBlock<'a> {
             match segment.keys {
                 StoredKeys::Rows(format) => {
                     let scores = &mut scores[columns.start..];
-                    let ahead = &self.values[columns.clone()];
-                    let keys = Rows { rows: &self.keys[columns], row_bytes: format.row_bytes(dim), ahead };
-                    with_codec!(format, C => score_keys::<L, C>(lanes, queries, dim, keys, scores, KEYS), else {
+                    let ahead = Ahead { starts: &self.values[columns.clone()], row_bytes: segment.values.row_bytes(self.value_dim) };
+                    let keys = rows(&self.keys[columns], format, dim, ahead);
+                    if queries.rows() > 1
+                        && let Some(dots) = lanes.byte_dots()
+                    {
+                        match format {
+                            Format::Q8 { group: Q8_0::GROUP } => {
+                                score_codes::<_, Q8_0>(dots, queries, keys, scores, KEYS);
+                                continue;
+                            }
+                            Format::Q4 { group: Q4_0::GROUP } => {
+                                score_codes::<_, Q4_0>(dots, queries, keys, scores, KEYS);
+                                continue;
+                            }
+                            Format::Q4_1 { group: Q4_1::GROUP } => {
+                                score_codes::<_, Q4_1>(dots, queries, keys, scores, KEYS);
+                                continue;
+                            }
+                            _ => {}
+                        }
+                    }
+                    with_codec!(format, C => score_keys::<L, C>(lanes, queries, keys, scores, KEYS), else {
                         decode_plainly(format, dim, keys, &mut self.scratch);
-                        score_keys::<L, F32>(lanes, queries, dim, rows_of(&self.scratch, dim, &mut [&[]; KEYS]), scores, KEYS);
+                        let decoded: Vec<_> = RowStart::each(bytemuck::cast_slice(&self.scratch), size_of::<f32>() * dim).collect();
+                        score_keys::<L, F32>(lanes, queries, rows(&decoded, Format::F32, dim, Ahead::NOTHING), scores, KEYS);
                     });
                 }
                 StoredKeys::Channels { block, head, first_slot } => {
@@ -154,7 +185,7 @@ impl<'a> KeyBlock<'a> {
                     let slots = first_slot..first_slot + columns.len();
                     for first in (block.first_of_group(slots.start)..slots.end).step_by(tokens) {
                         let sums = &mut self.scratch;
-                        score_group::<L>(lanes, format, dim, queries, block.key_group(head, first), sums, &mut self.transposed);
+                        score_group::<L>(lanes, format, dim, &queries.values, block.key_group(head, first), sums, &mut self.transposed);
                         let wanted = slots.start.max(first)..slots.end.min(first + tokens);
                         let column = columns.start + wanted.start - slots.start;
                         for (scores, sums) in scores.chunks_exact_mut(KEYS).zip(sums.chunks_exact(tokens)) {
@@ -172,13 +203,13 @@ impl<'a> KeyBlock<'a> {
     /// - weights: `[rows, KEYS]`, of which the first [`len`](Self::len) columns are read
     /// - out: `[rows, dim]`
     #[inline(always)]
-    pub(crate) fn add_values<L: Lanes>(&mut self, lanes: L, next: &KeyBlock<'_>, weights: &[f32], dim: usize, out: &mut [f32]) {
+    pub(crate) fn add_values<L: Lanes>(&mut self, lanes: L, next: &KeyBlock<'_>, weights: &[f32], out: &mut [f32]) {
+        let dim = self.value_dim;
         let rows_are_few = out.len() / dim <= FEW_ROWS;
         for segment in &self.segments {
             let weights = &weights[segment.columns.start..];
             let format = segment.values;
-            let ahead = next.keys.get(segment.columns.clone()).unwrap_or_default();
-            let values = Rows { rows: &self.values[segment.columns.clone()], row_bytes: format.row_bytes(dim), ahead };
+            let values = rows(&self.values[segment.columns.clone()], format, dim, next.key_rows_ahead(segment.columns.clone()));
             if rows_are_few || format == Format::F32 {
                 with_codec!(format, C => {
                     add_rows::<L, C>(lanes, weights, KEYS, values, dim, out, dim);
@@ -192,6 +223,14 @@ impl<'a> KeyBlock<'a> {
         }
     }
 
+    /// The keys' rows, to be asked for ahead. One stored otherwise than the first is asked for in part.
+    fn key_rows_ahead(&self, columns: Range<usize>) -> Ahead<'_> {
+        match (self.segments.first().map(|segment| segment.keys), self.keys.get(columns)) {
+            (Some(StoredKeys::Rows(format)), Some(starts)) => Ahead { starts, row_bytes: format.row_bytes(self.key_dim) },
+            _ => Ahead::NOTHING,
+        }
+    }
+
     /// Decodes the keys into `transposed`, `[dim, columns]`, and returns the columns: the keys, and what fills the last
     /// vector.
     #[inline(always)]
@@ -202,7 +241,7 @@ impl<'a> KeyBlock<'a> {
             let columns = segment.columns.clone();
             match segment.keys {
                 StoredKeys::Rows(format) => {
-                    let keys = Rows { rows: &self.keys[columns.clone()], row_bytes: format.row_bytes(dim), ahead: &[] };
+                    let keys = rows(&self.keys[columns.clone()], format, dim, Ahead::NOTHING);
                     with_codec!(format, C => decode_rows::<L, C>(lanes, dim, keys, &mut self.scratch), else {
                         decode_plainly(format, dim, keys, &mut self.scratch);
                     });
@@ -276,32 +315,30 @@ fn score_group<L: Lanes>(
     for (scores, offset) in scores.chunks_exact_mut(tokens).zip(offsets) {
         scores.fill(offset);
     }
-    let codes = RowsInARow { bytes: channels.codes, row_bytes: format.code_bytes(tokens), count: dim };
+    let codes = RowsInARow::new(channels.codes, format.code_bytes(tokens));
     match format {
         Format::Kivi2 { .. } => add_rows::<L, TwoBits>(lanes, scratch, dim, codes, tokens, scores, tokens),
         _ => add_rows::<L, Nibbles>(lanes, scratch, dim, codes, tokens, scores, tokens),
     }
 }
 
+/// A segment's rows of keys or of values.
+fn rows<'a>(starts: &'a [RowStart<'a>], format: Format, dim: usize, ahead: Ahead<'a>) -> Rows<'a> {
+    // SAFETY: a segment's rows are in its format, and `push` saw that those of a block are as long as the shape says.
+    unsafe { Rows::new(starts, format.row_bytes(dim), ahead) }
+}
+
 /// Values one after the other, as rows of `dim`.
 fn in_a_row(values: &[f32], dim: usize) -> RowsInARow<'_> {
-    RowsInARow { bytes: bytemuck::cast_slice(values), row_bytes: size_of::<f32>() * dim, count: values.len() / dim }
+    RowsInARow::new(bytemuck::cast_slice(values), size_of::<f32>() * dim)
 }
 
 /// Decodes rows of a format that no codec decodes in registers into `scratch`, `[rows, dim]`.
 fn decode_plainly(format: Format, dim: usize, rows: Rows<'_>, scratch: &mut Vec<f32>) {
-    scratch.resize(rows.rows.len() * dim, 0.0);
-    for (row, values) in rows.rows.iter().zip(scratch.chunks_exact_mut(dim)) {
-        format.decode_rows(dim, row, values);
+    scratch.clear();
+    for row in rows.slices() {
+        let first = scratch.len();
+        scratch.resize(first + dim, 0.0);
+        format.decode_rows(dim, row, &mut scratch[first..]);
     }
-}
-
-/// Decoded rows, as rows.
-fn rows_of<'s>(scratch: &'s [f32], dim: usize, rows: &'s mut [&'s [u8]; KEYS]) -> Rows<'s> {
-    let mut count = 0;
-    for (row, values) in rows.iter_mut().zip(scratch.chunks_exact(dim)) {
-        *row = bytemuck::cast_slice(values);
-        count += 1;
-    }
-    Rows { rows: &rows[..count], row_bytes: size_of::<f32>() * dim, ahead: &[] }
 }

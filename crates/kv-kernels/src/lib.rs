@@ -14,14 +14,18 @@ mod codec;
 mod exponential;
 mod format;
 mod formats;
+mod integer_scores;
 mod key_block;
 mod lanes;
 mod path;
 mod products;
+mod queries;
 pub mod reference;
 mod ring;
 mod rotate;
+mod rows;
 mod schedule;
+mod scores;
 mod softmax;
 mod tile;
 

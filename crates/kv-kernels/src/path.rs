@@ -8,9 +8,11 @@ use crate::lanes::{Array, Kernel, Lanes};
 
 /// A set of instructions the kernels are compiled for.
 ///
-/// As text: `avx512`, `avx2`, `neon`, `portable`.
+/// As text: `avx512-vnni`, `avx512`, `avx2`, `neon`, `portable`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KernelPath {
+    /// As `Avx512`, and integer dot products of bytes.
+    Avx512Vnni,
     /// x86-64 with AVX-512 F, BW, DQ and VL: 16 values at a time, 32 registers.
     Avx512,
     /// x86-64 with AVX2, FMA and F16C: 8 values at a time, 16 registers.
@@ -26,7 +28,7 @@ pub enum KernelPath {
 #[non_exhaustive]
 pub enum PathError {
     /// The text names no path.
-    #[error("unknown kernel path `{name}`; known are avx512, avx2, neon, portable")]
+    #[error("unknown kernel path `{name}`; known are avx512-vnni, avx512, avx2, neon, portable")]
     Unknown {
         /// What was written.
         name: String,
@@ -52,7 +54,8 @@ pub enum PathError {
 static CURRENT: OnceLock<KernelPath> = OnceLock::new();
 
 impl KernelPath {
-    const ALL: [KernelPath; 4] = [KernelPath::Avx512, KernelPath::Avx2, KernelPath::Neon, KernelPath::Portable];
+    const ALL: [KernelPath; 5] =
+        [KernelPath::Avx512Vnni, KernelPath::Avx512, KernelPath::Avx2, KernelPath::Neon, KernelPath::Portable];
 
     /// The paths this machine can run, best first; `Portable` is always one.
     pub fn available() -> Vec<KernelPath> {
@@ -80,6 +83,8 @@ impl KernelPath {
     fn is_available(self) -> bool {
         match self {
             #[cfg(target_arch = "x86_64")]
+            KernelPath::Avx512Vnni => crate::lanes::Avx512::detect_vnni().is_some() && crate::lanes::Avx2::detect().is_some(),
+            #[cfg(target_arch = "x86_64")]
             KernelPath::Avx512 => crate::lanes::Avx512::detect().is_some() && crate::lanes::Avx2::detect().is_some(),
             #[cfg(target_arch = "x86_64")]
             KernelPath::Avx2 => crate::lanes::Avx2::detect().is_some(),
@@ -95,10 +100,23 @@ impl KernelPath {
     pub(crate) fn run<K: Kernel>(self, unit: usize, kernel: K) -> K::Output {
         let fits = |width: usize| unit.is_multiple_of(width);
         #[cfg(target_arch = "x86_64")]
-        match (self, crate::lanes::Avx512::detect(), crate::lanes::Avx2::detect()) {
-            (KernelPath::Avx512, Some(lanes), _) if fits(crate::lanes::Avx512::WIDTH) => return lanes.run(kernel),
-            (KernelPath::Avx512 | KernelPath::Avx2, _, Some(lanes)) if fits(crate::lanes::Avx2::WIDTH) => return lanes.run(kernel),
-            _ => {}
+        {
+            let wide = match self {
+                KernelPath::Avx512Vnni => crate::lanes::Avx512::detect_vnni(),
+                KernelPath::Avx512 => crate::lanes::Avx512::detect(),
+                _ => None,
+            };
+            if let Some(lanes) = wide
+                && fits(crate::lanes::Avx512::WIDTH)
+            {
+                return lanes.run(kernel);
+            }
+            if let KernelPath::Avx512Vnni | KernelPath::Avx512 | KernelPath::Avx2 = self
+                && let Some(lanes) = crate::lanes::Avx2::detect()
+                && fits(crate::lanes::Avx2::WIDTH)
+            {
+                return lanes.run(kernel);
+            }
         }
         #[cfg(target_arch = "aarch64")]
         if let (KernelPath::Neon, Some(lanes)) = (self, crate::lanes::Neon::detect())
@@ -113,6 +131,7 @@ impl KernelPath {
 impl fmt::Display for KernelPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            KernelPath::Avx512Vnni => "avx512-vnni",
             KernelPath::Avx512 => "avx512",
             KernelPath::Avx2 => "avx2",
             KernelPath::Neon => "neon",
@@ -145,7 +164,7 @@ mod tests {
         }
         assert_eq!(
             "sse9".parse::<KernelPath>().unwrap_err().to_string(),
-            "unknown kernel path `sse9`; known are avx512, avx2, neon, portable"
+            "unknown kernel path `sse9`; known are avx512-vnni, avx512, avx2, neon, portable"
         );
     }
 

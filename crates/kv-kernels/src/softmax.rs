@@ -1,6 +1,8 @@
 //! The running softmax of a tile's rows: fold in scores, merge with another, finish.
 
-use crate::exponential::exp_in_place;
+use std::f32::consts::{LN_2, LOG2_E};
+
+use crate::exponential::exp2;
 use crate::key_block::{KEYS, KeyBlock};
 use crate::lanes::Lanes;
 use crate::tile::{Fold, Tile};
@@ -9,6 +11,7 @@ use crate::tile::{Fold, Tile};
 #[derive(Debug)]
 pub(crate) struct State {
     value_dim: usize,
+    /// The largest score, a power of two.
     largest: Vec<f32>,
     total: Vec<f32>,
     /// `[rows, value_dim]`, not yet divided by `total`.
@@ -30,7 +33,7 @@ impl State {
             if largest == f32::NEG_INFINITY {
                 continue;
             }
-            let (scale, other_scale) = ((self.largest[row] - largest).exp(), (other.largest[row] - largest).exp());
+            let (scale, other_scale) = ((self.largest[row] - largest).exp2(), (other.largest[row] - largest).exp2());
             self.largest[row] = largest;
             self.total[row] = self.total[row] * scale + other.total[row] * other_scale;
             out.iter_mut().zip(other_out).for_each(|(out, other)| *out = *out * scale + other * other_scale);
@@ -43,41 +46,88 @@ impl State {
             let inverse = total.recip();
             out.iter_mut().for_each(|value| *value *= inverse);
         }
-        let log_sum_exp = self.largest.iter().zip(&self.total).map(|(largest, total)| largest + total.ln()).collect();
+        let log_sum_exp = self.largest.iter().zip(&self.total).map(|(largest, total)| LN_2 * largest + total.ln()).collect();
         (self.out, log_sum_exp)
     }
 
     /// Turns scores into weights and adds up their sum; rescales what was added up before.
     #[inline(always)]
-    fn soften(&mut self, count: usize, scores: &mut [f32]) {
+    fn soften<L: Lanes>(&mut self, lanes: L, count: usize, scores: &mut [f32]) {
         let rows = scores.chunks_exact_mut(KEYS).zip(&mut self.largest).zip(&mut self.total).zip(self.out.chunks_exact_mut(self.value_dim));
         for (((scores, largest), total), out) in rows {
-            let scores = &mut scores[..count];
-            let new_largest = reduce(scores, *largest, |a, b| if a > b || a.is_nan() { a } else { b });
+            // Keys that fill up the last vector are not seen.
+            let filled = count.next_multiple_of(L::WIDTH);
+            scores[count..filled].fill(f32::NEG_INFINITY);
+            let scores = &mut scores[..filled];
+            let new_largest = largest_of(lanes, scores, *largest);
             if new_largest == f32::NEG_INFINITY {
                 // The row sees nothing of this block, and a weight must be 0, not exp(−∞ + ∞).
+                *total += scores.iter().filter(|score| score.is_nan()).sum::<f32>();
                 scores.fill(0.0);
                 continue;
             }
-            scores.iter_mut().for_each(|score| *score -= new_largest);
-            exp_in_place(scores);
             if new_largest != *largest {
-                let mut shrink = [*largest - new_largest];
-                exp_in_place(&mut shrink);
-                *total *= shrink[0];
-                out.iter_mut().for_each(|value| *value *= shrink[0]);
+                let shrink = (*largest - new_largest).exp2();
+                *total *= shrink;
+                out.iter_mut().for_each(|value| *value *= shrink);
                 *largest = new_largest;
             }
-            *total += reduce(scores, 0.0, |a, b| a + b);
+            *total += exp2_and_sum(lanes, scores, new_largest);
         }
     }
+}
+
+/// Vectors worked on together.
+const TOGETHER: usize = 4;
+
+/// The largest of whole vectors of scores and another; those that are not numbers do not count.
+#[inline(always)]
+fn largest_of<L: Lanes>(lanes: L, scores: &[f32], other: f32) -> f32 {
+    // Several running values, since one would wait for itself at every vector.
+    let mut largest = [lanes.splat(other); TOGETHER];
+    for scores in scores.chunks(TOGETHER * L::WIDTH) {
+        for (largest, scores) in largest.iter_mut().zip(scores.chunks_exact(L::WIDTH)) {
+            // SAFETY: `WIDTH` values.
+            let scores = unsafe { lanes.load_f32(scores.as_ptr().cast()) };
+            *largest = lanes.max(scores, *largest);
+        }
+    }
+    let largest = lanes.max(lanes.max(largest[0], largest[1]), lanes.max(largest[2], largest[3]));
+    lane_values(lanes, largest)[..L::WIDTH].iter().fold(other, |a, b| a.max(*b))
+}
+
+/// Replaces each score of whole vectors by `2^(score − largest)`, and returns their sum.
+#[inline(always)]
+fn exp2_and_sum<L: Lanes>(lanes: L, scores: &mut [f32], largest: f32) -> f32 {
+    let (largest, one) = (lanes.splat(largest), lanes.splat(1.0));
+    let mut totals = [lanes.splat(0.0); TOGETHER];
+    for scores in scores.chunks_mut(TOGETHER * L::WIDTH) {
+        for (total, scores) in totals.iter_mut().zip(scores.chunks_exact_mut(L::WIDTH)) {
+            // SAFETY: `WIDTH` values.
+            let score = unsafe { lanes.load_f32(scores.as_ptr().cast()) };
+            let weight = exp2(lanes, lanes.sub(score, largest));
+            *total = lanes.mul_add(weight, one, *total);
+            // SAFETY: as above.
+            unsafe { lanes.store(weight, scores.as_mut_ptr()) };
+        }
+    }
+    lanes.sums(totals).into_iter().sum()
+}
+
+/// A vector's values, the first `WIDTH` of these.
+#[inline(always)]
+fn lane_values<L: Lanes>(lanes: L, vector: L::F32) -> [f32; 16] {
+    let mut values = [0.0; 16];
+    // SAFETY: sixteen places, the widest vector.
+    unsafe { lanes.store(vector, values.as_mut_ptr()) };
+    values
 }
 
 impl Fold for State {
     #[inline(always)]
     fn fold<L: Lanes>(&mut self, lanes: L, _: &Tile<'_>, block: &mut KeyBlock<'_>, next: &KeyBlock<'_>, scores: &mut [f32]) {
-        self.soften(block.len(), scores);
-        block.add_values(lanes, next, scores, self.value_dim, &mut self.out);
+        self.soften(lanes, block.len(), scores);
+        block.add_values(lanes, next, scores, &mut self.out);
     }
 }
 
@@ -91,32 +141,14 @@ pub(crate) struct ProbabilitySums<'a> {
 
 impl Fold for ProbabilitySums<'_> {
     #[inline(always)]
-    fn fold<L: Lanes>(&mut self, _: L, tile: &Tile<'_>, block: &mut KeyBlock<'_>, _: &KeyBlock<'_>, scores: &mut [f32]) {
+    fn fold<L: Lanes>(&mut self, lanes: L, tile: &Tile<'_>, block: &mut KeyBlock<'_>, _: &KeyBlock<'_>, scores: &mut [f32]) {
         for (scores, log_sum_exp) in scores.chunks_exact_mut(KEYS).zip(self.log_sum_exp) {
-            let scores = &mut scores[..block.len()];
-            scores.iter_mut().for_each(|score| *score -= log_sum_exp);
-            exp_in_place(scores);
+            let filled = block.len().next_multiple_of(L::WIDTH);
+            exp2_and_sum(lanes, &mut scores[..filled], LOG2_E * log_sum_exp);
             for segment in block.segments() {
                 let sums = &mut self.sums[segment.first_key - tile.share.start..][..segment.columns.len()];
                 sums.iter_mut().zip(&scores[segment.columns.clone()]).for_each(|(sum, probability)| *sum += probability);
             }
         }
     }
-}
-
-/// Reduces in eight lanes: one running value would wait for itself at every element.
-#[inline(always)]
-fn reduce(values: &[f32], start: f32, combine: impl Fn(f32, f32) -> f32) -> f32 {
-    let (chunks, rest) = values.as_chunks::<8>();
-    let mut result = rest.iter().fold(start, |result, value| combine(result, *value));
-    if let [first, others @ ..] = chunks {
-        let mut lanes = *first;
-        for chunk in others {
-            for (lane, value) in lanes.iter_mut().zip(chunk) {
-                *lane = combine(*lane, *value);
-            }
-        }
-        result = lanes.into_iter().fold(result, &combine);
-    }
-    result
 }

@@ -6,19 +6,23 @@
 //! for each block of up to KEYS keys:
 //!     scores[j]  = q[r] · key[j]                     for the visible j, −∞ for the others
 //!     largest'   = max(largest, max scores)
-//!     weights[j] = exp(scores[j] − largest')
-//!     out        = out · exp(largest − largest') + Σ weights[j] · value[j]
-//!     total      = total · exp(largest − largest') + Σ weights[j]
+//!     weights[j] = 2^(scores[j] − largest')
+//!     out        = out · 2^(largest − largest') + Σ weights[j] · value[j]
+//!     total      = total · 2^(largest − largest') + Σ weights[j]
 //! out / total
 //! ```
+//!
+//! The queries are scaled by `log2 e / √key_dim`, so that powers of two are those of e of the scores proper.
 //!
 //! A block is a list of encoded rows, wherever they lie, so that small pages cost no more softmaxes than one
 //! long run. What is done with a block once it is scored is a [`Fold`].
 
+use std::f32::consts::LOG2_E;
 use std::ops::Range;
 
 use crate::key_block::{KEYS, KeyBlock, Segment};
 use crate::lanes::{Kernel, Lanes};
+use crate::queries::Queries;
 use crate::schedule::Keys;
 use crate::{HeadShape, Mask, Part, Run};
 
@@ -56,9 +60,10 @@ impl<F: Fold> Kernel for Walk<'_, F> {
     #[inline(always)]
     fn run<L: Lanes>(mut self, lanes: L) -> F {
         let tile = self.tile;
-        let mut scores = vec![0.0; tile.rows() * KEYS];
+        // Whole vectors of queries are scored at a time, whose quads are four at most.
+        let mut scores = vec![0.0; tile.rows().next_multiple_of(4) * KEYS];
         // A block is scored when the next one is full, whose rows can then be asked for from memory.
-        let (mut filling, mut full) = (KeyBlock::default(), KeyBlock::default());
+        let (mut filling, mut full) = (KeyBlock::new(tile.shape), KeyBlock::new(tile.shape));
         for (part, first_keys) in tile.parts.iter().zip(&tile.keys.firsts) {
             let queries = tile.queries(part);
             let first = first_keys.partition_point(|first| *first <= tile.share.start).saturating_sub(1);
@@ -91,7 +96,7 @@ impl<F: Fold> Walk<'_, F> {
         &mut self,
         lanes: L,
         mask: Mask,
-        queries: &[f32],
+        queries: &Queries,
         block: &mut KeyBlock<'_>,
         next: &KeyBlock<'_>,
         scores: &mut [f32],
@@ -99,7 +104,7 @@ impl<F: Fold> Walk<'_, F> {
         if block.len() == 0 {
             return;
         }
-        block.score(lanes, self.tile.shape.key_dim, queries, scores);
+        block.score(lanes, queries, scores);
         // A single token's tile takes only keys that it sees.
         if self.tile.tokens.len() > 1 {
             for segment in block.segments() {
@@ -132,15 +137,13 @@ impl Tile<'_> {
         self.tokens.clone().flat_map(|token| &all[token * self.shape.heads + self.kv_head * group..][..group]).copied().collect()
     }
 
-    /// The tile's query rows `[tokens · group, key_dim]`, scaled.
-    fn queries(&self, part: &Part<'_>) -> Vec<f32> {
+    /// The tile's query rows `[tokens · group, key_dim]`, scaled so that scores are powers of two.
+    fn queries(&self, part: &Part<'_>) -> Queries {
         let HeadShape { heads, key_dim, .. } = self.shape;
         let group = self.shape.group();
-        let scale = 1.0 / (key_dim as f32).sqrt();
-        (self.tokens.clone())
-            .flat_map(|token| &part.queries[(token * heads + self.kv_head * group) * key_dim..][..group * key_dim])
-            .map(|query| query * scale)
-            .collect()
+        let scale = LOG2_E / (key_dim as f32).sqrt();
+        let rows = self.tokens.clone().flat_map(|token| &part.queries[(token * heads + self.kv_head * group) * key_dim..][..group * key_dim]);
+        Queries::new(key_dim, rows.map(|query| query * scale).collect())
     }
 
     /// The tokens of a run that are in the tile's share and that at least one of its queries may see, as

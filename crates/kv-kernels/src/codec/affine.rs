@@ -5,8 +5,8 @@
 //! point as a scale and a minimum; ggml has no such format.
 
 use super::scaled::load_nibbles;
-use super::{Codec, GGML_GROUP, HALF, read_half, write_half};
-use crate::lanes::Lanes;
+use super::{ByteCodec, Codec, GGML_GROUP, HALF, read_half, write_half};
+use crate::lanes::{ByteDots, Lanes};
 
 /// The scale and the minimum in front of the codes.
 pub(super) const HEAD: usize = 2 * HALF;
@@ -94,6 +94,10 @@ impl Codec for Q4_1 {
     const GROUP: usize = GGML_GROUP;
     const HAS_OFFSET: bool = true;
 
+    fn row_bytes(dim: usize) -> usize {
+        dim / GGML_GROUP * Q4_1_BYTES
+    }
+
     #[inline(always)]
     unsafe fn scale<L: Lanes>(lanes: L, row: *const u8, group: usize) -> (L::F32, L::F32) {
         // SAFETY: promised by the caller.
@@ -109,6 +113,20 @@ impl Codec for Q4_1 {
     }
 }
 
+impl ByteCodec for Q4_1 {
+    const ZERO: i32 = 0;
+    const HAS_MINIMUM: bool = true;
+
+    #[inline(always)]
+    unsafe fn byte_codes<D: ByteDots>(dots: D, row: *const u8, group: usize) -> [D::Bytes; 2] {
+        // SAFETY: promised by the caller.
+        let codes = unsafe { row.add(group * Q4_1_BYTES + HEAD) };
+        // SAFETY: promised by the caller.
+        let codes = unsafe { dots.load_quad(codes) };
+        [dots.low_nibbles(codes), dots.high_nibbles(codes)]
+    }
+}
+
 /// Groups of 32 2-bit codes with a minimum.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Q2_1;
@@ -117,6 +135,10 @@ const Q2_1_BYTES: usize = HEAD + GGML_GROUP / 4;
 impl Codec for Q2_1 {
     const GROUP: usize = GGML_GROUP;
     const HAS_OFFSET: bool = true;
+
+    fn row_bytes(dim: usize) -> usize {
+        dim / GGML_GROUP * Q2_1_BYTES
+    }
 
     #[inline(always)]
     unsafe fn scale<L: Lanes>(lanes: L, row: *const u8, group: usize) -> (L::F32, L::F32) {

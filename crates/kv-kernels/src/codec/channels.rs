@@ -65,6 +65,10 @@ impl<'a> Channels<'a> {
 pub(crate) struct Nibbles;
 
 impl Codec for Nibbles {
+    fn row_bytes(dim: usize) -> usize {
+        dim / 2
+    }
+
     #[inline(always)]
     unsafe fn codes<L: Lanes>(lanes: L, row: *const u8, _: usize, at: usize) -> L::F32 {
         // SAFETY: promised by the caller; a vector lies in one half of the row.
@@ -77,6 +81,10 @@ impl Codec for Nibbles {
 pub(crate) struct TwoBits;
 
 impl Codec for TwoBits {
+    fn row_bytes(dim: usize) -> usize {
+        dim / 4
+    }
+
     #[inline(always)]
     unsafe fn codes<L: Lanes>(lanes: L, row: *const u8, _: usize, at: usize) -> L::F32 {
         // SAFETY: promised by the caller; a vector lies in one word.

@@ -98,6 +98,10 @@ macro_rules! plain_codec {
         pub(crate) struct $name;
 
         impl Codec for $name {
+            fn row_bytes(dim: usize) -> usize {
+                $bytes * dim
+            }
+
             #[inline(always)]
             unsafe fn codes<L: Lanes>(lanes: L, row: *const u8, _: usize, at: usize) -> L::F32 {
                 // SAFETY: promised by the caller.

@@ -8,7 +8,7 @@ mod channels;
 mod float;
 mod scaled;
 
-use crate::lanes::Lanes;
+use crate::lanes::{ByteDots, Lanes};
 
 pub(crate) use affine::{Q2_1, Q4_1, decode_q2_1, decode_q4_1, encode_q2_1, encode_q4_1};
 pub(crate) use channels::{Channels, Nibbles, TwoBits, decode_channels, encode_channels};
@@ -28,6 +28,9 @@ pub(crate) trait Codec: Copy {
     /// Whether offsets are other than 0.
     const HAS_OFFSET: bool = false;
 
+    /// Bytes of a row of `dim` values.
+    fn row_bytes(dim: usize) -> usize;
+
     /// The scale and the offset of a group, each in all places.
     ///
     /// # Safety
@@ -43,6 +46,20 @@ pub(crate) trait Codec: Copy {
     /// The row holds `group + 1` groups, and `at + WIDTH` is at most [`GROUP`](Codec::GROUP); or it holds
     /// `at + WIDTH` values.
     unsafe fn codes<L: Lanes>(lanes: L, row: *const u8, group: usize, at: usize) -> L::F32;
+}
+
+/// A codec of groups of 32 codes of a byte at most: `scale · (code − ZERO) + minimum`.
+pub(crate) trait ByteCodec: Codec {
+    /// The code, without sign, of a value of 0, or of the minimum if there are minima.
+    const ZERO: i32;
+    /// Whether [`Codec::scale`]'s offset is a minimum that is stored.
+    const HAS_MINIMUM: bool = false;
+
+    /// The codes of a group without signs: the first 16 and the last 16, each in all quads.
+    ///
+    /// # Safety
+    /// The row holds `group + 1` groups.
+    unsafe fn byte_codes<D: ByteDots>(dots: D, row: *const u8, group: usize) -> [D::Bytes; 2];
 }
 
 /// Values of a row of `dim` that share a scale and an offset.
@@ -69,6 +86,25 @@ pub(crate) unsafe fn decode<L: Lanes, C: Codec>(
         (0, _) => codes,
         (_, false) => lanes.mul(codes, scale),
         (_, true) => lanes.mul_add(codes, scale, offset),
+    }
+}
+
+/// Decodes a row of as many values as `decoded` has.
+///
+/// # Safety
+/// The row has the bytes of so many values, which are whole vectors.
+#[inline(always)]
+pub(crate) unsafe fn decode_row<L: Lanes, C: Codec>(lanes: L, row: *const u8, decoded: &mut [f32]) {
+    let group_values = group_of::<C>(decoded.len());
+    for (group, decoded) in decoded.chunks_exact_mut(group_values).enumerate() {
+        // SAFETY: promised by the caller.
+        let scale = unsafe { C::scale(lanes, row, group) };
+        for (index, decoded) in decoded.chunks_exact_mut(L::WIDTH).enumerate() {
+            // SAFETY: promised by the caller.
+            let vector = unsafe { decode::<L, C>(lanes, row, group, index * L::WIDTH, scale) };
+            // SAFETY: `WIDTH` values.
+            unsafe { lanes.store(vector, decoded.as_mut_ptr()) };
+        }
     }
 }
 

@@ -3,8 +3,8 @@
 //! Source: `block_q8_0`, `block_q4_0` in `ggml-common.h`, `quantize_row_q8_0_ref`, `quantize_row_q4_0_ref` and
 //! `dequantize_row_*` in `ggml-quants.c`.
 
-use super::{Codec, GGML_GROUP, HALF, read_half, write_half};
-use crate::lanes::Lanes;
+use super::{ByteCodec, Codec, GGML_GROUP, HALF, read_half, write_half};
+use crate::lanes::{ByteDots, Lanes};
 
 /// `d = max|x| / 127`, `q = round(x / d)`: the scale, then a signed byte a value.
 pub(crate) fn encode_q8_0(group: usize, row: &[f32], encoded: &mut [u8]) {
@@ -64,6 +64,10 @@ pub(crate) struct Q8_0;
 impl Codec for Q8_0 {
     const GROUP: usize = GGML_GROUP;
 
+    fn row_bytes(dim: usize) -> usize {
+        dim / GGML_GROUP * (HALF + GGML_GROUP)
+    }
+
     #[inline(always)]
     unsafe fn scale<L: Lanes>(lanes: L, row: *const u8, group: usize) -> (L::F32, L::F32) {
         // SAFETY: promised by the caller.
@@ -81,6 +85,20 @@ impl Codec for Q8_0 {
     }
 }
 
+impl ByteCodec for Q8_0 {
+    const ZERO: i32 = 128;
+
+    #[inline(always)]
+    unsafe fn byte_codes<D: ByteDots>(dots: D, row: *const u8, group: usize) -> [D::Bytes; 2] {
+        // SAFETY: promised by the caller.
+        let first = unsafe { row.add(group * (HALF + GGML_GROUP) + HALF) };
+        // SAFETY: promised by the caller.
+        let halves = [first, unsafe { first.add(GGML_GROUP / 2) }];
+        // SAFETY: promised by the caller.
+        halves.map(|half| dots.plus_128(unsafe { dots.load_quad(half) }))
+    }
+}
+
 /// Groups of 32 nibbles.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Q4_0;
@@ -91,6 +109,10 @@ impl Codec for Q4_0 {
     const GROUP: usize = GGML_GROUP;
     /// `d · q − 8 · d`, which is `d · (q − 8)` to the bit: a scale of 11 bits times a code of 4 is exact.
     const HAS_OFFSET: bool = true;
+
+    fn row_bytes(dim: usize) -> usize {
+        dim / GGML_GROUP * (HALF + NIBBLE_BYTES)
+    }
 
     #[inline(always)]
     unsafe fn scale<L: Lanes>(lanes: L, row: *const u8, group: usize) -> (L::F32, L::F32) {
@@ -107,6 +129,19 @@ impl Codec for Q4_0 {
         let codes = unsafe { row.add(group * (HALF + NIBBLE_BYTES) + HALF) };
         // SAFETY: promised by the caller; a vector lies in one half of the group.
         unsafe { load_nibbles(lanes, codes, at) }
+    }
+}
+
+impl ByteCodec for Q4_0 {
+    const ZERO: i32 = 8;
+
+    #[inline(always)]
+    unsafe fn byte_codes<D: ByteDots>(dots: D, row: *const u8, group: usize) -> [D::Bytes; 2] {
+        // SAFETY: promised by the caller.
+        let codes = unsafe { row.add(group * (HALF + NIBBLE_BYTES) + HALF) };
+        // SAFETY: promised by the caller.
+        let codes = unsafe { dots.load_quad(codes) };
+        [dots.low_nibbles(codes), dots.high_nibbles(codes)]
     }
 }
 

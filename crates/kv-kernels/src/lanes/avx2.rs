@@ -2,6 +2,7 @@
 
 use std::arch::x86_64::*;
 
+use super::byte_dots::NoByteDots;
 use super::{Kernel, Lanes};
 
 /// Exists only where AVX2, FMA and F16C were detected.
@@ -27,6 +28,7 @@ impl Lanes for Avx2 {
     type F32 = __m256;
     const WIDTH: usize = 8;
     const REGISTERS: usize = 16;
+    type ByteDots = NoByteDots<Avx2>;
 
     #[inline(always)]
     fn run<K: Kernel>(self, kernel: K) -> K::Output {
@@ -36,6 +38,11 @@ impl Lanes for Avx2 {
             kernel.run(Avx2(()))
         }
         enter!(run(kernel))
+    }
+
+    #[inline(always)]
+    fn byte_dots(self) -> Option<NoByteDots<Avx2>> {
+        None
     }
 
     #[inline(always)]
@@ -51,6 +58,26 @@ impl Lanes for Avx2 {
     #[inline(always)]
     fn mul_add(self, a: __m256, b: __m256, c: __m256) -> __m256 {
         enter!(_mm256_fmadd_ps(a, b, c))
+    }
+
+    #[inline(always)]
+    fn sub(self, a: __m256, b: __m256) -> __m256 {
+        enter!(_mm256_sub_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn max(self, a: __m256, b: __m256) -> __m256 {
+        enter!(_mm256_max_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn round(self, a: __m256) -> __m256 {
+        enter!(_mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a))
+    }
+
+    #[inline(always)]
+    fn times_power_of_two(self, a: __m256, n: __m256) -> __m256 {
+        enter!(times_power_of_two(a, n))
     }
 
     #[inline(always)]
@@ -124,13 +151,30 @@ impl Lanes for Avx2 {
 
 #[inline]
 #[target_feature(enable = "avx2")]
-pub(super) fn sums([a, b, c, d]: [__m256; 4]) -> [f32; 4] {
-    let halves = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
-    let sums = _mm_add_ps(_mm256_castps256_ps128(halves), _mm256_extractf128_ps::<1>(halves));
+pub(super) fn sums(vectors: [__m256; 4]) -> [f32; 4] {
+    let quads = quad_sums(vectors);
+    let sums = _mm_add_ps(_mm256_castps256_ps128(quads), _mm256_extractf128_ps::<1>(quads));
     let mut four = [0.0; 4];
     // SAFETY: room for four values.
     unsafe { _mm_storeu_ps(four.as_mut_ptr(), sums) };
     four
+}
+
+/// The sums of quad `q` of each vector, in quad `q`. Written out, since horizontal additions are slower.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn quad_sums([a, b, c, d]: [__m256; 4]) -> __m256 {
+    let ab = _mm256_add_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+    let cd = _mm256_add_ps(_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
+    _mm256_add_ps(_mm256_shuffle_ps::<0b01_00_01_00>(ab, cd), _mm256_shuffle_ps::<0b11_10_11_10>(ab, cd))
+}
+
+/// By way of the exponent's bits; 0 for `n` below −126.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn times_power_of_two(a: __m256, n: __m256) -> __m256 {
+    let exponent = _mm256_max_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), _mm256_setzero_si256());
+    _mm256_mul_ps(a, _mm256_castsi256_ps(_mm256_slli_epi32::<23>(exponent)))
 }
 
 #[inline]

@@ -2,17 +2,28 @@
 
 use std::arch::x86_64::*;
 
+use super::avx512_vnni::Avx512Vnni;
 use super::{Kernel, Lanes};
 
-/// Exists only where AVX-512 F, BW, DQ and VL were detected.
+/// Exists only where AVX-512 F, BW, DQ and VL were detected; with the integer dot products of VNNI or without.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Avx512(());
+pub(crate) struct Avx512(Option<Avx512Vnni>);
 
 impl Avx512 {
     pub(crate) fn detect() -> Option<Avx512> {
         let foundation = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw");
         let lengths = is_x86_feature_detected!("avx512dq") && is_x86_feature_detected!("avx512vl");
-        (foundation && lengths).then_some(Avx512(()))
+        (foundation && lengths).then_some(Avx512(None))
+    }
+
+    /// With the integer dot products.
+    pub(crate) fn detect_vnni() -> Option<Avx512> {
+        let lanes = Avx512::detect()?;
+        Avx512Vnni::detect(lanes).map(Avx512::with)
+    }
+
+    pub(super) fn with(dots: Avx512Vnni) -> Avx512 {
+        Avx512(Some(dots))
     }
 }
 
@@ -28,15 +39,21 @@ impl Lanes for Avx512 {
     type F32 = __m512;
     const WIDTH: usize = 16;
     const REGISTERS: usize = 32;
+    type ByteDots = Avx512Vnni;
 
     #[inline(always)]
     fn run<K: Kernel>(self, kernel: K) -> K::Output {
         #[inline(never)]
         #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-        fn run<K: Kernel>(kernel: K) -> K::Output {
-            kernel.run(Avx512(()))
+        fn run<K: Kernel>(lanes: Avx512, kernel: K) -> K::Output {
+            kernel.run(lanes)
         }
-        enter!(run(kernel))
+        enter!(run(self, kernel))
+    }
+
+    #[inline(always)]
+    fn byte_dots(self) -> Option<Avx512Vnni> {
+        self.0
     }
 
     #[inline(always)]
@@ -52,6 +69,26 @@ impl Lanes for Avx512 {
     #[inline(always)]
     fn mul_add(self, a: __m512, b: __m512, c: __m512) -> __m512 {
         enter!(_mm512_fmadd_ps(a, b, c))
+    }
+
+    #[inline(always)]
+    fn sub(self, a: __m512, b: __m512) -> __m512 {
+        enter!(_mm512_sub_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn max(self, a: __m512, b: __m512) -> __m512 {
+        enter!(_mm512_max_ps(a, b))
+    }
+
+    #[inline(always)]
+    fn round(self, a: __m512) -> __m512 {
+        enter!(_mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a))
+    }
+
+    #[inline(always)]
+    fn times_power_of_two(self, a: __m512, n: __m512) -> __m512 {
+        enter!(_mm512_scalef_ps(a, n))
     }
 
     #[inline(always)]

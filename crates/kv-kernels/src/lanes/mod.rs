@@ -15,6 +15,9 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod avx512_vnni;
+mod byte_dots;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod portable;
@@ -23,6 +26,7 @@ mod portable;
 pub(crate) use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx512::Avx512;
+pub(crate) use byte_dots::{ByteDots, ByteKernel};
 #[cfg(target_arch = "aarch64")]
 pub(crate) use neon::Neon;
 pub(crate) use portable::Array;
@@ -45,15 +49,28 @@ pub(crate) trait Lanes: Copy {
     const WIDTH: usize;
     /// Vectors that fit in registers.
     const REGISTERS: usize;
+    /// Integer dot products that may come with the vectors.
+    type ByteDots: ByteDots<Lanes = Self>;
 
     /// Runs a kernel compiled with the instructions, in a function of its own: inlined into each other, all kernels
     /// would make one function that takes the compiler minutes.
     fn run<K: Kernel>(self, kernel: K) -> K::Output;
 
+    /// The integer dot products, if the machine has them.
+    fn byte_dots(self) -> Option<Self::ByteDots>;
+
     fn splat(self, value: f32) -> Self::F32;
     fn mul(self, a: Self::F32, b: Self::F32) -> Self::F32;
     /// `a · b + c`, rounded once where the instructions can.
     fn mul_add(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32;
+    fn sub(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// The larger of each two, `b` where one is not a number.
+    fn max(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// The nearest whole number, of values not larger than 2²² in magnitude.
+    fn round(self, a: Self::F32) -> Self::F32;
+    /// `a · 2ⁿ` for a whole `n` from −160 to 0, but 0 where the factor is not a normal number (or rounded, where
+    /// the instructions can).
+    fn times_power_of_two(self, a: Self::F32, n: Self::F32) -> Self::F32;
     /// The sum of the values of each of four vectors.
     fn sums(self, vectors: [Self::F32; 4]) -> [f32; 4];
 

@@ -2,6 +2,7 @@
 
 use std::arch::aarch64::*;
 
+use super::byte_dots::NoByteDots;
 use super::{Kernel, Lanes};
 use crate::codec::f16_to_f32;
 
@@ -27,6 +28,7 @@ impl Lanes for Neon {
     type F32 = float32x4_t;
     const WIDTH: usize = 4;
     const REGISTERS: usize = 32;
+    type ByteDots = NoByteDots<Neon>;
 
     #[inline(always)]
     fn run<K: Kernel>(self, kernel: K) -> K::Output {
@@ -36,6 +38,11 @@ impl Lanes for Neon {
             kernel.run(Neon(()))
         }
         enter!(run(kernel))
+    }
+
+    #[inline(always)]
+    fn byte_dots(self) -> Option<NoByteDots<Neon>> {
+        None
     }
 
     #[inline(always)]
@@ -51,6 +58,26 @@ impl Lanes for Neon {
     #[inline(always)]
     fn mul_add(self, a: float32x4_t, b: float32x4_t, c: float32x4_t) -> float32x4_t {
         enter!(vfmaq_f32(c, a, b))
+    }
+
+    #[inline(always)]
+    fn sub(self, a: float32x4_t, b: float32x4_t) -> float32x4_t {
+        enter!(vsubq_f32(a, b))
+    }
+
+    #[inline(always)]
+    fn max(self, a: float32x4_t, b: float32x4_t) -> float32x4_t {
+        enter!(larger(a, b))
+    }
+
+    #[inline(always)]
+    fn round(self, a: float32x4_t) -> float32x4_t {
+        enter!(vrndnq_f32(a))
+    }
+
+    #[inline(always)]
+    fn times_power_of_two(self, a: float32x4_t, n: float32x4_t) -> float32x4_t {
+        enter!(times_power_of_two(a, n))
     }
 
     #[inline(always)]
@@ -120,6 +147,21 @@ impl Lanes for Neon {
     /// There is no stable prefetch for this architecture.
     #[inline(always)]
     fn prefetch(self, _at: *const u8) {}
+}
+
+/// The instruction's own maximum is not a number where either is not.
+#[inline]
+#[target_feature(enable = "neon")]
+fn larger(a: float32x4_t, b: float32x4_t) -> float32x4_t {
+    vbslq_f32(vcgtq_f32(a, b), a, b)
+}
+
+/// By way of the exponent's bits; 0 for `n` below −126.
+#[inline]
+#[target_feature(enable = "neon")]
+fn times_power_of_two(a: float32x4_t, n: float32x4_t) -> float32x4_t {
+    let exponent = vmaxq_s32(vaddq_s32(vcvtq_s32_f32(n), vdupq_n_s32(127)), vdupq_n_s32(0));
+    vmulq_f32(a, vreinterpretq_f32_s32(vshlq_n_s32::<23>(exponent)))
 }
 
 /// Four bytes, zero-extended.

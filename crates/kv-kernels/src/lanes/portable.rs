@@ -1,5 +1,6 @@
 //! Plain Rust on arrays, which the compiler turns into whatever vectors the target always has.
 
+use super::byte_dots::NoByteDots;
 use super::{Kernel, Lanes};
 use crate::codec::{f16_to_f32, fp8_e4m3_to_f32};
 
@@ -22,14 +23,23 @@ unsafe fn each<const N: usize, const BYTES: usize>(from: *const u8, decode: impl
     values
 }
 
+/// Adding 1.5 · 2²³ rounds to the nearest whole number and leaves it in the lowest bits.
+const ROUND: f32 = 12_582_912.0;
+
 impl<const N: usize> Lanes for Array<N> {
     type F32 = [f32; N];
     const WIDTH: usize = N;
     const REGISTERS: usize = 16;
+    type ByteDots = NoByteDots<Array<N>>;
 
     #[inline(never)]
     fn run<K: Kernel>(self, kernel: K) -> K::Output {
         kernel.run(self)
+    }
+
+    #[inline(always)]
+    fn byte_dots(self) -> Option<NoByteDots<Array<N>>> {
+        None
     }
 
     #[inline(always)]
@@ -52,6 +62,42 @@ impl<const N: usize> Lanes for Array<N> {
             *c += a * b;
         }
         c
+    }
+
+    #[inline(always)]
+    fn sub(self, mut a: [f32; N], b: [f32; N]) -> [f32; N] {
+        for (a, b) in a.iter_mut().zip(b) {
+            *a -= b;
+        }
+        a
+    }
+
+    #[inline(always)]
+    fn max(self, mut a: [f32; N], b: [f32; N]) -> [f32; N] {
+        for (a, b) in a.iter_mut().zip(b) {
+            *a = if *a > b { *a } else { b };
+        }
+        a
+    }
+
+    #[inline(always)]
+    fn round(self, mut a: [f32; N]) -> [f32; N] {
+        for a in &mut a {
+            *a = (*a + ROUND) - ROUND;
+        }
+        a
+    }
+
+    /// By way of the exponent's bits, which rounding leaves in the lowest; a conversion to an integer that saturates,
+    /// as `as` does, is not vectorised.
+    #[inline(always)]
+    fn times_power_of_two(self, mut a: [f32; N], n: [f32; N]) -> [f32; N] {
+        const SMALLEST: f32 = -126.0;
+        for (a, n) in a.iter_mut().zip(n) {
+            let power = f32::from_bits(((n + ROUND).to_bits() << 23).wrapping_add(1.0f32.to_bits()));
+            *a *= if n < SMALLEST { 0.0 } else { power };
+        }
+        a
     }
 
     #[inline(always)]

@@ -1,0 +1,126 @@
+//! Queries times quantised keys in integers, on machines with dot products of bytes.
+//!
+//! A key is `scale · (code − zero) + minimum` in groups of 32, a query two digits of a byte ([`Digits`]), so that
+//! a group's score is `scale · (256 · Σ high · code + Σ low · code − zero · Σ digits) + minimum · Σ digits` times the
+//! query's scale: two instructions for four queries and 16 codes, where decoding to floats takes eight products and four
+//! conversions. The sums are exact; a query is rounded to 16 bits of its largest value.
+
+#![expect(clippy::needless_range_loop, reason = "indexes with constant bounds are unrolled")]
+
+use std::marker::PhantomData;
+
+use crate::codec::ByteCodec;
+use crate::lanes::{ByteDots, ByteKernel, Lanes};
+use crate::queries::{Digits, Queries};
+use crate::rows::{RowList, Rows};
+/// Keys whose scores are added up and put in place together.
+const KEYS: usize = 4;
+
+/// As [`score_keys`](crate::scores::score_keys), with the queries rounded.
+///
+/// # Shapes
+/// - scores: `[rows, stride]`, `rows` rounded up to whole vectors of quads
+#[inline(always)]
+pub(crate) fn score_codes<D: ByteDots, C: ByteCodec>(dots: D, queries: &Queries, keys: Rows<'_>, scores: &mut [f32], stride: usize) {
+    let (dim, rows) = (queries.dim, queries.rows().next_multiple_of(D::QUADS));
+    assert!(keys.row_bytes() >= C::row_bytes(dim) && dim.is_multiple_of(Digits::GROUP), "keys of {} bytes", keys.row_bytes());
+    assert!(keys.count() <= stride && (rows - 1) * stride + keys.count() <= scores.len(), "room for the scores of {rows} rows");
+    let digits = queries.digits::<D>();
+    let zeros = if C::ZERO == 0 { vec![] } else { digits.sums.iter().map(|sum| -C::ZERO * sum).collect() };
+    let sums = if C::HAS_MINIMUM { digits.sums.iter().map(|sum| *sum as f32).collect() } else { vec![] };
+    dots.run(ScoreCodes::<C> { digits, groups: dim / Digits::GROUP, zeros, sums, keys, scores, stride, codec: PhantomData });
+}
+
+struct ScoreCodes<'a, C> {
+    digits: &'a Digits,
+    groups: usize,
+    /// What each group's dot product begins with, if a code of 0 is not a value of 0.
+    zeros: Vec<i32>,
+    /// [`Digits::sums`], if the format has minima.
+    sums: Vec<f32>,
+    keys: Rows<'a>,
+    scores: &'a mut [f32],
+    stride: usize,
+    codec: PhantomData<C>,
+}
+
+impl<C: ByteCodec> ByteKernel for ScoreCodes<'_, C> {
+    #[inline(always)]
+    fn run<D: ByteDots>(self, dots: D) {
+        let lanes = dots.lanes();
+        let (count, vectors) = (self.keys.count(), self.digits.scales.len() / D::Lanes::WIDTH);
+        for first in (0..count).step_by(KEYS) {
+            // Keys that fill up the last few are scored for nothing.
+            let keys: [*const u8; KEYS] = std::array::from_fn(|k| self.keys.row((first + k).min(count - 1)));
+            for k in 0..KEYS {
+                self.keys.prefetch(lanes, first + k);
+            }
+            for vector in 0..vectors {
+                let four = self.score(dots, vector, &keys);
+                let rows = vector * D::QUADS..(vector + 1) * D::QUADS;
+                if first + KEYS <= count {
+                    let scores = self.scores[rows.start * self.stride + first..].as_mut_ptr();
+                    // SAFETY: `score_codes` saw that there is room for every vector's rows.
+                    unsafe { dots.store_quad_sums(four, scores, self.stride) };
+                    continue;
+                }
+                let mut sums = [[0.0; KEYS]; MOST_QUADS];
+                // SAFETY: four places for each quad.
+                unsafe { dots.store_quad_sums(four, sums.as_mut_ptr().cast(), KEYS) };
+                for (row, sums) in rows.zip(sums) {
+                    self.scores[row * self.stride + first..row * self.stride + count].copy_from_slice(&sums[..count - first]);
+                }
+            }
+        }
+    }
+}
+
+/// Quads of the widest vector.
+const MOST_QUADS: usize = 4;
+
+impl<C: ByteCodec> ScoreCodes<'_, C> {
+    /// The scores of a few keys for the queries of a vector, each still to be summed over its quad.
+    #[inline(always)]
+    fn score<D: ByteDots>(&self, dots: D, vector: usize, keys: &[*const u8; KEYS]) -> [<D::Lanes as Lanes>::F32; KEYS] {
+        let lanes = dots.lanes();
+        let width = D::Lanes::WIDTH;
+        // A group's digits are two vectors, each of as many bytes as a vector of floats has.
+        let bytes = size_of::<f32>() * width;
+        let places = vector * self.groups..(vector + 1) * self.groups;
+        let high = self.digits.high[places.start * 2 * bytes..places.end * 2 * bytes].as_ptr();
+        let low = self.digits.low[places.start * 2 * bytes..places.end * 2 * bytes].as_ptr();
+        let zeros = if C::ZERO == 0 { &[] } else { &self.zeros[places.start * width..places.end * width] };
+        let sums = if C::HAS_MINIMUM { &self.sums[places.start * width..places.end * width] } else { &[] };
+        let mut totals = [lanes.splat(0.0); KEYS];
+        for group in 0..self.groups {
+            let at = [2 * group * bytes, (2 * group + 1) * bytes];
+            // SAFETY: the vectors of this vector's groups were sliced.
+            let high = at.map(|at| unsafe { dots.load_bytes(high.wrapping_add(at)) });
+            // SAFETY: as above.
+            let low = at.map(|at| unsafe { dots.load_bytes(low.wrapping_add(at)) });
+            let mut zero = dots.zero();
+            if C::ZERO != 0 {
+                // SAFETY: as above.
+                zero = unsafe { dots.load_sums(zeros.as_ptr().wrapping_add(group * width)) };
+            }
+            for k in 0..KEYS {
+                // SAFETY: `score_codes` saw that each key has the bytes of all groups.
+                let codes = unsafe { C::byte_codes(dots, keys[k], group) };
+                let highs = dots.dot(dots.dot(dots.zero(), codes[0], high[0]), codes[1], high[1]);
+                let lows = dots.dot(dots.dot(zero, codes[0], low[0]), codes[1], low[1]);
+                // SAFETY: as above.
+                let (scale, minimum) = unsafe { C::scale(lanes, keys[k], group) };
+                totals[k] = lanes.mul_add(dots.join(highs, lows), scale, totals[k]);
+                if C::HAS_MINIMUM {
+                    // SAFETY: a vector of values a group was sliced.
+                    let sums = unsafe { lanes.load_f32(sums.as_ptr().wrapping_add(group * width).cast()) };
+                    totals[k] = lanes.mul_add(sums, minimum, totals[k]);
+                }
+            }
+        }
+        let scales = &self.digits.scales[vector * width..(vector + 1) * width];
+        // SAFETY: a vector of values.
+        let scales = unsafe { lanes.load_f32(scales.as_ptr().cast()) };
+        totals.map(|total| lanes.mul(total, scales))
+    }
+}

@@ -1,0 +1,144 @@
+//! Encoded rows of one length, wherever they lie.
+
+use std::marker::PhantomData;
+
+use crate::lanes::Lanes;
+
+/// Where an encoded row begins. Half of a slice, because attention makes a list of all keys and values it reads; who
+/// lists rows knows how long they are.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RowStart<'a>(*const u8, PhantomData<&'a [u8]>);
+
+impl<'a> RowStart<'a> {
+    /// The place of a key that has no row of its own.
+    pub(crate) const NOWHERE: RowStart<'static> = RowStart(std::ptr::null(), PhantomData);
+
+    pub(crate) fn of(row: &'a [u8]) -> RowStart<'a> {
+        RowStart(row.as_ptr(), PhantomData)
+    }
+
+    /// The rows of `row_bytes` bytes that follow each other in `bytes`.
+    #[inline]
+    pub(crate) fn each(bytes: &'a [u8], row_bytes: usize) -> impl ExactSizeIterator<Item = RowStart<'a>> {
+        let first = bytes.as_ptr();
+        (0..bytes.len() / row_bytes).map(move |row| RowStart(first.wrapping_add(row * row_bytes), PhantomData))
+    }
+}
+
+/// Encoded rows, wherever they lie.
+#[derive(Clone, Copy)]
+pub(crate) struct Rows<'a> {
+    starts: &'a [RowStart<'a>],
+    row_bytes: usize,
+    ahead: Ahead<'a>,
+}
+
+/// Rows that will be read next, each asked for from memory while another row is read.
+#[derive(Clone, Copy)]
+pub(crate) struct Ahead<'a> {
+    pub(crate) starts: &'a [RowStart<'a>],
+    pub(crate) row_bytes: usize,
+}
+
+impl<'a> Rows<'a> {
+    /// # Safety
+    /// Each row has `row_bytes` bytes.
+    pub(crate) unsafe fn new(starts: &'a [RowStart<'a>], row_bytes: usize, ahead: Ahead<'a>) -> Rows<'a> {
+        Rows { starts, row_bytes, ahead }
+    }
+
+    pub(crate) fn row_bytes(&self) -> usize {
+        self.row_bytes
+    }
+
+    /// The rows' bytes in order.
+    pub(crate) fn slices(self) -> impl Iterator<Item = &'a [u8]> {
+        // SAFETY: `new`'s caller promised that each has so many.
+        self.starts.iter().map(move |start| unsafe { std::slice::from_raw_parts(start.0, self.row_bytes) })
+    }
+
+    /// Asks memory for a row that will be read next. Pages and rings are runs too short for the machine to notice that
+    /// it should, and asked for all at once, rows would keep others waiting.
+    #[inline(always)]
+    pub(crate) fn prefetch<L: Lanes>(&self, lanes: L, index: usize) {
+        const LINE: usize = 64;
+        if let Some(row) = self.ahead.starts.get(index) {
+            for at in (0..self.ahead.row_bytes).step_by(LINE) {
+                lanes.prefetch(row.0.wrapping_add(at));
+            }
+        }
+    }
+}
+
+impl Ahead<'_> {
+    pub(crate) const NOTHING: Ahead<'static> = Ahead { starts: &[], row_bytes: 0 };
+}
+
+/// Rows to read one by one.
+pub(crate) trait RowList: Copy {
+    fn count(&self) -> usize;
+    /// Bytes that each has.
+    fn row_bytes(&self) -> usize;
+    /// The `index`th row, which must be less than the count.
+    fn row(&self, index: usize) -> *const u8;
+    /// Asks memory for a row that will be read next.
+    fn prefetch<L: Lanes>(&self, lanes: L, index: usize);
+}
+
+impl RowList for Rows<'_> {
+    #[inline(always)]
+    fn count(&self) -> usize {
+        self.starts.len()
+    }
+
+    #[inline(always)]
+    fn row_bytes(&self) -> usize {
+        self.row_bytes
+    }
+
+    #[inline(always)]
+    fn row(&self, index: usize) -> *const u8 {
+        self.starts[index].0
+    }
+
+    #[inline(always)]
+    fn prefetch<L: Lanes>(&self, lanes: L, index: usize) {
+        Rows::prefetch(self, lanes, index);
+    }
+}
+
+/// Rows one after the other.
+#[derive(Clone, Copy)]
+pub(crate) struct RowsInARow<'a> {
+    bytes: &'a [u8],
+    row_bytes: usize,
+}
+
+impl<'a> RowsInARow<'a> {
+    /// # Panics
+    /// If the bytes are not whole rows.
+    pub(crate) fn new(bytes: &'a [u8], row_bytes: usize) -> RowsInARow<'a> {
+        assert!(bytes.len().is_multiple_of(row_bytes), "{} bytes in rows of {row_bytes}", bytes.len());
+        RowsInARow { bytes, row_bytes }
+    }
+}
+
+impl RowList for RowsInARow<'_> {
+    #[inline(always)]
+    fn count(&self) -> usize {
+        self.bytes.len() / self.row_bytes
+    }
+
+    #[inline(always)]
+    fn row_bytes(&self) -> usize {
+        self.row_bytes
+    }
+
+    #[inline(always)]
+    fn row(&self, index: usize) -> *const u8 {
+        self.bytes.as_ptr().wrapping_add(index * self.row_bytes)
+    }
+
+    #[inline(always)]
+    fn prefetch<L: Lanes>(&self, _: L, _: usize) {}
+}
