@@ -47,29 +47,31 @@ struct ScoreCodes<'a, C> {
 impl<C: ByteCodec> ByteKernel for ScoreCodes<'_, C> {
     #[inline(always)]
     fn run<D: ByteDots>(self, dots: D) {
-        let lanes = dots.lanes();
         let (count, vectors) = (self.keys.count(), self.digits.scales.len() / D::Lanes::WIDTH);
-        for first in (0..count).step_by(KEYS) {
-            // Keys that fill up the last few are scored for nothing.
-            let keys: [*const u8; KEYS] = std::array::from_fn(|k| self.keys.row((first + k).min(count - 1)));
-            for k in 0..KEYS {
-                self.keys.prefetch(lanes, first + k);
-            }
+        let whole = count - count % KEYS;
+        for first in (0..whole).step_by(KEYS) {
+            let keys = self.keys.several::<KEYS>(first);
+            self.keys.prefetch(dots.lanes(), first..first + KEYS);
             for vector in 0..vectors {
+                let scores = self.scores[vector * D::QUADS * self.stride + first..].as_mut_ptr();
                 let four = self.score(dots, vector, &keys);
-                let rows = vector * D::QUADS..(vector + 1) * D::QUADS;
-                if first + KEYS <= count {
-                    let scores = self.scores[rows.start * self.stride + first..].as_mut_ptr();
-                    // SAFETY: `score_codes` saw that there is room for every vector's rows.
-                    unsafe { dots.store_quad_sums(four, scores, self.stride) };
-                    continue;
-                }
-                let mut sums = [[0.0; KEYS]; MOST_QUADS];
-                // SAFETY: four places for each quad.
-                unsafe { dots.store_quad_sums(four, sums.as_mut_ptr().cast(), KEYS) };
-                for (row, sums) in rows.zip(sums) {
-                    self.scores[row * self.stride + first..row * self.stride + count].copy_from_slice(&sums[..count - first]);
-                }
+                // SAFETY: `score_codes` saw that there is room for every vector's rows.
+                unsafe { dots.store_quad_sums(four, scores, self.stride) };
+            }
+        }
+        if whole == count {
+            return;
+        }
+        // Keys that fill up the last few are scored for nothing.
+        let keys: [*const u8; KEYS] = std::array::from_fn(|k| self.keys.row((whole + k).min(count - 1)));
+        for vector in 0..vectors {
+            let mut sums = [[0.0; KEYS]; MOST_QUADS];
+            let four = self.score(dots, vector, &keys);
+            // SAFETY: four places for each quad.
+            unsafe { dots.store_quad_sums(four, sums.as_mut_ptr().cast(), KEYS) };
+            for (quad, sums) in sums[..D::QUADS].iter().enumerate() {
+                let row = (vector * D::QUADS + quad) * self.stride;
+                self.scores[row + whole..row + count].copy_from_slice(&sums[..count - whole]);
             }
         }
     }

@@ -95,8 +95,8 @@ impl<C: Codec, R: RowList, const ROWS: usize> AddRows<'_, C, R, ROWS> {
         }
         for j in 0..self.rows.count() {
             let row = self.rows.row(j);
-            if first == 0 {
-                self.rows.prefetch(lanes, j);
+            if first == 0 && j.is_multiple_of(4) {
+                self.rows.prefetch(lanes, j..j + 4);
             }
             let mut row_weights = [lanes.splat(0.0); ROWS];
             for (r, weight) in row_weights.iter_mut().enumerate() {

@@ -1,6 +1,7 @@
 //! Encoded rows of one length, wherever they lie.
 
 use std::marker::PhantomData;
+use std::ops::Range;
 
 use crate::lanes::Lanes;
 
@@ -47,8 +48,11 @@ impl<'a> Rows<'a> {
         Rows { starts, row_bytes, ahead }
     }
 
-    pub(crate) fn row_bytes(&self) -> usize {
-        self.row_bytes
+    /// The places of `COUNT` rows.
+    #[inline(always)]
+    pub(crate) fn several<const COUNT: usize>(&self, first: usize) -> [*const u8; COUNT] {
+        let starts: &[RowStart<'_>; COUNT] = self.starts[first..][..COUNT].try_into().expect("as many as were sliced");
+        starts.map(|start| start.0)
     }
 
     /// The rows' bytes in order.
@@ -57,14 +61,18 @@ impl<'a> Rows<'a> {
         self.starts.iter().map(move |start| unsafe { std::slice::from_raw_parts(start.0, self.row_bytes) })
     }
 
-    /// Asks memory for a row that will be read next. Pages and rings are runs too short for the machine to notice that
+    /// Asks memory for rows that will be read next. Pages and rings are runs too short for the machine to notice that
     /// it should, and asked for all at once, rows would keep others waiting.
     #[inline(always)]
-    pub(crate) fn prefetch<L: Lanes>(&self, lanes: L, index: usize) {
+    pub(crate) fn prefetch<L: Lanes>(&self, lanes: L, rows: Range<usize>) {
         const LINE: usize = 64;
-        if let Some(row) = self.ahead.starts.get(index) {
-            for at in (0..self.ahead.row_bytes).step_by(LINE) {
-                lanes.prefetch(row.0.wrapping_add(at));
+        if let Some(rows) = self.ahead.starts.get(rows) {
+            let mut at = 0;
+            while at < self.ahead.row_bytes {
+                for row in rows {
+                    lanes.prefetch(row.0.wrapping_add(at));
+                }
+                at += LINE;
             }
         }
     }
@@ -81,8 +89,8 @@ pub(crate) trait RowList: Copy {
     fn row_bytes(&self) -> usize;
     /// The `index`th row, which must be less than the count.
     fn row(&self, index: usize) -> *const u8;
-    /// Asks memory for a row that will be read next.
-    fn prefetch<L: Lanes>(&self, lanes: L, index: usize);
+    /// Asks memory for rows that will be read next.
+    fn prefetch<L: Lanes>(&self, lanes: L, rows: Range<usize>);
 }
 
 impl RowList for Rows<'_> {
@@ -102,8 +110,8 @@ impl RowList for Rows<'_> {
     }
 
     #[inline(always)]
-    fn prefetch<L: Lanes>(&self, lanes: L, index: usize) {
-        Rows::prefetch(self, lanes, index);
+    fn prefetch<L: Lanes>(&self, lanes: L, rows: Range<usize>) {
+        Rows::prefetch(self, lanes, rows);
     }
 }
 
@@ -140,5 +148,5 @@ impl RowList for RowsInARow<'_> {
     }
 
     #[inline(always)]
-    fn prefetch<L: Lanes>(&self, _: L, _: usize) {}
+    fn prefetch<L: Lanes>(&self, _: L, _: Range<usize>) {}
 }

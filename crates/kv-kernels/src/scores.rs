@@ -65,10 +65,8 @@ impl<C: Codec, const ROWS: usize, const KEYS: usize> ScoreKeys<'_, C, ROWS, KEYS
     fn score<L: Lanes, const COUNT: usize>(&mut self, lanes: L, first: usize) {
         let group_values = group_of::<C>(self.dim);
         let queries = self.queries[..ROWS * self.dim].as_ptr();
-        let keys: [*const u8; COUNT] = std::array::from_fn(|k| self.keys.row(first + k));
-        for k in 0..COUNT {
-            self.keys.prefetch(lanes, first + k);
-        }
+        let keys = self.keys.several::<COUNT>(first);
+        self.keys.prefetch(lanes, first..first + COUNT);
         let mut sums = [[lanes.splat(0.0); COUNT]; ROWS];
         for group in 0..self.dim / group_values {
             let mut scales = [(lanes.splat(0.0), lanes.splat(0.0)); COUNT];
