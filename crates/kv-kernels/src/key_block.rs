@@ -2,13 +2,14 @@
 
 use std::ops::Range;
 
-use crate::codec::{Bf16, Channels, Codec, F16, F32, Fp8E4m3, Nibbles, Q2_1, Q4_0, Q4_1, Q8_0, TwoBits, decode_channels};
+use crate::channel_scores::score_group;
+use crate::codec::{Bf16, Codec, F16, F32, Fp8E4m3, Q2_1, Q4_0, Q4_1, Q8_0, decode_channels};
+use crate::integer_scores::score_codes;
 use crate::lanes::Lanes;
-use crate::products::{add_rows, decode_rows, scale_queries};
+use crate::products::{add_rows, decode_rows};
 use crate::queries::{FEW_ROWS, Queries};
 use crate::rows::{Ahead, RowStart, Rows, RowsInARow};
 use crate::scores::score_keys;
-use crate::integer_scores::score_codes;
 use crate::{Format, HeadShape, KvBlock, RowShape, Run};
 
 /// Keys of a block at most.
@@ -184,11 +185,18 @@ impl<'a> KeyBlock<'a> {
                     let tokens = format.key_tokens();
                     let slots = first_slot..first_slot + columns.len();
                     for first in (block.first_of_group(slots.start)..slots.end).step_by(tokens) {
-                        let sums = &mut self.scratch;
-                        score_group::<L>(lanes, format, dim, &queries.values, block.key_group(head, first), sums, &mut self.transposed);
+                        let group = block.key_group(head, first);
                         let wanted = slots.start.max(first)..slots.end.min(first + tokens);
                         let column = columns.start + wanted.start - slots.start;
-                        for (scores, sums) in scores.chunks_exact_mut(KEYS).zip(sums.chunks_exact(tokens)) {
+                        let all = (queries.rows() - 1) * KEYS;
+                        if wanted.len() == tokens {
+                            let scores = &mut scores[column..column + all + tokens];
+                            score_group(lanes, format, queries, group, scores, KEYS, &mut self.transposed);
+                            continue;
+                        }
+                        self.scratch.resize(queries.rows() * tokens, 0.0);
+                        score_group(lanes, format, queries, group, &mut self.scratch, tokens, &mut self.transposed);
+                        for (scores, sums) in scores.chunks_exact_mut(KEYS).zip(self.scratch.chunks_exact(tokens)) {
                             scores[column..column + wanted.len()].copy_from_slice(&sums[wanted.start - first..wanted.end - first]);
                         }
                     }
@@ -281,44 +289,6 @@ impl Segment<'_> {
         let is_alike = matches!(self.keys, StoredKeys::Rows(format) if format == keys) && self.values == values;
         let tokens = self.columns.len();
         is_alike && self.first_key + tokens == first_key && self.first_position + tokens == first_position
-    }
-}
-
-/// Scores a group of keys that lie channel by channel.
-///
-/// # Shapes
-/// - queries: `[rows, dim]`
-/// - scores: becomes `[rows, tokens]`
-#[inline(always)]
-fn score_group<L: Lanes>(
-    lanes: L,
-    format: Format,
-    dim: usize,
-    queries: &[f32],
-    group: &[u8],
-    scores: &mut Vec<f32>,
-    scratch: &mut Vec<f32>,
-) {
-    let tokens = format.key_tokens();
-    let rows = queries.len() / dim;
-    scores.clear();
-    scores.resize(rows * tokens, 0.0);
-    if L::WIDTH == 1 || tokens != Q4_1::GROUP {
-        scratch.resize(dim * tokens, 0.0);
-        decode_channels(format, dim, group, scratch);
-        add_rows::<L, F32>(lanes, queries, dim, in_a_row(scratch, tokens), tokens, scores, tokens);
-        return;
-    }
-    let channels = Channels::of(dim, group);
-    let mut offsets = [0.0; FEW_ROWS];
-    scale_queries(lanes, queries, &channels, scratch, &mut offsets[..rows]);
-    for (scores, offset) in scores.chunks_exact_mut(tokens).zip(offsets) {
-        scores.fill(offset);
-    }
-    let codes = RowsInARow::new(channels.codes, format.code_bytes(tokens));
-    match format {
-        Format::Kivi2 { .. } => add_rows::<L, TwoBits>(lanes, scratch, dim, codes, tokens, scores, tokens),
-        _ => add_rows::<L, Nibbles>(lanes, scratch, dim, codes, tokens, scores, tokens),
     }
 }
 

@@ -10,10 +10,12 @@
 
 mod attend;
 mod block;
+mod channel_scores;
 mod codec;
 mod exponential;
 mod format;
 mod formats;
+mod integer_channel_scores;
 mod integer_scores;
 mod key_block;
 mod lanes;

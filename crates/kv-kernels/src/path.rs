@@ -54,8 +54,7 @@ pub enum PathError {
 static CURRENT: OnceLock<KernelPath> = OnceLock::new();
 
 impl KernelPath {
-    const ALL: [KernelPath; 5] =
-        [KernelPath::Avx512Vnni, KernelPath::Avx512, KernelPath::Avx2, KernelPath::Neon, KernelPath::Portable];
+    const ALL: [KernelPath; 5] = [KernelPath::Avx512Vnni, KernelPath::Avx512, KernelPath::Avx2, KernelPath::Neon, KernelPath::Portable];
 
     /// The paths this machine can run, best first; `Portable` is always one.
     pub fn available() -> Vec<KernelPath> {

@@ -5,7 +5,7 @@
 
 use std::marker::PhantomData;
 
-use crate::codec::{Channels, Codec, decode, decode_row};
+use crate::codec::{Codec, decode, decode_row};
 use crate::lanes::{Kernel, Lanes};
 use crate::rows::{RowList, Rows};
 
@@ -17,7 +17,7 @@ pub(crate) const TOGETHER: usize = 4;
 /// # Shapes
 /// - weights: `[r, weight_stride]`, of which the first `rows.count()` columns are read
 /// - rows: rows of `dim` encoded values
-/// - out: `[r, out_stride]`, to whose first `dim` columns is added
+/// - out: `[r, out_stride]`, to whose first `dim` columns is added; the last row may end with them
 #[inline(always)]
 pub(crate) fn add_rows<L: Lanes, C: Codec>(
     lanes: L,
@@ -29,12 +29,12 @@ pub(crate) fn add_rows<L: Lanes, C: Codec>(
     out_stride: usize,
 ) {
     assert!(rows.row_bytes() >= C::row_bytes(dim) && dim.is_multiple_of(L::WIDTH), "rows of {} bytes", rows.row_bytes());
-    let all = out.len() / out_stride;
+    let all = out.len().div_ceil(out_stride);
     let together = all.div_ceil(all.div_ceil(TOGETHER));
     for (weights, out) in weights.chunks(together * weight_stride).zip(out.chunks_mut(together * out_stride)) {
-        assert!(weights.len() >= (out.len() / out_stride - 1) * weight_stride + rows.count(), "a weight a row");
+        assert!(weights.len() >= (out.len().div_ceil(out_stride) - 1) * weight_stride + rows.count(), "a weight a row");
         let codec = PhantomData::<C>;
-        match out.len() / out_stride {
+        match out.len().div_ceil(out_stride) {
             1 => lanes.run(AddRows::<C, _, 1> { weights, weight_stride, rows, dim, out, out_stride, codec }),
             2 => lanes.run(AddRows::<C, _, 2> { weights, weight_stride, rows, dim, out, out_stride, codec }),
             3 => lanes.run(AddRows::<C, _, 3> { weights, weight_stride, rows, dim, out, out_stride, codec }),
@@ -150,57 +150,6 @@ impl<C: Codec> Kernel for DecodeRows<'_, C> {
         for (index, decoded) in self.decoded.chunks_exact_mut(self.dim).enumerate() {
             // SAFETY: `decode_rows` saw that each row has the bytes of `dim` values.
             unsafe { decode_row::<L, C>(lanes, self.rows.row(index), decoded) };
-        }
-    }
-}
-
-/// `scaled[r][c] = queries[r][c] · scales[c]`, and for each row `Σ queries[r][c] · minima[c]`.
-///
-/// # Shapes
-/// - queries, scaled: `[rows, dim]`
-/// - scales, minima: a half a channel
-/// - sums: `[rows]`
-#[inline(always)]
-pub(crate) fn scale_queries<L: Lanes>(lanes: L, queries: &[f32], channels: &Channels<'_>, scaled: &mut Vec<f32>, sums: &mut [f32]) {
-    let Channels { scales, minima, .. } = *channels;
-    let dim = scales.len() / 2;
-    assert!(minima.len() == scales.len() && dim.is_multiple_of(L::WIDTH), "{dim} channels");
-    scaled.resize(queries.len(), 0.0);
-    lanes.run(ScaleQueries { queries, scales, minima, dim, scaled, sums });
-}
-
-struct ScaleQueries<'a> {
-    queries: &'a [f32],
-    scales: &'a [u8],
-    minima: &'a [u8],
-    dim: usize,
-    scaled: &'a mut [f32],
-    sums: &'a mut [f32],
-}
-
-impl Kernel for ScaleQueries<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<L: Lanes>(self, lanes: L) {
-        let rows = self.queries.chunks_exact(self.dim).zip(self.scaled.chunks_exact_mut(self.dim)).zip(self.sums);
-        for ((queries, scaled), sum) in rows {
-            let mut total = lanes.splat(0.0);
-            let vectors = queries.chunks_exact(L::WIDTH).zip(scaled.chunks_exact_mut(L::WIDTH));
-            let halves = self.scales.chunks_exact(2 * L::WIDTH).zip(self.minima.chunks_exact(2 * L::WIDTH));
-            for ((query, scaled), (scale, minimum)) in vectors.zip(halves) {
-                // SAFETY: `WIDTH` values.
-                let query = unsafe { lanes.load_f32(query.as_ptr().cast()) };
-                // SAFETY: `WIDTH` halves.
-                let scale = unsafe { lanes.load_f16(scale.as_ptr()) };
-                // SAFETY: `WIDTH` halves.
-                let minimum = unsafe { lanes.load_f16(minimum.as_ptr()) };
-                // SAFETY: `WIDTH` values.
-                unsafe { lanes.store(lanes.mul(query, scale), scaled.as_mut_ptr()) };
-                total = lanes.mul_add(query, minimum, total);
-            }
-            let zero = lanes.splat(0.0);
-            [*sum, ..] = lanes.sums([total, zero, zero, zero]);
         }
     }
 }

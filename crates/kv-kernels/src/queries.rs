@@ -70,7 +70,7 @@ impl Digits {
     /// Bytes of a quad.
     pub(crate) const QUAD: usize = 16;
     /// The largest `256 · high + low` of which both digits are signed bytes.
-    const LARGEST: f32 = 127.0 * 256.0;
+    pub(crate) const LARGEST: f32 = 127.0 * 256.0;
 
     fn set<D: ByteDots>(&mut self, vector: usize, quad: usize, query: &[f32]) {
         /// Adding 1.5 · 2²³ rounds to the nearest whole number and leaves it in the lowest bits; the standard library's

@@ -142,7 +142,8 @@ impl Tile<'_> {
         let HeadShape { heads, key_dim, .. } = self.shape;
         let group = self.shape.group();
         let scale = LOG2_E / (key_dim as f32).sqrt();
-        let rows = self.tokens.clone().flat_map(|token| &part.queries[(token * heads + self.kv_head * group) * key_dim..][..group * key_dim]);
+        let rows =
+            self.tokens.clone().flat_map(|token| &part.queries[(token * heads + self.kv_head * group) * key_dim..][..group * key_dim]);
         Queries::new(key_dim, rows.map(|query| query * scale).collect())
     }
 

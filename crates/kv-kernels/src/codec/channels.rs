@@ -9,7 +9,7 @@ use super::affine::{HEAD, load_2bit_codes};
 use super::scaled::load_nibbles;
 use super::{Codec, HALF};
 use crate::Format;
-use crate::lanes::Lanes;
+use crate::lanes::{ByteDots, Lanes};
 
 /// Encodes as many keys as a group has tokens.
 pub(crate) fn encode_channels(format: Format, keys: &[&[f32]], encoded: &mut [u8]) {
@@ -58,6 +58,21 @@ impl<'a> Channels<'a> {
         let (minima, codes) = rest.split_at(HALF * dim);
         Channels { scales, minima, codes }
     }
+
+    /// Panics unless there are a scale, a minimum and a row of `tokens` codes for each of `dim` channels.
+    pub(crate) fn check<C: Codec>(&self, dim: usize, tokens: usize) {
+        assert!(self.scales.len() == HALF * dim && self.minima.len() == HALF * dim, "scales and minima of {dim} channels");
+        assert!(self.codes.len() == dim * C::row_bytes(tokens), "{dim} channels of {tokens} codes");
+    }
+}
+
+/// A codec of rows of 32 codes of a channel each.
+pub(crate) trait ChannelCodec: Codec {
+    /// The codes of four rows: those of the first 16 keys and those of the last 16, the four of a key side by side.
+    ///
+    /// # Safety
+    /// Four rows can be read.
+    unsafe fn byte_codes<D: ByteDots>(dots: D, rows: *const u8) -> [D::Bytes; 2];
 }
 
 /// Rows of 32 nibbles without scales.
@@ -76,6 +91,15 @@ impl Codec for Nibbles {
     }
 }
 
+impl ChannelCodec for Nibbles {
+    #[inline(always)]
+    unsafe fn byte_codes<D: ByteDots>(dots: D, rows: *const u8) -> [D::Bytes; 2] {
+        // SAFETY: promised by the caller.
+        let codes = unsafe { dots.load_four_rows_of_16_bytes(rows) };
+        [dots.low_nibbles(codes), dots.high_nibbles(codes)]
+    }
+}
+
 /// Rows of 2-bit codes without scales.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TwoBits;
@@ -89,5 +113,13 @@ impl Codec for TwoBits {
     unsafe fn codes<L: Lanes>(lanes: L, row: *const u8, _: usize, at: usize) -> L::F32 {
         // SAFETY: promised by the caller; a vector lies in one word.
         unsafe { load_2bit_codes(lanes, row, at) }
+    }
+}
+
+impl ChannelCodec for TwoBits {
+    #[inline(always)]
+    unsafe fn byte_codes<D: ByteDots>(dots: D, rows: *const u8) -> [D::Bytes; 2] {
+        // SAFETY: promised by the caller.
+        unsafe { dots.load_four_rows_of_2bit_codes(rows) }
     }
 }

@@ -11,7 +11,7 @@ mod scaled;
 use crate::lanes::{ByteDots, Lanes};
 
 pub(crate) use affine::{Q2_1, Q4_1, decode_q2_1, decode_q4_1, encode_q2_1, encode_q4_1};
-pub(crate) use channels::{Channels, Nibbles, TwoBits, decode_channels, encode_channels};
+pub(crate) use channels::{ChannelCodec, Channels, Nibbles, TwoBits, decode_channels, encode_channels};
 pub(crate) use float::{
     Bf16, F16, F32, Fp8E4m3, decode_bf16, decode_f16, decode_fp8_e4m3, encode_bf16, encode_f16, encode_fp8_e4m3, f16_to_f32,
     fp8_e4m3_to_f32,
@@ -109,7 +109,7 @@ pub(crate) unsafe fn decode_row<L: Lanes, C: Codec>(lanes: L, row: *const u8, de
 }
 
 /// Bytes of a half-precision scale or minimum.
-const HALF: usize = 2;
+pub(crate) const HALF: usize = 2;
 /// ggml's group.
 const GGML_GROUP: usize = 32;
 

@@ -56,6 +56,24 @@ impl ByteDots for Avx512Vnni {
     }
 
     #[inline(always)]
+    unsafe fn load_four(self, from: *const i8) -> __m512i {
+        let four = enter!(from.cast::<i32>().read_unaligned());
+        enter!(_mm512_set1_epi32(four))
+    }
+
+    #[inline(always)]
+    unsafe fn load_four_rows_of_16_bytes(self, from: *const u8) -> __m512i {
+        let rows = enter!(_mm512_loadu_si512(from.cast()));
+        enter!(columns_of_16_bytes(rows))
+    }
+
+    #[inline(always)]
+    unsafe fn load_four_rows_of_2bit_codes(self, from: *const u8) -> [__m512i; 2] {
+        let rows = enter!(_mm256_loadu_si256(from.cast()));
+        [enter!(columns_of_2bit_codes::<0>(rows)), enter!(columns_of_2bit_codes::<1>(rows))]
+    }
+
+    #[inline(always)]
     unsafe fn load_sums(self, from: *const i32) -> __m512i {
         enter!(_mm512_loadu_si512(from.cast()))
     }
@@ -92,6 +110,23 @@ impl ByteDots for Avx512Vnni {
     }
 
     #[inline(always)]
+    fn magnitude(self, a: __m512) -> __m512 {
+        enter!(_mm512_abs_ps(a))
+    }
+
+    #[inline(always)]
+    fn largest(self, a: __m512) -> f32 {
+        enter!(_mm512_reduce_max_ps(a))
+    }
+
+    #[inline(always)]
+    unsafe fn store_digits(self, a: __m512, high: *mut i8, low: *mut i8) {
+        let [highs, lows] = enter!(digits(a));
+        enter!(_mm_storeu_si128(high.cast(), highs));
+        enter!(_mm_storeu_si128(low.cast(), lows));
+    }
+
+    #[inline(always)]
     unsafe fn store_quad_sums(self, vectors: [__m512; 4], to: *mut f32, stride: usize) {
         let sums = enter!(quad_sums(vectors));
         enter!(_mm_storeu_ps(to, _mm512_castps512_ps128(sums)));
@@ -108,4 +143,56 @@ fn quad_sums([a, b, c, d]: [__m512; 4]) -> __m512 {
     let ab = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
     let cd = _mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
     _mm512_add_ps(_mm512_shuffle_ps::<0b01_00_01_00>(ab, cd), _mm512_shuffle_ps::<0b11_10_11_10>(ab, cd))
+}
+
+/// Row `r` lies in quad `r`; byte `c` of all rows becomes the four bytes of place `c`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn columns_of_16_bytes(rows: __m512i) -> __m512i {
+    // The four bytes of columns `4q ..` of every row into quad `q`, then in the quad by column.
+    let fours = _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), rows);
+    let transpose = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    _mm512_shuffle_epi8(fours, _mm512_broadcast_i32x4(transpose))
+}
+
+/// Each row is two words; of word `WORD` of all rows, the codes of column `c` become the four bytes of place `c`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn columns_of_2bit_codes<const WORD: i32>(rows: __m256i) -> __m512i {
+    let words = _mm512_set4_epi32(6 + WORD, 4 + WORD, 2 + WORD, WORD);
+    let words = _mm512_permutexvar_epi32(words, _mm512_castsi256_si512(rows));
+    // Quad `q` takes byte `q` of each word, four times.
+    let bytes = _mm512_add_epi8(
+        _mm512_set1_epi32(0x0C08_0400),
+        _mm512_setr_epi32(
+            0,
+            0,
+            0,
+            0,
+            0x0101_0101,
+            0x0101_0101,
+            0x0101_0101,
+            0x0101_0101,
+            0x0202_0202,
+            0x0202_0202,
+            0x0202_0202,
+            0x0202_0202,
+            0x0303_0303,
+            0x0303_0303,
+            0x0303_0303,
+            0x0303_0303,
+        ),
+    );
+    let shifts = _mm512_set4_epi32(6, 4, 2, 0);
+    _mm512_and_si512(_mm512_srlv_epi32(_mm512_shuffle_epi8(words, bytes), shifts), _mm512_set1_epi8(3))
+}
+
+/// The high and the low digits of each value rounded.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn digits(a: __m512) -> [__m128i; 2] {
+    let whole = _mm512_cvtps_epi32(a);
+    let high = _mm512_srai_epi32::<8>(_mm512_add_epi32(whole, _mm512_set1_epi32(128)));
+    // The low byte is what is left of `whole` without the carry into `high`.
+    [_mm512_cvtepi32_epi8(high), _mm512_cvtepi32_epi8(whole)]
 }

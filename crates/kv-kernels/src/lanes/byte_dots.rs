@@ -35,6 +35,22 @@ pub(crate) trait ByteDots: Copy {
     /// # Safety
     /// A vector of bytes can be read.
     unsafe fn load_bytes(self, from: *const i8) -> Self::Bytes;
+    /// The same four bytes in all places.
+    ///
+    /// # Safety
+    /// Four bytes can be read.
+    unsafe fn load_four(self, from: *const i8) -> Self::Bytes;
+    /// Four rows of 16 bytes, the four of a column side by side.
+    ///
+    /// # Safety
+    /// 64 bytes can be read.
+    unsafe fn load_four_rows_of_16_bytes(self, from: *const u8) -> Self::Bytes;
+    /// Four rows of 32 2-bit codes, the first in the lowest bits, each a byte: columns 0 to 15 and 16 to 31, the four of a
+    /// column side by side.
+    ///
+    /// # Safety
+    /// 32 bytes can be read.
+    unsafe fn load_four_rows_of_2bit_codes(self, from: *const u8) -> [Self::Bytes; 2];
     /// # Safety
     /// A vector of integers can be read.
     unsafe fn load_sums(self, from: *const i32) -> Self::Sums;
@@ -49,6 +65,15 @@ pub(crate) trait ByteDots: Copy {
     fn dot(self, sums: Self::Sums, unsigned: Self::Bytes, signed: Self::Bytes) -> Self::Sums;
     /// `256 · high + low`.
     fn join(self, high: Self::Sums, low: Self::Sums) -> <Self::Lanes as Lanes>::F32;
+    /// Without the sign.
+    fn magnitude(self, a: <Self::Lanes as Lanes>::F32) -> <Self::Lanes as Lanes>::F32;
+    /// The largest of the values.
+    fn largest(self, a: <Self::Lanes as Lanes>::F32) -> f32;
+    /// Rounds each value, at most 127 · 256 in magnitude, to `256 · high + low`, and stores the two digits.
+    ///
+    /// # Safety
+    /// A byte for each value can be written to both.
+    unsafe fn store_digits(self, a: <Self::Lanes as Lanes>::F32, high: *mut i8, low: *mut i8);
     /// The sums of each quad of four vectors: those of quad `q` of each go to `to[q · stride ..][.. 4]`.
     ///
     /// # Safety
@@ -82,6 +107,18 @@ impl<L: Lanes> ByteDots for NoByteDots<L> {
         self.0
     }
 
+    unsafe fn load_four(self, _: *const i8) -> Infallible {
+        self.0
+    }
+
+    unsafe fn load_four_rows_of_16_bytes(self, _: *const u8) -> Infallible {
+        self.0
+    }
+
+    unsafe fn load_four_rows_of_2bit_codes(self, _: *const u8) -> [Infallible; 2] {
+        match self.0 {}
+    }
+
     unsafe fn load_sums(self, _: *const i32) -> Infallible {
         self.0
     }
@@ -107,6 +144,18 @@ impl<L: Lanes> ByteDots for NoByteDots<L> {
     }
 
     fn join(self, _: Infallible, _: Infallible) -> L::F32 {
+        match self.0 {}
+    }
+
+    fn magnitude(self, _: L::F32) -> L::F32 {
+        match self.0 {}
+    }
+
+    fn largest(self, _: L::F32) -> f32 {
+        match self.0 {}
+    }
+
+    unsafe fn store_digits(self, _: L::F32, _: *mut i8, _: *mut i8) {
         match self.0 {}
     }
 

@@ -1,0 +1,160 @@
+//! Queries times a group of keys whose values lie channel by channel (KIVI's keys).
+//!
+//! The queries are multiplied by the channels' scales first, so that codes need only be weighted and added up, in lanes
+//! that are keys: no sums over lanes are left.
+
+#![expect(clippy::needless_range_loop, reason = "indexes with constant bounds are unrolled, and name rows and vectors alike")]
+
+use std::marker::PhantomData;
+
+use crate::codec::{Channels, Codec, HALF, Nibbles, Q4_1, TwoBits, decode_channels};
+use crate::integer_channel_scores::score_group_codes;
+use crate::lanes::{Kernel, Lanes};
+use crate::products::{TOGETHER, add_rows};
+use crate::queries::Queries;
+use crate::rows::RowsInARow;
+use crate::{Format, codec};
+
+/// `scores[r][j] = queries[r] · keys[j]` for the keys of a group.
+///
+/// # Shapes
+/// - group: the encoded keys of as many tokens as the format encodes together
+/// - scores: `[rows, stride]`, of which the first columns are set, one a key; the last row may end with them
+#[inline(always)]
+pub(crate) fn score_group<L: Lanes>(
+    lanes: L,
+    format: Format,
+    queries: &Queries,
+    group: &[u8],
+    scores: &mut [f32],
+    stride: usize,
+    scratch: &mut Vec<f32>,
+) {
+    let (dim, tokens) = (queries.dim, format.key_tokens());
+    if L::WIDTH == 1 || tokens != Q4_1::GROUP {
+        scratch.resize(dim * tokens, 0.0);
+        decode_channels(format, dim, group, scratch);
+        let channels = RowsInARow::new(bytemuck::cast_slice(scratch), size_of::<f32>() * tokens);
+        scores.chunks_mut(stride).for_each(|row| row[..tokens].fill(0.0));
+        add_rows::<L, codec::F32>(lanes, &queries.values, dim, channels, tokens, scores, stride);
+        return;
+    }
+    let channels = Channels::of(dim, group);
+    if let Some(dots) = lanes.byte_dots() {
+        match format {
+            Format::Kivi2 { .. } => score_group_codes::<_, TwoBits>(dots, queries, &channels, scores, stride, scratch),
+            _ => score_group_codes::<_, Nibbles>(dots, queries, &channels, scores, stride, scratch),
+        }
+        return;
+    }
+    match format {
+        Format::Kivi2 { .. } => score_codes::<L, TwoBits>(lanes, queries, &channels, scores, stride, scratch),
+        _ => score_codes::<L, Nibbles>(lanes, queries, &channels, scores, stride, scratch),
+    }
+}
+
+#[inline(always)]
+fn score_codes<L: Lanes, C: Codec>(
+    lanes: L,
+    queries: &Queries,
+    channels: &Channels<'_>,
+    scores: &mut [f32],
+    stride: usize,
+    scratch: &mut Vec<f32>,
+) {
+    let dim = queries.dim;
+    channels.check::<C>(dim, GROUP);
+    assert!(dim.is_multiple_of(L::WIDTH), "{dim} channels");
+    scratch.resize(TOGETHER * dim, 0.0);
+    let rows = queries.rows();
+    let together = rows.div_ceil(rows.div_ceil(TOGETHER));
+    for (queries, scores) in queries.values.chunks(together * dim).zip(scores.chunks_mut(together * stride)) {
+        let codec = PhantomData::<C>;
+        match queries.len() / dim {
+            1 => lanes.run(ScoreChannels::<C, 1> { queries, dim, channels, scores, stride, scaled: scratch, codec }),
+            2 => lanes.run(ScoreChannels::<C, 2> { queries, dim, channels, scores, stride, scaled: scratch, codec }),
+            3 => lanes.run(ScoreChannels::<C, 3> { queries, dim, channels, scores, stride, scaled: scratch, codec }),
+            _ => lanes.run(ScoreChannels::<C, TOGETHER> { queries, dim, channels, scores, stride, scaled: scratch, codec }),
+        }
+    }
+}
+
+/// Keys of a group.
+const GROUP: usize = Q4_1::GROUP;
+
+struct ScoreChannels<'a, C, const ROWS: usize> {
+    queries: &'a [f32],
+    dim: usize,
+    channels: &'a Channels<'a>,
+    scores: &'a mut [f32],
+    stride: usize,
+    /// Scratch for `[ROWS, dim]`.
+    scaled: &'a mut [f32],
+    codec: PhantomData<C>,
+}
+
+impl<C: Codec, const ROWS: usize> Kernel for ScoreChannels<'_, C, ROWS> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(mut self, lanes: L) {
+        /// Vectors of keys that are added up together.
+        const VECTORS: usize = 2;
+        let offsets = self.scale_queries(lanes);
+        let codes = self.channels.codes.as_ptr();
+        for first in (0..GROUP).step_by(VECTORS * L::WIDTH) {
+            let mut sums = [[lanes.splat(0.0); VECTORS]; ROWS];
+            for r in 0..ROWS {
+                sums[r] = [lanes.splat(offsets[r]); VECTORS];
+            }
+            for channel in 0..self.dim {
+                let row = codes.wrapping_add(channel * C::row_bytes(GROUP));
+                let mut keys = [lanes.splat(0.0); VECTORS];
+                for v in 0..VECTORS {
+                    // SAFETY: `Channels::check` saw that there is a row of codes a channel.
+                    keys[v] = unsafe { C::codes(lanes, row, 0, first + v * L::WIDTH) };
+                }
+                for r in 0..ROWS {
+                    // SAFETY: `scale_queries` sliced so many.
+                    let weight = lanes.splat(unsafe { *self.scaled.get_unchecked(r * self.dim + channel) });
+                    for v in 0..VECTORS {
+                        sums[r][v] = lanes.mul_add(weight, keys[v], sums[r][v]);
+                    }
+                }
+            }
+            for r in 0..ROWS {
+                for v in 0..VECTORS {
+                    let scores = &mut self.scores[r * self.stride + first + v * L::WIDTH..][..L::WIDTH];
+                    // SAFETY: `WIDTH` values.
+                    unsafe { lanes.store(sums[r][v], scores.as_mut_ptr()) };
+                }
+            }
+        }
+    }
+}
+
+impl<C, const ROWS: usize> ScoreChannels<'_, C, ROWS> {
+    /// Multiplies the queries by the channels' scales, and returns each one's product with the minima.
+    #[inline(always)]
+    fn scale_queries<L: Lanes>(&mut self, lanes: L) -> [f32; TOGETHER] {
+        let queries = &self.queries[..ROWS * self.dim];
+        let scaled = &mut self.scaled[..ROWS * self.dim];
+        let mut totals = [lanes.splat(0.0); TOGETHER];
+        let halves = self.channels.scales.chunks_exact(HALF * L::WIDTH).zip(self.channels.minima.chunks_exact(HALF * L::WIDTH));
+        for (vector, (scales, minima)) in halves.enumerate() {
+            // SAFETY: `WIDTH` halves.
+            let scales = unsafe { lanes.load_f16(scales.as_ptr()) };
+            // SAFETY: `WIDTH` halves.
+            let minima = unsafe { lanes.load_f16(minima.as_ptr()) };
+            for r in 0..ROWS {
+                let at = r * self.dim + vector * L::WIDTH;
+                // SAFETY: `ROWS` times `dim` values were sliced, of which this is a vector.
+                let query = unsafe { lanes.load_f32(queries.as_ptr().wrapping_add(at).cast()) };
+                // SAFETY: as above.
+                unsafe { lanes.store(lanes.mul(query, scales), scaled.as_mut_ptr().wrapping_add(at)) };
+                totals[r] = lanes.mul_add(query, minima, totals[r]);
+            }
+        }
+        lanes.sums(totals)
+    }
+}

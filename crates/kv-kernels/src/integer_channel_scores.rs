@@ -1,0 +1,147 @@
+//! Queries times a group of keys that lie channel by channel, in integers.
+//!
+//! As in [`channel_scores`](crate::channel_scores), the queries are multiplied by the channels' scales first; then they
+//! are rounded to two digits of a byte ([`Digits`](crate::queries::Digits)), for each group anew. Four channels of a key
+//! lie in one lane, so that an instruction adds 64 products.
+
+#![expect(clippy::needless_range_loop, reason = "indexes with constant bounds are unrolled, and name rows and vectors alike")]
+
+use std::marker::PhantomData;
+
+use crate::codec::{ChannelCodec, Channels, Codec, HALF, Q4_1};
+use crate::lanes::{ByteDots, ByteKernel, Lanes};
+use crate::products::TOGETHER;
+use crate::queries::{Digits, Queries};
+
+/// Keys of a group.
+const GROUP: usize = Q4_1::GROUP;
+
+/// Channels that an instruction takes together.
+const CHANNELS: usize = 4;
+
+/// As [`score_group`](crate::channel_scores::score_group), with the scaled queries rounded.
+#[inline(always)]
+pub(crate) fn score_group_codes<D: ByteDots, C: ChannelCodec>(
+    dots: D,
+    queries: &Queries,
+    channels: &Channels<'_>,
+    scores: &mut [f32],
+    stride: usize,
+    scratch: &mut Vec<f32>,
+) {
+    let dim = queries.dim;
+    channels.check::<C>(dim, GROUP);
+    assert!(dim.is_multiple_of(D::Lanes::WIDTH) && D::Lanes::WIDTH.is_multiple_of(CHANNELS), "{dim} channels");
+    // The scaled queries, and behind them two bytes for each value.
+    scratch.resize(TOGETHER * dim * 3 / 2, 0.0);
+    let (scaled, digits) = scratch.split_at_mut(TOGETHER * dim);
+    let digits = bytemuck::cast_slice_mut(digits);
+    let rows = queries.rows();
+    let together = rows.div_ceil(rows.div_ceil(TOGETHER));
+    for (queries, scores) in queries.values.chunks(together * dim).zip(scores.chunks_mut(together * stride)) {
+        let (scaled, digits) = (&mut *scaled, &mut *digits);
+        let codec = PhantomData::<C>;
+        match queries.len() / dim {
+            1 => dots.run(ScoreChannelCodes::<C, 1> { queries, dim, channels, scores, stride, scaled, digits, codec }),
+            2 => dots.run(ScoreChannelCodes::<C, 2> { queries, dim, channels, scores, stride, scaled, digits, codec }),
+            3 => dots.run(ScoreChannelCodes::<C, 3> { queries, dim, channels, scores, stride, scaled, digits, codec }),
+            _ => dots.run(ScoreChannelCodes::<C, TOGETHER> { queries, dim, channels, scores, stride, scaled, digits, codec }),
+        }
+    }
+}
+
+struct ScoreChannelCodes<'a, C, const ROWS: usize> {
+    queries: &'a [f32],
+    dim: usize,
+    channels: &'a Channels<'a>,
+    scores: &'a mut [f32],
+    stride: usize,
+    /// Scratch for `[ROWS, dim]`.
+    scaled: &'a mut [f32],
+    /// Scratch for the high digits of `[ROWS, dim]` and for the low ones.
+    digits: &'a mut [i8],
+    codec: PhantomData<C>,
+}
+
+impl<C: ChannelCodec, const ROWS: usize> ByteKernel for ScoreChannelCodes<'_, C, ROWS> {
+    #[inline(always)]
+    fn run<D: ByteDots>(mut self, dots: D) {
+        let lanes = dots.lanes();
+        let (scales, offsets) = self.scale_queries(dots);
+        let (high, low) = self.digits[..2 * ROWS * self.dim].split_at(ROWS * self.dim);
+        let mut highs = [[dots.zero(); 2]; ROWS];
+        let mut lows = [[dots.zero(); 2]; ROWS];
+        for first in (0..self.dim).step_by(CHANNELS) {
+            let rows = self.channels.codes.as_ptr().wrapping_add(first * C::row_bytes(GROUP));
+            // SAFETY: `Channels::check` saw that there is a row of codes a channel.
+            let codes = unsafe { C::byte_codes(dots, rows) };
+            for r in 0..ROWS {
+                let at = r * self.dim + first;
+                // SAFETY: four of the digits that were sliced.
+                let high = unsafe { dots.load_four(high.as_ptr().wrapping_add(at)) };
+                // SAFETY: as above.
+                let low = unsafe { dots.load_four(low.as_ptr().wrapping_add(at)) };
+                for half in 0..2 {
+                    highs[r][half] = dots.dot(highs[r][half], codes[half], high);
+                    lows[r][half] = dots.dot(lows[r][half], codes[half], low);
+                }
+            }
+        }
+        for r in 0..ROWS {
+            let (scale, offset) = (lanes.splat(scales[r]), lanes.splat(offsets[r]));
+            for half in 0..2 {
+                let score = lanes.mul_add(dots.join(highs[r][half], lows[r][half]), scale, offset);
+                let scores = &mut self.scores[r * self.stride + half * D::Lanes::WIDTH..][..D::Lanes::WIDTH];
+                // SAFETY: `WIDTH` values.
+                unsafe { lanes.store(score, scores.as_mut_ptr()) };
+            }
+        }
+    }
+}
+
+impl<C, const ROWS: usize> ScoreChannelCodes<'_, C, ROWS> {
+    /// Multiplies the queries by the channels' scales and splits them into digits. Returns what a digit is worth, and the
+    /// queries' products with the minima.
+    #[inline(always)]
+    fn scale_queries<D: ByteDots>(&mut self, dots: D) -> ([f32; ROWS], [f32; TOGETHER]) {
+        let lanes = dots.lanes();
+        let width = D::Lanes::WIDTH;
+        let queries = &self.queries[..ROWS * self.dim];
+        let scaled = &mut self.scaled[..ROWS * self.dim];
+        let mut totals = [lanes.splat(0.0); TOGETHER];
+        let mut largest = [lanes.splat(0.0); ROWS];
+        let halves = self.channels.scales.chunks_exact(HALF * width).zip(self.channels.minima.chunks_exact(HALF * width));
+        for (vector, (scales, minima)) in halves.enumerate() {
+            // SAFETY: `WIDTH` halves.
+            let scales = unsafe { lanes.load_f16(scales.as_ptr()) };
+            // SAFETY: `WIDTH` halves.
+            let minima = unsafe { lanes.load_f16(minima.as_ptr()) };
+            for r in 0..ROWS {
+                let at = r * self.dim + vector * width;
+                // SAFETY: `ROWS` times `dim` values were sliced, of which this is a vector.
+                let query = unsafe { lanes.load_f32(queries.as_ptr().wrapping_add(at).cast()) };
+                let value = lanes.mul(query, scales);
+                // SAFETY: as above.
+                unsafe { lanes.store(value, scaled.as_mut_ptr().wrapping_add(at)) };
+                largest[r] = lanes.max(dots.magnitude(value), largest[r]);
+                // Not a number if the query is not finite, whatever becomes of its digits.
+                totals[r] = lanes.mul_add(query, minima, totals[r]);
+            }
+        }
+        let (high, low) = self.digits[..2 * ROWS * self.dim].split_at_mut(ROWS * self.dim);
+        let mut scales = [0.0; ROWS];
+        for r in 0..ROWS {
+            let largest = dots.largest(largest[r]);
+            let inverse = lanes.splat(if largest == 0.0 { 0.0 } else { Digits::LARGEST / largest });
+            scales[r] = largest / Digits::LARGEST;
+            for at in (r * self.dim..(r + 1) * self.dim).step_by(width) {
+                // SAFETY: as above.
+                let value = unsafe { lanes.load_f32(scaled.as_ptr().wrapping_add(at).cast()) };
+                let (high, low) = (high.as_mut_ptr().wrapping_add(at), low.as_mut_ptr().wrapping_add(at));
+                // SAFETY: `ROWS` times `dim` of each were sliced, of which these are as many as a vector has values.
+                unsafe { dots.store_digits(lanes.mul(value, inverse), high, low) };
+            }
+        }
+        (scales, lanes.sums(totals))
+    }
+}
