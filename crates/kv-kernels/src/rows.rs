@@ -21,8 +21,13 @@ impl<'a> RowStart<'a> {
     /// The rows of `row_bytes` bytes that follow each other in `bytes`.
     #[inline]
     pub(crate) fn each(bytes: &'a [u8], row_bytes: usize) -> impl ExactSizeIterator<Item = RowStart<'a>> {
-        let first = bytes.as_ptr();
-        (0..bytes.len() / row_bytes).map(move |row| RowStart(first.wrapping_add(row * row_bytes), PhantomData))
+        // Added up, since a multiplication a row shows.
+        let mut next = bytes.as_ptr();
+        (0..bytes.len() / row_bytes).map(move |_| {
+            let start = RowStart(next, PhantomData);
+            next = next.wrapping_add(row_bytes);
+            start
+        })
     }
 }
 

@@ -93,7 +93,17 @@ fn largest_of<L: Lanes>(lanes: L, scores: &[f32], other: f32) -> f32 {
         }
     }
     let largest = lanes.max(lanes.max(largest[0], largest[1]), lanes.max(largest[2], largest[3]));
-    lane_values(lanes, largest)[..L::WIDTH].iter().fold(other, |a, b| a.max(*b))
+    let mut values = [0.0; 16];
+    // SAFETY: sixteen places, the widest vector.
+    unsafe { lanes.store(largest, values.as_mut_ptr()) };
+    let mut width = L::WIDTH;
+    while width > 1 {
+        width /= 2;
+        for lane in 0..width {
+            values[lane] = if values[lane + width] > values[lane] { values[lane + width] } else { values[lane] };
+        }
+    }
+    values[0]
 }
 
 /// Replaces each score of whole vectors by `2^(score − largest)`, and returns their sum.
@@ -112,15 +122,6 @@ fn exp2_and_sum<L: Lanes>(lanes: L, scores: &mut [f32], largest: f32) -> f32 {
         }
     }
     lanes.sums(totals).into_iter().sum()
-}
-
-/// A vector's values, the first `WIDTH` of these.
-#[inline(always)]
-fn lane_values<L: Lanes>(lanes: L, vector: L::F32) -> [f32; 16] {
-    let mut values = [0.0; 16];
-    // SAFETY: sixteen places, the widest vector.
-    unsafe { lanes.store(vector, values.as_mut_ptr()) };
-    values
 }
 
 impl Fold for State {

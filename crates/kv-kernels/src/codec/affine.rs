@@ -109,7 +109,7 @@ impl Codec for Q4_1 {
         // SAFETY: promised by the caller.
         let codes = unsafe { row.add(group * Q4_1_BYTES + HEAD) };
         // SAFETY: promised by the caller; a vector lies in one half of the group.
-        unsafe { load_nibbles(lanes, codes, at) }
+        unsafe { load_nibbles::<L, 0>(lanes, codes, at) }
     }
 }
 

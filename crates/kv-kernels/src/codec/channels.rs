@@ -87,7 +87,7 @@ impl Codec for Nibbles {
     #[inline(always)]
     unsafe fn codes<L: Lanes>(lanes: L, row: *const u8, _: usize, at: usize) -> L::F32 {
         // SAFETY: promised by the caller; a vector lies in one half of the row.
-        unsafe { load_nibbles(lanes, row, at) }
+        unsafe { load_nibbles::<L, 0>(lanes, row, at) }
     }
 }
 

@@ -107,8 +107,6 @@ const NIBBLE_BYTES: usize = GGML_GROUP / 2;
 
 impl Codec for Q4_0 {
     const GROUP: usize = GGML_GROUP;
-    /// `d · q − 8 · d`, which is `d · (q − 8)` to the bit: a scale of 11 bits times a code of 4 is exact.
-    const HAS_OFFSET: bool = true;
 
     fn row_bytes(dim: usize) -> usize {
         dim / GGML_GROUP * (HALF + NIBBLE_BYTES)
@@ -119,8 +117,7 @@ impl Codec for Q4_0 {
         // SAFETY: promised by the caller.
         let from = unsafe { row.add(group * (HALF + NIBBLE_BYTES)) };
         // SAFETY: promised by the caller.
-        let scale = unsafe { lanes.splat_f16(from) };
-        (scale, lanes.mul(scale, lanes.splat(-8.0)))
+        (unsafe { lanes.splat_f16(from) }, lanes.splat(0.0))
     }
 
     #[inline(always)]
@@ -128,7 +125,7 @@ impl Codec for Q4_0 {
         // SAFETY: promised by the caller.
         let codes = unsafe { row.add(group * (HALF + NIBBLE_BYTES) + HALF) };
         // SAFETY: promised by the caller; a vector lies in one half of the group.
-        unsafe { load_nibbles(lanes, codes, at) }
+        unsafe { load_nibbles::<L, 8>(lanes, codes, at) }
     }
 }
 
@@ -145,21 +142,21 @@ impl ByteCodec for Q4_0 {
     }
 }
 
-/// Codes `at .. at + WIDTH` of a group of 32 nibbles.
+/// Codes `at .. at + WIDTH` of a group of 32 nibbles, less `ZERO`.
 ///
 /// # Safety
 /// The group's 16 bytes can be read, and the codes lie in one half of the group.
 #[inline(always)]
-pub(super) unsafe fn load_nibbles<L: Lanes>(lanes: L, codes: *const u8, at: usize) -> L::F32 {
+pub(super) unsafe fn load_nibbles<L: Lanes, const ZERO: i32>(lanes: L, codes: *const u8, at: usize) -> L::F32 {
     if at < NIBBLE_BYTES {
         // SAFETY: promised by the caller.
         let from = unsafe { codes.add(at) };
         // SAFETY: promised by the caller.
-        unsafe { lanes.load_low_nibbles(from) }
+        unsafe { lanes.load_low_nibbles::<ZERO>(from) }
     } else {
         // SAFETY: promised by the caller.
         let from = unsafe { codes.add(at - NIBBLE_BYTES) };
         // SAFETY: promised by the caller.
-        unsafe { lanes.load_high_nibbles(from) }
+        unsafe { lanes.load_high_nibbles::<ZERO>(from) }
     }
 }

@@ -120,15 +120,15 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn load_low_nibbles(self, from: *const u8) -> __m256 {
+    unsafe fn load_low_nibbles<const ZERO: i32>(self, from: *const u8) -> __m256 {
         let bytes = enter!(_mm_loadl_epi64(from.cast()));
-        enter!(widen_low_nibbles(bytes))
+        enter!(widen_low_nibbles::<ZERO>(bytes))
     }
 
     #[inline(always)]
-    unsafe fn load_high_nibbles(self, from: *const u8) -> __m256 {
+    unsafe fn load_high_nibbles<const ZERO: i32>(self, from: *const u8) -> __m256 {
         let bytes = enter!(_mm_loadl_epi64(from.cast()));
-        enter!(widen_high_nibbles(bytes))
+        enter!(widen_high_nibbles::<ZERO>(bytes))
     }
 
     #[inline(always)]
@@ -203,14 +203,16 @@ fn widen_i8(bytes: __m128i) -> __m256 {
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn widen_low_nibbles(bytes: __m128i) -> __m256 {
-    _mm256_cvtepi32_ps(_mm256_and_si256(_mm256_cvtepu8_epi32(bytes), _mm256_set1_epi32(15)))
+fn widen_low_nibbles<const ZERO: i32>(bytes: __m128i) -> __m256 {
+    let codes = _mm256_and_si256(_mm256_cvtepu8_epi32(bytes), _mm256_set1_epi32(15));
+    _mm256_cvtepi32_ps(_mm256_sub_epi32(codes, _mm256_set1_epi32(ZERO)))
 }
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn widen_high_nibbles(bytes: __m128i) -> __m256 {
-    _mm256_cvtepi32_ps(_mm256_srli_epi32::<4>(_mm256_cvtepu8_epi32(bytes)))
+fn widen_high_nibbles<const ZERO: i32>(bytes: __m128i) -> __m256 {
+    let codes = _mm256_srli_epi32::<4>(_mm256_cvtepu8_epi32(bytes));
+    _mm256_cvtepi32_ps(_mm256_sub_epi32(codes, _mm256_set1_epi32(ZERO)))
 }
 
 #[inline]

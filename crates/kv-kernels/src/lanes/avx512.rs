@@ -131,15 +131,15 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
-    unsafe fn load_low_nibbles(self, from: *const u8) -> __m512 {
+    unsafe fn load_low_nibbles<const ZERO: i32>(self, from: *const u8) -> __m512 {
         let bytes = enter!(_mm_loadu_si128(from.cast()));
-        enter!(look_up_nibbles::<0>(bytes))
+        enter!(look_up_nibbles::<0, ZERO>(bytes))
     }
 
     #[inline(always)]
-    unsafe fn load_high_nibbles(self, from: *const u8) -> __m512 {
+    unsafe fn load_high_nibbles<const ZERO: i32>(self, from: *const u8) -> __m512 {
         let bytes = enter!(_mm_loadu_si128(from.cast()));
-        enter!(look_up_nibbles::<4>(bytes))
+        enter!(look_up_nibbles::<4, ZERO>(bytes))
     }
 
     #[inline(always)]
@@ -199,8 +199,9 @@ fn widen_i8(bytes: __m128i) -> __m512 {
 /// The permutation looks at four bits of each index, so that the other nibble need not be cleared.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn look_up_nibbles<const SHIFT: u32>(bytes: __m128i) -> __m512 {
-    let table = _mm512_setr_ps(0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0, 13.0, 14.0, 15.0);
+fn look_up_nibbles<const SHIFT: u32, const ZERO: i32>(bytes: __m128i) -> __m512 {
+    let codes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    let table = _mm512_cvtepi32_ps(_mm512_sub_epi32(codes, _mm512_set1_epi32(ZERO)));
     _mm512_permutexvar_ps(_mm512_srli_epi32::<SHIFT>(_mm512_cvtepu8_epi32(bytes)), table)
 }
 

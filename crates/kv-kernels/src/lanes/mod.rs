@@ -94,16 +94,16 @@ pub(crate) trait Lanes: Copy {
     /// # Safety
     /// `WIDTH` bytes can be read.
     unsafe fn load_i8(self, from: *const u8) -> Self::F32;
-    /// The low four bits of each byte.
+    /// The low four bits of each byte, less `ZERO`.
     ///
     /// # Safety
     /// `WIDTH` bytes can be read.
-    unsafe fn load_low_nibbles(self, from: *const u8) -> Self::F32;
-    /// The high four bits of each byte.
+    unsafe fn load_low_nibbles<const ZERO: i32>(self, from: *const u8) -> Self::F32;
+    /// The high four bits of each byte, less `ZERO`.
     ///
     /// # Safety
     /// `WIDTH` bytes can be read.
-    unsafe fn load_high_nibbles(self, from: *const u8) -> Self::F32;
+    unsafe fn load_high_nibbles<const ZERO: i32>(self, from: *const u8) -> Self::F32;
     /// Codes `first .. first + WIDTH` of the sixteen 2-bit codes in a little-endian word, the first in its lowest bits.
     ///
     /// # Safety
@@ -144,8 +144,8 @@ mod tests {
                         lanes.load_bf16(from),
                         lanes.load_fp8_e4m3(from),
                         lanes.load_i8(from),
-                        lanes.load_low_nibbles(from),
-                        lanes.load_high_nibbles(from),
+                        lanes.load_low_nibbles::<0>(from),
+                        lanes.load_high_nibbles::<8>(from),
                         lanes.load_2bit_codes(from, 16 - L::WIDTH),
                         lanes.splat_f16(from),
                     ]
@@ -180,7 +180,7 @@ mod tests {
                             fp8_e4m3_to_f32(byte),
                             f32::from(byte.cast_signed()),
                             f32::from(byte & 15),
-                            f32::from(byte >> 4),
+                            f32::from(byte >> 4) - 8.0,
                             (word >> (2 * (16 - width + lane)) & 3) as f32,
                             f16_to_f32(half(at)),
                         ];

@@ -121,15 +121,15 @@ impl Lanes for Neon {
     }
 
     #[inline(always)]
-    unsafe fn load_low_nibbles(self, from: *const u8) -> float32x4_t {
+    unsafe fn load_low_nibbles<const ZERO: i32>(self, from: *const u8) -> float32x4_t {
         let bytes = enter!(from.cast::<[u8; 4]>().read());
-        enter!(widen_low_nibbles(bytes))
+        enter!(widen_low_nibbles::<ZERO>(bytes))
     }
 
     #[inline(always)]
-    unsafe fn load_high_nibbles(self, from: *const u8) -> float32x4_t {
+    unsafe fn load_high_nibbles<const ZERO: i32>(self, from: *const u8) -> float32x4_t {
         let bytes = enter!(from.cast::<[u8; 4]>().read());
-        enter!(widen_high_nibbles(bytes))
+        enter!(widen_high_nibbles::<ZERO>(bytes))
     }
 
     #[inline(always)]
@@ -214,14 +214,16 @@ fn widen_i8(bytes: [u8; 4]) -> float32x4_t {
 
 #[inline]
 #[target_feature(enable = "neon")]
-fn widen_low_nibbles(bytes: [u8; 4]) -> float32x4_t {
-    vcvtq_f32_u32(vandq_u32(widen_u8(bytes), vdupq_n_u32(15)))
+fn widen_low_nibbles<const ZERO: i32>(bytes: [u8; 4]) -> float32x4_t {
+    let codes = vreinterpretq_s32_u32(vandq_u32(widen_u8(bytes), vdupq_n_u32(15)));
+    vcvtq_f32_s32(vsubq_s32(codes, vdupq_n_s32(ZERO)))
 }
 
 #[inline]
 #[target_feature(enable = "neon")]
-fn widen_high_nibbles(bytes: [u8; 4]) -> float32x4_t {
-    vcvtq_f32_u32(vshrq_n_u32::<4>(widen_u8(bytes)))
+fn widen_high_nibbles<const ZERO: i32>(bytes: [u8; 4]) -> float32x4_t {
+    let codes = vreinterpretq_s32_u32(vshrq_n_u32::<4>(widen_u8(bytes)));
+    vcvtq_f32_s32(vsubq_s32(codes, vdupq_n_s32(ZERO)))
 }
 
 /// The four lowest 2-bit codes of a word.

@@ -148,15 +148,15 @@ impl<const N: usize> Lanes for Array<N> {
     }
 
     #[inline(always)]
-    unsafe fn load_low_nibbles(self, from: *const u8) -> [f32; N] {
+    unsafe fn load_low_nibbles<const ZERO: i32>(self, from: *const u8) -> [f32; N] {
         // SAFETY: promised by the caller.
-        unsafe { each(from, |[byte]| f32::from(byte & 15)) }
+        unsafe { each(from, |[byte]| (i32::from(byte & 15) - ZERO) as f32) }
     }
 
     #[inline(always)]
-    unsafe fn load_high_nibbles(self, from: *const u8) -> [f32; N] {
+    unsafe fn load_high_nibbles<const ZERO: i32>(self, from: *const u8) -> [f32; N] {
         // SAFETY: promised by the caller.
-        unsafe { each(from, |[byte]| f32::from(byte >> 4)) }
+        unsafe { each(from, |[byte]| (i32::from(byte >> 4) - ZERO) as f32) }
     }
 
     #[inline(always)]
