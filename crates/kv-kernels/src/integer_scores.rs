@@ -3,7 +3,8 @@
 //! A key is `scale · (code − zero) + minimum` in groups of 32, a query two digits of a byte ([`Digits`]), so that
 //! a group's score is `scale · (256 · Σ high · code + Σ low · code − zero · Σ digits) + minimum · Σ digits` times the
 //! query's scale: two instructions for four queries and 16 codes, where decoding to floats takes eight products and four
-//! conversions. The sums are exact; a query is rounded to 16 bits of its largest value.
+//! conversions. The sums are exact; a query is rounded to 16 bits of its largest value, which changes
+//! `q · k` by at most `max|q| · Σ|k| / 65024`.
 
 #![expect(clippy::needless_range_loop, reason = "indexes with constant bounds are unrolled")]
 

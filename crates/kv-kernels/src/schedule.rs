@@ -63,6 +63,32 @@ pub(crate) fn each_tile<T: Send>(tiles: &[Tile<'_>], work: impl Fn(&Tile<'_>) ->
     }
 }
 
+/// The parts, with runs that follow each other in a block made one. Pages taken from a pool one after the other lie
+/// beside each other, and a run costs as much as several keys.
+pub(crate) fn join_runs<'a>(parts: &[Part<'a>]) -> Vec<Part<'a>> {
+    parts.iter().map(|part| Part { queries: part.queries, mask: part.mask, runs: joined(&part.runs) }).collect()
+}
+
+fn joined<'a>(runs: &[Run<'a>]) -> Vec<Run<'a>> {
+    let mut joined: Vec<Run<'a>> = Vec::with_capacity(runs.len());
+    for run in runs {
+        if let (
+            Some(Run::Block { block: last_block, first_head: last_head, slots: last_slots, first_position: last_position }),
+            Run::Block { block, first_head, slots, first_position },
+        ) = (joined.last_mut(), run)
+            && std::ptr::eq(*last_block, *block)
+            && *last_head == *first_head
+            && last_slots.end == slots.start
+            && *last_position + last_slots.len() == *first_position
+        {
+            last_slots.end = slots.end;
+        } else {
+            joined.push(run.clone());
+        }
+    }
+    joined
+}
+
 /// The places of the runs' keys among all keys.
 pub(crate) struct Keys {
     /// The place of the first key of every run of every part.
