@@ -5,6 +5,10 @@ use crate::lanes::Lanes;
 /// Below this, powers are 0 to the last bit.
 const SMALLEST: f32 = -160.0;
 
+/// Of `2ʳ` for `|r| ≤ ½`, from the fifth power on down.
+#[expect(clippy::approx_constant, reason = "nearly ln 2, and better than it here")]
+const COEFFICIENTS: [f32; 6] = [1.326_472_7e-3, 9.671_513e-3, 5.550_734e-2, 0.240_222_42, 0.693_147, 1.0];
+
 /// `2ˣ` for each `x ≤ 0`, within 3 units in the last place; 0 below −126 on most paths, below the least number there is
 /// on others.
 ///
@@ -15,8 +19,9 @@ pub(crate) fn exp2<L: Lanes>(lanes: L, x: L::F32) -> L::F32 {
     let x = lanes.max(lanes.splat(SMALLEST), x);
     let n = lanes.round(x);
     let r = lanes.sub(x, n);
-    let mut polynomial = lanes.splat(1.326_472_7e-3);
-    for coefficient in [9.671_512_7e-3, 5.550_733_7e-2, 0.240_222_42, 0.693_147, 1.0] {
+    let [highest, others @ ..] = COEFFICIENTS;
+    let mut polynomial = lanes.splat(highest);
+    for coefficient in others {
         polynomial = lanes.mul_add(polynomial, r, lanes.splat(coefficient));
     }
     lanes.times_power_of_two(polynomial, n)

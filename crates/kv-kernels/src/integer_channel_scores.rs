@@ -4,8 +4,6 @@
 //! are rounded to two digits of a byte ([`Digits`](crate::queries::Digits)), for each group anew. Four channels of a key
 //! lie in one lane, so that an instruction adds 64 products.
 
-#![expect(clippy::needless_range_loop, reason = "indexes with constant bounds are unrolled, and name rows and vectors alike")]
-
 use std::marker::PhantomData;
 
 use crate::codec::{ChannelCodec, Channels, Codec, HALF, Q4_1};

@@ -6,8 +6,6 @@
 //! conversions. The sums are exact; a query is rounded to 16 bits of its largest value, which changes
 //! `q · k` by at most `max|q| · Σ|k| / 65024`.
 
-#![expect(clippy::needless_range_loop, reason = "indexes with constant bounds are unrolled")]
-
 use std::marker::PhantomData;
 
 use crate::codec::ByteCodec;

@@ -18,7 +18,7 @@ use crate::{Problem, commands, exit};
     after_help = "Start with:\n  runner bench-configs/quickstart.toml\n\nExit codes: 0 done, 1 wrong arguments or config, 2 some cells failed, 130 interrupted."
 )]
 struct Cli {
-    /// Instructions the attention kernels run on: avx512, avx2, neon or portable [default: the best this machine has].
+    /// Instructions the attention kernels run on: avx512-vnni, avx512, avx2, neon or portable [default: the best this machine has].
     #[arg(long, global = true, value_name = "PATH")]
     kernel_path: Option<KernelPath>,
     #[command(subcommand)]

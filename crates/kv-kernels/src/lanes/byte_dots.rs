@@ -163,3 +163,125 @@ impl<L: Lanes> ByteDots for NoByteDots<L> {
         match self.0 {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::KernelPath;
+    use crate::lanes::Kernel;
+
+    struct IfThereAre<K>(K);
+
+    impl<K: ByteKernel> Kernel for IfThereAre<K> {
+        type Output = ();
+
+        #[inline(always)]
+        fn run<L: Lanes>(self, lanes: L) {
+            if let Some(dots) = lanes.byte_dots() {
+                dots.run(self.0);
+            }
+        }
+    }
+
+    fn values<L: Lanes>(lanes: L, vector: L::F32) -> Vec<f32> {
+        let mut values = vec![0.0; L::WIDTH];
+        // SAFETY: `WIDTH` places.
+        unsafe { lanes.store(vector, values.as_mut_ptr()) };
+        values
+    }
+
+    fn floats<L: Lanes>(lanes: L, values: &[f32]) -> L::F32 {
+        assert!(values.len() >= L::WIDTH);
+        // SAFETY: `WIDTH` values.
+        unsafe { lanes.load_f32(values.as_ptr().cast()) }
+    }
+
+    fn signed<D: ByteDots>(dots: D, bytes: &[i8]) -> D::Bytes {
+        assert_eq!(bytes.len(), 4 * D::Lanes::WIDTH);
+        // SAFETY: a vector of bytes.
+        unsafe { dots.load_bytes(bytes.as_ptr()) }
+    }
+
+    /// The unsigned bytes of a vector, each picked out by a product with 1.
+    fn unsigned<D: ByteDots>(dots: D, bytes: D::Bytes) -> Vec<u8> {
+        let mut all = vec![0; 4 * D::Lanes::WIDTH];
+        for byte in 0..4 {
+            let ones: Vec<i8> = (0..all.len()).map(|at| i8::from(at % 4 == byte)).collect();
+            let picked = dots.join(dots.zero(), dots.dot(dots.zero(), bytes, signed(dots, &ones)));
+            for (place, value) in values(dots.lanes(), picked).into_iter().enumerate() {
+                all[4 * place + byte] = value as u8;
+            }
+        }
+        all
+    }
+
+    struct PlainArithmetic;
+
+    impl ByteKernel for PlainArithmetic {
+        #[inline(always)]
+        fn run<D: ByteDots>(self, dots: D) {
+            let (lanes, width) = (dots.lanes(), D::Lanes::WIDTH);
+            let bytes: Vec<u8> = (0..64u32).map(|i| (i.wrapping_mul(2_654_435_769) >> 24) as u8).collect();
+            // SAFETY: 64 bytes, of which each of these reads at most all.
+            let quad = unsafe { dots.load_quad(bytes.as_ptr()) };
+            let repeated = |map: fn(u8) -> u8| (0..4 * width).map(|at| map(bytes[at % 16])).collect::<Vec<u8>>();
+            assert_eq!(unsigned(dots, quad), repeated(|byte| byte));
+            assert_eq!(unsigned(dots, dots.low_nibbles(quad)), repeated(|byte| byte & 15));
+            assert_eq!(unsigned(dots, dots.high_nibbles(quad)), repeated(|byte| byte >> 4));
+            assert_eq!(unsigned(dots, dots.plus_128(quad)), repeated(|byte| byte.wrapping_add(128)));
+            // SAFETY: as above.
+            let four = unsafe { dots.load_four(bytes.as_ptr().cast()) };
+            assert_eq!(unsigned(dots, four), bytes[..4].repeat(width));
+            // SAFETY: as above.
+            let columns = unsafe { dots.load_four_rows_of_16_bytes(bytes.as_ptr()) };
+            assert_eq!(unsigned(dots, columns), (0..64).map(|at| bytes[at % 4 * 16 + at / 4]).collect::<Vec<u8>>());
+            // SAFETY: as above.
+            let halves = unsafe { dots.load_four_rows_of_2bit_codes(bytes.as_ptr()) };
+            for (half, codes) in halves.into_iter().enumerate() {
+                let code = |row: usize, column: usize| bytes[8 * row + column / 4] >> (2 * (column % 4)) & 3;
+                let expected: Vec<u8> = (0..64).map(|at| code(at % 4, 16 * half + at / 4)).collect();
+                assert_eq!(unsigned(dots, codes), expected, "half {half}");
+            }
+
+            let digits: Vec<i8> = (0..4 * width).map(|at| if at < 8 { -128 } else { (37 * at + 11) as i8 }).collect();
+            let start: Vec<i32> = (0..width as i32).map(|place| 1000 * place - 7000).collect();
+            // SAFETY: a vector of integers.
+            let sums = unsafe { dots.load_sums(start.as_ptr()) };
+            let sums = dots.dot(sums, dots.plus_128(quad), signed(dots, &digits));
+            let expected = |place: usize| {
+                let products = (4 * place..4 * place + 4).map(|at| i32::from(bytes[at % 16].wrapping_add(128)) * i32::from(digits[at]));
+                (start[place] + products.sum::<i32>()) as f32
+            };
+            assert_eq!(values(lanes, dots.join(dots.zero(), sums)), (0..width).map(expected).collect::<Vec<f32>>());
+            assert_eq!(values(lanes, dots.join(sums, sums)), (0..width).map(|place| 257.0 * expected(place)).collect::<Vec<f32>>());
+
+            let spread: Vec<f32> = (0..16).map(|i| (i as f32 - 8.0) * 4064.0 + if i % 2 == 0 { 0.4 } else { -0.4 }).collect();
+            assert_eq!(dots.largest(dots.magnitude(floats(lanes, &spread))), 8.0 * 4064.0 - 0.4);
+            let (mut high, mut low) = (vec![0i8; width], vec![0i8; width]);
+            // SAFETY: a byte a value.
+            unsafe { dots.store_digits(floats(lanes, &spread), high.as_mut_ptr(), low.as_mut_ptr()) };
+            for ((high, low), value) in high.iter().zip(&low).zip(&spread) {
+                assert_eq!(256.0 * f32::from(*high) + f32::from(*low), value.round(), "{value}");
+            }
+
+            let vectors: [Vec<f32>; 4] = std::array::from_fn(|v| (0..16).map(|lane| (100 * v + lane * lane) as f32).collect());
+            let stride = 5;
+            let mut sums = vec![-1.0; D::QUADS * stride];
+            // SAFETY: a stride for each quad.
+            unsafe { dots.store_quad_sums(vectors.each_ref().map(|vector| floats(lanes, vector)), sums.as_mut_ptr(), stride) };
+            for (quad, sums) in sums.chunks_exact(stride).enumerate() {
+                for (v, vector) in vectors.iter().enumerate() {
+                    assert_eq!(sums[v], vector[4 * quad..4 * quad + 4].iter().sum::<f32>(), "quad {quad}, vector {v}");
+                }
+                assert_eq!(sums[4], -1.0, "no more than was promised");
+            }
+        }
+    }
+
+    #[test]
+    fn every_operation_equals_plain_arithmetic() {
+        for path in KernelPath::available() {
+            path.run(16, IfThereAre(PlainArithmetic));
+        }
+    }
+}
