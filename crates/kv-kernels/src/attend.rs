@@ -374,9 +374,15 @@ mod tests {
     /// Every format for certain, where the property test draws.
     #[test]
     fn a_few_keys_of_every_format_equal_the_reference() {
+        // Miri is some thousand times slower.
+        let (heads, dim, stored) = if cfg!(miri) { (1, 32, 33) } else { (3, 64, 130) };
         for format in FORMATS {
-            let shape = HeadShape { heads: 3, kv_heads: 1, key_dim: 64, value_dim: 64 };
-            let case = Case { shape, stored: 130, fresh: 1, mask: Mask::Causal, formats: Formats::both(format), cut: 5 };
+            let shape = HeadShape { heads, kv_heads: 1, key_dim: dim, value_dim: dim };
+            let formats = Formats::both(format);
+            if formats.check_dims(dim, dim).is_err() {
+                continue;
+            }
+            let case = Case { shape, stored, fresh: 1, mask: Mask::Causal, formats, cut: 5 };
             let data = Data::of(&case);
             let (expected, _) = data.expected(&case);
             for path in KernelPath::available() {

@@ -41,9 +41,13 @@ const TILE_ROWS: usize = 128;
 fn shares(tiles: usize, keys: usize) -> usize {
     /// Fewer keys are not worth a task of their own.
     const SMALLEST_SHARE: usize = 512;
+    let most = keys / SMALLEST_SHARE;
+    if most < 2 {
+        return 1;
+    }
     // Several a thread, so that one that another program holds up is not waited for long.
     let tasks = 8 * rayon::current_num_threads();
-    tasks.div_ceil(tiles.max(1)).min(keys / SMALLEST_SHARE).max(1)
+    tasks.div_ceil(tiles.max(1)).clamp(1, most)
 }
 
 /// Where a share of the keys begins: at a whole block, so that groups of keys encoded together are not cut.
