@@ -3,7 +3,7 @@
 //! It is the layout of PagedAttention (Kwon et al., arXiv:2309.06180): token `t` of a sequence lies in page
 //! `table[t / block_size]`, slot `t % block_size`. At most `block_size − 1` slots of a sequence are wasted, a
 //! fork shares its parent's pages and copies one only when it writes into it, and pages of a closed sequence
-//! serve the next. The pool takes memory for up to 256 tokens at a time. It does not find shared prefixes by itself: only `fork` shares.
+//! serve the next. The pool takes memory for up to 1024 tokens at a time. It does not find shared prefixes by itself: only `fork` shares.
 #![forbid(unsafe_code)]
 
 mod config;

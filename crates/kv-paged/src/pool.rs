@@ -34,7 +34,7 @@ struct Page {
 }
 
 /// Tokens at most for which a pool takes memory at a time: what it may hold unused.
-const SLAB_TOKENS: usize = 256;
+const SLAB_TOKENS: usize = 1024;
 
 impl Pool {
     /// An empty pool of at most `limit` pages.

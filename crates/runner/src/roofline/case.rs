@@ -56,7 +56,7 @@ enum Storage {
 }
 
 /// Tokens of the slabs in which pages lie, as a pool takes them.
-const SLAB_TOKENS: usize = 256;
+const SLAB_TOKENS: usize = 1024;
 
 impl Case {
     /// Every format contiguously, and every format of single rows in pages and as a window.
