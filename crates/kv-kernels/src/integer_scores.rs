@@ -25,7 +25,7 @@ pub(crate) fn score_codes<D: ByteDots, C: ByteCodec>(dots: D, queries: &Queries,
     assert!(keys.row_bytes() >= C::row_bytes(dim) && dim.is_multiple_of(Digits::GROUP), "keys of {} bytes", keys.row_bytes());
     assert!(keys.count() <= stride && (rows - 1) * stride + keys.count() <= scores.len(), "room for the scores of {rows} rows");
     let digits = queries.digits::<D>();
-    let zeros = if C::ZERO == 0 { vec![] } else { digits.sums.iter().map(|sum| -C::ZERO * sum).collect() };
+    let zeros = if C::ZERO == 0 { vec![] } else { digits.sums.iter().map(|sum| sum.wrapping_mul(-C::ZERO)).collect() };
     let sums = if C::HAS_MINIMUM { digits.sums.iter().map(|sum| *sum as f32).collect() } else { vec![] };
     dots.run(ScoreCodes::<C> { digits, groups: dim / Digits::GROUP, zeros, sums, keys, scores, stride, codec: PhantomData });
 }
