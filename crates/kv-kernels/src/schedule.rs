@@ -112,3 +112,28 @@ impl Keys {
         Keys { firsts, count }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Formats, KvBlock, RowShape};
+
+    #[test]
+    fn runs_are_joined_only_where_slots_and_positions_go_on() {
+        let row = RowShape { heads: 2, key_dim: 8, value_dim: 8 };
+        let blocks = [KvBlock::new(row, Formats::F32, 16), KvBlock::new(row, Formats::F32, 16)];
+        let run = |block: usize, first_head, slots, first_position| Run::Block { block: &blocks[block], first_head, slots, first_position };
+        let runs = [
+            run(0, 0, 0..4, 0),
+            run(0, 0, 4..8, 4),
+            run(0, 0, 8..12, 9),   // a position is missing
+            run(0, 0, 13..14, 13), // a slot
+            run(0, 1, 14..15, 14), // another head
+            run(1, 1, 15..16, 15), // another block
+            Run::Rows { keys: &[], values: &[], first_position: 16 },
+        ];
+        let lengths: Vec<usize> =
+            joined(&runs).iter().map(|run| run.tokens(HeadShape { heads: 1, kv_heads: 1, key_dim: 8, value_dim: 8 })).collect();
+        assert_eq!(lengths, [8, 4, 1, 1, 1, 0]);
+    }
+}
