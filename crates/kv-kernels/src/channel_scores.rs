@@ -80,7 +80,7 @@ fn score_codes<L: Lanes, C: Codec>(
 }
 
 /// Keys of a group.
-const GROUP: usize = Q4_1::GROUP;
+pub(crate) const GROUP: usize = Q4_1::GROUP;
 
 struct ScoreChannels<'a, C, const ROWS: usize> {
     queries: &'a [f32],
@@ -97,10 +97,10 @@ impl<C: Codec, const ROWS: usize> Kernel for ScoreChannels<'_, C, ROWS> {
     type Output = ();
 
     #[inline(always)]
-    fn run<L: Lanes>(mut self, lanes: L) {
+    fn run<L: Lanes>(self, lanes: L) {
         /// Vectors of keys that are added up together.
         const VECTORS: usize = 2;
-        let offsets = self.scale_queries(lanes);
+        let offsets = scale_queries::<L, ROWS>(lanes, self.queries, self.channels, self.scaled);
         let codes = self.channels.codes.as_ptr();
         for first in (0..GROUP).step_by(VECTORS * L::WIDTH) {
             let mut sums = [[lanes.splat(0.0); VECTORS]; ROWS];
@@ -133,28 +133,35 @@ impl<C: Codec, const ROWS: usize> Kernel for ScoreChannels<'_, C, ROWS> {
     }
 }
 
-impl<C, const ROWS: usize> ScoreChannels<'_, C, ROWS> {
-    /// Multiplies the queries by the channels' scales, and returns each one's product with the minima.
-    #[inline(always)]
-    fn scale_queries<L: Lanes>(&mut self, lanes: L) -> [f32; TOGETHER] {
-        let queries = &self.queries[..ROWS * self.dim];
-        let scaled = &mut self.scaled[..ROWS * self.dim];
-        let mut totals = [lanes.splat(0.0); TOGETHER];
-        let halves = self.channels.scales.chunks_exact(HALF * L::WIDTH).zip(self.channels.minima.chunks_exact(HALF * L::WIDTH));
-        for (vector, (scales, minima)) in halves.enumerate() {
-            // SAFETY: `WIDTH` halves.
-            let scales = unsafe { lanes.load_f16(scales.as_ptr()) };
-            // SAFETY: `WIDTH` halves.
-            let minima = unsafe { lanes.load_f16(minima.as_ptr()) };
-            for r in 0..ROWS {
-                let at = r * self.dim + vector * L::WIDTH;
-                // SAFETY: `ROWS` times `dim` values were sliced, of which this is a vector.
-                let query = unsafe { lanes.load_f32(queries.as_ptr().wrapping_add(at).cast()) };
-                // SAFETY: as above.
-                unsafe { lanes.store(lanes.mul(query, scales), scaled.as_mut_ptr().wrapping_add(at)) };
-                totals[r] = lanes.mul_add(query, minima, totals[r]);
-            }
+/// Multiplies the queries by the channels' scales into `scaled`, and returns each one's product with the minima, which is
+/// not a number if the query is not finite.
+///
+/// # Shapes
+/// - queries, scaled: `[ROWS, dim]`, `dim` the channels that [`Channels::check`] saw, whole vectors
+#[inline(always)]
+pub(crate) fn scale_queries<L: Lanes, const ROWS: usize>(
+    lanes: L,
+    queries: &[f32],
+    channels: &Channels<'_>,
+    scaled: &mut [f32],
+) -> [f32; TOGETHER] {
+    let dim = channels.scales.len() / HALF;
+    let (queries, scaled) = (&queries[..ROWS * dim], &mut scaled[..ROWS * dim]);
+    let mut totals = [lanes.splat(0.0); TOGETHER];
+    let halves = channels.scales.chunks_exact(HALF * L::WIDTH).zip(channels.minima.chunks_exact(HALF * L::WIDTH));
+    for (vector, (scales, minima)) in halves.enumerate() {
+        // SAFETY: `WIDTH` halves.
+        let scales = unsafe { lanes.load_f16(scales.as_ptr()) };
+        // SAFETY: `WIDTH` halves.
+        let minima = unsafe { lanes.load_f16(minima.as_ptr()) };
+        for r in 0..ROWS {
+            let at = r * dim + vector * L::WIDTH;
+            // SAFETY: `ROWS` times `dim` values were sliced, of which this is a vector.
+            let query = unsafe { lanes.load_f32(queries.as_ptr().wrapping_add(at).cast()) };
+            // SAFETY: as above.
+            unsafe { lanes.store(lanes.mul(query, scales), scaled.as_mut_ptr().wrapping_add(at)) };
+            totals[r] = lanes.mul_add(query, minima, totals[r]);
         }
-        lanes.sums(totals)
     }
+    lanes.sums(totals)
 }

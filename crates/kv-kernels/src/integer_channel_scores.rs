@@ -6,13 +6,11 @@
 
 use std::marker::PhantomData;
 
-use crate::codec::{ChannelCodec, Channels, Codec, HALF, Q4_1};
+use crate::channel_scores::{GROUP, scale_queries};
+use crate::codec::{ChannelCodec, Channels};
 use crate::lanes::{ByteDots, ByteKernel, Lanes};
 use crate::products::TOGETHER;
 use crate::queries::{Digits, Queries};
-
-/// Keys of a group.
-const GROUP: usize = Q4_1::GROUP;
 
 /// Channels that an instruction takes together.
 const CHANNELS: usize = 4;
@@ -65,7 +63,8 @@ impl<C: ChannelCodec, const ROWS: usize> ByteKernel for ScoreChannelCodes<'_, C,
     #[inline(always)]
     fn run<D: ByteDots>(mut self, dots: D) {
         let lanes = dots.lanes();
-        let (scales, offsets) = self.scale_queries(dots);
+        let offsets = scale_queries::<_, ROWS>(lanes, self.queries, self.channels, self.scaled);
+        let scales = self.split_into_digits(dots);
         let (high, low) = self.digits[..2 * ROWS * self.dim].split_at(ROWS * self.dim);
         let mut highs = [[dots.zero(); 2]; ROWS];
         let mut lows = [[dots.zero(); 2]; ROWS];
@@ -98,48 +97,32 @@ impl<C: ChannelCodec, const ROWS: usize> ByteKernel for ScoreChannelCodes<'_, C,
 }
 
 impl<C, const ROWS: usize> ScoreChannelCodes<'_, C, ROWS> {
-    /// Multiplies the queries by the channels' scales and splits them into digits. Returns what a digit is worth, and the
-    /// queries' products with the minima.
+    /// Splits the scaled queries into digits, and returns what a digit of each is worth.
     #[inline(always)]
-    fn scale_queries<D: ByteDots>(&mut self, dots: D) -> ([f32; ROWS], [f32; TOGETHER]) {
-        let lanes = dots.lanes();
-        let width = D::Lanes::WIDTH;
-        let queries = &self.queries[..ROWS * self.dim];
-        let scaled = &mut self.scaled[..ROWS * self.dim];
-        let mut totals = [lanes.splat(0.0); TOGETHER];
-        let mut largest = [lanes.splat(0.0); ROWS];
-        let halves = self.channels.scales.chunks_exact(HALF * width).zip(self.channels.minima.chunks_exact(HALF * width));
-        for (vector, (scales, minima)) in halves.enumerate() {
-            // SAFETY: `WIDTH` halves.
-            let scales = unsafe { lanes.load_f16(scales.as_ptr()) };
-            // SAFETY: `WIDTH` halves.
-            let minima = unsafe { lanes.load_f16(minima.as_ptr()) };
-            for r in 0..ROWS {
-                let at = r * self.dim + vector * width;
-                // SAFETY: `ROWS` times `dim` values were sliced, of which this is a vector.
-                let query = unsafe { lanes.load_f32(queries.as_ptr().wrapping_add(at).cast()) };
-                let value = lanes.mul(query, scales);
-                // SAFETY: as above.
-                unsafe { lanes.store(value, scaled.as_mut_ptr().wrapping_add(at)) };
-                largest[r] = lanes.max(dots.magnitude(value), largest[r]);
-                // Not a number if the query is not finite, whatever becomes of its digits.
-                totals[r] = lanes.mul_add(query, minima, totals[r]);
-            }
-        }
+    fn split_into_digits<D: ByteDots>(&mut self, dots: D) -> [f32; ROWS] {
+        let (lanes, width) = (dots.lanes(), D::Lanes::WIDTH);
+        let scaled = self.scaled[..ROWS * self.dim].as_ptr();
         let (high, low) = self.digits[..2 * ROWS * self.dim].split_at_mut(ROWS * self.dim);
-        let mut scales = [0.0; ROWS];
-        for r in 0..ROWS {
-            let largest = dots.largest(largest[r]);
+        let mut worth = [0.0; ROWS];
+        for (r, worth) in worth.iter_mut().enumerate() {
+            let vectors = (r * self.dim..(r + 1) * self.dim).step_by(width);
+            let mut largest = lanes.splat(0.0);
+            for at in vectors.clone() {
+                // SAFETY: `ROWS` times `dim` values were sliced, of which this is a vector.
+                let value = unsafe { lanes.load_f32(scaled.wrapping_add(at).cast()) };
+                largest = lanes.max(dots.magnitude(value), largest);
+            }
+            let largest = dots.largest(largest);
             let inverse = lanes.splat(if largest == 0.0 { 0.0 } else { Digits::LARGEST / largest });
-            scales[r] = largest / Digits::LARGEST;
-            for at in (r * self.dim..(r + 1) * self.dim).step_by(width) {
+            *worth = largest / Digits::LARGEST;
+            for at in vectors {
                 // SAFETY: as above.
-                let value = unsafe { lanes.load_f32(scaled.as_ptr().wrapping_add(at).cast()) };
+                let value = unsafe { lanes.load_f32(scaled.wrapping_add(at).cast()) };
                 let (high, low) = (high.as_mut_ptr().wrapping_add(at), low.as_mut_ptr().wrapping_add(at));
                 // SAFETY: `ROWS` times `dim` of each were sliced, of which these are as many as a vector has values.
                 unsafe { dots.store_digits(lanes.mul(value, inverse), high, low) };
             }
         }
-        (scales, lanes.sums(totals))
+        worth
     }
 }
