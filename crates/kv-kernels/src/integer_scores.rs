@@ -8,10 +8,11 @@
 
 use std::marker::PhantomData;
 
-use crate::codec::ByteCodec;
+use crate::codec::QuadCodec;
 use crate::lanes::{ByteDots, ByteKernel, Lanes};
 use crate::queries::{Digits, Queries};
 use crate::rows::{RowList, Rows};
+
 /// Keys whose scores are added up and put in place together.
 const KEYS: usize = 4;
 
@@ -20,13 +21,13 @@ const KEYS: usize = 4;
 /// # Shapes
 /// - scores: `[rows, stride]`, `rows` rounded up to whole vectors of quads
 #[inline(always)]
-pub(crate) fn score_codes<D: ByteDots, C: ByteCodec>(dots: D, queries: &Queries, keys: Rows<'_>, scores: &mut [f32], stride: usize) {
+pub(crate) fn score_codes<D: ByteDots, C: QuadCodec>(dots: D, queries: &Queries, keys: Rows<'_>, scores: &mut [f32], stride: usize) {
     let (dim, rows) = (queries.dim, queries.rows().next_multiple_of(D::QUADS));
     assert!(keys.row_bytes() >= C::row_bytes(dim) && dim.is_multiple_of(Digits::GROUP), "keys of {} bytes", keys.row_bytes());
     assert!(keys.count() <= stride && (rows - 1) * stride + keys.count() <= scores.len(), "room for the scores of {rows} rows");
     let digits = queries.digits::<D>();
     let zeros = if C::ZERO == 0 { vec![] } else { digits.sums.iter().map(|sum| sum.wrapping_mul(-C::ZERO)).collect() };
-    let sums = if C::HAS_MINIMUM { digits.sums.iter().map(|sum| *sum as f32).collect() } else { vec![] };
+    let sums = if C::HAS_OFFSET { digits.sums.iter().map(|sum| *sum as f32).collect() } else { vec![] };
     dots.run(ScoreCodes::<C> { digits, groups: dim / Digits::GROUP, zeros, sums, keys, scores, stride, codec: PhantomData });
 }
 
@@ -43,7 +44,7 @@ struct ScoreCodes<'a, C> {
     codec: PhantomData<C>,
 }
 
-impl<C: ByteCodec> ByteKernel for ScoreCodes<'_, C> {
+impl<C: QuadCodec> ByteKernel for ScoreCodes<'_, C> {
     #[inline(always)]
     fn run<D: ByteDots>(self, dots: D) {
         let (count, vectors) = (self.keys.count(), self.digits.scales.len() / D::Lanes::WIDTH);
@@ -79,7 +80,7 @@ impl<C: ByteCodec> ByteKernel for ScoreCodes<'_, C> {
 /// Quads of the widest vector.
 const MOST_QUADS: usize = 4;
 
-impl<C: ByteCodec> ScoreCodes<'_, C> {
+impl<C: QuadCodec> ScoreCodes<'_, C> {
     /// The scores of a few keys for the queries of a vector, each still to be summed over its quad.
     #[inline(always)]
     fn score<D: ByteDots>(&self, dots: D, vector: usize, keys: &[*const u8; KEYS]) -> [<D::Lanes as Lanes>::F32; KEYS] {
@@ -91,7 +92,7 @@ impl<C: ByteCodec> ScoreCodes<'_, C> {
         let high = self.digits.high[places.start * 2 * bytes..places.end * 2 * bytes].as_ptr();
         let low = self.digits.low[places.start * 2 * bytes..places.end * 2 * bytes].as_ptr();
         let zeros = if C::ZERO == 0 { &[] } else { &self.zeros[places.start * width..places.end * width] };
-        let sums = if C::HAS_MINIMUM { &self.sums[places.start * width..places.end * width] } else { &[] };
+        let sums = if C::HAS_OFFSET { &self.sums[places.start * width..places.end * width] } else { &[] };
         let mut totals = [lanes.splat(0.0); KEYS];
         for group in 0..self.groups {
             let at = [2 * group * bytes, (2 * group + 1) * bytes];
@@ -106,13 +107,13 @@ impl<C: ByteCodec> ScoreCodes<'_, C> {
             }
             for k in 0..KEYS {
                 // SAFETY: `score_codes` saw that each key has the bytes of all groups.
-                let codes = unsafe { C::byte_codes(dots, keys[k], group) };
+                let codes = unsafe { C::quads(dots, keys[k], group) };
                 let highs = dots.dot(dots.dot(dots.zero(), codes[0], high[0]), codes[1], high[1]);
                 let lows = dots.dot(dots.dot(zero, codes[0], low[0]), codes[1], low[1]);
                 // SAFETY: as above.
                 let (scale, minimum) = unsafe { C::scale(lanes, keys[k], group) };
                 totals[k] = lanes.mul_add(dots.join(highs, lows), scale, totals[k]);
-                if C::HAS_MINIMUM {
+                if C::HAS_OFFSET {
                     // SAFETY: a vector of values a group was sliced.
                     let sums = unsafe { lanes.load_f32(sums.as_ptr().wrapping_add(group * width).cast()) };
                     totals[k] = lanes.mul_add(sums, minimum, totals[k]);

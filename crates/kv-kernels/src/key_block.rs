@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use crate::channel_scores::score_group;
 use crate::codec::{Bf16, Codec, F16, F32, Fp8E4m3, Q2_1, Q4_0, Q4_1, Q8_0, decode_channels};
+use crate::integer_products::{self, add_codes};
 use crate::integer_scores::score_codes;
 use crate::lanes::Lanes;
 use crate::products::{add_rows, decode_rows};
@@ -25,6 +26,7 @@ pub(crate) struct KeyBlock<'a> {
     values: Vec<RowStart<'a>>,
     scratch: Vec<f32>,
     transposed: Vec<f32>,
+    integers: Option<Box<integer_products::Scratch>>,
 }
 
 /// Consecutive tokens of a block that are stored alike.
@@ -75,7 +77,7 @@ macro_rules! with_codec {
 impl<'a> KeyBlock<'a> {
     pub(crate) fn new(shape: HeadShape) -> KeyBlock<'a> {
         let HeadShape { key_dim, value_dim, .. } = shape;
-        KeyBlock { key_dim, value_dim, segments: vec![], keys: vec![], values: vec![], scratch: vec![], transposed: vec![] }
+        KeyBlock { key_dim, value_dim, segments: vec![], keys: vec![], values: vec![], scratch: vec![], transposed: vec![], integers: None }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -218,6 +220,31 @@ impl<'a> KeyBlock<'a> {
             let weights = &weights[segment.columns.start..];
             let format = segment.values;
             let values = rows(&self.values[segment.columns.clone()], format, dim, next.key_rows_ahead(segment.columns.clone()));
+            if rows_are_few
+                && out.len() > dim
+                && let Some(dots) = lanes.byte_dots()
+            {
+                let scratch = self.integers.get_or_insert_with(integer_products::Scratch::new);
+                match format {
+                    Format::Q8 { group: Q8_0::GROUP } => {
+                        add_codes::<_, Q8_0>(dots, weights, KEYS, values, dim, out, scratch);
+                        continue;
+                    }
+                    Format::Q4 { group: Q4_0::GROUP } => {
+                        add_codes::<_, Q4_0>(dots, weights, KEYS, values, dim, out, scratch);
+                        continue;
+                    }
+                    Format::Q4_1 { group: Q4_1::GROUP } | Format::Kivi4 { group: Q4_1::GROUP } => {
+                        add_codes::<_, Q4_1>(dots, weights, KEYS, values, dim, out, scratch);
+                        continue;
+                    }
+                    Format::Kivi2 { group: Q2_1::GROUP } => {
+                        add_codes::<_, Q2_1>(dots, weights, KEYS, values, dim, out, scratch);
+                        continue;
+                    }
+                    _ => {}
+                }
+            }
             if rows_are_few || format == Format::F32 {
                 with_codec!(format, C => {
                     add_rows::<L, C>(lanes, weights, KEYS, values, dim, out, dim);

@@ -19,6 +19,7 @@ mod exponential;
 mod format;
 mod formats;
 mod integer_channel_scores;
+mod integer_products;
 mod integer_scores;
 mod key_block;
 mod lanes;

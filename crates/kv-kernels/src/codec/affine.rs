@@ -5,7 +5,7 @@
 //! point as a scale and a minimum; ggml has no such format.
 
 use super::scaled::load_nibbles;
-use super::{ByteCodec, Codec, GGML_GROUP, HALF, read_half, write_half};
+use super::{ByteCodec, Codec, GGML_GROUP, HALF, QuadCodec, read_half, write_half};
 use crate::lanes::{ByteDots, Lanes};
 
 /// The scale and the minimum in front of the codes.
@@ -115,10 +115,19 @@ impl Codec for Q4_1 {
 
 impl ByteCodec for Q4_1 {
     const ZERO: i32 = 0;
-    const HAS_MINIMUM: bool = true;
 
     #[inline(always)]
-    unsafe fn byte_codes<D: ByteDots>(dots: D, row: *const u8, group: usize) -> [D::Bytes; 2] {
+    unsafe fn columns<D: ByteDots>(dots: D, rows: [*const u8; 4], group: usize) -> [D::Bytes; 2] {
+        let rows = rows.map(|row| row.wrapping_add(group * Q4_1_BYTES + HEAD));
+        // SAFETY: promised by the caller.
+        let codes = dots.columns_of_bytes(unsafe { dots.load_rows_of_16_bytes(rows) });
+        [dots.low_nibbles(codes), dots.high_nibbles(codes)]
+    }
+}
+
+impl QuadCodec for Q4_1 {
+    #[inline(always)]
+    unsafe fn quads<D: ByteDots>(dots: D, row: *const u8, group: usize) -> [D::Bytes; 2] {
         // SAFETY: promised by the caller.
         let codes = unsafe { row.add(group * Q4_1_BYTES + HEAD) };
         // SAFETY: promised by the caller.
@@ -152,6 +161,17 @@ impl Codec for Q2_1 {
         let codes = unsafe { row.add(group * Q2_1_BYTES + HEAD) };
         // SAFETY: promised by the caller; a vector lies in one word.
         unsafe { load_2bit_codes(lanes, codes, at) }
+    }
+}
+
+impl ByteCodec for Q2_1 {
+    const ZERO: i32 = 0;
+
+    #[inline(always)]
+    unsafe fn columns<D: ByteDots>(dots: D, rows: [*const u8; 4], group: usize) -> [D::Bytes; 2] {
+        let rows = rows.map(|row| row.wrapping_add(group * Q2_1_BYTES + HEAD));
+        // SAFETY: promised by the caller.
+        dots.columns_of_2bit_codes(unsafe { dots.load_rows_of_8_bytes(rows) })
     }
 }
 

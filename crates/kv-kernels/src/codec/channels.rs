@@ -7,7 +7,7 @@
 
 use super::affine::{HEAD, load_2bit_codes};
 use super::scaled::load_nibbles;
-use super::{Codec, HALF};
+use super::{Codec, GGML_GROUP, HALF};
 use crate::Format;
 use crate::lanes::{ByteDots, Lanes};
 
@@ -66,6 +66,9 @@ impl<'a> Channels<'a> {
     }
 }
 
+/// Keys of a group that a [`ChannelCodec`] reads.
+const KEYS: usize = GGML_GROUP;
+
 /// A codec of rows of 32 codes of a channel each.
 pub(crate) trait ChannelCodec: Codec {
     /// The codes of four rows: those of the first 16 keys and those of the last 16, the four of a key side by side.
@@ -94,8 +97,9 @@ impl Codec for Nibbles {
 impl ChannelCodec for Nibbles {
     #[inline(always)]
     unsafe fn byte_codes<D: ByteDots>(dots: D, rows: *const u8) -> [D::Bytes; 2] {
+        let rows = std::array::from_fn(|row| rows.wrapping_add(row * Nibbles::row_bytes(KEYS)));
         // SAFETY: promised by the caller.
-        let codes = unsafe { dots.load_four_rows_of_16_bytes(rows) };
+        let codes = dots.columns_of_bytes(unsafe { dots.load_rows_of_16_bytes(rows) });
         [dots.low_nibbles(codes), dots.high_nibbles(codes)]
     }
 }
@@ -119,7 +123,8 @@ impl Codec for TwoBits {
 impl ChannelCodec for TwoBits {
     #[inline(always)]
     unsafe fn byte_codes<D: ByteDots>(dots: D, rows: *const u8) -> [D::Bytes; 2] {
+        let rows = std::array::from_fn(|row| rows.wrapping_add(row * TwoBits::row_bytes(KEYS)));
         // SAFETY: promised by the caller.
-        unsafe { dots.load_four_rows_of_2bit_codes(rows) }
+        dots.columns_of_2bit_codes(unsafe { dots.load_rows_of_8_bytes(rows) })
     }
 }

@@ -48,18 +48,27 @@ pub(crate) trait Codec: Copy {
     unsafe fn codes<L: Lanes>(lanes: L, row: *const u8, group: usize, at: usize) -> L::F32;
 }
 
-/// A codec of groups of 32 codes of a byte at most: `scale · (code − ZERO) + minimum`.
+/// A codec of groups of 32 codes of a byte at most, `scale · (code − ZERO) + minimum`, whose bytes begin with the scale and,
+/// if there are offsets, the minimum, in half precision.
 pub(crate) trait ByteCodec: Codec {
-    /// The code, without sign, of a value of 0, or of the minimum if there are minima.
+    /// The code, without sign, of a value of 0, or of the minimum if there are offsets.
     const ZERO: i32;
-    /// Whether [`Codec::scale`]'s offset is a minimum that is stored.
-    const HAS_MINIMUM: bool = false;
 
+    /// The codes of a group in four rows without signs: of the first 16 and of the last 16, the four of a column side
+    /// by side.
+    ///
+    /// # Safety
+    /// Each row holds `group + 1` groups.
+    unsafe fn columns<D: ByteDots>(dots: D, rows: [*const u8; 4], group: usize) -> [D::Bytes; 2];
+}
+
+/// A codec that gives the codes of a single row too.
+pub(crate) trait QuadCodec: ByteCodec {
     /// The codes of a group without signs: the first 16 and the last 16, each in all quads.
     ///
     /// # Safety
     /// The row holds `group + 1` groups.
-    unsafe fn byte_codes<D: ByteDots>(dots: D, row: *const u8, group: usize) -> [D::Bytes; 2];
+    unsafe fn quads<D: ByteDots>(dots: D, row: *const u8, group: usize) -> [D::Bytes; 2];
 }
 
 /// Values of a row of `dim` that share a scale and an offset.

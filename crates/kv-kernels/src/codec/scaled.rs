@@ -3,7 +3,7 @@
 //! Source: `block_q8_0`, `block_q4_0` in `ggml-common.h`, `quantize_row_q8_0_ref`, `quantize_row_q4_0_ref` and
 //! `dequantize_row_*` in `ggml-quants.c`.
 
-use super::{ByteCodec, Codec, GGML_GROUP, HALF, read_half, write_half};
+use super::{ByteCodec, Codec, GGML_GROUP, HALF, QuadCodec, read_half, write_half};
 use crate::lanes::{ByteDots, Lanes};
 
 /// `d = max|x| / 127`, `q = round(x / d)`: the scale, then a signed byte a value.
@@ -89,7 +89,18 @@ impl ByteCodec for Q8_0 {
     const ZERO: i32 = 128;
 
     #[inline(always)]
-    unsafe fn byte_codes<D: ByteDots>(dots: D, row: *const u8, group: usize) -> [D::Bytes; 2] {
+    unsafe fn columns<D: ByteDots>(dots: D, rows: [*const u8; 4], group: usize) -> [D::Bytes; 2] {
+        let first = rows.map(|row| row.wrapping_add(group * (HALF + GGML_GROUP) + HALF));
+        [first, first.map(|row| row.wrapping_add(GGML_GROUP / 2))].map(|rows| {
+            // SAFETY: promised by the caller.
+            dots.plus_128(dots.columns_of_bytes(unsafe { dots.load_rows_of_16_bytes(rows) }))
+        })
+    }
+}
+
+impl QuadCodec for Q8_0 {
+    #[inline(always)]
+    unsafe fn quads<D: ByteDots>(dots: D, row: *const u8, group: usize) -> [D::Bytes; 2] {
         // SAFETY: promised by the caller.
         let first = unsafe { row.add(group * (HALF + GGML_GROUP) + HALF) };
         // SAFETY: promised by the caller.
@@ -133,7 +144,17 @@ impl ByteCodec for Q4_0 {
     const ZERO: i32 = 8;
 
     #[inline(always)]
-    unsafe fn byte_codes<D: ByteDots>(dots: D, row: *const u8, group: usize) -> [D::Bytes; 2] {
+    unsafe fn columns<D: ByteDots>(dots: D, rows: [*const u8; 4], group: usize) -> [D::Bytes; 2] {
+        let rows = rows.map(|row| row.wrapping_add(group * (HALF + NIBBLE_BYTES) + HALF));
+        // SAFETY: promised by the caller.
+        let codes = dots.columns_of_bytes(unsafe { dots.load_rows_of_16_bytes(rows) });
+        [dots.low_nibbles(codes), dots.high_nibbles(codes)]
+    }
+}
+
+impl QuadCodec for Q4_0 {
+    #[inline(always)]
+    unsafe fn quads<D: ByteDots>(dots: D, row: *const u8, group: usize) -> [D::Bytes; 2] {
         // SAFETY: promised by the caller.
         let codes = unsafe { row.add(group * (HALF + NIBBLE_BYTES) + HALF) };
         // SAFETY: promised by the caller.

@@ -62,14 +62,24 @@ impl ByteDots for Avx512Vnni {
     }
 
     #[inline(always)]
-    unsafe fn load_four_rows_of_16_bytes(self, from: *const u8) -> __m512i {
-        let rows = enter!(_mm512_loadu_si512(from.cast()));
-        enter!(columns_of_16_bytes(rows))
+    unsafe fn load_rows_of_16_bytes(self, rows: [*const u8; 4]) -> __m512i {
+        let [a, b, c, d] = rows.map(|row| enter!(_mm_loadu_si128(row.cast())));
+        enter!(join_quads(a, b, c, d))
     }
 
     #[inline(always)]
-    unsafe fn load_four_rows_of_2bit_codes(self, from: *const u8) -> [__m512i; 2] {
-        let rows = enter!(_mm256_loadu_si256(from.cast()));
+    unsafe fn load_rows_of_8_bytes(self, rows: [*const u8; 4]) -> __m512i {
+        let [a, b, c, d] = rows.map(|row| enter!(row.cast::<i64>().read_unaligned()));
+        enter!(_mm512_castsi256_si512(_mm256_setr_epi64x(a, b, c, d)))
+    }
+
+    #[inline(always)]
+    fn columns_of_bytes(self, rows: __m512i) -> __m512i {
+        enter!(columns_of_bytes(rows))
+    }
+
+    #[inline(always)]
+    fn columns_of_2bit_codes(self, rows: __m512i) -> [__m512i; 2] {
         [enter!(columns_of_2bit_codes::<0>(rows)), enter!(columns_of_2bit_codes::<1>(rows))]
     }
 
@@ -145,22 +155,30 @@ fn quad_sums([a, b, c, d]: [__m512; 4]) -> __m512 {
     _mm512_add_ps(_mm512_shuffle_ps::<0b01_00_01_00>(ab, cd), _mm512_shuffle_ps::<0b11_10_11_10>(ab, cd))
 }
 
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn join_quads(a: __m128i, b: __m128i, c: __m128i, d: __m128i) -> __m512i {
+    let ab = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(a), b);
+    let cd = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(c), d);
+    _mm512_inserti64x4::<1>(_mm512_castsi256_si512(ab), cd)
+}
+
 /// Row `r` lies in quad `r`; byte `c` of all rows becomes the four bytes of place `c`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn columns_of_16_bytes(rows: __m512i) -> __m512i {
+fn columns_of_bytes(rows: __m512i) -> __m512i {
     // The four bytes of columns `4q ..` of every row into quad `q`, then in the quad by column.
     let fours = _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), rows);
     let transpose = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     _mm512_shuffle_epi8(fours, _mm512_broadcast_i32x4(transpose))
 }
 
-/// Each row is two words; of word `WORD` of all rows, the codes of column `c` become the four bytes of place `c`.
+/// Each row is two words of the first half; of word `WORD` of all rows, the codes of column `c` become the four bytes of place `c`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn columns_of_2bit_codes<const WORD: i32>(rows: __m256i) -> __m512i {
+fn columns_of_2bit_codes<const WORD: i32>(rows: __m512i) -> __m512i {
     let words = _mm512_set4_epi32(6 + WORD, 4 + WORD, 2 + WORD, WORD);
-    let words = _mm512_permutexvar_epi32(words, _mm512_castsi256_si512(rows));
+    let words = _mm512_permutexvar_epi32(words, rows);
     // Quad `q` takes byte `q` of each word, four times.
     let bytes = _mm512_add_epi8(
         _mm512_set1_epi32(0x0C08_0400),

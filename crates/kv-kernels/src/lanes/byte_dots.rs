@@ -40,17 +40,21 @@ pub(crate) trait ByteDots: Copy {
     /// # Safety
     /// Four bytes can be read.
     unsafe fn load_four(self, from: *const i8) -> Self::Bytes;
-    /// Four rows of 16 bytes, the four of a column side by side.
+    /// Four rows of 16 bytes, a row a quad.
     ///
     /// # Safety
-    /// 64 bytes can be read.
-    unsafe fn load_four_rows_of_16_bytes(self, from: *const u8) -> Self::Bytes;
-    /// Four rows of 32 2-bit codes, the first in the lowest bits, each a byte: columns 0 to 15 and 16 to 31, the four of a
-    /// column side by side.
+    /// 16 bytes can be read of each.
+    unsafe fn load_rows_of_16_bytes(self, rows: [*const u8; 4]) -> Self::Bytes;
+    /// Four rows of 8 bytes, one after the other in the first half.
     ///
     /// # Safety
-    /// 32 bytes can be read.
-    unsafe fn load_four_rows_of_2bit_codes(self, from: *const u8) -> [Self::Bytes; 2];
+    /// 8 bytes can be read of each.
+    unsafe fn load_rows_of_8_bytes(self, rows: [*const u8; 4]) -> Self::Bytes;
+    /// Of four rows of 16 bytes, a row a quad, the four of a column side by side.
+    fn columns_of_bytes(self, rows: Self::Bytes) -> Self::Bytes;
+    /// Of four rows of 32 2-bit codes, 8 bytes each in the first half and the first code in the lowest bits, each code as a
+    /// byte: columns 0 to 15 and 16 to 31, the four of a column side by side.
+    fn columns_of_2bit_codes(self, rows: Self::Bytes) -> [Self::Bytes; 2];
     /// # Safety
     /// A vector of integers can be read.
     unsafe fn load_sums(self, from: *const i32) -> Self::Sums;
@@ -111,11 +115,19 @@ impl<L: Lanes> ByteDots for NoByteDots<L> {
         self.0
     }
 
-    unsafe fn load_four_rows_of_16_bytes(self, _: *const u8) -> Infallible {
+    unsafe fn load_rows_of_16_bytes(self, _: [*const u8; 4]) -> Infallible {
         self.0
     }
 
-    unsafe fn load_four_rows_of_2bit_codes(self, _: *const u8) -> [Infallible; 2] {
+    unsafe fn load_rows_of_8_bytes(self, _: [*const u8; 4]) -> Infallible {
+        self.0
+    }
+
+    fn columns_of_bytes(self, _: Infallible) -> Infallible {
+        self.0
+    }
+
+    fn columns_of_2bit_codes(self, _: Infallible) -> [Infallible; 2] {
         match self.0 {}
     }
 
@@ -232,13 +244,17 @@ mod tests {
             // SAFETY: as above.
             let four = unsafe { dots.load_four(bytes.as_ptr().cast()) };
             assert_eq!(unsigned(dots, four), bytes[..4].repeat(width));
+            let rows: [&[u8]; 4] = std::array::from_fn(|row| &bytes[[5, 48, 0, 31][row]..][..16]);
+            let starts = rows.map(<[u8]>::as_ptr);
             // SAFETY: as above.
-            let columns = unsafe { dots.load_four_rows_of_16_bytes(bytes.as_ptr()) };
-            assert_eq!(unsigned(dots, columns), (0..64).map(|at| bytes[at % 4 * 16 + at / 4]).collect::<Vec<u8>>());
+            let sixteens = unsafe { dots.load_rows_of_16_bytes(starts) };
+            assert_eq!(unsigned(dots, sixteens), rows.concat());
+            assert_eq!(unsigned(dots, dots.columns_of_bytes(sixteens)), (0..64).map(|at| rows[at % 4][at / 4]).collect::<Vec<u8>>());
             // SAFETY: as above.
-            let halves = unsafe { dots.load_four_rows_of_2bit_codes(bytes.as_ptr()) };
-            for (half, codes) in halves.into_iter().enumerate() {
-                let code = |row: usize, column: usize| bytes[8 * row + column / 4] >> (2 * (column % 4)) & 3;
+            let eights = unsafe { dots.load_rows_of_8_bytes(starts) };
+            assert_eq!(unsigned(dots, eights)[..32], rows.map(|row| &row[..8]).concat());
+            for (half, codes) in dots.columns_of_2bit_codes(eights).into_iter().enumerate() {
+                let code = |row: usize, column: usize| rows[row][column / 4] >> (2 * (column % 4)) & 3;
                 let expected: Vec<u8> = (0..64).map(|at| code(at % 4, 16 * half + at / 4)).collect();
                 assert_eq!(unsigned(dots, codes), expected, "half {half}");
             }

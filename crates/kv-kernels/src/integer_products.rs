@@ -1,0 +1,261 @@
+//! Weights times quantised values in integers, on machines with dot products of bytes.
+//!
+//! A value is `scale · (code − zero) + minimum` in groups of 32 channels. For each group the weights are multiplied by
+//! the tokens' scales and rounded to two digits of a byte ([`Digits`]), as many tokens at once as there are:
+//! `Σ_j w[j] · v[j] = worth · Σ_j (256 · high[j] + low[j]) · (code[j] − zero) + Σ_j w[j] · minimum[j]`.
+//! Four tokens of a channel lie in one lane, so that an instruction adds 64 products. The sums are exact; a scaled weight
+//! is rounded to 16 bits of the largest, which changes an output by at most `max |w · scale| · Σ |code − zero| / 65024`.
+
+#![expect(clippy::needless_range_loop, reason = "indexes with constant bounds are unrolled, and name rows and halves alike")]
+
+use std::marker::PhantomData;
+
+use crate::codec::{ByteCodec, HALF};
+use crate::key_block::KEYS;
+use crate::lanes::{ByteDots, ByteKernel, Lanes};
+use crate::products::TOGETHER;
+use crate::queries::Digits;
+use crate::rows::{RowList, Rows};
+
+/// Tokens that an instruction takes together.
+const TOKENS: usize = 4;
+/// Bytes of the widest vector.
+const BYTES: usize = 64;
+
+/// As [`add_rows`](crate::products::add_rows) for at most [`KEYS`] rows, with the weights rounded.
+#[inline(always)]
+pub(crate) fn add_codes<D: ByteDots, C: ByteCodec>(
+    dots: D,
+    weights: &[f32],
+    weight_stride: usize,
+    values: Rows<'_>,
+    dim: usize,
+    out: &mut [f32],
+    scratch: &mut Scratch,
+) {
+    assert!(values.row_bytes() >= C::row_bytes(dim) && dim.is_multiple_of(C::GROUP), "rows of {} bytes", values.row_bytes());
+    assert!((1..=KEYS).contains(&values.count()), "{} rows", values.count());
+    assert!(2 * D::Lanes::WIDTH == C::GROUP && BYTES.is_multiple_of(4 * D::Lanes::WIDTH), "vectors of half a group");
+    let all = out.len() / dim;
+    let together = all.div_ceil(all.div_ceil(TOGETHER));
+    for (weights, out) in weights.chunks(together * weight_stride).zip(out.chunks_mut(together * dim)) {
+        let scratch = &mut *scratch;
+        assert!(weights.len() >= (out.len() / dim - 1) * weight_stride + values.count(), "a weight a row");
+        let codec = PhantomData::<C>;
+        match out.len() / dim {
+            1 => dots.run(AddCodes::<C, 1> { weights, weight_stride, values, dim, out, scratch, codec }),
+            2 => dots.run(AddCodes::<C, 2> { weights, weight_stride, values, dim, out, scratch, codec }),
+            3 => dots.run(AddCodes::<C, 3> { weights, weight_stride, values, dim, out, scratch, codec }),
+            _ => dots.run(AddCodes::<C, TOGETHER> { weights, weight_stride, values, dim, out, scratch, codec }),
+        }
+    }
+}
+
+/// What is worked out for each group anew.
+pub(crate) struct Scratch {
+    /// The group's scale and minimum of every token, in half precision.
+    scales: [[u8; HALF]; KEYS],
+    minima: [[u8; HALF]; KEYS],
+    /// The weights times the scales.
+    scaled: [[f32; KEYS]; TOGETHER],
+    high: [[i8; KEYS]; TOGETHER],
+    low: [[i8; KEYS]; TOGETHER],
+}
+
+impl Scratch {
+    pub(crate) fn new() -> Box<Scratch> {
+        Box::new(Scratch {
+            scales: [[0; HALF]; KEYS],
+            minima: [[0; HALF]; KEYS],
+            scaled: [[0.0; KEYS]; TOGETHER],
+            high: [[0; KEYS]; TOGETHER],
+            low: [[0; KEYS]; TOGETHER],
+        })
+    }
+}
+
+struct AddCodes<'a, C, const ROWS: usize> {
+    weights: &'a [f32],
+    weight_stride: usize,
+    values: Rows<'a>,
+    dim: usize,
+    out: &'a mut [f32],
+    scratch: &'a mut Scratch,
+    codec: PhantomData<C>,
+}
+
+impl<C: ByteCodec, const ROWS: usize> ByteKernel for AddCodes<'_, C, ROWS> {
+    #[inline(always)]
+    fn run<D: ByteDots>(mut self, dots: D) {
+        for group in 0..self.dim / C::GROUP {
+            self.gather(group);
+            let offsets = self.scale_weights(dots);
+            let worth = self.split_into_digits(dots);
+            let zeros = self.zeros(dots);
+            self.add_group(dots, group, zeros, worth, offsets);
+        }
+    }
+}
+
+impl<C: ByteCodec, const ROWS: usize> AddCodes<'_, C, ROWS> {
+    /// Copies the group's scale and minimum of every token. What fills up the last vectors becomes 0.
+    #[inline(always)]
+    fn gather(&mut self, group: usize) {
+        let count = self.values.count();
+        let at = group * C::row_bytes(C::GROUP);
+        let Scratch { scales, minima, .. } = &mut *self.scratch;
+        for (token, (scale, minimum)) in scales.iter_mut().zip(minima.iter_mut()).enumerate().take(count) {
+            let head = self.values.row(token).wrapping_add(at).cast::<[u8; HALF]>();
+            // SAFETY: `add_codes` saw that each row has the bytes of all groups, which begin with a scale.
+            *scale = unsafe { head.read() };
+            if C::HAS_OFFSET {
+                // SAFETY: as above, and then a minimum.
+                *minimum = unsafe { head.wrapping_add(1).read() };
+            }
+        }
+        let filled = count.next_multiple_of(BYTES);
+        scales[count..filled].fill([0; HALF]);
+        minima[count..filled].fill([0; HALF]);
+    }
+
+    /// Multiplies the weights by the scales, and returns each row's product with the minima, which is not a number if a scale
+    /// or a weight is not finite.
+    #[inline(always)]
+    fn scale_weights<D: ByteDots>(&mut self, dots: D) -> [f32; TOGETHER] {
+        let (lanes, width) = (dots.lanes(), D::Lanes::WIDTH);
+        let count = self.values.count();
+        let zero = lanes.splat(0.0);
+        let mut offsets = [zero; TOGETHER];
+        for first in (0..count.next_multiple_of(BYTES)).step_by(width) {
+            // SAFETY: a vector of halves, because `KEYS` are whole vectors.
+            let scales = unsafe { lanes.load_f16(self.scratch.scales.as_ptr().wrapping_add(first).cast()) };
+            // SAFETY: as above.
+            let minima = unsafe { lanes.load_f16(self.scratch.minima.as_ptr().wrapping_add(first).cast()) };
+            for r in 0..ROWS {
+                let weights = &self.weights[r * self.weight_stride..][..count];
+                let weights = if let Some(weights) = weights.get(first..first + width) {
+                    // SAFETY: a vector was sliced.
+                    unsafe { lanes.load_f32(weights.as_ptr().cast()) }
+                } else {
+                    let (weights, mut filled) = (&weights[first.min(count)..], [0.0; 16]);
+                    filled[..weights.len()].copy_from_slice(weights);
+                    // SAFETY: sixteen places, the widest vector.
+                    unsafe { lanes.load_f32(filled.as_ptr().cast()) }
+                };
+                let scaled = lanes.mul(weights, scales);
+                offsets[r] = lanes.mul_add(scaled, zero, offsets[r]);
+                if C::HAS_OFFSET {
+                    offsets[r] = lanes.mul_add(weights, minima, offsets[r]);
+                }
+                // SAFETY: a vector, as above.
+                unsafe { lanes.store(scaled, self.scratch.scaled[r].as_mut_ptr().wrapping_add(first)) };
+            }
+        }
+        lanes.sums(offsets)
+    }
+
+    /// Splits the scaled weights into digits, and returns what a digit of each row is worth.
+    #[inline(always)]
+    fn split_into_digits<D: ByteDots>(&mut self, dots: D) -> [f32; ROWS] {
+        let (lanes, width) = (dots.lanes(), D::Lanes::WIDTH);
+        let filled = self.values.count().next_multiple_of(BYTES);
+        let Scratch { scaled, high, low, .. } = &mut *self.scratch;
+        let mut largest = [lanes.splat(0.0); ROWS];
+        for first in (0..filled).step_by(width) {
+            for r in 0..ROWS {
+                // SAFETY: a vector of the row.
+                let scaled = unsafe { lanes.load_f32(scaled[r].as_ptr().wrapping_add(first).cast()) };
+                largest[r] = lanes.max(dots.magnitude(scaled), largest[r]);
+            }
+        }
+        let mut worth = [0.0; ROWS];
+        let mut inverse = [lanes.splat(0.0); ROWS];
+        for r in 0..ROWS {
+            let largest = dots.largest(largest[r]);
+            worth[r] = largest / Digits::LARGEST;
+            inverse[r] = lanes.splat(if largest == 0.0 { 0.0 } else { Digits::LARGEST / largest });
+        }
+        for first in (0..filled).step_by(width) {
+            for r in 0..ROWS {
+                // SAFETY: as above.
+                let scaled = unsafe { lanes.load_f32(scaled[r].as_ptr().wrapping_add(first).cast()) };
+                let (high, low) = (high[r].as_mut_ptr().wrapping_add(first), low[r].as_mut_ptr().wrapping_add(first));
+                // SAFETY: as many places as a vector has.
+                unsafe { dots.store_digits(lanes.mul(scaled, inverse[r]), high, low) };
+            }
+        }
+        worth
+    }
+
+    /// What each row's sums begin with, because a code of 0 is not a value of 0: exact, as the scaled weights add up to less
+    /// than 2²⁴.
+    #[inline(always)]
+    fn zeros<D: ByteDots>(&self, dots: D) -> [i32; TOGETHER] {
+        let lanes = dots.lanes();
+        if C::ZERO == 0 {
+            return [0; TOGETHER];
+        }
+        // SAFETY: as many as the widest vector has.
+        let ones = unsafe { dots.load_bytes([1; BYTES].as_ptr()) };
+        let mut sums = [lanes.splat(0.0); TOGETHER];
+        for r in 0..ROWS {
+            let (mut high, mut low) = (dots.zero(), dots.zero());
+            for first in (0..self.values.count()).step_by(4 * D::Lanes::WIDTH) {
+                // SAFETY: the digits of a whole vector, because `KEYS` are whole ones.
+                high = dots.dot(high, ones, unsafe { dots.load_bytes(self.scratch.high[r].as_ptr().wrapping_add(first)) });
+                // SAFETY: as above.
+                low = dots.dot(low, ones, unsafe { dots.load_bytes(self.scratch.low[r].as_ptr().wrapping_add(first)) });
+            }
+            sums[r] = dots.join(high, low);
+        }
+        lanes.sums(sums).map(|sum| (sum as i32).wrapping_mul(-C::ZERO))
+    }
+
+    /// Adds the group's sums to the output.
+    #[inline(always)]
+    fn add_group<D: ByteDots>(&mut self, dots: D, group: usize, zeros: [i32; TOGETHER], worth: [f32; ROWS], offsets: [f32; TOGETHER]) {
+        let (lanes, width) = (dots.lanes(), D::Lanes::WIDTH);
+        let count = self.values.count();
+        let mut highs = [[dots.zero(); 2]; ROWS];
+        let mut lows = [[dots.zero(); 2]; ROWS];
+        for r in 0..ROWS {
+            // SAFETY: sixteen integers, the widest vector.
+            lows[r] = [unsafe { dots.load_sums([zeros[r]; 16].as_ptr()) }; 2];
+        }
+        for first in (0..count).step_by(TOKENS) {
+            let rows = if first + TOKENS <= count {
+                self.values.several::<TOKENS>(first)
+            } else {
+                // What fills up the last few has digits of 0.
+                std::array::from_fn(|token| self.values.row((first + token).min(count - 1)))
+            };
+            if group == 0 {
+                self.values.prefetch(lanes, first..(first + TOKENS).min(count));
+            }
+            // SAFETY: `add_codes` saw that each row has the bytes of all groups.
+            let codes = unsafe { C::columns(dots, rows, group) };
+            for r in 0..ROWS {
+                // SAFETY: four digits, because `KEYS` are whole fours.
+                let high = unsafe { dots.load_four(self.scratch.high[r].as_ptr().wrapping_add(first)) };
+                // SAFETY: as above.
+                let low = unsafe { dots.load_four(self.scratch.low[r].as_ptr().wrapping_add(first)) };
+                for half in 0..2 {
+                    highs[r][half] = dots.dot(highs[r][half], codes[half], high);
+                    lows[r][half] = dots.dot(lows[r][half], codes[half], low);
+                }
+            }
+        }
+        for r in 0..ROWS {
+            let (worth, offset, one) = (lanes.splat(worth[r]), lanes.splat(offsets[r]), lanes.splat(1.0));
+            for half in 0..2 {
+                let out = &mut self.out[r * self.dim + group * C::GROUP + half * width..][..width];
+                // SAFETY: `WIDTH` values.
+                let sum = unsafe { lanes.load_f32(out.as_ptr().cast()) };
+                let sum = lanes.mul_add(offset, one, sum);
+                let sum = lanes.mul_add(dots.join(highs[r][half], lows[r][half]), worth, sum);
+                // SAFETY: as above.
+                unsafe { lanes.store(sum, out.as_mut_ptr()) };
+            }
+        }
+    }
+}
