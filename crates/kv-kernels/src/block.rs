@@ -233,6 +233,13 @@ impl KvBlock {
         slot - slot % self.keys.tokens
     }
 
+    /// For keys that are encoded together, an equal share of their bytes for each: where to ask memory for it.
+    pub(crate) fn key_shares(&self, head: usize, slots: Range<usize>) -> impl Iterator<Item = RowStart<'_>> {
+        let (tokens, first) = (self.keys.tokens, self.first_of_group(slots.start));
+        let groups = self.keys.range(head, first..slots.end.next_multiple_of(tokens));
+        RowStart::each(groups, self.keys.bytes / tokens).skip(slots.start - first).take(slots.len())
+    }
+
     /// The keys that are encoded with that of `first`, the first of its group.
     pub(crate) fn key_group(&self, head: usize, first: usize) -> &[u8] {
         self.keys.range(head, first..first + self.keys.tokens)

@@ -1,7 +1,7 @@
 //! Weights times quantised values in integers, on machines with dot products of bytes.
 //!
 //! A value is `scale · (code − zero) + minimum` in groups of 32 channels. For each group the weights are multiplied by
-//! the tokens' scales and rounded to two digits of a byte ([`Digits`]), as many tokens at once as there are:
+//! the tokens' scales and rounded to two digits of a byte ([`Digits`]), for all tokens together:
 //! `Σ_j w[j] · v[j] = worth · Σ_j (256 · high[j] + low[j]) · (code[j] − zero) + Σ_j w[j] · minimum[j]`.
 //! Four tokens of a channel lie in one lane, so that an instruction adds 64 products. The sums are exact; a scaled weight
 //! is rounded to 16 bits of the largest, which changes an output by at most `max |w · scale| · Σ |code − zero| / 65024`.
@@ -51,12 +51,12 @@ pub(crate) fn add_codes<D: ByteDots, C: ByteCodec>(
     }
 }
 
-/// What is worked out for each group anew.
+/// What is worked out on the way.
 pub(crate) struct Scratch {
-    /// The group's scale and minimum of every token, in half precision.
-    scales: [[u8; HALF]; KEYS],
-    minima: [[u8; HALF]; KEYS],
-    /// The weights times the scales.
+    /// The scale of every group and token, and the minimum, in half precision: `[groups, KEYS]`.
+    scales: Vec<[u8; HALF]>,
+    minima: Vec<[u8; HALF]>,
+    /// The weights times a group's scales.
     scaled: [[f32; KEYS]; TOGETHER],
     high: [[i8; KEYS]; TOGETHER],
     low: [[i8; KEYS]; TOGETHER],
@@ -65,8 +65,8 @@ pub(crate) struct Scratch {
 impl Scratch {
     pub(crate) fn new() -> Box<Scratch> {
         Box::new(Scratch {
-            scales: [[0; HALF]; KEYS],
-            minima: [[0; HALF]; KEYS],
+            scales: vec![],
+            minima: vec![],
             scaled: [[0.0; KEYS]; TOGETHER],
             high: [[0; KEYS]; TOGETHER],
             low: [[0; KEYS]; TOGETHER],
@@ -87,50 +87,78 @@ struct AddCodes<'a, C, const ROWS: usize> {
 impl<C: ByteCodec, const ROWS: usize> ByteKernel for AddCodes<'_, C, ROWS> {
     #[inline(always)]
     fn run<D: ByteDots>(mut self, dots: D) {
+        self.gather();
         for group in 0..self.dim / C::GROUP {
-            self.gather(group);
-            let offsets = self.scale_weights(dots);
-            let worth = self.split_into_digits(dots);
+            let Scaled { largest, offsets } = self.scale_weights(dots, group);
+            let worth = self.split_into_digits(dots, largest);
             let zeros = self.zeros(dots);
             self.add_group(dots, group, zeros, worth, offsets);
         }
     }
 }
 
+/// Of each row of scaled weights, the largest in magnitude, and the weights' product with the minima, which is not a number
+/// if a weight or a scale is not finite.
+struct Scaled<const ROWS: usize> {
+    largest: [f32; ROWS],
+    offsets: [f32; TOGETHER],
+}
+
 impl<C: ByteCodec, const ROWS: usize> AddCodes<'_, C, ROWS> {
-    /// Copies the group's scale and minimum of every token. What fills up the last vectors becomes 0.
+    /// The rows from the token `first` on; behind the last stands the last again, whose digits are 0 there.
     #[inline(always)]
-    fn gather(&mut self, group: usize) {
+    fn rows(&self, first: usize) -> [*const u8; TOKENS] {
         let count = self.values.count();
-        let at = group * C::row_bytes(C::GROUP);
-        let Scratch { scales, minima, .. } = &mut *self.scratch;
-        for (token, (scale, minimum)) in scales.iter_mut().zip(minima.iter_mut()).enumerate().take(count) {
-            let head = self.values.row(token).wrapping_add(at).cast::<[u8; HALF]>();
-            // SAFETY: `add_codes` saw that each row has the bytes of all groups, which begin with a scale.
-            *scale = unsafe { head.read() };
-            if C::HAS_OFFSET {
-                // SAFETY: as above, and then a minimum.
-                *minimum = unsafe { head.wrapping_add(1).read() };
-            }
+        if first + TOKENS <= count {
+            return self.values.several::<TOKENS>(first);
         }
-        let filled = count.next_multiple_of(BYTES);
-        scales[count..filled].fill([0; HALF]);
-        minima[count..filled].fill([0; HALF]);
+        std::array::from_fn(|token| self.values.row((first + token).min(count - 1)))
     }
 
-    /// Multiplies the weights by the scales, and returns each row's product with the minima, which is not a number if a scale
-    /// or a weight is not finite.
+    /// Copies every group's scale and minimum of every token. What fills up the last vectors becomes 0.
     #[inline(always)]
-    fn scale_weights<D: ByteDots>(&mut self, dots: D) -> [f32; TOGETHER] {
+    fn gather(&mut self) {
+        let (count, groups) = (self.values.count(), self.dim / C::GROUP);
+        self.scratch.scales.resize(groups * KEYS, [0; HALF]);
+        self.scratch.minima.resize(groups * KEYS, [0; HALF]);
+        for first in (0..count).step_by(TOKENS) {
+            let rows = self.rows(first);
+            for group in 0..groups {
+                let at = group * KEYS + first..group * KEYS + first + TOKENS;
+                let scales: &mut [_; TOKENS] = (&mut self.scratch.scales[at.clone()]).try_into().expect("as many as were sliced");
+                let minima: &mut [_; TOKENS] = (&mut self.scratch.minima[at]).try_into().expect("as many as were sliced");
+                for token in 0..TOKENS {
+                    let head = rows[token].wrapping_add(group * C::row_bytes(C::GROUP)).cast::<[u8; HALF]>();
+                    // SAFETY: `add_codes` saw that each row has the bytes of all groups, which begin with a scale.
+                    scales[token] = unsafe { head.read() };
+                    if C::HAS_OFFSET {
+                        // SAFETY: as above, and then a minimum.
+                        minima[token] = unsafe { head.wrapping_add(1).read() };
+                    }
+                }
+            }
+        }
+        for group in 0..groups {
+            let filling = group * KEYS + count..group * KEYS + count.next_multiple_of(BYTES);
+            self.scratch.scales[filling.clone()].fill([0; HALF]);
+            self.scratch.minima[filling].fill([0; HALF]);
+        }
+    }
+
+    /// Multiplies the weights by a group's scales.
+    #[inline(always)]
+    fn scale_weights<D: ByteDots>(&mut self, dots: D, group: usize) -> Scaled<ROWS> {
         let (lanes, width) = (dots.lanes(), D::Lanes::WIDTH);
         let count = self.values.count();
         let zero = lanes.splat(0.0);
-        let mut offsets = [zero; TOGETHER];
+        let (mut largest, mut offsets) = ([zero; ROWS], [zero; TOGETHER]);
+        let scales = self.scratch.scales[group * KEYS..(group + 1) * KEYS].as_ptr();
+        let minima = self.scratch.minima[group * KEYS..(group + 1) * KEYS].as_ptr();
         for first in (0..count.next_multiple_of(BYTES)).step_by(width) {
             // SAFETY: a vector of halves, because `KEYS` are whole vectors.
-            let scales = unsafe { lanes.load_f16(self.scratch.scales.as_ptr().wrapping_add(first).cast()) };
+            let scales = unsafe { lanes.load_f16(scales.wrapping_add(first).cast()) };
             // SAFETY: as above.
-            let minima = unsafe { lanes.load_f16(self.scratch.minima.as_ptr().wrapping_add(first).cast()) };
+            let minima = unsafe { lanes.load_f16(minima.wrapping_add(first).cast()) };
             for r in 0..ROWS {
                 let weights = &self.weights[r * self.weight_stride..][..count];
                 let weights = if let Some(weights) = weights.get(first..first + width) {
@@ -143,6 +171,7 @@ impl<C: ByteCodec, const ROWS: usize> AddCodes<'_, C, ROWS> {
                     unsafe { lanes.load_f32(filled.as_ptr().cast()) }
                 };
                 let scaled = lanes.mul(weights, scales);
+                largest[r] = lanes.max(dots.magnitude(scaled), largest[r]);
                 offsets[r] = lanes.mul_add(scaled, zero, offsets[r]);
                 if C::HAS_OFFSET {
                     offsets[r] = lanes.mul_add(weights, minima, offsets[r]);
@@ -151,40 +180,32 @@ impl<C: ByteCodec, const ROWS: usize> AddCodes<'_, C, ROWS> {
                 unsafe { lanes.store(scaled, self.scratch.scaled[r].as_mut_ptr().wrapping_add(first)) };
             }
         }
-        lanes.sums(offsets)
+        let mut all = [0.0; ROWS];
+        for r in 0..ROWS {
+            all[r] = dots.largest(largest[r]);
+        }
+        Scaled { largest: all, offsets: lanes.sums(offsets) }
     }
 
     /// Splits the scaled weights into digits, and returns what a digit of each row is worth.
     #[inline(always)]
-    fn split_into_digits<D: ByteDots>(&mut self, dots: D) -> [f32; ROWS] {
+    fn split_into_digits<D: ByteDots>(&mut self, dots: D, largest: [f32; ROWS]) -> [f32; ROWS] {
         let (lanes, width) = (dots.lanes(), D::Lanes::WIDTH);
-        let filled = self.values.count().next_multiple_of(BYTES);
         let Scratch { scaled, high, low, .. } = &mut *self.scratch;
-        let mut largest = [lanes.splat(0.0); ROWS];
-        for first in (0..filled).step_by(width) {
-            for r in 0..ROWS {
-                // SAFETY: a vector of the row.
-                let scaled = unsafe { lanes.load_f32(scaled[r].as_ptr().wrapping_add(first).cast()) };
-                largest[r] = lanes.max(dots.magnitude(scaled), largest[r]);
-            }
-        }
-        let mut worth = [0.0; ROWS];
         let mut inverse = [lanes.splat(0.0); ROWS];
         for r in 0..ROWS {
-            let largest = dots.largest(largest[r]);
-            worth[r] = largest / Digits::LARGEST;
-            inverse[r] = lanes.splat(if largest == 0.0 { 0.0 } else { Digits::LARGEST / largest });
+            inverse[r] = lanes.splat(if largest[r] == 0.0 { 0.0 } else { Digits::LARGEST / largest[r] });
         }
-        for first in (0..filled).step_by(width) {
+        for first in (0..self.values.count().next_multiple_of(BYTES)).step_by(width) {
             for r in 0..ROWS {
-                // SAFETY: as above.
+                // SAFETY: a vector of the row.
                 let scaled = unsafe { lanes.load_f32(scaled[r].as_ptr().wrapping_add(first).cast()) };
                 let (high, low) = (high[r].as_mut_ptr().wrapping_add(first), low[r].as_mut_ptr().wrapping_add(first));
                 // SAFETY: as many places as a vector has.
                 unsafe { dots.store_digits(lanes.mul(scaled, inverse[r]), high, low) };
             }
         }
-        worth
+        largest.map(|largest| largest / Digits::LARGEST)
     }
 
     /// What each row's sums begin with, because a code of 0 is not a value of 0: exact, as the scaled weights add up to less
@@ -223,12 +244,7 @@ impl<C: ByteCodec, const ROWS: usize> AddCodes<'_, C, ROWS> {
             lows[r] = [unsafe { dots.load_sums([zeros[r]; 16].as_ptr()) }; 2];
         }
         for first in (0..count).step_by(TOKENS) {
-            let rows = if first + TOKENS <= count {
-                self.values.several::<TOKENS>(first)
-            } else {
-                // What fills up the last few has digits of 0.
-                std::array::from_fn(|token| self.values.row((first + token).min(count - 1)))
-            };
+            let rows = self.rows(first);
             if group == 0 {
                 self.values.prefetch(lanes, first..(first + TOKENS).min(count));
             }

@@ -26,18 +26,12 @@ pub(crate) fn score_codes<D: ByteDots, C: QuadCodec>(dots: D, queries: &Queries,
     assert!(keys.row_bytes() >= C::row_bytes(dim) && dim.is_multiple_of(Digits::GROUP), "keys of {} bytes", keys.row_bytes());
     assert!(keys.count() <= stride && (rows - 1) * stride + keys.count() <= scores.len(), "room for the scores of {rows} rows");
     let digits = queries.digits::<D>();
-    let zeros = if C::ZERO == 0 { vec![] } else { digits.sums.iter().map(|sum| sum.wrapping_mul(-C::ZERO)).collect() };
-    let sums = if C::HAS_OFFSET { digits.sums.iter().map(|sum| *sum as f32).collect() } else { vec![] };
-    dots.run(ScoreCodes::<C> { digits, groups: dim / Digits::GROUP, zeros, sums, keys, scores, stride, codec: PhantomData });
+    dots.run(ScoreCodes::<C> { digits, groups: dim / Digits::GROUP, keys, scores, stride, codec: PhantomData });
 }
 
 struct ScoreCodes<'a, C> {
     digits: &'a Digits,
     groups: usize,
-    /// What each group's dot product begins with, if a code of 0 is not a value of 0.
-    zeros: Vec<i32>,
-    /// [`Digits::sums`], if the format has minima.
-    sums: Vec<f32>,
     keys: Rows<'a>,
     scores: &'a mut [f32],
     stride: usize,
@@ -55,8 +49,9 @@ impl<C: QuadCodec> ByteKernel for ScoreCodes<'_, C> {
             for vector in 0..vectors {
                 let scores = self.scores[vector * D::QUADS * self.stride + first..].as_mut_ptr();
                 let four = self.score(dots, vector, &keys);
+                let scales = self.scales(dots, vector);
                 // SAFETY: `score_codes` saw that there is room for every vector's rows.
-                unsafe { dots.store_quad_sums(four, scores, self.stride) };
+                unsafe { dots.store_quad_sums(four, scales, scores, self.stride) };
             }
         }
         if whole == count {
@@ -68,7 +63,7 @@ impl<C: QuadCodec> ByteKernel for ScoreCodes<'_, C> {
             let mut sums = [[0.0; KEYS]; MOST_QUADS];
             let four = self.score(dots, vector, &keys);
             // SAFETY: four places for each quad.
-            unsafe { dots.store_quad_sums(four, sums.as_mut_ptr().cast(), KEYS) };
+            unsafe { dots.store_quad_sums(four, self.scales(dots, vector), sums.as_mut_ptr().cast(), KEYS) };
             for (quad, sums) in sums[..D::QUADS].iter().enumerate() {
                 let row = (vector * D::QUADS + quad) * self.stride;
                 self.scores[row + whole..row + count].copy_from_slice(&sums[..count - whole]);
@@ -81,7 +76,15 @@ impl<C: QuadCodec> ByteKernel for ScoreCodes<'_, C> {
 const MOST_QUADS: usize = 4;
 
 impl<C: QuadCodec> ScoreCodes<'_, C> {
-    /// The scores of a few keys for the queries of a vector, each still to be summed over its quad.
+    /// What a digit of each of a vector's queries is worth.
+    #[inline(always)]
+    fn scales<D: ByteDots>(&self, dots: D, vector: usize) -> <D::Lanes as Lanes>::F32 {
+        let scales = &self.digits.scales[vector * D::Lanes::WIDTH..][..D::Lanes::WIDTH];
+        // SAFETY: a vector of values.
+        unsafe { dots.lanes().load_f32(scales.as_ptr().cast()) }
+    }
+
+    /// The scores of a few keys for the queries of a vector, in the worth of a digit, each still to be summed over its quad.
     #[inline(always)]
     fn score<D: ByteDots>(&self, dots: D, vector: usize, keys: &[*const u8; KEYS]) -> [<D::Lanes as Lanes>::F32; KEYS] {
         let lanes = dots.lanes();
@@ -91,8 +94,7 @@ impl<C: QuadCodec> ScoreCodes<'_, C> {
         let places = vector * self.groups..(vector + 1) * self.groups;
         let high = self.digits.high[places.start * 2 * bytes..places.end * 2 * bytes].as_ptr();
         let low = self.digits.low[places.start * 2 * bytes..places.end * 2 * bytes].as_ptr();
-        let zeros = if C::ZERO == 0 { &[] } else { &self.zeros[places.start * width..places.end * width] };
-        let sums = if C::HAS_OFFSET { &self.sums[places.start * width..places.end * width] } else { &[] };
+        let sums = &self.digits.sums[places.start * width..places.end * width];
         let mut totals = [lanes.splat(0.0); KEYS];
         for group in 0..self.groups {
             let at = [2 * group * bytes, (2 * group + 1) * bytes];
@@ -100,11 +102,10 @@ impl<C: QuadCodec> ScoreCodes<'_, C> {
             let high = at.map(|at| unsafe { dots.load_bytes(high.wrapping_add(at)) });
             // SAFETY: as above.
             let low = at.map(|at| unsafe { dots.load_bytes(low.wrapping_add(at)) });
-            let mut zero = dots.zero();
-            if C::ZERO != 0 {
-                // SAFETY: as above.
-                zero = unsafe { dots.load_sums(zeros.as_ptr().wrapping_add(group * width)) };
-            }
+            // SAFETY: as above.
+            let sums = unsafe { dots.load_sums(sums.as_ptr().wrapping_add(group * width)) };
+            // What each dot product begins with, because a code of 0 is not a value of 0.
+            let zero = if C::ZERO == 0 { dots.zero() } else { dots.times(sums, -C::ZERO) };
             for k in 0..KEYS {
                 // SAFETY: `score_codes` saw that each key has the bytes of all groups.
                 let codes = unsafe { C::quads(dots, keys[k], group) };
@@ -114,15 +115,10 @@ impl<C: QuadCodec> ScoreCodes<'_, C> {
                 let (scale, minimum) = unsafe { C::scale(lanes, keys[k], group) };
                 totals[k] = lanes.mul_add(dots.join(highs, lows), scale, totals[k]);
                 if C::HAS_OFFSET {
-                    // SAFETY: a vector of values a group was sliced.
-                    let sums = unsafe { lanes.load_f32(sums.as_ptr().wrapping_add(group * width).cast()) };
-                    totals[k] = lanes.mul_add(sums, minimum, totals[k]);
+                    totals[k] = lanes.mul_add(dots.join(dots.zero(), sums), minimum, totals[k]);
                 }
             }
         }
-        let scales = &self.digits.scales[vector * width..(vector + 1) * width];
-        // SAFETY: a vector of values.
-        let scales = unsafe { lanes.load_f32(scales.as_ptr().cast()) };
-        totals.map(|total| lanes.mul(total, scales))
+        totals
     }
 }

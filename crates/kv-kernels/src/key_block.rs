@@ -21,7 +21,7 @@ pub(crate) struct KeyBlock<'a> {
     key_dim: usize,
     value_dim: usize,
     segments: Vec<Segment<'a>>,
-    /// A row a key, nowhere for a key that is encoded together with others.
+    /// A row a key, of keys that are encoded together a share of their bytes.
     keys: Vec<RowStart<'a>>,
     values: Vec<RowStart<'a>>,
     scratch: Vec<f32>,
@@ -107,7 +107,7 @@ impl<'a> KeyBlock<'a> {
                 self.values.extend(block.value_rows(head, slots.clone()));
                 let keys = block.formats().keys;
                 if keys.key_tokens() > 1 {
-                    self.keys.resize(self.values.len(), RowStart::NOWHERE);
+                    self.keys.extend(block.key_shares(head, slots.clone()));
                     (StoredKeys::Channels { block, head, first_slot: slots.start }, values)
                 } else {
                     self.keys.extend(block.key_rows(head, slots));
@@ -152,10 +152,10 @@ impl<'a> KeyBlock<'a> {
         }
         for segment in &self.segments {
             let columns = segment.columns.clone();
+            let ahead = Ahead { starts: &self.values[columns.clone()], row_bytes: segment.values.row_bytes(self.value_dim) };
             match segment.keys {
                 StoredKeys::Rows(format) => {
                     let scores = &mut scores[columns.start..];
-                    let ahead = Ahead { starts: &self.values[columns.clone()], row_bytes: segment.values.row_bytes(self.value_dim) };
                     let keys = rows(&self.keys[columns], format, dim, ahead);
                     if queries.rows() > 1
                         && let Some(dots) = lanes.byte_dots()
@@ -189,6 +189,7 @@ impl<'a> KeyBlock<'a> {
                     for first in (block.first_of_group(slots.start)..slots.end).step_by(tokens) {
                         let group = block.key_group(head, first);
                         let wanted = slots.start.max(first)..slots.end.min(first + tokens);
+                        ahead.prefetch(lanes, wanted.start - slots.start..wanted.end - slots.start);
                         let column = columns.start + wanted.start - slots.start;
                         let all = (queries.rows() - 1) * KEYS;
                         if wanted.len() == tokens {
@@ -260,10 +261,14 @@ impl<'a> KeyBlock<'a> {
 
     /// The keys' rows, to be asked for ahead. One stored otherwise than the first is asked for in part.
     fn key_rows_ahead(&self, columns: Range<usize>) -> Ahead<'_> {
-        match (self.segments.first().map(|segment| segment.keys), self.keys.get(columns)) {
-            (Some(StoredKeys::Rows(format)), Some(starts)) => Ahead { starts, row_bytes: format.row_bytes(self.key_dim) },
-            _ => Ahead::NOTHING,
-        }
+        let (Some(first), Some(starts)) = (self.segments.first(), self.keys.get(columns)) else {
+            return Ahead::NOTHING;
+        };
+        let format = match first.keys {
+            StoredKeys::Rows(format) => format,
+            StoredKeys::Channels { block, .. } => block.formats().keys,
+        };
+        Ahead { starts, row_bytes: format.row_bytes(self.key_dim) }
     }
 
     /// Decodes the keys into `transposed`, `[dim, columns]`, and returns the columns: the keys, and what fills the last

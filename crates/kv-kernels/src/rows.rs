@@ -11,9 +11,6 @@ use crate::lanes::Lanes;
 pub(crate) struct RowStart<'a>(*const u8, PhantomData<&'a [u8]>);
 
 impl<'a> RowStart<'a> {
-    /// The place of a key that has no row of its own.
-    pub(crate) const NOWHERE: RowStart<'static> = RowStart(std::ptr::null(), PhantomData);
-
     pub(crate) fn of(row: &'a [u8]) -> RowStart<'a> {
         RowStart(row.as_ptr(), PhantomData)
     }
@@ -65,15 +62,19 @@ impl<'a> Rows<'a> {
         // SAFETY: `new`'s caller promised that each has so many.
         self.starts.iter().map(move |start| unsafe { std::slice::from_raw_parts(start.0, self.row_bytes) })
     }
+}
 
-    /// Asks memory for rows that will be read next. Pages and rings are runs too short for the machine to notice that
-    /// it should, and asked for all at once, rows would keep others waiting.
+impl Ahead<'_> {
+    pub(crate) const NOTHING: Ahead<'static> = Ahead { starts: &[], row_bytes: 0 };
+
+    /// Asks memory for some of the rows. Pages and rings are runs too short for the machine to notice that it should, and
+    /// asked for all at once, rows would keep others waiting.
     #[inline(always)]
     pub(crate) fn prefetch<L: Lanes>(&self, lanes: L, rows: Range<usize>) {
         const LINE: usize = 64;
-        if let Some(rows) = self.ahead.starts.get(rows) {
+        if let Some(rows) = self.starts.get(rows) {
             let mut at = 0;
-            while at < self.ahead.row_bytes {
+            while at < self.row_bytes {
                 for row in rows {
                     lanes.prefetch(row.0.wrapping_add(at));
                 }
@@ -81,10 +82,6 @@ impl<'a> Rows<'a> {
             }
         }
     }
-}
-
-impl Ahead<'_> {
-    pub(crate) const NOTHING: Ahead<'static> = Ahead { starts: &[], row_bytes: 0 };
 }
 
 /// Rows to read one by one.
@@ -116,7 +113,7 @@ impl RowList for Rows<'_> {
 
     #[inline(always)]
     fn prefetch<L: Lanes>(&self, lanes: L, rows: Range<usize>) {
-        Rows::prefetch(self, lanes, rows);
+        self.ahead.prefetch(lanes, rows);
     }
 }
 

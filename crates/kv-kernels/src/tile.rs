@@ -142,9 +142,12 @@ impl Tile<'_> {
         let HeadShape { heads, key_dim, .. } = self.shape;
         let group = self.shape.group();
         let scale = LOG2_E / (key_dim as f32).sqrt();
-        let rows =
-            self.tokens.clone().flat_map(|token| &part.queries[(token * heads + self.kv_head * group) * key_dim..][..group * key_dim]);
-        Queries::new(key_dim, rows.map(|query| query * scale).collect())
+        let mut rows = Vec::with_capacity(self.rows() * key_dim);
+        for token in self.tokens.clone() {
+            let queries = &part.queries[(token * heads + self.kv_head * group) * key_dim..][..group * key_dim];
+            rows.extend(queries.iter().map(|query| query * scale));
+        }
+        Queries::new(key_dim, rows)
     }
 
     /// The tokens of a run that are in the tile's share and that at least one of its queries may see, as

@@ -115,6 +115,11 @@ impl ByteDots for Avx512Vnni {
     }
 
     #[inline(always)]
+    fn times(self, sums: __m512i, factor: i32) -> __m512i {
+        enter!(_mm512_mullo_epi32(sums, _mm512_set1_epi32(factor)))
+    }
+
+    #[inline(always)]
     fn join(self, high: __m512i, low: __m512i) -> __m512 {
         enter!(_mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_slli_epi32::<8>(high), low)))
     }
@@ -137,8 +142,8 @@ impl ByteDots for Avx512Vnni {
     }
 
     #[inline(always)]
-    unsafe fn store_quad_sums(self, vectors: [__m512; 4], to: *mut f32, stride: usize) {
-        let sums = enter!(quad_sums(vectors));
+    unsafe fn store_quad_sums(self, vectors: [__m512; 4], scales: __m512, to: *mut f32, stride: usize) {
+        let sums = enter!(_mm512_mul_ps(quad_sums(vectors), scales));
         enter!(_mm_storeu_ps(to, _mm512_castps512_ps128(sums)));
         enter!(_mm_storeu_ps(to.add(stride), _mm512_extractf32x4_ps::<1>(sums)));
         enter!(_mm_storeu_ps(to.add(2 * stride), _mm512_extractf32x4_ps::<2>(sums)));

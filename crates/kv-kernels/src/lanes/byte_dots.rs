@@ -67,6 +67,8 @@ pub(crate) trait ByteDots: Copy {
     fn zero(self) -> Self::Sums;
     /// Adds to each integer the four products of the unsigned and signed bytes in its place.
     fn dot(self, sums: Self::Sums, unsigned: Self::Bytes, signed: Self::Bytes) -> Self::Sums;
+    /// Each integer times the factor.
+    fn times(self, sums: Self::Sums, factor: i32) -> Self::Sums;
     /// `256 · high + low`.
     fn join(self, high: Self::Sums, low: Self::Sums) -> <Self::Lanes as Lanes>::F32;
     /// Without the sign.
@@ -78,11 +80,18 @@ pub(crate) trait ByteDots: Copy {
     /// # Safety
     /// A byte for each value can be written to both.
     unsafe fn store_digits(self, a: <Self::Lanes as Lanes>::F32, high: *mut i8, low: *mut i8);
-    /// The sums of each quad of four vectors: those of quad `q` of each go to `to[q · stride ..][.. 4]`.
+    /// The sums of each quad of four vectors, times a scale for each sum: those of quad `q` of each go to
+    /// `to[q · stride ..][.. 4]`.
     ///
     /// # Safety
     /// Those places can be written.
-    unsafe fn store_quad_sums(self, vectors: [<Self::Lanes as Lanes>::F32; 4], to: *mut f32, stride: usize);
+    unsafe fn store_quad_sums(
+        self,
+        vectors: [<Self::Lanes as Lanes>::F32; 4],
+        scales: <Self::Lanes as Lanes>::F32,
+        to: *mut f32,
+        stride: usize,
+    );
 }
 
 /// Vectors that come without: there is no value of this type.
@@ -155,6 +164,10 @@ impl<L: Lanes> ByteDots for NoByteDots<L> {
         self.0
     }
 
+    fn times(self, _: Infallible, _: i32) -> Infallible {
+        self.0
+    }
+
     fn join(self, _: Infallible, _: Infallible) -> L::F32 {
         match self.0 {}
     }
@@ -171,7 +184,7 @@ impl<L: Lanes> ByteDots for NoByteDots<L> {
         match self.0 {}
     }
 
-    unsafe fn store_quad_sums(self, _: [L::F32; 4], _: *mut f32, _: usize) {
+    unsafe fn store_quad_sums(self, _: [L::F32; 4], _: L::F32, _: *mut f32, _: usize) {
         match self.0 {}
     }
 }
@@ -269,6 +282,8 @@ mod tests {
                 (start[place] + products.sum::<i32>()) as f32
             };
             assert_eq!(values(lanes, dots.join(dots.zero(), sums)), (0..width).map(expected).collect::<Vec<f32>>());
+            let thrice = dots.join(dots.zero(), dots.times(sums, -3));
+            assert_eq!(values(lanes, thrice), (0..width).map(|place| -3.0 * expected(place)).collect::<Vec<f32>>());
             assert_eq!(values(lanes, dots.join(sums, sums)), (0..width).map(|place| 257.0 * expected(place)).collect::<Vec<f32>>());
 
             let spread: Vec<f32> = (0..16).map(|i| (i as f32 - 8.0) * 4064.0 + if i % 2 == 0 { 0.4 } else { -0.4 }).collect();
@@ -281,13 +296,16 @@ mod tests {
             }
 
             let vectors: [Vec<f32>; 4] = std::array::from_fn(|v| (0..16).map(|lane| (100 * v + lane * lane) as f32).collect());
+            let scales: Vec<f32> = (1..17).map(|scale| scale as f32).collect();
             let stride = 5;
             let mut sums = vec![-1.0; D::QUADS * stride];
+            let loaded = vectors.each_ref().map(|vector| floats(lanes, vector));
             // SAFETY: a stride for each quad.
-            unsafe { dots.store_quad_sums(vectors.each_ref().map(|vector| floats(lanes, vector)), sums.as_mut_ptr(), stride) };
+            unsafe { dots.store_quad_sums(loaded, floats(lanes, &scales), sums.as_mut_ptr(), stride) };
             for (quad, sums) in sums.chunks_exact(stride).enumerate() {
                 for (v, vector) in vectors.iter().enumerate() {
-                    assert_eq!(sums[v], vector[4 * quad..4 * quad + 4].iter().sum::<f32>(), "quad {quad}, vector {v}");
+                    let expected = scales[4 * quad + v] * vector[4 * quad..4 * quad + 4].iter().sum::<f32>();
+                    assert_eq!(sums[v], expected, "quad {quad}, vector {v}");
                 }
                 assert_eq!(sums[4], -1.0, "no more than was promised");
             }
