@@ -5,12 +5,13 @@
 //! `Σ_j w[j] · v[j] = worth · Σ_j (256 · high[j] + low[j]) · (code[j] − zero) + Σ_j w[j] · minimum[j]`.
 //! Four tokens of a channel lie in one lane, so that an instruction adds 64 products. The sums are exact; a scaled weight
 //! is rounded to 16 bits of the largest, which changes an output by at most `max |w · scale| · Σ |code − zero| / 65024`.
+//! Codes of 4 bits and fewer gain by it; `q8_0` takes two of these loads where they take one, and gains nothing.
 
 #![expect(clippy::needless_range_loop, reason = "indexes with constant bounds are unrolled, and name rows and halves alike")]
 
 use std::marker::PhantomData;
 
-use crate::codec::{ByteCodec, HALF};
+use crate::codec::{ColumnCodec, HALF};
 use crate::key_block::KEYS;
 use crate::lanes::{ByteDots, ByteKernel, Lanes};
 use crate::products::TOGETHER;
@@ -24,7 +25,7 @@ const BYTES: usize = 64;
 
 /// As [`add_rows`](crate::products::add_rows) for at most [`KEYS`] rows, with the weights rounded.
 #[inline(always)]
-pub(crate) fn add_codes<D: ByteDots, C: ByteCodec>(
+pub(crate) fn add_codes<D: ByteDots, C: ColumnCodec>(
     dots: D,
     weights: &[f32],
     weight_stride: usize,
@@ -84,7 +85,7 @@ struct AddCodes<'a, C, const ROWS: usize> {
     codec: PhantomData<C>,
 }
 
-impl<C: ByteCodec, const ROWS: usize> ByteKernel for AddCodes<'_, C, ROWS> {
+impl<C: ColumnCodec, const ROWS: usize> ByteKernel for AddCodes<'_, C, ROWS> {
     #[inline(always)]
     fn run<D: ByteDots>(mut self, dots: D) {
         self.gather();
@@ -104,7 +105,7 @@ struct Scaled<const ROWS: usize> {
     offsets: [f32; TOGETHER],
 }
 
-impl<C: ByteCodec, const ROWS: usize> AddCodes<'_, C, ROWS> {
+impl<C: ColumnCodec, const ROWS: usize> AddCodes<'_, C, ROWS> {
     /// The rows from the token `first` on; behind the last stands the last again, whose digits are 0 there.
     #[inline(always)]
     fn rows(&self, first: usize) -> [*const u8; TOKENS] {
@@ -271,6 +272,98 @@ impl<C: ByteCodec, const ROWS: usize> AddCodes<'_, C, ROWS> {
                 let sum = lanes.mul_add(dots.join(highs[r][half], lows[r][half]), worth, sum);
                 // SAFETY: as above.
                 unsafe { lanes.store(sum, out.as_mut_ptr()) };
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::{Codec, Q2_1, Q4_0, Q4_1};
+    use crate::lanes::Kernel;
+    use crate::rows::{Ahead, RowStart};
+    use crate::{Format, KernelPath};
+
+    const DIM: usize = 96;
+
+    struct Add<'a, C> {
+        weights: &'a [f32],
+        rows: &'a [RowStart<'a>],
+        out: Vec<f32>,
+        codec: PhantomData<C>,
+    }
+
+    impl<C: ColumnCodec> Kernel for Add<'_, C> {
+        type Output = Option<Vec<f32>>;
+
+        #[inline(always)]
+        fn run<L: Lanes>(mut self, lanes: L) -> Option<Vec<f32>> {
+            let dots = lanes.byte_dots()?;
+            // SAFETY: the rows are of the codec's format.
+            let rows = unsafe { Rows::new(self.rows, C::row_bytes(DIM), Ahead::NOTHING) };
+            // A scratch that other tokens were worked out in before.
+            let mut scratch = Scratch::new();
+            for _ in 0..2 {
+                add_codes::<_, C>(dots, self.weights, KEYS, rows, DIM, &mut self.out, &mut scratch);
+            }
+            Some(self.out)
+        }
+    }
+
+    fn noise(count: usize, seed: u32) -> impl Iterator<Item = f32> {
+        (0..count as u32).map(move |i| (i.wrapping_add(seed).wrapping_mul(2_654_435_769) >> 8) as f32 / (1 << 23) as f32 - 1.0)
+    }
+
+    fn stays_within_the_bound<C: ColumnCodec>(format: &str) {
+        let format: Format = format.parse().expect("a format");
+        let values: Vec<f32> = noise(KEYS * DIM, 7).collect();
+        let mut encoded = vec![0; KEYS * C::row_bytes(DIM)];
+        for (row, encoded) in values.chunks_exact(DIM).zip(encoded.chunks_exact_mut(C::row_bytes(DIM))) {
+            format.encode_row(row, encoded);
+        }
+        let mut decoded = vec![0.0; KEYS * DIM];
+        format.decode_rows(DIM, &encoded, &mut decoded);
+        let starts: Vec<_> = RowStart::each(&encoded, C::row_bytes(DIM)).collect();
+        for (count, rows) in [(1, 1), (3, 2), (4, 3), (5, 4), (63, 5), (64, 8), (65, 2), (255, 4), (256, 4)] {
+            // One weight of 1 among small ones, as a peaked softmax gives them.
+            let weights: Vec<f32> =
+                noise(rows * KEYS, 1).enumerate().map(|(i, noise)| if i % KEYS == count / 2 { 1.0 } else { 1e-3 * noise.abs() }).collect();
+            for path in KernelPath::available() {
+                let add = Add::<C> { weights: &weights, rows: &starts[..count], out: vec![0.5; rows * DIM], codec: PhantomData };
+                let Some(out) = path.run(16, add) else { continue };
+                for (r, out) in out.chunks_exact(DIM).enumerate() {
+                    for (column, out) in out.iter().enumerate() {
+                        let sum =
+                            |of: fn(f32) -> f32| (0..count).map(|j| weights[r * KEYS + j] * of(decoded[j * DIM + column])).sum::<f32>();
+                        // No value is larger than 1 in magnitude, nor a scale times a code less its zero than 2.
+                        let (expected, bound) = (0.5 + 2.0 * sum(|value| value), 2.0 * 2.0 * count as f32 / 65_024.0 + 1e-5);
+                        assert!((out - expected).abs() < bound, "{format} on {path}, {count} rows: {out} instead of {expected}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_peaked_softmax_stays_within_the_bound() {
+        stays_within_the_bound::<Q4_0>("q4_0");
+        stays_within_the_bound::<Q4_1>("q4_1");
+        stays_within_the_bound::<Q2_1>("kivi2");
+    }
+
+    #[test]
+    fn a_scale_that_is_not_finite_gives_nothing_that_is() {
+        let mut encoded = vec![0; 2 * Q4_0::row_bytes(DIM)];
+        encoded[..HALF].copy_from_slice(&0x7C00u16.to_le_bytes());
+        let starts: Vec<_> = RowStart::each(&encoded, Q4_0::row_bytes(DIM)).collect();
+        for weight in [0.0, 1.0] {
+            let weights = [vec![weight; KEYS], vec![weight; KEYS]].concat();
+            for path in KernelPath::available() {
+                let add = Add::<Q4_0> { weights: &weights, rows: &starts, out: vec![0.0; 2 * DIM], codec: PhantomData };
+                let Some(out) = path.run(16, add) else { continue };
+                assert!(out[..32].iter().chain(&out[DIM..DIM + 32]).all(|value| !value.is_finite()), "{path}: the infinite scale's group");
+                assert!(out[32..DIM].iter().all(|value| value.is_finite()), "{path}: other groups");
             }
         }
     }

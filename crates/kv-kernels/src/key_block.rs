@@ -227,10 +227,6 @@ impl<'a> KeyBlock<'a> {
             {
                 let scratch = self.integers.get_or_insert_with(integer_products::Scratch::new);
                 match format {
-                    Format::Q8 { group: Q8_0::GROUP } => {
-                        add_codes::<_, Q8_0>(dots, weights, KEYS, values, dim, out, scratch);
-                        continue;
-                    }
                     Format::Q4 { group: Q4_0::GROUP } => {
                         add_codes::<_, Q4_0>(dots, weights, KEYS, values, dim, out, scratch);
                         continue;

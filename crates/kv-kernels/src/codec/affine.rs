@@ -5,7 +5,7 @@
 //! point as a scale and a minimum; ggml has no such format.
 
 use super::scaled::load_nibbles;
-use super::{ByteCodec, Codec, GGML_GROUP, HALF, QuadCodec, read_half, write_half};
+use super::{ByteCodec, Codec, ColumnCodec, GGML_GROUP, HALF, QuadCodec, read_half, write_half};
 use crate::lanes::{ByteDots, Lanes};
 
 /// The scale and the minimum in front of the codes.
@@ -115,7 +115,9 @@ impl Codec for Q4_1 {
 
 impl ByteCodec for Q4_1 {
     const ZERO: i32 = 0;
+}
 
+impl ColumnCodec for Q4_1 {
     #[inline(always)]
     unsafe fn columns<D: ByteDots>(dots: D, rows: [*const u8; 4], group: usize) -> [D::Bytes; 2] {
         let rows = rows.map(|row| row.wrapping_add(group * Q4_1_BYTES + HEAD));
@@ -166,7 +168,9 @@ impl Codec for Q2_1 {
 
 impl ByteCodec for Q2_1 {
     const ZERO: i32 = 0;
+}
 
+impl ColumnCodec for Q2_1 {
     #[inline(always)]
     unsafe fn columns<D: ByteDots>(dots: D, rows: [*const u8; 4], group: usize) -> [D::Bytes; 2] {
         let rows = rows.map(|row| row.wrapping_add(group * Q2_1_BYTES + HEAD));

@@ -48,27 +48,29 @@ pub(crate) trait Codec: Copy {
     unsafe fn codes<L: Lanes>(lanes: L, row: *const u8, group: usize, at: usize) -> L::F32;
 }
 
-/// A codec of groups of 32 codes of a byte at most, `scale · (code − ZERO) + minimum`, whose bytes begin with the scale and,
-/// if there are offsets, the minimum, in half precision.
+/// A codec of groups of 32 codes of a byte at most: `scale · (code − ZERO) + minimum`.
 pub(crate) trait ByteCodec: Codec {
     /// The code, without sign, of a value of 0, or of the minimum if there are offsets.
     const ZERO: i32;
-
-    /// The codes of a group in four rows without signs: of the first 16 and of the last 16, the four of a column side
-    /// by side.
-    ///
-    /// # Safety
-    /// Each row holds `group + 1` groups.
-    unsafe fn columns<D: ByteDots>(dots: D, rows: [*const u8; 4], group: usize) -> [D::Bytes; 2];
 }
 
-/// A codec that gives the codes of a single row too.
+/// Gives the codes of a row to score it.
 pub(crate) trait QuadCodec: ByteCodec {
     /// The codes of a group without signs: the first 16 and the last 16, each in all quads.
     ///
     /// # Safety
     /// The row holds `group + 1` groups.
     unsafe fn quads<D: ByteDots>(dots: D, row: *const u8, group: usize) -> [D::Bytes; 2];
+}
+
+/// Gives the codes of four rows to weigh them. A group's bytes begin with the scale and, if there are offsets, the minimum,
+/// in half precision.
+pub(crate) trait ColumnCodec: ByteCodec {
+    /// The codes of a group without signs: of the first 16 columns and of the last 16, the four of a column side by side.
+    ///
+    /// # Safety
+    /// Each row holds `group + 1` groups.
+    unsafe fn columns<D: ByteDots>(dots: D, rows: [*const u8; 4], group: usize) -> [D::Bytes; 2];
 }
 
 /// Values of a row of `dim` that share a scale and an offset.

@@ -3,7 +3,7 @@
 //! Source: `block_q8_0`, `block_q4_0` in `ggml-common.h`, `quantize_row_q8_0_ref`, `quantize_row_q4_0_ref` and
 //! `dequantize_row_*` in `ggml-quants.c`.
 
-use super::{ByteCodec, Codec, GGML_GROUP, HALF, QuadCodec, read_half, write_half};
+use super::{ByteCodec, Codec, ColumnCodec, GGML_GROUP, HALF, QuadCodec, read_half, write_half};
 use crate::lanes::{ByteDots, Lanes};
 
 /// `d = max|x| / 127`, `q = round(x / d)`: the scale, then a signed byte a value.
@@ -87,15 +87,6 @@ impl Codec for Q8_0 {
 
 impl ByteCodec for Q8_0 {
     const ZERO: i32 = 128;
-
-    #[inline(always)]
-    unsafe fn columns<D: ByteDots>(dots: D, rows: [*const u8; 4], group: usize) -> [D::Bytes; 2] {
-        let first = rows.map(|row| row.wrapping_add(group * (HALF + GGML_GROUP) + HALF));
-        [first, first.map(|row| row.wrapping_add(GGML_GROUP / 2))].map(|rows| {
-            // SAFETY: promised by the caller.
-            dots.plus_128(dots.columns_of_bytes(unsafe { dots.load_rows_of_16_bytes(rows) }))
-        })
-    }
 }
 
 impl QuadCodec for Q8_0 {
@@ -142,7 +133,9 @@ impl Codec for Q4_0 {
 
 impl ByteCodec for Q4_0 {
     const ZERO: i32 = 8;
+}
 
+impl ColumnCodec for Q4_0 {
     #[inline(always)]
     unsafe fn columns<D: ByteDots>(dots: D, rows: [*const u8; 4], group: usize) -> [D::Bytes; 2] {
         let rows = rows.map(|row| row.wrapping_add(group * (HALF + NIBBLE_BYTES) + HALF));
