@@ -54,9 +54,10 @@ def measure_llama(model: str, ggml_type: int, threads: int, steps: int) -> dict[
     return measured
 
 
-def measure_kvlab(label: str, threads: int, steps: int, folder: Path) -> dict[int, tuple[float, float]]:
+def measure_kvlab(label: str, kernel_path: str | None, threads: int, steps: int, folder: Path) -> dict[int, tuple[float, float]]:
     """The same of kvlab, by its runner."""
     command = ["cargo", "run", "--quiet", "-p", "runner", "--", "bench-configs/peers.toml", "--only", label]
+    command += ["--kernel-path", kernel_path] if kernel_path else []
     command += ["--out", str(folder), "--threads", str(threads), "--set", f"sweep.decode_steps={steps}"]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if result.returncode != 0:
@@ -73,7 +74,9 @@ def measure_round(arguments: argparse.Namespace, done: int) -> dict[tuple[str, s
             ggml_type, label = FORMATS[name]
             print(f"round {done + 1} of {arguments.rounds}: llama.cpp, then kvlab, in {name}", file=sys.stderr)
             measured["llama.cpp", name] = measure_llama(arguments.model, ggml_type, arguments.threads, arguments.steps)
-            measured["kvlab", name] = measure_kvlab(label, arguments.threads, arguments.steps, Path(folder))
+            measured["kvlab", name] = measure_kvlab(
+                label, arguments.kernel_path, arguments.threads, arguments.steps, Path(folder)
+            )
     return measured
 
 
@@ -84,6 +87,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of both [default: %(default)s]")
     parser.add_argument("--steps", type=int, default=32, help="decode steps at each length [default: %(default)s]")
     parser.add_argument("--formats", nargs="+", choices=FORMATS, default=list(FORMATS), help="cache formats [default: both]")
+    parser.add_argument("--kernel-path", help="instructions of kvlab's kernels, as `runner --help` says [default: the best]")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each engine [default: %(default)s]")
     arguments = parser.parse_args()
 
@@ -109,6 +113,7 @@ def main() -> None:
                 table.writerow([*(f"{value:.4f}" if isinstance(value, float) else value for value in row), len(measured)])
 
     print(f"\nmedians of {len(rounds)} rounds in turns, {arguments.threads} threads; in brackets the least and the most")
+    print(f"llama.cpp: {llama_cpp.llama_print_system_info().decode().strip(' |')}; kvlab: {arguments.kernel_path or 'the best path'}")
     for name in arguments.formats:
         growth = {}
         for engine in ("llama.cpp", "kvlab"):
