@@ -107,21 +107,13 @@ impl<C, const ROWS: usize> ScoreChannelCodes<'_, C, ROWS> {
         for (r, worth) in worth.iter_mut().enumerate() {
             let vectors = (r * self.dim..(r + 1) * self.dim).step_by(width);
             let mut largest = lanes.splat(0.0);
-            for at in vectors.clone() {
+            for at in vectors {
                 // SAFETY: `ROWS` times `dim` values were sliced, of which this is a vector.
                 let value = unsafe { lanes.load_f32(scaled.wrapping_add(at).cast()) };
                 largest = lanes.max(dots.magnitude(value), largest);
             }
-            let largest = dots.largest(largest);
-            let inverse = lanes.splat(if largest == 0.0 { 0.0 } else { Digits::LARGEST / largest });
-            *worth = largest / Digits::LARGEST;
-            for at in vectors {
-                // SAFETY: as above.
-                let value = unsafe { lanes.load_f32(scaled.wrapping_add(at).cast()) };
-                let (high, low) = (high.as_mut_ptr().wrapping_add(at), low.as_mut_ptr().wrapping_add(at));
-                // SAFETY: `ROWS` times `dim` of each were sliced, of which these are as many as a vector has values.
-                unsafe { dots.store_digits(lanes.mul(value, inverse), high, low) };
-            }
+            let row = r * self.dim..(r + 1) * self.dim;
+            *worth = Digits::split(dots, &self.scaled[row.clone()], dots.largest(largest), &mut high[row.clone()], &mut low[row]);
         }
         worth
     }

@@ -106,6 +106,7 @@ impl<C: QuadCodec> ScoreCodes<'_, C> {
             let sums = unsafe { dots.load_sums(sums.as_ptr().wrapping_add(group * width)) };
             // What each dot product begins with, because a code of 0 is not a value of 0.
             let zero = if C::ZERO == 0 { dots.zero() } else { dots.times(sums, -C::ZERO) };
+            let sums = dots.join(dots.zero(), sums);
             for k in 0..KEYS {
                 // SAFETY: `score_codes` saw that each key has the bytes of all groups.
                 let codes = unsafe { C::quads(dots, keys[k], group) };
@@ -115,7 +116,7 @@ impl<C: QuadCodec> ScoreCodes<'_, C> {
                 let (scale, minimum) = unsafe { C::scale(lanes, keys[k], group) };
                 totals[k] = lanes.mul_add(dots.join(highs, lows), scale, totals[k]);
                 if C::HAS_OFFSET {
-                    totals[k] = lanes.mul_add(dots.join(dots.zero(), sums), minimum, totals[k]);
+                    totals[k] = lanes.mul_add(sums, minimum, totals[k]);
                 }
             }
         }

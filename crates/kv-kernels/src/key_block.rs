@@ -26,7 +26,7 @@ pub(crate) struct KeyBlock<'a> {
     values: Vec<RowStart<'a>>,
     scratch: Vec<f32>,
     transposed: Vec<f32>,
-    integers: Option<Box<integer_products::Scratch>>,
+    integers: integer_products::Scratch,
 }
 
 /// Consecutive tokens of a block that are stored alike.
@@ -77,7 +77,16 @@ macro_rules! with_codec {
 impl<'a> KeyBlock<'a> {
     pub(crate) fn new(shape: HeadShape) -> KeyBlock<'a> {
         let HeadShape { key_dim, value_dim, .. } = shape;
-        KeyBlock { key_dim, value_dim, segments: vec![], keys: vec![], values: vec![], scratch: vec![], transposed: vec![], integers: None }
+        KeyBlock {
+            key_dim,
+            value_dim,
+            segments: vec![],
+            keys: vec![],
+            values: vec![],
+            scratch: vec![],
+            transposed: vec![],
+            integers: integer_products::Scratch::default(),
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -225,7 +234,7 @@ impl<'a> KeyBlock<'a> {
                 && out.len() > dim
                 && let Some(dots) = lanes.byte_dots()
             {
-                let scratch = self.integers.get_or_insert_with(integer_products::Scratch::new);
+                let scratch = &mut self.integers;
                 match format {
                     Format::Q4 { group: Q4_0::GROUP } => {
                         add_codes::<_, Q4_0>(dots, weights, KEYS, values, dim, out, scratch);

@@ -2,7 +2,7 @@
 
 use std::cell::OnceCell;
 
-use crate::lanes::ByteDots;
+use crate::lanes::{ByteDots, Lanes};
 
 /// Query rows up to which keys and values are decoded in registers. For more it pays to decode a block once, the
 /// keys transposed, into scratch that stays close.
@@ -71,6 +71,21 @@ impl Digits {
     pub(crate) const QUAD: usize = 16;
     /// The largest `256 · high + low` of which both digits are signed bytes.
     pub(crate) const LARGEST: f32 = 127.0 * 256.0;
+
+    /// Splits values, whole vectors of which `largest` is the largest in magnitude, into digits; returns what a digit is worth.
+    #[inline(always)]
+    pub(crate) fn split<D: ByteDots>(dots: D, values: &[f32], largest: f32, high: &mut [i8], low: &mut [i8]) -> f32 {
+        let (lanes, width) = (dots.lanes(), D::Lanes::WIDTH);
+        let inverse = lanes.splat(if largest == 0.0 { 0.0 } else { Digits::LARGEST / largest });
+        let digits = high.chunks_exact_mut(width).zip(low.chunks_exact_mut(width));
+        for (values, (high, low)) in values.chunks_exact(width).zip(digits) {
+            // SAFETY: a vector of values.
+            let values = unsafe { lanes.load_f32(values.as_ptr().cast()) };
+            // SAFETY: a place a value.
+            unsafe { dots.store_digits(lanes.mul(values, inverse), high.as_mut_ptr(), low.as_mut_ptr()) };
+        }
+        largest / Digits::LARGEST
+    }
 
     fn set<D: ByteDots>(&mut self, vector: usize, quad: usize, query: &[f32]) {
         /// Adding 1.5 · 2²³ rounds to the nearest whole number and leaves it in the lowest bits; the standard library's

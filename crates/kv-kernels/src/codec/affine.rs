@@ -4,7 +4,7 @@
 //! `ggml-quants.c`. The 2-bit groups are KIVI's (Liu et al., arXiv:2402.02750, eq. 1) with its scale and zero
 //! point as a scale and a minimum; ggml has no such format.
 
-use super::scaled::load_nibbles;
+use super::scaled::{load_nibbles, nibble_columns};
 use super::{ByteCodec, Codec, ColumnCodec, GGML_GROUP, HALF, QuadCodec, read_half, write_half};
 use crate::lanes::{ByteDots, Lanes};
 
@@ -122,8 +122,7 @@ impl ColumnCodec for Q4_1 {
     unsafe fn columns<D: ByteDots>(dots: D, rows: [*const u8; 4], group: usize) -> [D::Bytes; 2] {
         let rows = rows.map(|row| row.wrapping_add(group * Q4_1_BYTES + HEAD));
         // SAFETY: promised by the caller.
-        let codes = dots.columns_of_bytes(unsafe { dots.load_rows_of_16_bytes(rows) });
-        [dots.low_nibbles(codes), dots.high_nibbles(codes)]
+        unsafe { nibble_columns(dots, rows) }
     }
 }
 

@@ -6,7 +6,7 @@
 //! Source: Liu et al., "KIVI", arXiv:2402.02750, section 3.2.
 
 use super::affine::{HEAD, load_2bit_codes};
-use super::scaled::load_nibbles;
+use super::scaled::{load_nibbles, nibble_columns};
 use super::{Codec, GGML_GROUP, HALF};
 use crate::Format;
 use crate::lanes::{ByteDots, Lanes};
@@ -99,8 +99,7 @@ impl ChannelCodec for Nibbles {
     unsafe fn byte_codes<D: ByteDots>(dots: D, rows: *const u8) -> [D::Bytes; 2] {
         let rows = std::array::from_fn(|row| rows.wrapping_add(row * Nibbles::row_bytes(KEYS)));
         // SAFETY: promised by the caller.
-        let codes = dots.columns_of_bytes(unsafe { dots.load_rows_of_16_bytes(rows) });
-        [dots.low_nibbles(codes), dots.high_nibbles(codes)]
+        unsafe { nibble_columns(dots, rows) }
     }
 }
 

@@ -140,8 +140,7 @@ impl ColumnCodec for Q4_0 {
     unsafe fn columns<D: ByteDots>(dots: D, rows: [*const u8; 4], group: usize) -> [D::Bytes; 2] {
         let rows = rows.map(|row| row.wrapping_add(group * (HALF + NIBBLE_BYTES) + HALF));
         // SAFETY: promised by the caller.
-        let codes = dots.columns_of_bytes(unsafe { dots.load_rows_of_16_bytes(rows) });
-        [dots.low_nibbles(codes), dots.high_nibbles(codes)]
+        unsafe { nibble_columns(dots, rows) }
     }
 }
 
@@ -154,6 +153,17 @@ impl QuadCodec for Q4_0 {
         let codes = unsafe { dots.load_quad(codes) };
         [dots.low_nibbles(codes), dots.high_nibbles(codes)]
     }
+}
+
+/// The codes of four groups of 32 nibbles: of the first 16 columns and of the last 16, the four of a column side by side.
+///
+/// # Safety
+/// 16 bytes can be read of each.
+#[inline(always)]
+pub(super) unsafe fn nibble_columns<D: ByteDots>(dots: D, groups: [*const u8; 4]) -> [D::Bytes; 2] {
+    // SAFETY: promised by the caller.
+    let codes = dots.columns_of_bytes(unsafe { dots.load_rows_of_16_bytes(groups) });
+    [dots.low_nibbles(codes), dots.high_nibbles(codes)]
 }
 
 /// Codes `at .. at + WIDTH` of a group of 32 nibbles, less `ZERO`.

@@ -109,7 +109,7 @@ impl Lanes for Avx512 {
     #[inline(always)]
     unsafe fn load_f16(self, from: *const u8) -> __m512 {
         let halves = enter!(_mm256_loadu_si256(from.cast()));
-        enter!(_mm512_cvt_roundph_ps::<_MM_FROUND_CUR_DIRECTION>(halves))
+        enter!(_mm512_cvtph_ps(halves))
     }
 
     #[inline(always)]
