@@ -2,9 +2,10 @@
 //!
 //! A value is `scale · (code − zero) + minimum` in groups of 32 channels. For each group the weights are multiplied by
 //! the tokens' scales and rounded to two digits of a byte ([`Digits`]), for all tokens together:
-//! `Σ_j w[j] · v[j] = worth · Σ_j (256 · high[j] + low[j]) · (code[j] − zero) + Σ_j w[j] · minimum[j]`.
-//! Four tokens of a channel lie in one lane, so that an instruction adds 64 products. The sums are exact; a scaled weight
-//! is rounded to 16 bits of the largest, which changes an output by at most `max |w · scale| · Σ |code − zero| / 65024`.
+//! `Σ_j w[j] · v[j] = worth · Σ_j (256 · high[j] + low[j]) · (code[j] − centre) + Σ_j w[j] · (minimum[j] + (centre − zero) · scale[j])`.
+//! Four tokens of a channel lie in one lane, so that an instruction adds 64 products. The sums of integers are exact; a scaled
+//! weight is rounded to 16 bits of the largest, which changes an output by at most
+//! `max |w · scale| · Σ |code − centre| / 65024`: hence the centre, and the rest in floats.
 //! Codes of 4 bits and fewer gain by it; `q8_0` takes two of these loads where they take one, and gains nothing.
 
 #![expect(clippy::needless_range_loop, reason = "indexes with constant bounds are unrolled, and name rows and halves alike")]
@@ -126,14 +127,14 @@ impl<C: ColumnCodec, const ROWS: usize> ByteKernel for AddCodes<'_, C, ROWS> {
         for group in 0..self.dim / C::GROUP {
             let Scaled { largest, offsets } = self.scale_weights(dots, group);
             let worth = self.split_into_digits(dots, largest);
-            let zeros = self.zeros(dots);
-            self.add_group(dots, group, zeros, worth, offsets);
+            let centres = self.centres(dots);
+            self.add_group(dots, group, centres, worth, offsets);
         }
     }
 }
 
-/// Of each row of scaled weights, the largest in magnitude, and the weights' product with the minima, which is not a number
-/// if a weight or a scale is not finite.
+/// Of each row of scaled weights, the largest in magnitude, and what the weights add to every output whatever the codes, which
+/// is not a number if a weight or a scale is not finite.
 struct Scaled<const ROWS: usize> {
     largest: [f32; ROWS],
     offsets: [f32; TOGETHER],
@@ -145,7 +146,7 @@ impl<C: ColumnCodec, const ROWS: usize> AddCodes<'_, C, ROWS> {
     fn scale_weights<D: ByteDots>(&mut self, dots: D, group: usize) -> Scaled<ROWS> {
         let (lanes, width) = (dots.lanes(), D::Lanes::WIDTH);
         let count = self.values.count();
-        let zero = lanes.splat(0.0);
+        let (zero, centre) = (lanes.splat(0.0), lanes.splat((C::CENTRE - C::ZERO) as f32));
         let (mut largest, mut offsets) = ([zero; ROWS], [zero; TOGETHER]);
         let scales = self.scratch.scales[group * KEYS..(group + 1) * KEYS].as_ptr();
         let minima = self.scratch.minima[group * KEYS..(group + 1) * KEYS].as_ptr();
@@ -167,7 +168,8 @@ impl<C: ColumnCodec, const ROWS: usize> AddCodes<'_, C, ROWS> {
                 };
                 let scaled = lanes.mul(weights, scales);
                 largest[r] = lanes.max(dots.magnitude(scaled), largest[r]);
-                offsets[r] = lanes.mul_add(scaled, zero, offsets[r]);
+                // Even times 0: what is not finite must show.
+                offsets[r] = lanes.mul_add(scaled, centre, offsets[r]);
                 if C::HAS_OFFSET {
                     offsets[r] = lanes.mul_add(weights, minima, offsets[r]);
                 }
@@ -205,14 +207,11 @@ impl<C: ColumnCodec, const ROWS: usize> AddCodes<'_, C, ROWS> {
         self.scratch.low[row * KEYS..(row + 1) * KEYS].as_ptr()
     }
 
-    /// What each row's sums begin with, because a code of 0 is not a value of 0: exact, as the scaled weights add up to less
-    /// than 2²⁴.
+    /// What each row's sums begin with, because codes are without sign and count from the centre: exact, as the digits' values
+    /// add up to less than 2²⁴.
     #[inline(always)]
-    fn zeros<D: ByteDots>(&self, dots: D) -> [i32; TOGETHER] {
+    fn centres<D: ByteDots>(&self, dots: D) -> [i32; TOGETHER] {
         let lanes = dots.lanes();
-        if C::ZERO == 0 {
-            return [0; TOGETHER];
-        }
         // SAFETY: as many as the widest vector has.
         let ones = unsafe { dots.load_bytes([1; BYTES].as_ptr()) };
         let mut sums = [lanes.splat(0.0); TOGETHER];
@@ -226,19 +225,19 @@ impl<C: ColumnCodec, const ROWS: usize> AddCodes<'_, C, ROWS> {
             }
             sums[r] = dots.join(high, low);
         }
-        lanes.sums(sums).map(|sum| (sum as i32).wrapping_mul(-C::ZERO))
+        lanes.sums(sums).map(|sum| (sum as i32).wrapping_mul(-C::CENTRE))
     }
 
     /// Adds the group's sums to the output.
     #[inline(always)]
-    fn add_group<D: ByteDots>(&mut self, dots: D, group: usize, zeros: [i32; TOGETHER], worth: [f32; ROWS], offsets: [f32; TOGETHER]) {
+    fn add_group<D: ByteDots>(&mut self, dots: D, group: usize, centres: [i32; TOGETHER], worth: [f32; ROWS], offsets: [f32; TOGETHER]) {
         let (lanes, width) = (dots.lanes(), D::Lanes::WIDTH);
         let count = self.values.count();
         let mut highs = [[dots.zero(); 2]; ROWS];
         let mut lows = [[dots.zero(); 2]; ROWS];
         for r in 0..ROWS {
             // SAFETY: sixteen integers, the widest vector.
-            lows[r] = [unsafe { dots.load_sums([zeros[r]; 16].as_ptr()) }; 2];
+            lows[r] = [unsafe { dots.load_sums([centres[r]; 16].as_ptr()) }; 2];
         }
         for first in (0..count).step_by(TOKENS) {
             let rows = four_rows(self.values, first);
@@ -332,10 +331,10 @@ mod tests {
                     for (column, out) in out.iter().enumerate() {
                         let sum =
                             |of: fn(f32) -> f32| (0..count).map(|j| weights[r * KEYS + j] * of(decoded[j * DIM + column])).sum::<f32>();
-                        // Rounded are `count` scaled weights, by 0.29 of a digit's worth in the mean, times codes of 9 at most in the
+                        // Rounded are `count` scaled weights, by 0.29 of a digit's worth in the mean, times codes of 5 at most in the
                         // mean: a digit is worth a scale of 2 / 15 over 32512, and the tokens are added twice. Five times that.
                         let expected = 0.5 + 2.0 * sum(|value| value);
-                        let bound = 5.0 * 2.0 * 0.29 * 9.0 * (2.0 / 15.0 / 32_512.0) * (count as f32).sqrt() + 1e-5;
+                        let bound = 5.0 * 2.0 * 0.29 * 5.0 * (2.0 / 15.0 / 32_512.0) * (count as f32).sqrt() + 1e-5;
                         assert!((out - expected).abs() < bound, "{format} on {path}, {count} rows: {out} instead of {expected}");
                     }
                 }

@@ -118,6 +118,8 @@ impl ByteCodec for Q4_1 {
 }
 
 impl ColumnCodec for Q4_1 {
+    const CENTRE: i32 = 8;
+
     #[inline(always)]
     unsafe fn columns<D: ByteDots>(dots: D, rows: [*const u8; 4], group: usize) -> [D::Bytes; 2] {
         let rows = rows.map(|row| row.wrapping_add(group * Q4_1_BYTES + HEAD));
@@ -170,6 +172,8 @@ impl ByteCodec for Q2_1 {
 }
 
 impl ColumnCodec for Q2_1 {
+    const CENTRE: i32 = 2;
+
     #[inline(always)]
     unsafe fn columns<D: ByteDots>(dots: D, rows: [*const u8; 4], group: usize) -> [D::Bytes; 2] {
         let rows = rows.map(|row| row.wrapping_add(group * Q2_1_BYTES + HEAD));

@@ -66,6 +66,9 @@ pub(crate) trait QuadCodec: ByteCodec {
 /// Gives the codes of four rows to weigh them. A group's bytes begin with the scale and, if there are offsets, the minimum,
 /// in half precision.
 pub(crate) trait ColumnCodec: ByteCodec {
+    /// The middle of all codes: what a rounded weight is wrong by is multiplied by a code's distance from it.
+    const CENTRE: i32;
+
     /// The codes of a group without signs: of the first 16 columns and of the last 16, the four of a column side by side.
     ///
     /// # Safety

@@ -136,6 +136,8 @@ impl ByteCodec for Q4_0 {
 }
 
 impl ColumnCodec for Q4_0 {
+    const CENTRE: i32 = 8;
+
     #[inline(always)]
     unsafe fn columns<D: ByteDots>(dots: D, rows: [*const u8; 4], group: usize) -> [D::Bytes; 2] {
         let rows = rows.map(|row| row.wrapping_add(group * (HALF + NIBBLE_BYTES) + HALF));
