@@ -150,6 +150,7 @@ impl<C: ColumnCodec, const ROWS: usize> AddCodes<'_, C, ROWS> {
         let (mut largest, mut offsets) = ([zero; ROWS], [zero; TOGETHER]);
         let scales = self.scratch.scales[group * KEYS..(group + 1) * KEYS].as_ptr();
         let minima = self.scratch.minima[group * KEYS..(group + 1) * KEYS].as_ptr();
+        let all_scaled = self.scratch.scaled[..ROWS * KEYS].as_mut_ptr();
         for first in (0..count.next_multiple_of(BYTES)).step_by(width) {
             // SAFETY: a vector of halves, because `KEYS` are whole vectors.
             let scales = unsafe { lanes.load_f16(scales.wrapping_add(first).cast()) };
@@ -174,7 +175,7 @@ impl<C: ColumnCodec, const ROWS: usize> AddCodes<'_, C, ROWS> {
                     offsets[r] = lanes.mul_add(weights, minima, offsets[r]);
                 }
                 // SAFETY: a vector, as above.
-                unsafe { lanes.store(scaled, self.scratch.scaled[r * KEYS..(r + 1) * KEYS].as_mut_ptr().wrapping_add(first)) };
+                unsafe { lanes.store(scaled, all_scaled.wrapping_add(r * KEYS + first)) };
             }
         }
         let mut all = [0.0; ROWS];
@@ -197,14 +198,11 @@ impl<C: ColumnCodec, const ROWS: usize> AddCodes<'_, C, ROWS> {
         worth
     }
 
+    /// The rows' digits, `[ROWS, KEYS]` each.
     #[inline(always)]
-    fn high(&self, row: usize) -> *const i8 {
-        self.scratch.high[row * KEYS..(row + 1) * KEYS].as_ptr()
-    }
-
-    #[inline(always)]
-    fn low(&self, row: usize) -> *const i8 {
-        self.scratch.low[row * KEYS..(row + 1) * KEYS].as_ptr()
+    fn digits(&self) -> [*const i8; 2] {
+        let Scratch { high, low, .. } = &*self.scratch;
+        [high[..ROWS * KEYS].as_ptr(), low[..ROWS * KEYS].as_ptr()]
     }
 
     /// What each row's sums begin with, because codes are without sign and count from the centre: exact, as the digits' values
@@ -212,18 +210,19 @@ impl<C: ColumnCodec, const ROWS: usize> AddCodes<'_, C, ROWS> {
     #[inline(always)]
     fn centres<D: ByteDots>(&self, dots: D) -> [i32; TOGETHER] {
         let lanes = dots.lanes();
+        let [high, low] = self.digits();
         // SAFETY: as many as the widest vector has.
         let ones = unsafe { dots.load_bytes([1; BYTES].as_ptr()) };
         let mut sums = [lanes.splat(0.0); TOGETHER];
         for r in 0..ROWS {
-            let (mut high, mut low) = (dots.zero(), dots.zero());
+            let (mut high_sum, mut low_sum) = (dots.zero(), dots.zero());
             for first in (0..self.values.count()).step_by(4 * D::Lanes::WIDTH) {
                 // SAFETY: the digits of a whole vector, because `KEYS` are whole ones.
-                high = dots.dot(high, ones, unsafe { dots.load_bytes(self.high(r).wrapping_add(first)) });
+                high_sum = dots.dot(high_sum, ones, unsafe { dots.load_bytes(high.wrapping_add(r * KEYS + first)) });
                 // SAFETY: as above.
-                low = dots.dot(low, ones, unsafe { dots.load_bytes(self.low(r).wrapping_add(first)) });
+                low_sum = dots.dot(low_sum, ones, unsafe { dots.load_bytes(low.wrapping_add(r * KEYS + first)) });
             }
-            sums[r] = dots.join(high, low);
+            sums[r] = dots.join(high_sum, low_sum);
         }
         lanes.sums(sums).map(|sum| (sum as i32).wrapping_mul(-C::CENTRE))
     }
@@ -233,6 +232,7 @@ impl<C: ColumnCodec, const ROWS: usize> AddCodes<'_, C, ROWS> {
     fn add_group<D: ByteDots>(&mut self, dots: D, group: usize, centres: [i32; TOGETHER], worth: [f32; ROWS], offsets: [f32; TOGETHER]) {
         let (lanes, width) = (dots.lanes(), D::Lanes::WIDTH);
         let count = self.values.count();
+        let [high, low] = self.digits();
         let mut highs = [[dots.zero(); 2]; ROWS];
         let mut lows = [[dots.zero(); 2]; ROWS];
         for r in 0..ROWS {
@@ -248,9 +248,9 @@ impl<C: ColumnCodec, const ROWS: usize> AddCodes<'_, C, ROWS> {
             let codes = unsafe { C::columns(dots, rows, group) };
             for r in 0..ROWS {
                 // SAFETY: four digits, because `KEYS` are whole fours.
-                let high = unsafe { dots.load_four(self.high(r).wrapping_add(first)) };
+                let high = unsafe { dots.load_four(high.wrapping_add(r * KEYS + first)) };
                 // SAFETY: as above.
-                let low = unsafe { dots.load_four(self.low(r).wrapping_add(first)) };
+                let low = unsafe { dots.load_four(low.wrapping_add(r * KEYS + first)) };
                 for half in 0..2 {
                     highs[r][half] = dots.dot(highs[r][half], codes[half], high);
                     lows[r][half] = dots.dot(lows[r][half], codes[half], low);
