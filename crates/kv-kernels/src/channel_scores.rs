@@ -40,7 +40,7 @@ pub(crate) fn score_group<L: Lanes>(
         return;
     }
     let channels = Channels::of(dim, group);
-    if let Some(dots) = lanes.byte_dots() {
+    if let Some(dots) = lanes.integer_dots() {
         match format {
             Format::Kivi2 { .. } => score_group_codes::<_, TwoBits>(dots, queries, &channels, scores, stride, scratch),
             _ => score_group_codes::<_, Nibbles>(dots, queries, &channels, scores, stride, scratch),

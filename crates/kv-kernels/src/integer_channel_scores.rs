@@ -1,23 +1,26 @@
 //! Queries times a group of keys that lie channel by channel, in integers.
 //!
 //! As in [`channel_scores`](crate::channel_scores), the queries are multiplied by the channels' scales first; then they
-//! are rounded to two digits of a byte ([`Digits`](crate::queries::Digits)), for each group anew. Four channels of a key
-//! lie in one lane, so that an instruction adds 64 products.
+//! are rounded to [`factors`](crate::factors), for each group anew.
+
+#![expect(clippy::needless_range_loop, reason = "indexes with constant bounds are unrolled, and name rows and halves alike")]
 
 use std::marker::PhantomData;
 
 use crate::channel_scores::{GROUP, scale_queries};
 use crate::codec::{ChannelCodec, Channels};
-use crate::lanes::{ByteDots, ByteKernel, Lanes};
+use crate::factors::{largest_magnitude, round_to_factors};
+use crate::integer_products::{COLUMNS, HalvesTogether};
+use crate::lanes::{IntegerDots, IntegerKernel, Lanes};
 use crate::products::TOGETHER;
-use crate::queries::{Digits, Queries};
+use crate::queries::Queries;
 
 /// Channels that an instruction takes together.
 const CHANNELS: usize = 4;
 
 /// As [`score_group`](crate::channel_scores::score_group), with the scaled queries rounded.
 #[inline(always)]
-pub(crate) fn score_group_codes<D: ByteDots, C: ChannelCodec>(
+pub(crate) fn score_group_codes<D: IntegerDots, C: ChannelCodec>(
     dots: D,
     queries: &Queries,
     channels: &Channels<'_>,
@@ -27,21 +30,22 @@ pub(crate) fn score_group_codes<D: ByteDots, C: ChannelCodec>(
 ) {
     let dim = queries.dim;
     channels.check::<C>(dim, GROUP);
-    assert!(dim.is_multiple_of(D::Lanes::WIDTH) && D::Lanes::WIDTH.is_multiple_of(CHANNELS), "{dim} channels");
-    // The scaled queries, and behind them two bytes for each value.
-    scratch.resize(TOGETHER * dim * 3 / 2, 0.0);
-    let (scaled, digits) = scratch.split_at_mut(TOGETHER * dim);
-    let digits = bytemuck::cast_slice_mut(digits);
+    assert!(dim.is_multiple_of(D::Lanes::WIDTH) && dim.is_multiple_of(CHANNELS), "{dim} channels");
+    // The scaled queries, and behind them a factor for each value, from a multiple of 16 on for each query.
+    let row_factors = dim.next_multiple_of(16);
+    scratch.resize(TOGETHER * (dim + row_factors / 2), 0.0);
+    let (scaled, factors) = scratch.split_at_mut(TOGETHER * dim);
+    let factors = bytemuck::cast_slice_mut(factors);
     let rows = queries.rows();
     let together = rows.div_ceil(rows.div_ceil(TOGETHER));
     for (queries, scores) in queries.values.chunks(together * dim).zip(scores.chunks_mut(together * stride)) {
-        let (scaled, digits) = (&mut *scaled, &mut *digits);
+        let (scaled, factors) = (&mut *scaled, &mut *factors);
         let codec = PhantomData::<C>;
         match queries.len() / dim {
-            1 => dots.run(ScoreChannelCodes::<C, 1> { queries, dim, channels, scores, stride, scaled, digits, codec }),
-            2 => dots.run(ScoreChannelCodes::<C, 2> { queries, dim, channels, scores, stride, scaled, digits, codec }),
-            3 => dots.run(ScoreChannelCodes::<C, 3> { queries, dim, channels, scores, stride, scaled, digits, codec }),
-            _ => dots.run(ScoreChannelCodes::<C, TOGETHER> { queries, dim, channels, scores, stride, scaled, digits, codec }),
+            1 => dots.run(ScoreChannelCodes::<C, 1> { queries, dim, channels, scores, stride, scaled, factors, row_factors, codec }),
+            2 => dots.run(ScoreChannelCodes::<C, 2> { queries, dim, channels, scores, stride, scaled, factors, row_factors, codec }),
+            3 => dots.run(ScoreChannelCodes::<C, 3> { queries, dim, channels, scores, stride, scaled, factors, row_factors, codec }),
+            _ => dots.run(ScoreChannelCodes::<C, TOGETHER> { queries, dim, channels, scores, stride, scaled, factors, row_factors, codec }),
         }
     }
 }
@@ -54,67 +58,63 @@ struct ScoreChannelCodes<'a, C, const ROWS: usize> {
     stride: usize,
     /// Scratch for `[ROWS, dim]`.
     scaled: &'a mut [f32],
-    /// Scratch for the high digits of `[ROWS, dim]` and for the low ones.
-    digits: &'a mut [i8],
+    /// Scratch for `[ROWS, row_factors]`.
+    factors: &'a mut [i16],
+    row_factors: usize,
     codec: PhantomData<C>,
 }
 
-impl<C: ChannelCodec, const ROWS: usize> ByteKernel for ScoreChannelCodes<'_, C, ROWS> {
+impl<C: ChannelCodec, const ROWS: usize> IntegerKernel for ScoreChannelCodes<'_, C, ROWS> {
     #[inline(always)]
-    fn run<D: ByteDots>(mut self, dots: D) {
-        let lanes = dots.lanes();
-        let offsets = scale_queries::<_, ROWS>(lanes, self.queries, self.channels, self.scaled);
-        let scales = self.split_into_digits(dots);
-        let (high, low) = self.digits[..2 * ROWS * self.dim].split_at(ROWS * self.dim);
-        let mut highs = [[dots.zero(); 2]; ROWS];
-        let mut lows = [[dots.zero(); 2]; ROWS];
-        for first in (0..self.dim).step_by(CHANNELS) {
-            let rows = self.channels.codes.as_ptr().wrapping_add(first * C::row_bytes(GROUP));
-            // SAFETY: `Channels::check` saw that there is a row of codes a channel.
-            let codes = unsafe { C::byte_codes(dots, rows) };
-            for r in 0..ROWS {
-                let at = r * self.dim + first;
-                // SAFETY: four of the digits that were sliced.
-                let high = unsafe { dots.load_four(high.as_ptr().wrapping_add(at)) };
-                // SAFETY: as above.
-                let low = unsafe { dots.load_four(low.as_ptr().wrapping_add(at)) };
-                for half in 0..2 {
-                    highs[r][half] = dots.dot(highs[r][half], codes[half], high);
-                    lows[r][half] = dots.dot(lows[r][half], codes[half], low);
-                }
-            }
-        }
-        for r in 0..ROWS {
-            let (scale, offset) = (lanes.splat(scales[r]), lanes.splat(offsets[r]));
-            for half in 0..2 {
-                let score = lanes.mul_add(dots.join(highs[r][half], lows[r][half]), scale, offset);
-                let scores = &mut self.scores[r * self.stride + half * D::Lanes::WIDTH..][..D::Lanes::WIDTH];
-                // SAFETY: `WIDTH` values.
-                unsafe { lanes.store(score, scores.as_mut_ptr()) };
-            }
+    fn run<D: IntegerDots>(mut self, dots: D) {
+        let offsets = scale_queries::<_, ROWS>(dots.lanes(), self.queries, self.channels, self.scaled);
+        let worth = self.round_queries(dots);
+        if HalvesTogether::<D, ROWS>::BOTH {
+            self.score_halves::<D, 0, 2>(dots, &worth, &offsets);
+        } else {
+            self.score_halves::<D, 0, 1>(dots, &worth, &offsets);
+            self.score_halves::<D, 1, 1>(dots, &worth, &offsets);
         }
     }
 }
 
-impl<C, const ROWS: usize> ScoreChannelCodes<'_, C, ROWS> {
-    /// Splits the scaled queries into digits, and returns what a digit of each is worth.
+impl<C: ChannelCodec, const ROWS: usize> ScoreChannelCodes<'_, C, ROWS> {
+    /// Rounds the scaled queries, and returns what a factor of each is worth.
     #[inline(always)]
-    fn split_into_digits<D: ByteDots>(&mut self, dots: D) -> [f32; ROWS] {
-        let (lanes, width) = (dots.lanes(), D::Lanes::WIDTH);
-        let scaled = self.scaled[..ROWS * self.dim].as_ptr();
-        let (high, low) = self.digits[..2 * ROWS * self.dim].split_at_mut(ROWS * self.dim);
+    fn round_queries<D: IntegerDots>(&mut self, dots: D) -> [f32; ROWS] {
         let mut worth = [0.0; ROWS];
-        for (r, worth) in worth.iter_mut().enumerate() {
-            let vectors = (r * self.dim..(r + 1) * self.dim).step_by(width);
-            let mut largest = lanes.splat(0.0);
-            for at in vectors {
-                // SAFETY: `ROWS` times `dim` values were sliced, of which this is a vector.
-                let value = unsafe { lanes.load_f32(scaled.wrapping_add(at).cast()) };
-                largest = lanes.max(dots.magnitude(value), largest);
-            }
-            let row = r * self.dim..(r + 1) * self.dim;
-            *worth = Digits::split(dots, &self.scaled[row.clone()], dots.largest(largest), &mut high[row.clone()], &mut low[row]);
+        for r in 0..ROWS {
+            let scaled = &self.scaled[r * self.dim..(r + 1) * self.dim];
+            let factors = &mut self.factors[r * self.row_factors..(r + 1) * self.row_factors];
+            worth[r] = round_to_factors(dots, scaled, largest_magnitude(dots.lanes(), scaled), factors).worth;
         }
         worth
+    }
+
+    /// Sets the scores of `COUNT` halves of the group from `FIRST` on.
+    #[inline(always)]
+    fn score_halves<D: IntegerDots, const FIRST: usize, const COUNT: usize>(&mut self, dots: D, worth: &[f32; ROWS], offsets: &[f32; TOGETHER]) {
+        let factors = self.factors[..ROWS * self.row_factors].as_ptr();
+        let mut sums = [[dots.column_sums(0); COUNT]; ROWS];
+        for first in (0..self.dim).step_by(CHANNELS) {
+            let rows = self.channels.codes.as_ptr().wrapping_add(first * C::row_bytes(GROUP));
+            // SAFETY: `Channels::check` saw that there is a row of codes a channel.
+            let codes = unsafe { C::columns(dots, rows) };
+            for r in 0..ROWS {
+                // SAFETY: four of the factors that were sliced.
+                let factors = unsafe { dots.load_column_factors(factors.wrapping_add(r * self.row_factors), first) };
+                for half in 0..COUNT {
+                    sums[r][half] = dots.add_columns(sums[r][half], codes[FIRST + half], factors);
+                }
+            }
+        }
+        for r in 0..ROWS {
+            for half in 0..COUNT {
+                let scores = &mut self.scores[r * self.stride + (FIRST + half) * COLUMNS..][..COLUMNS];
+                scores.fill(0.0);
+                // SAFETY: 16 values.
+                unsafe { dots.add_totals(sums[r][half], worth[r], offsets[r], scores.as_mut_ptr()) };
+            }
+        }
     }
 }

@@ -1,32 +1,39 @@
-//! Weights times quantised values in integers, on machines with dot products of bytes.
+//! Weights times quantised values in integers, on machines with integer dot products.
 //!
 //! A value is `scale · (code − zero) + minimum` in groups of 32 channels. For each group the weights are multiplied by
-//! the tokens' scales and rounded to two digits of a byte ([`Digits`]), for all tokens together:
-//! `Σ_j w[j] · v[j] = worth · Σ_j (256 · high[j] + low[j]) · (code[j] − centre) + Σ_j w[j] · (minimum[j] + (centre − zero) · scale[j])`.
-//! Four tokens of a channel lie in one lane, so that an instruction adds 64 products. The sums of integers are exact; a scaled
-//! weight is rounded to 16 bits of the largest, which changes an output by at most
+//! the tokens' scales and rounded to [`factors`](crate::factors), for all tokens together:
+//! `Σ_j w[j] · v[j] = worth · Σ_j factor[j] · (code[j] − centre) + Σ_j w[j] · (minimum[j] + (centre − zero) · scale[j])`.
+//! The sums of integers are exact; a scaled weight is rounded to 16 bits of the largest, which changes an output by at most
 //! `max |w · scale| · Σ |code − centre| / 65024`: hence the centre, and the rest in floats.
-//! Codes of 4 bits and fewer gain by it; `q8_0` takes two of these loads where they take one, and gains nothing.
 
 #![expect(clippy::needless_range_loop, reason = "indexes with constant bounds are unrolled, and name rows and halves alike")]
 
 use std::marker::PhantomData;
 
 use crate::codec::{ColumnCodec, HALF};
+use crate::factors::{Rounded, magnitude, round_to_factors};
 use crate::key_block::KEYS;
-use crate::lanes::{ByteDots, ByteKernel, Lanes};
+use crate::lanes::{IntegerDots, IntegerKernel, Lanes};
 use crate::products::TOGETHER;
-use crate::queries::Digits;
 use crate::rows::{RowList, Rows};
 
-/// Tokens that an instruction takes together.
+/// Tokens that are taken together.
 const TOKENS: usize = 4;
-/// Bytes of the widest vector.
-const BYTES: usize = 64;
+/// Columns of half a group, which are added up together.
+pub(crate) const COLUMNS: usize = 16;
+/// Weights of the widest vector, of which there are whole ones.
+const WIDEST: usize = 16;
+
+/// Whether the sums of both halves of a group for so many rows stay in registers, beside what they are made of.
+pub(crate) struct HalvesTogether<D, const ROWS: usize>(PhantomData<D>);
+
+impl<D: IntegerDots, const ROWS: usize> HalvesTogether<D, ROWS> {
+    pub(crate) const BOTH: bool = 2 * ROWS * size_of::<D::ColumnSums>() / size_of::<D::Sums>() <= D::Lanes::REGISTERS / 2;
+}
 
 /// As [`add_rows`](crate::products::add_rows) for at most [`KEYS`] rows, with the weights rounded.
 #[inline(always)]
-pub(crate) fn add_codes<D: ByteDots, C: ColumnCodec>(
+pub(crate) fn add_codes<D: IntegerDots, C: ColumnCodec>(
     dots: D,
     weights: &[f32],
     weight_stride: usize,
@@ -37,7 +44,7 @@ pub(crate) fn add_codes<D: ByteDots, C: ColumnCodec>(
 ) {
     assert!(values.row_bytes() >= C::row_bytes(dim) && dim.is_multiple_of(C::GROUP), "rows of {} bytes", values.row_bytes());
     assert!((1..=KEYS).contains(&values.count()), "{} rows", values.count());
-    assert!(2 * D::Lanes::WIDTH == C::GROUP && BYTES.is_multiple_of(4 * D::Lanes::WIDTH), "vectors of half a group");
+    assert!(2 * COLUMNS == C::GROUP && COLUMNS.is_multiple_of(D::Lanes::WIDTH), "groups of {}", C::GROUP);
     scratch.gather::<C>(values, dim);
     let all = out.len() / dim;
     let together = all.div_ceil(all.div_ceil(TOGETHER));
@@ -60,10 +67,9 @@ pub(crate) struct Scratch {
     /// The scale of every group and token, and the minimum, in half precision: `[groups, KEYS]`.
     scales: Vec<[u8; HALF]>,
     minima: Vec<[u8; HALF]>,
-    /// The weights times a group's scales, and their digits: `[TOGETHER, KEYS]`.
+    /// The weights times a group's scales, and their factors: `[TOGETHER, KEYS]`.
     scaled: Vec<f32>,
-    high: Vec<i8>,
-    low: Vec<i8>,
+    factors: Vec<i16>,
 }
 
 impl Scratch {
@@ -74,8 +80,7 @@ impl Scratch {
         self.scales.resize(groups * KEYS, [0; HALF]);
         self.minima.resize(groups * KEYS, [0; HALF]);
         self.scaled.resize(TOGETHER * KEYS, 0.0);
-        self.high.resize(TOGETHER * KEYS, 0);
-        self.low.resize(TOGETHER * KEYS, 0);
+        self.factors.resize(TOGETHER * KEYS, 0);
         for first in (0..count).step_by(TOKENS) {
             let rows = four_rows(values, first);
             for group in 0..groups {
@@ -94,7 +99,7 @@ impl Scratch {
             }
         }
         for group in 0..groups {
-            let filling = group * KEYS + count..group * KEYS + count.next_multiple_of(BYTES);
+            let filling = group * KEYS + count..group * KEYS + count.next_multiple_of(WIDEST);
             self.scales[filling.clone()].fill([0; HALF]);
             self.minima[filling].fill([0; HALF]);
         }
@@ -121,14 +126,18 @@ struct AddCodes<'a, C, const ROWS: usize> {
     codec: PhantomData<C>,
 }
 
-impl<C: ColumnCodec, const ROWS: usize> ByteKernel for AddCodes<'_, C, ROWS> {
+impl<C: ColumnCodec, const ROWS: usize> IntegerKernel for AddCodes<'_, C, ROWS> {
     #[inline(always)]
-    fn run<D: ByteDots>(mut self, dots: D) {
+    fn run<D: IntegerDots>(mut self, dots: D) {
         for group in 0..self.dim / C::GROUP {
-            let Scaled { largest, offsets } = self.scale_weights(dots, group);
-            let worth = self.split_into_digits(dots, largest);
-            let centres = self.centres(dots);
-            self.add_group(dots, group, centres, worth, offsets);
+            let scaled = self.scale_weights(dots, group);
+            let rounded = self.round_weights(dots, &scaled);
+            if HalvesTogether::<D, ROWS>::BOTH {
+                self.add_halves::<D, 0, 2>(dots, group, &rounded, &scaled);
+            } else {
+                self.add_halves::<D, 0, 1>(dots, group, &rounded, &scaled);
+                self.add_halves::<D, 1, 1>(dots, group, &rounded, &scaled);
+            }
         }
     }
 }
@@ -143,15 +152,15 @@ struct Scaled<const ROWS: usize> {
 impl<C: ColumnCodec, const ROWS: usize> AddCodes<'_, C, ROWS> {
     /// Multiplies the weights by a group's scales.
     #[inline(always)]
-    fn scale_weights<D: ByteDots>(&mut self, dots: D, group: usize) -> Scaled<ROWS> {
+    fn scale_weights<D: IntegerDots>(&mut self, dots: D, group: usize) -> Scaled<ROWS> {
         let (lanes, width) = (dots.lanes(), D::Lanes::WIDTH);
         let count = self.values.count();
-        let (zero, centre) = (lanes.splat(0.0), lanes.splat((C::CENTRE - C::ZERO) as f32));
+        let (zero, centre) = (lanes.splat(0.0), lanes.splat((C::centre::<D>() - C::zero::<D>()) as f32));
         let (mut largest, mut offsets) = ([zero; ROWS], [zero; TOGETHER]);
         let scales = self.scratch.scales[group * KEYS..(group + 1) * KEYS].as_ptr();
         let minima = self.scratch.minima[group * KEYS..(group + 1) * KEYS].as_ptr();
         let all_scaled = self.scratch.scaled[..ROWS * KEYS].as_mut_ptr();
-        for first in (0..count.next_multiple_of(BYTES)).step_by(width) {
+        for first in (0..count.next_multiple_of(WIDEST)).step_by(width) {
             // SAFETY: a vector of halves, because `KEYS` are whole vectors.
             let scales = unsafe { lanes.load_f16(scales.wrapping_add(first).cast()) };
             // SAFETY: as above.
@@ -162,13 +171,13 @@ impl<C: ColumnCodec, const ROWS: usize> AddCodes<'_, C, ROWS> {
                     // SAFETY: a vector was sliced.
                     unsafe { lanes.load_f32(weights.as_ptr().cast()) }
                 } else {
-                    let (weights, mut filled) = (&weights[first.min(count)..], [0.0; 16]);
+                    let (weights, mut filled) = (&weights[first.min(count)..], [0.0; WIDEST]);
                     filled[..weights.len()].copy_from_slice(weights);
                     // SAFETY: sixteen places, the widest vector.
                     unsafe { lanes.load_f32(filled.as_ptr().cast()) }
                 };
                 let scaled = lanes.mul(weights, scales);
-                largest[r] = lanes.max(dots.magnitude(scaled), largest[r]);
+                largest[r] = lanes.max(magnitude(lanes, scaled), largest[r]);
                 // Even times 0: what is not finite must show.
                 offsets[r] = lanes.mul_add(scaled, centre, offsets[r]);
                 if C::HAS_OFFSET {
@@ -180,93 +189,60 @@ impl<C: ColumnCodec, const ROWS: usize> AddCodes<'_, C, ROWS> {
         }
         let mut all = [0.0; ROWS];
         for r in 0..ROWS {
-            all[r] = dots.largest(largest[r]);
+            all[r] = lanes.largest(largest[r]);
         }
         Scaled { largest: all, offsets: lanes.sums(offsets) }
     }
 
-    /// Splits the scaled weights into digits, and returns what a digit of each row is worth.
+    /// Rounds the scaled weights.
     #[inline(always)]
-    fn split_into_digits<D: ByteDots>(&mut self, dots: D, largest: [f32; ROWS]) -> [f32; ROWS] {
-        let filled = self.values.count().next_multiple_of(BYTES);
-        let Scratch { scaled, high, low, .. } = &mut *self.scratch;
-        let mut worth = [0.0; ROWS];
+    fn round_weights<D: IntegerDots>(&mut self, dots: D, scaled: &Scaled<ROWS>) -> [Rounded; ROWS] {
+        let filled = self.values.count().next_multiple_of(WIDEST);
+        let Scratch { scaled: values, factors, .. } = &mut *self.scratch;
+        let mut rounded = [Rounded { worth: 0.0, sum: 0 }; ROWS];
         for r in 0..ROWS {
             let row = r * KEYS..r * KEYS + filled;
-            worth[r] = Digits::split(dots, &scaled[row.clone()], largest[r], &mut high[row.clone()], &mut low[row]);
+            rounded[r] = round_to_factors(dots, &values[row.clone()], scaled.largest[r], &mut factors[row]);
         }
-        worth
+        rounded
     }
 
-    /// The rows' digits, `[ROWS, KEYS]` each.
+    /// Adds `COUNT` halves of a group from `FIRST` on to the output.
     #[inline(always)]
-    fn digits(&self) -> [*const i8; 2] {
-        let Scratch { high, low, .. } = &*self.scratch;
-        [high[..ROWS * KEYS].as_ptr(), low[..ROWS * KEYS].as_ptr()]
-    }
-
-    /// What each row's sums begin with, because codes are without sign and count from the centre: exact, as the digits' values
-    /// add up to less than 2²⁴.
-    #[inline(always)]
-    fn centres<D: ByteDots>(&self, dots: D) -> [i32; TOGETHER] {
-        let lanes = dots.lanes();
-        let [high, low] = self.digits();
-        // SAFETY: as many as the widest vector has.
-        let ones = unsafe { dots.load_bytes([1; BYTES].as_ptr()) };
-        let mut sums = [lanes.splat(0.0); TOGETHER];
-        for r in 0..ROWS {
-            let (mut high_sum, mut low_sum) = (dots.zero(), dots.zero());
-            for first in (0..self.values.count()).step_by(4 * D::Lanes::WIDTH) {
-                // SAFETY: the digits of a whole vector, because `KEYS` are whole ones.
-                high_sum = dots.dot(high_sum, ones, unsafe { dots.load_bytes(high.wrapping_add(r * KEYS + first)) });
-                // SAFETY: as above.
-                low_sum = dots.dot(low_sum, ones, unsafe { dots.load_bytes(low.wrapping_add(r * KEYS + first)) });
-            }
-            sums[r] = dots.join(high_sum, low_sum);
-        }
-        lanes.sums(sums).map(|sum| (sum as i32).wrapping_mul(-C::CENTRE))
-    }
-
-    /// Adds the group's sums to the output.
-    #[inline(always)]
-    fn add_group<D: ByteDots>(&mut self, dots: D, group: usize, centres: [i32; TOGETHER], worth: [f32; ROWS], offsets: [f32; TOGETHER]) {
-        let (lanes, width) = (dots.lanes(), D::Lanes::WIDTH);
+    fn add_halves<D: IntegerDots, const FIRST: usize, const COUNT: usize>(
+        &mut self,
+        dots: D,
+        group: usize,
+        rounded: &[Rounded; ROWS],
+        scaled: &Scaled<ROWS>,
+    ) {
         let count = self.values.count();
-        let [high, low] = self.digits();
-        let mut highs = [[dots.zero(); 2]; ROWS];
-        let mut lows = [[dots.zero(); 2]; ROWS];
+        let factors = self.scratch.factors[..ROWS * KEYS].as_ptr();
+        let mut sums = [[dots.column_sums(0); COUNT]; ROWS];
         for r in 0..ROWS {
-            // SAFETY: sixteen integers, the widest vector.
-            lows[r] = [unsafe { dots.load_sums([centres[r]; 16].as_ptr()) }; 2];
+            // Codes count from the centre.
+            sums[r] = [dots.column_sums(rounded[r].sum.wrapping_mul(-C::centre::<D>())); COUNT];
         }
         for first in (0..count).step_by(TOKENS) {
             let rows = four_rows(self.values, first);
-            if group == 0 {
-                self.values.prefetch(lanes, first..(first + TOKENS).min(count));
+            if group == 0 && FIRST == 0 {
+                self.values.prefetch(dots.lanes(), first..(first + TOKENS).min(count));
             }
             // SAFETY: `add_codes` saw that each row has the bytes of all groups.
             let codes = unsafe { C::columns(dots, rows, group) };
             for r in 0..ROWS {
-                // SAFETY: four digits, because `KEYS` are whole fours.
-                let high = unsafe { dots.load_four(high.wrapping_add(r * KEYS + first)) };
-                // SAFETY: as above.
-                let low = unsafe { dots.load_four(low.wrapping_add(r * KEYS + first)) };
-                for half in 0..2 {
-                    highs[r][half] = dots.dot(highs[r][half], codes[half], high);
-                    lows[r][half] = dots.dot(lows[r][half], codes[half], low);
+                // SAFETY: four factors, because `KEYS` are whole fours.
+                let factors = unsafe { dots.load_column_factors(factors.wrapping_add(r * KEYS), first) };
+                for half in 0..COUNT {
+                    sums[r][half] = dots.add_columns(sums[r][half], codes[FIRST + half], factors);
                 }
             }
         }
         for r in 0..ROWS {
-            let (worth, offset, one) = (lanes.splat(worth[r]), lanes.splat(offsets[r]), lanes.splat(1.0));
-            for half in 0..2 {
-                let out = &mut self.out[r * self.dim + group * C::GROUP + half * width..][..width];
-                // SAFETY: `WIDTH` values.
-                let sum = unsafe { lanes.load_f32(out.as_ptr().cast()) };
-                let sum = lanes.mul_add(offset, one, sum);
-                let sum = lanes.mul_add(dots.join(highs[r][half], lows[r][half]), worth, sum);
-                // SAFETY: as above.
-                unsafe { lanes.store(sum, out.as_mut_ptr()) };
+            for half in 0..COUNT {
+                let out = &mut self.out[r * self.dim + group * C::GROUP + (FIRST + half) * COLUMNS..][..COLUMNS];
+                // SAFETY: 16 values.
+                unsafe { dots.add_totals(sums[r][half], rounded[r].worth, scaled.offsets[r], out.as_mut_ptr()) };
             }
         }
     }
@@ -294,7 +270,7 @@ mod tests {
 
         #[inline(always)]
         fn run<L: Lanes>(mut self, lanes: L) -> Option<Vec<f32>> {
-            let dots = lanes.byte_dots()?;
+            let dots = lanes.integer_dots()?;
             // SAFETY: the rows are of the codec's format.
             let rows = unsafe { Rows::new(self.rows, C::row_bytes(DIM), Ahead::NOTHING) };
             // A scratch that other tokens were worked out in before.

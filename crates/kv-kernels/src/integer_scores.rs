@@ -1,57 +1,76 @@
-//! Queries times quantised keys in integers, on machines with dot products of bytes.
+//! Queries times quantised keys in integers, on machines with integer dot products.
 //!
-//! A key is `scale · (code − zero) + minimum` in groups of 32, a query two digits of a byte ([`Digits`]), so that
-//! a group's score is `scale · (256 · Σ high · code + Σ low · code − zero · Σ digits) + minimum · Σ digits` times the
-//! query's scale: two instructions for four queries and 16 codes, where decoding to floats takes eight products and four
-//! conversions. The sums are exact; a query is rounded to 16 bits of its largest value, which changes
-//! `q · k` by at most `max|q| · Σ|k| / 65024`.
+//! A key is `scale · (code − zero) + minimum` in groups of 32, a query a row of factors ([`RoundedQueries`]), so that
+//! a group's score is `scale · (Σ factor · code − zero · Σ factor) + minimum · Σ factor` times the query's scale: fewer
+//! instructions than decoding to floats and multiplying those takes. The sums are exact; a query is rounded to 16 bits of its
+//! largest value, which changes `q · k` by at most `max|q| · Σ|k| / 65024`.
+
+#![expect(clippy::needless_range_loop, reason = "indexes with constant bounds are unrolled, and name vectors and keys alike")]
 
 use std::marker::PhantomData;
 
-use crate::codec::QuadCodec;
-use crate::lanes::{ByteDots, ByteKernel, Lanes};
-use crate::queries::{Digits, Queries};
+use crate::codec::KeyCodec;
+use crate::lanes::{IntegerDots, IntegerKernel, Lanes};
+use crate::queries::{Queries, RoundedQueries};
 use crate::rows::{RowList, Rows};
 
 /// Keys whose scores are added up and put in place together.
 const KEYS: usize = 4;
+/// Vectors of queries that share a key's codes.
+const VECTORS: usize = 2;
 
 /// As [`score_keys`](crate::scores::score_keys), with the queries rounded.
 ///
 /// # Shapes
 /// - scores: `[rows, stride]`, `rows` rounded up to whole vectors of quads
 #[inline(always)]
-pub(crate) fn score_codes<D: ByteDots, C: QuadCodec>(dots: D, queries: &Queries, keys: Rows<'_>, scores: &mut [f32], stride: usize) {
+pub(crate) fn score_codes<D: IntegerDots, C: KeyCodec>(dots: D, queries: &Queries, keys: Rows<'_>, scores: &mut [f32], stride: usize) {
     let (dim, rows) = (queries.dim, queries.rows().next_multiple_of(D::QUADS));
-    assert!(keys.row_bytes() >= C::row_bytes(dim) && dim.is_multiple_of(Digits::GROUP), "keys of {} bytes", keys.row_bytes());
+    assert!(keys.row_bytes() >= C::row_bytes(dim) && dim.is_multiple_of(RoundedQueries::GROUP), "keys of {} bytes", keys.row_bytes());
     assert!(keys.count() <= stride && (rows - 1) * stride + keys.count() <= scores.len(), "room for the scores of {rows} rows");
-    let digits = queries.digits::<D>();
-    dots.run(ScoreCodes::<C> { digits, groups: dim / Digits::GROUP, keys, scores, stride, codec: PhantomData });
+    let (queries, groups) = (queries.rounded::<D>(), dim / RoundedQueries::GROUP);
+    let (vectors, codec) = (rows / D::QUADS, PhantomData::<C>);
+    for first_vector in (0..vectors).step_by(VECTORS) {
+        let scores = &mut scores[first_vector * D::QUADS * stride..];
+        if first_vector + VECTORS <= vectors {
+            dots.run(ScoreCodes::<C, VECTORS> { queries, first_vector, groups, keys, scores, stride, codec });
+        } else {
+            dots.run(ScoreCodes::<C, 1> { queries, first_vector, groups, keys, scores, stride, codec });
+        }
+    }
 }
 
-struct ScoreCodes<'a, C> {
-    digits: &'a Digits,
+struct ScoreCodes<'a, C, const VECTORS: usize> {
+    queries: &'a RoundedQueries,
+    first_vector: usize,
     groups: usize,
     keys: Rows<'a>,
+    /// From the first vector's first row on.
     scores: &'a mut [f32],
     stride: usize,
     codec: PhantomData<C>,
 }
 
-impl<C: QuadCodec> ByteKernel for ScoreCodes<'_, C> {
+impl<C: KeyCodec, const VECTORS: usize> IntegerKernel for ScoreCodes<'_, C, VECTORS> {
     #[inline(always)]
-    fn run<D: ByteDots>(self, dots: D) {
-        let (count, vectors) = (self.keys.count(), self.digits.scales.len() / D::Lanes::WIDTH);
+    fn run<D: IntegerDots>(self, dots: D) {
+        let lanes = dots.lanes();
+        let count = self.keys.count();
         let whole = count - count % KEYS;
+        let mut scales = [lanes.splat(0.0); VECTORS];
+        for v in 0..VECTORS {
+            let scales_of_vector = &self.queries.scales[(self.first_vector + v) * D::Lanes::WIDTH..][..D::Lanes::WIDTH];
+            // SAFETY: a vector of values.
+            scales[v] = unsafe { lanes.load_f32(scales_of_vector.as_ptr().cast()) };
+        }
         for first in (0..whole).step_by(KEYS) {
             let keys = self.keys.several::<KEYS>(first);
-            self.keys.prefetch(dots.lanes(), first..first + KEYS);
-            for vector in 0..vectors {
-                let scores = self.scores[vector * D::QUADS * self.stride + first..].as_mut_ptr();
-                let four = self.score(dots, vector, &keys);
-                let scales = self.scales(dots, vector);
+            self.keys.prefetch(lanes, first..first + KEYS);
+            let totals = self.score(dots, &keys);
+            for v in 0..VECTORS {
+                let scores = self.scores[v * D::QUADS * self.stride + first..].as_mut_ptr();
                 // SAFETY: `score_codes` saw that there is room for every vector's rows.
-                unsafe { dots.store_quad_sums(four, scales, scores, self.stride) };
+                unsafe { dots.store_quad_sums(totals[v], scales[v], scores, self.stride) };
             }
         }
         if whole == count {
@@ -59,13 +78,13 @@ impl<C: QuadCodec> ByteKernel for ScoreCodes<'_, C> {
         }
         // Keys that fill up the last few are scored for nothing.
         let keys: [*const u8; KEYS] = std::array::from_fn(|k| self.keys.row((whole + k).min(count - 1)));
-        for vector in 0..vectors {
+        let totals = self.score(dots, &keys);
+        for v in 0..VECTORS {
             let mut sums = [[0.0; KEYS]; MOST_QUADS];
-            let four = self.score(dots, vector, &keys);
             // SAFETY: four places for each quad.
-            unsafe { dots.store_quad_sums(four, self.scales(dots, vector), sums.as_mut_ptr().cast(), KEYS) };
+            unsafe { dots.store_quad_sums(totals[v], scales[v], sums.as_mut_ptr().cast(), KEYS) };
             for (quad, sums) in sums[..D::QUADS].iter().enumerate() {
-                let row = (vector * D::QUADS + quad) * self.stride;
+                let row = (v * D::QUADS + quad) * self.stride;
                 self.scores[row + whole..row + count].copy_from_slice(&sums[..count - whole]);
             }
         }
@@ -75,48 +94,43 @@ impl<C: QuadCodec> ByteKernel for ScoreCodes<'_, C> {
 /// Quads of the widest vector.
 const MOST_QUADS: usize = 4;
 
-impl<C: QuadCodec> ScoreCodes<'_, C> {
-    /// What a digit of each of a vector's queries is worth.
-    #[inline(always)]
-    fn scales<D: ByteDots>(&self, dots: D, vector: usize) -> <D::Lanes as Lanes>::F32 {
-        let scales = &self.digits.scales[vector * D::Lanes::WIDTH..][..D::Lanes::WIDTH];
-        // SAFETY: a vector of values.
-        unsafe { dots.lanes().load_f32(scales.as_ptr().cast()) }
-    }
+/// For each vector of queries and each key a vector of sums.
+type Totals<D, const VECTORS: usize> = [[<<D as IntegerDots>::Lanes as Lanes>::F32; KEYS]; VECTORS];
 
-    /// The scores of a few keys for the queries of a vector, in the worth of a digit, each still to be summed over its quad.
+impl<C: KeyCodec, const VECTORS: usize> ScoreCodes<'_, C, VECTORS> {
+    /// The scores of a few keys, in the worth of a factor, each still to be summed over its quad.
     #[inline(always)]
-    fn score<D: ByteDots>(&self, dots: D, vector: usize, keys: &[*const u8; KEYS]) -> [<D::Lanes as Lanes>::F32; KEYS] {
-        let lanes = dots.lanes();
-        let width = D::Lanes::WIDTH;
-        // A group's digits are two vectors, each of as many bytes as a vector of floats has.
-        let bytes = size_of::<f32>() * width;
-        let places = vector * self.groups..(vector + 1) * self.groups;
-        let high = self.digits.high[places.start * 2 * bytes..places.end * 2 * bytes].as_ptr();
-        let low = self.digits.low[places.start * 2 * bytes..places.end * 2 * bytes].as_ptr();
-        let sums = &self.digits.sums[places.start * width..places.end * width];
-        let mut totals = [lanes.splat(0.0); KEYS];
+    fn score<D: IntegerDots>(&self, dots: D, keys: &[*const u8; KEYS]) -> Totals<D, VECTORS> {
+        let (lanes, width) = (dots.lanes(), D::Lanes::WIDTH);
+        let places = self.first_vector * self.groups..(self.first_vector + VECTORS) * self.groups;
+        let group_factors = D::QUADS * RoundedQueries::GROUP;
+        let factors = self.queries.factors[places.start * group_factors..places.end * group_factors].as_ptr();
+        let sums = self.queries.sums[places.start * width..places.end * width].as_ptr();
+        let mut totals = [[lanes.splat(0.0); KEYS]; VECTORS];
         for group in 0..self.groups {
-            let at = [2 * group * bytes, (2 * group + 1) * bytes];
-            // SAFETY: the vectors of this vector's groups were sliced.
-            let high = at.map(|at| unsafe { dots.load_bytes(high.wrapping_add(at)) });
-            // SAFETY: as above.
-            let low = at.map(|at| unsafe { dots.load_bytes(low.wrapping_add(at)) });
-            // SAFETY: as above.
-            let sums = unsafe { dots.load_sums(sums.as_ptr().wrapping_add(group * width)) };
             // What each dot product begins with, because a code of 0 is not a value of 0.
-            let zero = if C::ZERO == 0 { dots.zero() } else { dots.times(sums, -C::ZERO) };
-            let sums = dots.join(dots.zero(), sums);
+            let mut zeros = [dots.zero(); VECTORS];
+            let mut floats = [lanes.splat(0.0); VECTORS];
+            for v in 0..VECTORS {
+                // SAFETY: the sums of these vectors' groups were sliced.
+                let sums = unsafe { dots.load_sums(sums.wrapping_add((v * self.groups + group) * width)) };
+                if C::zero::<D>() != 0 {
+                    zeros[v] = dots.times(sums, -C::zero::<D>());
+                }
+                floats[v] = dots.to_floats(sums);
+            }
             for k in 0..KEYS {
                 // SAFETY: `score_codes` saw that each key has the bytes of all groups.
-                let codes = unsafe { C::quads(dots, keys[k], group) };
-                let highs = dots.dot(dots.dot(dots.zero(), codes[0], high[0]), codes[1], high[1]);
-                let lows = dots.dot(dots.dot(zero, codes[0], low[0]), codes[1], low[1]);
+                let codes = unsafe { C::key_codes(dots, keys[k], group) };
                 // SAFETY: as above.
                 let (scale, minimum) = unsafe { C::scale(lanes, keys[k], group) };
-                totals[k] = lanes.mul_add(dots.join(highs, lows), scale, totals[k]);
-                if C::HAS_OFFSET {
-                    totals[k] = lanes.mul_add(sums, minimum, totals[k]);
+                for v in 0..VECTORS {
+                    // SAFETY: the factors of these vectors' groups were sliced.
+                    let factors = unsafe { dots.load_factors(factors.wrapping_add((v * self.groups + group) * group_factors)) };
+                    totals[v][k] = lanes.mul_add(dots.dot(zeros[v], codes, factors), scale, totals[v][k]);
+                    if C::HAS_OFFSET {
+                        totals[v][k] = lanes.mul_add(floats[v], minimum, totals[v][k]);
+                    }
                 }
             }
         }

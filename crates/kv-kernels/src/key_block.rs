@@ -6,7 +6,7 @@ use crate::channel_scores::score_group;
 use crate::codec::{Bf16, Codec, F16, F32, Fp8E4m3, Q2_1, Q4_0, Q4_1, Q8_0, decode_channels};
 use crate::integer_products::{self, add_codes};
 use crate::integer_scores::score_codes;
-use crate::lanes::Lanes;
+use crate::lanes::{IntegerDots, Lanes};
 use crate::products::{add_rows, decode_rows};
 use crate::queries::{FEW_ROWS, Queries};
 use crate::rows::{Ahead, RowStart, Rows, RowsInARow};
@@ -167,7 +167,7 @@ impl<'a> KeyBlock<'a> {
                     let scores = &mut scores[columns.start..];
                     let keys = rows(&self.keys[columns], format, dim, ahead);
                     if queries.rows() > 1
-                        && let Some(dots) = lanes.byte_dots()
+                        && let Some(dots) = lanes.integer_dots()
                     {
                         match format {
                             Format::Q8 { group: Q8_0::GROUP } => {
@@ -232,10 +232,14 @@ impl<'a> KeyBlock<'a> {
             let values = rows(&self.values[segment.columns.clone()], format, dim, next.key_rows_ahead(segment.columns.clone()));
             if rows_are_few
                 && out.len() > dim
-                && let Some(dots) = lanes.byte_dots()
+                && let Some(dots) = lanes.integer_dots()
             {
                 let scratch = &mut self.integers;
                 match format {
+                    Format::Q8 { group: Q8_0::GROUP } if <L::IntegerDots as IntegerDots>::ADDS_BYTES => {
+                        add_codes::<_, Q8_0>(dots, weights, KEYS, values, dim, out, scratch);
+                        continue;
+                    }
                     Format::Q4 { group: Q4_0::GROUP } => {
                         add_codes::<_, Q4_0>(dots, weights, KEYS, values, dim, out, scratch);
                         continue;

@@ -16,6 +16,7 @@ mod block;
 mod channel_scores;
 mod codec;
 mod exponential;
+mod factors;
 mod format;
 mod formats;
 mod integer_channel_scores;

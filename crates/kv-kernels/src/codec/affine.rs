@@ -4,9 +4,9 @@
 //! `ggml-quants.c`. The 2-bit groups are KIVI's (Liu et al., arXiv:2402.02750, eq. 1) with its scale and zero
 //! point as a scale and a minimum; ggml has no such format.
 
-use super::scaled::{load_nibbles, nibble_columns};
-use super::{ByteCodec, Codec, ColumnCodec, GGML_GROUP, HALF, QuadCodec, read_half, write_half};
-use crate::lanes::{ByteDots, Lanes};
+use super::scaled::load_nibbles;
+use super::{Codec, ColumnCodec, GGML_GROUP, HALF, IntegerCodec, KeyCodec, read_half, write_half};
+use crate::lanes::{IntegerDots, Lanes};
 
 /// The scale and the minimum in front of the codes.
 pub(super) const HEAD: usize = 2 * HALF;
@@ -113,29 +113,32 @@ impl Codec for Q4_1 {
     }
 }
 
-impl ByteCodec for Q4_1 {
-    const ZERO: i32 = 0;
-}
-
-impl ColumnCodec for Q4_1 {
-    const CENTRE: i32 = 8;
-
-    #[inline(always)]
-    unsafe fn columns<D: ByteDots>(dots: D, rows: [*const u8; 4], group: usize) -> [D::Bytes; 2] {
-        let rows = rows.map(|row| row.wrapping_add(group * Q4_1_BYTES + HEAD));
-        // SAFETY: promised by the caller.
-        unsafe { nibble_columns(dots, rows) }
+impl IntegerCodec for Q4_1 {
+    fn zero<D: IntegerDots>() -> i32 {
+        0
     }
 }
 
-impl QuadCodec for Q4_1 {
+impl KeyCodec for Q4_1 {
     #[inline(always)]
-    unsafe fn quads<D: ByteDots>(dots: D, row: *const u8, group: usize) -> [D::Bytes; 2] {
+    unsafe fn key_codes<D: IntegerDots>(dots: D, row: *const u8, group: usize) -> D::Codes {
         // SAFETY: promised by the caller.
         let codes = unsafe { row.add(group * Q4_1_BYTES + HEAD) };
         // SAFETY: promised by the caller.
-        let codes = unsafe { dots.load_quad(codes) };
-        [dots.low_nibbles(codes), dots.high_nibbles(codes)]
+        unsafe { dots.load_nibbles(codes) }
+    }
+}
+
+impl ColumnCodec for Q4_1 {
+    fn centre<D: IntegerDots>() -> i32 {
+        8
+    }
+
+    #[inline(always)]
+    unsafe fn columns<D: IntegerDots>(dots: D, rows: [*const u8; 4], group: usize) -> [D::Columns; 2] {
+        let rows = rows.map(|row| row.wrapping_add(group * Q4_1_BYTES + HEAD));
+        // SAFETY: promised by the caller.
+        unsafe { dots.columns_of_nibbles(rows) }
     }
 }
 
@@ -167,18 +170,22 @@ impl Codec for Q2_1 {
     }
 }
 
-impl ByteCodec for Q2_1 {
-    const ZERO: i32 = 0;
+impl IntegerCodec for Q2_1 {
+    fn zero<D: IntegerDots>() -> i32 {
+        0
+    }
 }
 
 impl ColumnCodec for Q2_1 {
-    const CENTRE: i32 = 2;
+    fn centre<D: IntegerDots>() -> i32 {
+        2
+    }
 
     #[inline(always)]
-    unsafe fn columns<D: ByteDots>(dots: D, rows: [*const u8; 4], group: usize) -> [D::Bytes; 2] {
+    unsafe fn columns<D: IntegerDots>(dots: D, rows: [*const u8; 4], group: usize) -> [D::Columns; 2] {
         let rows = rows.map(|row| row.wrapping_add(group * Q2_1_BYTES + HEAD));
         // SAFETY: promised by the caller.
-        dots.columns_of_2bit_codes(unsafe { dots.load_rows_of_8_bytes(rows) })
+        unsafe { dots.columns_of_2bit_codes(rows) }
     }
 }
 

@@ -6,10 +6,10 @@
 //! Source: Liu et al., "KIVI", arXiv:2402.02750, section 3.2.
 
 use super::affine::{HEAD, load_2bit_codes};
-use super::scaled::{load_nibbles, nibble_columns};
+use super::scaled::load_nibbles;
 use super::{Codec, GGML_GROUP, HALF};
 use crate::Format;
-use crate::lanes::{ByteDots, Lanes};
+use crate::lanes::{IntegerDots, Lanes};
 
 /// Encodes as many keys as a group has tokens.
 pub(crate) fn encode_channels(format: Format, keys: &[&[f32]], encoded: &mut [u8]) {
@@ -71,11 +71,11 @@ const KEYS: usize = GGML_GROUP;
 
 /// A codec of rows of 32 codes of a channel each.
 pub(crate) trait ChannelCodec: Codec {
-    /// The codes of four rows: those of the first 16 keys and those of the last 16, the four of a key side by side.
+    /// The codes of four rows: those of the first 16 keys and those of the last 16.
     ///
     /// # Safety
     /// Four rows can be read.
-    unsafe fn byte_codes<D: ByteDots>(dots: D, rows: *const u8) -> [D::Bytes; 2];
+    unsafe fn columns<D: IntegerDots>(dots: D, rows: *const u8) -> [D::Columns; 2];
 }
 
 /// Rows of 32 nibbles without scales.
@@ -96,10 +96,10 @@ impl Codec for Nibbles {
 
 impl ChannelCodec for Nibbles {
     #[inline(always)]
-    unsafe fn byte_codes<D: ByteDots>(dots: D, rows: *const u8) -> [D::Bytes; 2] {
+    unsafe fn columns<D: IntegerDots>(dots: D, rows: *const u8) -> [D::Columns; 2] {
         let rows = std::array::from_fn(|row| rows.wrapping_add(row * Nibbles::row_bytes(KEYS)));
         // SAFETY: promised by the caller.
-        unsafe { nibble_columns(dots, rows) }
+        unsafe { dots.columns_of_nibbles(rows) }
     }
 }
 
@@ -121,9 +121,9 @@ impl Codec for TwoBits {
 
 impl ChannelCodec for TwoBits {
     #[inline(always)]
-    unsafe fn byte_codes<D: ByteDots>(dots: D, rows: *const u8) -> [D::Bytes; 2] {
+    unsafe fn columns<D: IntegerDots>(dots: D, rows: *const u8) -> [D::Columns; 2] {
         let rows = std::array::from_fn(|row| rows.wrapping_add(row * TwoBits::row_bytes(KEYS)));
         // SAFETY: promised by the caller.
-        dots.columns_of_2bit_codes(unsafe { dots.load_rows_of_8_bytes(rows) })
+        unsafe { dots.columns_of_2bit_codes(rows) }
     }
 }

@@ -8,7 +8,7 @@ mod channels;
 mod float;
 mod scaled;
 
-use crate::lanes::{ByteDots, Lanes};
+use crate::lanes::{IntegerDots, Lanes};
 
 pub(crate) use affine::{Q2_1, Q4_1, decode_q2_1, decode_q4_1, encode_q2_1, encode_q4_1};
 pub(crate) use channels::{ChannelCodec, Channels, Nibbles, TwoBits, decode_channels, encode_channels};
@@ -48,32 +48,32 @@ pub(crate) trait Codec: Copy {
     unsafe fn codes<L: Lanes>(lanes: L, row: *const u8, group: usize, at: usize) -> L::F32;
 }
 
-/// A codec of groups of 32 codes of a byte at most: `scale · (code − ZERO) + minimum`.
-pub(crate) trait ByteCodec: Codec {
-    /// The code, without sign, of a value of 0, or of the minimum if there are offsets.
-    const ZERO: i32;
+/// A codec of groups of 32 codes of a byte at most: `scale · (code − zero) + minimum`.
+pub(crate) trait IntegerCodec: Codec {
+    /// The code of a value of 0, or of the minimum if there are offsets.
+    fn zero<D: IntegerDots>() -> i32;
 }
 
 /// Gives the codes of a row to score it.
-pub(crate) trait QuadCodec: ByteCodec {
-    /// The codes of a group without signs: the first 16 and the last 16, each in all quads.
+pub(crate) trait KeyCodec: IntegerCodec {
+    /// The codes of a group.
     ///
     /// # Safety
     /// The row holds `group + 1` groups.
-    unsafe fn quads<D: ByteDots>(dots: D, row: *const u8, group: usize) -> [D::Bytes; 2];
+    unsafe fn key_codes<D: IntegerDots>(dots: D, row: *const u8, group: usize) -> D::Codes;
 }
 
 /// Gives the codes of four rows to weigh them. A group's bytes begin with the scale and, if there are offsets, the minimum,
 /// in half precision.
-pub(crate) trait ColumnCodec: ByteCodec {
+pub(crate) trait ColumnCodec: IntegerCodec {
     /// The middle of all codes: what a rounded weight is wrong by is multiplied by a code's distance from it.
-    const CENTRE: i32;
+    fn centre<D: IntegerDots>() -> i32;
 
-    /// The codes of a group without signs: of the first 16 columns and of the last 16, the four of a column side by side.
+    /// The codes of a group: of the first 16 columns and of the last 16.
     ///
     /// # Safety
     /// Each row holds `group + 1` groups.
-    unsafe fn columns<D: ByteDots>(dots: D, rows: [*const u8; 4], group: usize) -> [D::Bytes; 2];
+    unsafe fn columns<D: IntegerDots>(dots: D, rows: [*const u8; 4], group: usize) -> [D::Columns; 2];
 }
 
 /// Values of a row of `dim` that share a scale and an offset.

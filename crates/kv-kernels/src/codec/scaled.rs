@@ -3,8 +3,8 @@
 //! Source: `block_q8_0`, `block_q4_0` in `ggml-common.h`, `quantize_row_q8_0_ref`, `quantize_row_q4_0_ref` and
 //! `dequantize_row_*` in `ggml-quants.c`.
 
-use super::{ByteCodec, Codec, ColumnCodec, GGML_GROUP, HALF, QuadCodec, read_half, write_half};
-use crate::lanes::{ByteDots, Lanes};
+use super::{Codec, ColumnCodec, GGML_GROUP, HALF, IntegerCodec, KeyCodec, read_half, write_half};
+use crate::lanes::{IntegerDots, Lanes};
 
 /// `d = max|x| / 127`, `q = round(x / d)`: the scale, then a signed byte a value.
 pub(crate) fn encode_q8_0(group: usize, row: &[f32], encoded: &mut [u8]) {
@@ -85,19 +85,32 @@ impl Codec for Q8_0 {
     }
 }
 
-impl ByteCodec for Q8_0 {
-    const ZERO: i32 = 128;
+impl IntegerCodec for Q8_0 {
+    fn zero<D: IntegerDots>() -> i32 {
+        D::BYTE_ZERO
+    }
 }
 
-impl QuadCodec for Q8_0 {
+impl KeyCodec for Q8_0 {
     #[inline(always)]
-    unsafe fn quads<D: ByteDots>(dots: D, row: *const u8, group: usize) -> [D::Bytes; 2] {
+    unsafe fn key_codes<D: IntegerDots>(dots: D, row: *const u8, group: usize) -> D::Codes {
         // SAFETY: promised by the caller.
-        let first = unsafe { row.add(group * (HALF + GGML_GROUP) + HALF) };
+        let codes = unsafe { row.add(group * (HALF + GGML_GROUP) + HALF) };
         // SAFETY: promised by the caller.
-        let halves = [first, unsafe { first.add(GGML_GROUP / 2) }];
+        unsafe { dots.load_bytes(codes) }
+    }
+}
+
+impl ColumnCodec for Q8_0 {
+    fn centre<D: IntegerDots>() -> i32 {
+        D::BYTE_ZERO
+    }
+
+    #[inline(always)]
+    unsafe fn columns<D: IntegerDots>(dots: D, rows: [*const u8; 4], group: usize) -> [D::Columns; 2] {
+        let rows = rows.map(|row| row.wrapping_add(group * (HALF + GGML_GROUP) + HALF));
         // SAFETY: promised by the caller.
-        halves.map(|half| dots.plus_128(unsafe { dots.load_quad(half) }))
+        unsafe { dots.columns_of_bytes(rows) }
     }
 }
 
@@ -131,41 +144,33 @@ impl Codec for Q4_0 {
     }
 }
 
-impl ByteCodec for Q4_0 {
-    const ZERO: i32 = 8;
-}
-
-impl ColumnCodec for Q4_0 {
-    const CENTRE: i32 = 8;
-
-    #[inline(always)]
-    unsafe fn columns<D: ByteDots>(dots: D, rows: [*const u8; 4], group: usize) -> [D::Bytes; 2] {
-        let rows = rows.map(|row| row.wrapping_add(group * (HALF + NIBBLE_BYTES) + HALF));
-        // SAFETY: promised by the caller.
-        unsafe { nibble_columns(dots, rows) }
+impl IntegerCodec for Q4_0 {
+    fn zero<D: IntegerDots>() -> i32 {
+        8
     }
 }
 
-impl QuadCodec for Q4_0 {
+impl KeyCodec for Q4_0 {
     #[inline(always)]
-    unsafe fn quads<D: ByteDots>(dots: D, row: *const u8, group: usize) -> [D::Bytes; 2] {
+    unsafe fn key_codes<D: IntegerDots>(dots: D, row: *const u8, group: usize) -> D::Codes {
         // SAFETY: promised by the caller.
         let codes = unsafe { row.add(group * (HALF + NIBBLE_BYTES) + HALF) };
         // SAFETY: promised by the caller.
-        let codes = unsafe { dots.load_quad(codes) };
-        [dots.low_nibbles(codes), dots.high_nibbles(codes)]
+        unsafe { dots.load_nibbles(codes) }
     }
 }
 
-/// The codes of four groups of 32 nibbles: of the first 16 columns and of the last 16, the four of a column side by side.
-///
-/// # Safety
-/// 16 bytes can be read of each.
-#[inline(always)]
-pub(super) unsafe fn nibble_columns<D: ByteDots>(dots: D, groups: [*const u8; 4]) -> [D::Bytes; 2] {
-    // SAFETY: promised by the caller.
-    let codes = dots.columns_of_bytes(unsafe { dots.load_rows_of_16_bytes(groups) });
-    [dots.low_nibbles(codes), dots.high_nibbles(codes)]
+impl ColumnCodec for Q4_0 {
+    fn centre<D: IntegerDots>() -> i32 {
+        8
+    }
+
+    #[inline(always)]
+    unsafe fn columns<D: IntegerDots>(dots: D, rows: [*const u8; 4], group: usize) -> [D::Columns; 2] {
+        let rows = rows.map(|row| row.wrapping_add(group * (HALF + NIBBLE_BYTES) + HALF));
+        // SAFETY: promised by the caller.
+        unsafe { dots.columns_of_nibbles(rows) }
+    }
 }
 
 /// Codes `at .. at + WIDTH` of a group of 32 nibbles, less `ZERO`.

@@ -2,7 +2,6 @@
 
 use std::arch::x86_64::*;
 
-use super::byte_dots::NoByteDots;
 use super::{Kernel, Lanes};
 
 /// Exists only where AVX2, FMA and F16C were detected.
@@ -28,7 +27,7 @@ impl Lanes for Avx2 {
     type F32 = __m256;
     const WIDTH: usize = 8;
     const REGISTERS: usize = 16;
-    type ByteDots = NoByteDots<Avx2>;
+    type IntegerDots = Avx2;
 
     #[inline(always)]
     fn run<K: Kernel>(self, kernel: K) -> K::Output {
@@ -41,8 +40,8 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
-    fn byte_dots(self) -> Option<NoByteDots<Avx2>> {
-        None
+    fn integer_dots(self) -> Option<Avx2> {
+        Some(self)
     }
 
     #[inline(always)]
@@ -83,6 +82,11 @@ impl Lanes for Avx2 {
     #[inline(always)]
     fn sums(self, vectors: [__m256; 4]) -> [f32; 4] {
         enter!(sums(vectors))
+    }
+
+    #[inline(always)]
+    fn largest(self, vector: __m256) -> f32 {
+        enter!(largest(vector))
     }
 
     #[inline(always)]
@@ -163,10 +167,18 @@ pub(super) fn sums(vectors: [__m256; 4]) -> [f32; 4] {
 /// The sums of quad `q` of each vector, in quad `q`. Written out, since horizontal additions are slower.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn quad_sums([a, b, c, d]: [__m256; 4]) -> __m256 {
+pub(super) fn quad_sums([a, b, c, d]: [__m256; 4]) -> __m256 {
     let ab = _mm256_add_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
     let cd = _mm256_add_ps(_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
     _mm256_add_ps(_mm256_shuffle_ps::<0b01_00_01_00>(ab, cd), _mm256_shuffle_ps::<0b11_10_11_10>(ab, cd))
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn largest(vector: __m256) -> f32 {
+    let four = _mm_max_ps(_mm256_castps256_ps128(vector), _mm256_extractf128_ps::<1>(vector));
+    let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+    _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)))
 }
 
 /// By way of the exponent's bits; 0 for `n` below −126.

@@ -39,7 +39,7 @@ impl Lanes for Avx512 {
     type F32 = __m512;
     const WIDTH: usize = 16;
     const REGISTERS: usize = 32;
-    type ByteDots = Avx512Vnni;
+    type IntegerDots = Avx512Vnni;
 
     #[inline(always)]
     fn run<K: Kernel>(self, kernel: K) -> K::Output {
@@ -52,7 +52,7 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
-    fn byte_dots(self) -> Option<Avx512Vnni> {
+    fn integer_dots(self) -> Option<Avx512Vnni> {
         self.0
     }
 
@@ -94,6 +94,11 @@ impl Lanes for Avx512 {
     #[inline(always)]
     fn sums(self, vectors: [__m512; 4]) -> [f32; 4] {
         enter!(sums(vectors))
+    }
+
+    #[inline(always)]
+    fn largest(self, vector: __m512) -> f32 {
+        enter!(_mm512_reduce_max_ps(vector))
     }
 
     #[inline(always)]

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Avx512, ByteDots, ByteKernel};
+use super::{Avx512, IntegerDots, IntegerKernel};
 
 /// Exists only where AVX-512 F, BW, DQ, VL and VNNI were detected.
 #[derive(Debug, Clone, Copy)]
@@ -23,17 +23,30 @@ macro_rules! enter {
     };
 }
 
-impl ByteDots for Avx512Vnni {
+/// The digits of factors, `256 · high + low`, each a signed byte, because the instruction multiplies bytes. In memory the high
+/// digits of 16 factors stand before their low ones.
+const DIGITS: usize = 16;
+
+impl IntegerDots for Avx512Vnni {
     const QUADS: usize = 4;
+    /// The instruction takes unsigned codes.
+    const BYTE_ZERO: i32 = 128;
+    /// Two loads of four rows, where codes of 4 bits and fewer take one.
+    const ADDS_BYTES: bool = false;
     type Lanes = Avx512;
-    type Bytes = __m512i;
     type Sums = __m512i;
+    type Codes = [__m512i; 2];
+    /// The high digits of the first and the last 16 factors, and the low ones.
+    type Factors = [[__m512i; 2]; 2];
+    type Columns = __m512i;
+    type ColumnFactors = [__m512i; 2];
+    type ColumnSums = [__m512i; 2];
 
     #[inline(always)]
-    fn run<K: ByteKernel>(self, kernel: K) {
+    fn run<K: IntegerKernel>(self, kernel: K) {
         #[inline(never)]
         #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-        fn run<K: ByteKernel>(dots: Avx512Vnni, kernel: K) {
+        fn run<K: IntegerKernel>(dots: Avx512Vnni, kernel: K) {
             kernel.run(dots);
         }
         enter!(run(self, kernel));
@@ -45,42 +58,34 @@ impl ByteDots for Avx512Vnni {
     }
 
     #[inline(always)]
-    unsafe fn load_quad(self, from: *const u8) -> __m512i {
-        let quad = enter!(_mm_loadu_si128(from.cast()));
-        enter!(_mm512_broadcast_i32x4(quad))
+    unsafe fn load_bytes(self, from: *const u8) -> [__m512i; 2] {
+        let halves = [enter!(_mm_loadu_si128(from.cast())), enter!(_mm_loadu_si128(from.add(16).cast()))];
+        halves.map(|half| enter!(plus_128(_mm512_broadcast_i32x4(half))))
     }
 
     #[inline(always)]
-    unsafe fn load_bytes(self, from: *const i8) -> __m512i {
-        enter!(_mm512_loadu_si512(from.cast()))
+    unsafe fn load_nibbles(self, from: *const u8) -> [__m512i; 2] {
+        let bytes = enter!(_mm_loadu_si128(from.cast()));
+        enter!(nibbles(_mm512_broadcast_i32x4(bytes)))
+    }
+
+    fn lay_out(quad: usize, factors: &[i32; 32], to: &mut [i16]) {
+        let (high, low) = bytemuck::cast_slice_mut::<i16, i8>(to).split_at_mut(2 * Self::QUADS * DIGITS);
+        for (half, factors) in factors.chunks_exact(DIGITS).enumerate() {
+            let places = (half * Self::QUADS + quad) * DIGITS..(half * Self::QUADS + quad + 1) * DIGITS;
+            let digits = high[places.clone()].iter_mut().zip(&mut low[places]);
+            for ((high, low), factor) in digits.zip(factors) {
+                let rounded = (factor + 128) >> 8;
+                *high = rounded as i8;
+                *low = (factor - (rounded << 8)) as i8;
+            }
+        }
     }
 
     #[inline(always)]
-    unsafe fn load_four(self, from: *const i8) -> __m512i {
-        let four = enter!(from.cast::<i32>().read_unaligned());
-        enter!(_mm512_set1_epi32(four))
-    }
-
-    #[inline(always)]
-    unsafe fn load_rows_of_16_bytes(self, rows: [*const u8; 4]) -> __m512i {
-        let [a, b, c, d] = rows.map(|row| enter!(_mm_loadu_si128(row.cast())));
-        enter!(join_quads(a, b, c, d))
-    }
-
-    #[inline(always)]
-    unsafe fn load_rows_of_8_bytes(self, rows: [*const u8; 4]) -> __m512i {
-        let [a, b, c, d] = rows.map(|row| enter!(row.cast::<i64>().read_unaligned()));
-        enter!(_mm512_castsi256_si512(_mm256_setr_epi64x(a, b, c, d)))
-    }
-
-    #[inline(always)]
-    fn columns_of_bytes(self, rows: __m512i) -> __m512i {
-        enter!(columns_of_bytes(rows))
-    }
-
-    #[inline(always)]
-    fn columns_of_2bit_codes(self, rows: __m512i) -> [__m512i; 2] {
-        [enter!(columns_of_2bit_codes::<0>(rows)), enter!(columns_of_2bit_codes::<1>(rows))]
+    unsafe fn load_factors(self, from: *const i16) -> [[__m512i; 2]; 2] {
+        let [high, low] = [[0, 32], [64, 96]].map(|halves| halves.map(|at| enter!(_mm512_loadu_si512(from.add(at).cast()))));
+        [high, low]
     }
 
     #[inline(always)]
@@ -89,56 +94,25 @@ impl ByteDots for Avx512Vnni {
     }
 
     #[inline(always)]
-    fn low_nibbles(self, bytes: __m512i) -> __m512i {
-        enter!(_mm512_and_si512(bytes, _mm512_set1_epi8(15)))
-    }
-
-    /// Shifted in words, so that bits come in from the byte above.
-    #[inline(always)]
-    fn high_nibbles(self, bytes: __m512i) -> __m512i {
-        enter!(_mm512_and_si512(_mm512_srli_epi16::<4>(bytes), _mm512_set1_epi8(15)))
-    }
-
-    #[inline(always)]
-    fn plus_128(self, bytes: __m512i) -> __m512i {
-        enter!(_mm512_xor_si512(bytes, _mm512_set1_epi8(-128)))
-    }
-
-    #[inline(always)]
     fn zero(self) -> __m512i {
         enter!(_mm512_setzero_si512())
     }
 
     #[inline(always)]
-    fn dot(self, sums: __m512i, unsigned: __m512i, signed: __m512i) -> __m512i {
-        enter!(_mm512_dpbusd_epi32(sums, unsigned, signed))
+    fn times(self, sums: __m512i, number: i32) -> __m512i {
+        enter!(_mm512_mullo_epi32(sums, _mm512_set1_epi32(number)))
     }
 
     #[inline(always)]
-    fn times(self, sums: __m512i, factor: i32) -> __m512i {
-        enter!(_mm512_mullo_epi32(sums, _mm512_set1_epi32(factor)))
+    fn to_floats(self, sums: __m512i) -> __m512 {
+        enter!(_mm512_cvtepi32_ps(sums))
     }
 
     #[inline(always)]
-    fn join(self, high: __m512i, low: __m512i) -> __m512 {
-        enter!(_mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_slli_epi32::<8>(high), low)))
-    }
-
-    #[inline(always)]
-    fn magnitude(self, a: __m512) -> __m512 {
-        enter!(_mm512_abs_ps(a))
-    }
-
-    #[inline(always)]
-    fn largest(self, a: __m512) -> f32 {
-        enter!(_mm512_reduce_max_ps(a))
-    }
-
-    #[inline(always)]
-    unsafe fn store_digits(self, a: __m512, high: *mut i8, low: *mut i8) {
-        let [highs, lows] = enter!(digits(a));
-        enter!(_mm_storeu_si128(high.cast(), highs));
-        enter!(_mm_storeu_si128(low.cast(), lows));
+    fn dot(self, sums: __m512i, codes: [__m512i; 2], [high, low]: [[__m512i; 2]; 2]) -> __m512 {
+        let highs = enter!(_mm512_dpbusd_epi32(_mm512_dpbusd_epi32(_mm512_setzero_si512(), codes[0], high[0]), codes[1], high[1]));
+        let lows = enter!(_mm512_dpbusd_epi32(_mm512_dpbusd_epi32(sums, codes[0], low[0]), codes[1], low[1]));
+        enter!(join(highs, lows))
     }
 
     #[inline(always)]
@@ -149,6 +123,76 @@ impl ByteDots for Avx512Vnni {
         enter!(_mm_storeu_ps(to.add(2 * stride), _mm512_extractf32x4_ps::<2>(sums)));
         enter!(_mm_storeu_ps(to.add(3 * stride), _mm512_extractf32x4_ps::<3>(sums)));
     }
+
+    #[inline(always)]
+    unsafe fn columns_of_bytes(self, rows: [*const u8; 4]) -> [__m512i; 2] {
+        let [first, last] = [0, 16].map(|at| rows.map(|row| enter!(_mm_loadu_si128(row.add(at).cast()))));
+        [first, last].map(|rows| enter!(plus_128(columns_of_bytes(join_quads(rows)))))
+    }
+
+    #[inline(always)]
+    unsafe fn columns_of_nibbles(self, rows: [*const u8; 4]) -> [__m512i; 2] {
+        let rows = rows.map(|row| enter!(_mm_loadu_si128(row.cast())));
+        enter!(nibbles(columns_of_bytes(join_quads(rows))))
+    }
+
+    #[inline(always)]
+    unsafe fn columns_of_2bit_codes(self, rows: [*const u8; 4]) -> [__m512i; 2] {
+        let [a, b, c, d] = rows.map(|row| enter!(row.cast::<i64>().read_unaligned()));
+        let rows = enter!(_mm512_castsi256_si512(_mm256_setr_epi64x(a, b, c, d)));
+        [enter!(columns_of_2bit_codes::<0>(rows)), enter!(columns_of_2bit_codes::<1>(rows))]
+    }
+
+    #[inline(always)]
+    unsafe fn store_column_factors(self, values: __m512, to: *mut i16) {
+        let [high, low] = enter!(digits(values));
+        enter!(_mm_storeu_si128(to.cast(), high));
+        enter!(_mm_storeu_si128(to.cast::<__m128i>().add(1), low));
+    }
+
+    #[inline(always)]
+    unsafe fn load_column_factors(self, factors: *const i16, first: usize) -> [__m512i; 2] {
+        let high = factors.cast::<u8>().wrapping_add(2 * first - first % DIGITS);
+        [high, high.wrapping_add(DIGITS)].map(|four| enter!(_mm512_set1_epi32(four.cast::<i32>().read_unaligned())))
+    }
+
+    #[inline(always)]
+    fn column_sums(self, sum: i32) -> [__m512i; 2] {
+        [enter!(_mm512_setzero_si512()), enter!(_mm512_set1_epi32(sum))]
+    }
+
+    #[inline(always)]
+    fn add_columns(self, [highs, lows]: [__m512i; 2], codes: __m512i, [high, low]: [__m512i; 2]) -> [__m512i; 2] {
+        [enter!(_mm512_dpbusd_epi32(highs, codes, high)), enter!(_mm512_dpbusd_epi32(lows, codes, low))]
+    }
+
+    #[inline(always)]
+    unsafe fn add_totals(self, [highs, lows]: [__m512i; 2], worth: f32, offset: f32, to: *mut f32) {
+        let sums = enter!(_mm512_add_ps(_mm512_loadu_ps(to), _mm512_set1_ps(offset)));
+        enter!(_mm512_storeu_ps(to, _mm512_fmadd_ps(join(highs, lows), _mm512_set1_ps(worth), sums)));
+    }
+}
+
+/// `256 · high + low`.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn join(high: __m512i, low: __m512i) -> __m512 {
+    _mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_slli_epi32::<8>(high), low))
+}
+
+/// Signed bytes plus 128, unsigned.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn plus_128(bytes: __m512i) -> __m512i {
+    _mm512_xor_si512(bytes, _mm512_set1_epi8(-128))
+}
+
+/// The low four bits of each byte, and the high ones. Shifted in words, so that bits come in from the byte above.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn nibbles(bytes: __m512i) -> [__m512i; 2] {
+    let four = _mm512_set1_epi8(15);
+    [_mm512_and_si512(bytes, four), _mm512_and_si512(_mm512_srli_epi16::<4>(bytes), four)]
 }
 
 /// The sums of quad `q` of each vector, in quad `q`.
@@ -162,7 +206,7 @@ fn quad_sums([a, b, c, d]: [__m512; 4]) -> __m512 {
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn join_quads(a: __m128i, b: __m128i, c: __m128i, d: __m128i) -> __m512i {
+fn join_quads([a, b, c, d]: [__m128i; 4]) -> __m512i {
     let ab = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(a), b);
     let cd = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(c), d);
     _mm512_inserti64x4::<1>(_mm512_castsi256_si512(ab), cd)

@@ -14,19 +14,22 @@
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
+mod avx2_integers;
+#[cfg(target_arch = "x86_64")]
 mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod avx512_vnni;
-mod byte_dots;
+mod integer_dots;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod portable;
+mod portable_integers;
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx512::Avx512;
-pub(crate) use byte_dots::{ByteDots, ByteKernel};
+pub(crate) use integer_dots::{IntegerDots, IntegerKernel};
 #[cfg(target_arch = "aarch64")]
 pub(crate) use neon::Neon;
 pub(crate) use portable::Array;
@@ -50,14 +53,14 @@ pub(crate) trait Lanes: Copy {
     /// Vectors that fit in registers.
     const REGISTERS: usize;
     /// Integer dot products that may come with the vectors.
-    type ByteDots: ByteDots<Lanes = Self>;
+    type IntegerDots: IntegerDots<Lanes = Self>;
 
     /// Runs a kernel compiled with the instructions, in a function of its own: inlined into each other, all kernels
     /// would make one function that takes the compiler minutes.
     fn run<K: Kernel>(self, kernel: K) -> K::Output;
 
     /// The integer dot products, if the machine has them.
-    fn byte_dots(self) -> Option<Self::ByteDots>;
+    fn integer_dots(self) -> Option<Self::IntegerDots>;
 
     fn splat(self, value: f32) -> Self::F32;
     fn mul(self, a: Self::F32, b: Self::F32) -> Self::F32;
@@ -73,6 +76,8 @@ pub(crate) trait Lanes: Copy {
     fn times_power_of_two(self, a: Self::F32, n: Self::F32) -> Self::F32;
     /// The sum of the values of each of four vectors.
     fn sums(self, vectors: [Self::F32; 4]) -> [f32; 4];
+    /// The largest of the values, none of which may be other than a number.
+    fn largest(self, vector: Self::F32) -> f32;
 
     /// # Safety
     /// `WIDTH` values of four bytes can be read.

@@ -2,7 +2,7 @@
 
 use std::arch::aarch64::*;
 
-use super::byte_dots::NoByteDots;
+use super::integer_dots::NoDots;
 use super::{Kernel, Lanes};
 use crate::codec::f16_to_f32;
 
@@ -28,7 +28,7 @@ impl Lanes for Neon {
     type F32 = float32x4_t;
     const WIDTH: usize = 4;
     const REGISTERS: usize = 32;
-    type ByteDots = NoByteDots<Neon>;
+    type IntegerDots = NoDots<Neon>;
 
     #[inline(always)]
     fn run<K: Kernel>(self, kernel: K) -> K::Output {
@@ -41,7 +41,7 @@ impl Lanes for Neon {
     }
 
     #[inline(always)]
-    fn byte_dots(self) -> Option<NoByteDots<Neon>> {
+    fn integer_dots(self) -> Option<NoDots<Neon>> {
         None
     }
 
@@ -83,6 +83,11 @@ impl Lanes for Neon {
     #[inline(always)]
     fn sums(self, [a, b, c, d]: [float32x4_t; 4]) -> [f32; 4] {
         [enter!(vaddvq_f32(a)), enter!(vaddvq_f32(b)), enter!(vaddvq_f32(c)), enter!(vaddvq_f32(d))]
+    }
+
+    #[inline(always)]
+    fn largest(self, vector: float32x4_t) -> f32 {
+        enter!(vmaxvq_f32(vector))
     }
 
     #[inline(always)]

@@ -1,6 +1,6 @@
 //! Plain Rust on arrays, which the compiler turns into whatever vectors the target always has.
 
-use super::byte_dots::NoByteDots;
+use super::portable_integers::Integers;
 use super::{Kernel, Lanes};
 use crate::codec::{f16_to_f32, fp8_e4m3_to_f32};
 
@@ -30,7 +30,7 @@ impl<const N: usize> Lanes for Array<N> {
     type F32 = [f32; N];
     const WIDTH: usize = N;
     const REGISTERS: usize = 16;
-    type ByteDots = NoByteDots<Array<N>>;
+    type IntegerDots = Integers<N>;
 
     #[inline(never)]
     fn run<K: Kernel>(self, kernel: K) -> K::Output {
@@ -38,8 +38,8 @@ impl<const N: usize> Lanes for Array<N> {
     }
 
     #[inline(always)]
-    fn byte_dots(self) -> Option<NoByteDots<Array<N>>> {
-        None
+    fn integer_dots(self) -> Option<Integers<N>> {
+        Integers::of_eight()
     }
 
     #[inline(always)]
@@ -109,6 +109,15 @@ impl<const N: usize> Lanes for Array<N> {
             }
         }
         sums
+    }
+
+    #[inline(always)]
+    fn largest(self, vector: [f32; N]) -> f32 {
+        let mut largest = f32::NEG_INFINITY;
+        for value in vector {
+            largest = if value > largest { value } else { largest };
+        }
+        largest
     }
 
     #[inline(always)]

@@ -1,0 +1,393 @@
+//! Products of codes with numbers of 16 bits, summed in 32-bit integers: more of them an instruction than of floats.
+
+use std::convert::Infallible;
+use std::marker::PhantomData;
+
+use super::Lanes;
+
+/// A computation that needs integer dot products.
+pub(crate) trait IntegerKernel {
+    /// Must be `#[inline(always)]`, and so must all that it calls with `dots`.
+    fn run<D: IntegerDots>(self, dots: D);
+}
+
+/// The integer dot products of an instruction set. A value of such a type exists only where the instructions do.
+///
+/// *Codes* are what a format stores, whole numbers of a byte at most. *Factors* multiply them: whole numbers of at most
+/// [`LARGEST_FACTOR`](crate::factors::LARGEST_FACTOR) in magnitude, which lie in memory as suits the instructions, in the
+/// room of an `i16` each.
+pub(crate) trait IntegerDots: Copy {
+    /// Rows of factors that a vector of sums is for, each a *quad* of four sums.
+    const QUADS: usize;
+    /// The code of a signed byte of 0.
+    const BYTE_ZERO: i32;
+    /// Whether columns of bytes are added up faster than as floats.
+    const ADDS_BYTES: bool;
+    type Lanes: Lanes;
+    /// A vector of 32-bit integers.
+    type Sums: Copy;
+    /// 32 codes of a row, in every quad.
+    type Codes: Copy;
+    /// The 32 factors that a row's codes are multiplied by, others in every quad.
+    type Factors: Copy;
+    /// The codes of 16 columns of four rows.
+    type Columns: Copy;
+    /// A factor for each of four rows.
+    type ColumnFactors: Copy;
+    /// A sum for each of 16 columns.
+    type ColumnSums: Copy;
+
+    /// Runs a kernel compiled with the instructions, in a function of its own.
+    fn run<K: IntegerKernel>(self, kernel: K);
+    fn lanes(self) -> Self::Lanes;
+
+    /// The codes of signed bytes.
+    ///
+    /// # Safety
+    /// 32 bytes can be read.
+    unsafe fn load_bytes(self, from: *const u8) -> Self::Codes;
+    /// The low four bits of 16 bytes, then the high ones.
+    ///
+    /// # Safety
+    /// 16 bytes can be read.
+    unsafe fn load_nibbles(self, from: *const u8) -> Self::Codes;
+    /// Puts 32 factors in their places among those of [`QUADS`](Self::QUADS) rows.
+    fn lay_out(quad: usize, factors: &[i32; 32], to: &mut [i16]);
+    /// # Safety
+    /// The factors of [`QUADS`](Self::QUADS) rows, laid out, can be read.
+    unsafe fn load_factors(self, from: *const i16) -> Self::Factors;
+    /// # Safety
+    /// A vector of integers can be read.
+    unsafe fn load_sums(self, from: *const i32) -> Self::Sums;
+    fn zero(self) -> Self::Sums;
+    /// Each integer times the number.
+    fn times(self, sums: Self::Sums, number: i32) -> Self::Sums;
+    fn to_floats(self, sums: Self::Sums) -> <Self::Lanes as Lanes>::F32;
+    /// Adds each code times its factor to a sum of its quad.
+    fn dot(self, sums: Self::Sums, codes: Self::Codes, factors: Self::Factors) -> <Self::Lanes as Lanes>::F32;
+    /// The sums of each quad of four vectors, times a scale for each sum: those of quad `q` of each go to
+    /// `to[q · stride ..][.. 4]`.
+    ///
+    /// # Safety
+    /// Those places can be written.
+    unsafe fn store_quad_sums(
+        self,
+        vectors: [<Self::Lanes as Lanes>::F32; 4],
+        scales: <Self::Lanes as Lanes>::F32,
+        to: *mut f32,
+        stride: usize,
+    );
+
+    /// Columns 0 to 15 and 16 to 31 of the codes of signed bytes.
+    ///
+    /// # Safety
+    /// 32 bytes can be read of each.
+    unsafe fn columns_of_bytes(self, rows: [*const u8; 4]) -> [Self::Columns; 2];
+    /// The low four bits of each of 16 bytes, and the high ones.
+    ///
+    /// # Safety
+    /// 16 bytes can be read of each.
+    unsafe fn columns_of_nibbles(self, rows: [*const u8; 4]) -> [Self::Columns; 2];
+    /// Columns 0 to 15 and 16 to 31 of 32 2-bit codes, the first in the lowest bits.
+    ///
+    /// # Safety
+    /// 8 bytes can be read of each.
+    unsafe fn columns_of_2bit_codes(self, rows: [*const u8; 4]) -> [Self::Columns; 2];
+    /// Rounds a vector of values to factors of as many rows. Those of a number of rows begin at a multiple of 16.
+    ///
+    /// # Safety
+    /// So many factors can be written.
+    unsafe fn store_column_factors(self, values: <Self::Lanes as Lanes>::F32, to: *mut i16);
+    /// The factors of rows `first .. first + 4`; `first` is a multiple of four.
+    ///
+    /// # Safety
+    /// So many were stored, or multiples of 16.
+    unsafe fn load_column_factors(self, factors: *const i16, first: usize) -> Self::ColumnFactors;
+    /// The same sum for every column.
+    fn column_sums(self, sum: i32) -> Self::ColumnSums;
+    /// Adds each row's factor times its code.
+    fn add_columns(self, sums: Self::ColumnSums, codes: Self::Columns, factors: Self::ColumnFactors) -> Self::ColumnSums;
+    /// `to[column] += offset + worth · sums[column]`.
+    ///
+    /// # Safety
+    /// 16 values can be read and written.
+    unsafe fn add_totals(self, sums: Self::ColumnSums, worth: f32, offset: f32, to: *mut f32);
+}
+
+/// Vectors that come without: there is no value of this type.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NoDots<L>(Infallible, PhantomData<L>);
+
+impl<L: Lanes> IntegerDots for NoDots<L> {
+    const QUADS: usize = 0;
+    const BYTE_ZERO: i32 = 0;
+    const ADDS_BYTES: bool = false;
+    type Lanes = L;
+    type Sums = Infallible;
+    type Codes = Infallible;
+    type Factors = Infallible;
+    type Columns = Infallible;
+    type ColumnFactors = Infallible;
+    type ColumnSums = Infallible;
+
+    fn run<K: IntegerKernel>(self, _: K) {
+        match self.0 {}
+    }
+
+    fn lanes(self) -> L {
+        match self.0 {}
+    }
+
+    unsafe fn load_bytes(self, _: *const u8) -> Infallible {
+        self.0
+    }
+
+    unsafe fn load_nibbles(self, _: *const u8) -> Infallible {
+        self.0
+    }
+
+    fn lay_out(_: usize, _: &[i32; 32], _: &mut [i16]) {
+        unreachable!("no queries are laid out for dot products that do not exist")
+    }
+
+    unsafe fn load_factors(self, _: *const i16) -> Infallible {
+        self.0
+    }
+
+    unsafe fn load_sums(self, _: *const i32) -> Infallible {
+        self.0
+    }
+
+    fn zero(self) -> Infallible {
+        self.0
+    }
+
+    fn times(self, _: Infallible, _: i32) -> Infallible {
+        self.0
+    }
+
+    fn to_floats(self, _: Infallible) -> L::F32 {
+        match self.0 {}
+    }
+
+    fn dot(self, _: Infallible, _: Infallible, _: Infallible) -> L::F32 {
+        match self.0 {}
+    }
+
+    unsafe fn store_quad_sums(self, _: [L::F32; 4], _: L::F32, _: *mut f32, _: usize) {
+        match self.0 {}
+    }
+
+    unsafe fn columns_of_bytes(self, _: [*const u8; 4]) -> [Infallible; 2] {
+        match self.0 {}
+    }
+
+    unsafe fn columns_of_nibbles(self, _: [*const u8; 4]) -> [Infallible; 2] {
+        match self.0 {}
+    }
+
+    unsafe fn columns_of_2bit_codes(self, _: [*const u8; 4]) -> [Infallible; 2] {
+        match self.0 {}
+    }
+
+    unsafe fn store_column_factors(self, _: L::F32, _: *mut i16) {
+        match self.0 {}
+    }
+
+    unsafe fn load_column_factors(self, _: *const i16, _: usize) -> Infallible {
+        self.0
+    }
+
+    fn column_sums(self, _: i32) -> Infallible {
+        self.0
+    }
+
+    fn add_columns(self, _: Infallible, _: Infallible, _: Infallible) -> Infallible {
+        self.0
+    }
+
+    unsafe fn add_totals(self, _: Infallible, _: f32, _: f32, _: *mut f32) {
+        match self.0 {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::KernelPath;
+    use crate::lanes::Kernel;
+
+    struct IfThereAre<K>(K);
+
+    impl<K: IntegerKernel> Kernel for IfThereAre<K> {
+        type Output = bool;
+
+        #[inline(always)]
+        fn run<L: Lanes>(self, lanes: L) -> bool {
+            lanes.integer_dots().map(|dots| dots.run(self.0)).is_some()
+        }
+    }
+
+    /// Runs on every path, of which the portable one has integer dot products on any machine.
+    fn on_every_path(kernel: impl IntegerKernel + Copy) {
+        let paths: Vec<KernelPath> = KernelPath::available().into_iter().filter(|path| path.run(16, IfThereAre(kernel))).collect();
+        assert!(paths.contains(&KernelPath::Portable), "{paths:?}");
+    }
+
+    fn floats<L: Lanes>(lanes: L, values: &[f32]) -> L::F32 {
+        assert!(values.len() >= L::WIDTH);
+        // SAFETY: `WIDTH` values.
+        unsafe { lanes.load_f32(values.as_ptr().cast()) }
+    }
+
+    fn values<L: Lanes>(lanes: L, vector: L::F32) -> Vec<f32> {
+        let mut values = vec![0.0; L::WIDTH];
+        // SAFETY: `WIDTH` places.
+        unsafe { lanes.store(vector, values.as_mut_ptr()) };
+        values
+    }
+
+    /// Whole numbers of up to so many bits and a sign, both extremes among the first.
+    fn noise(count: usize, bits: u32) -> Vec<i32> {
+        let largest = (1 << bits) - 1;
+        let number = |i: u32| ((i.wrapping_mul(2_654_435_769) >> 8) as i32) % (largest + 1);
+        (0..count as u32).map(|i| [largest, -largest].get(i as usize).copied().unwrap_or(number(i) - number(i + 77))).collect()
+    }
+
+    fn bytes() -> Vec<u8> {
+        (0..128u32).map(|i| if i < 2 { 0x80 } else { (i.wrapping_mul(2_654_435_769) >> 24) as u8 }).collect()
+    }
+
+    /// The two nibbles of bytes, all low ones first.
+    fn nibbles(bytes: &[u8]) -> Vec<i32> {
+        bytes.iter().map(|byte| byte & 15).chain(bytes.iter().map(|byte| byte >> 4)).map(i32::from).collect()
+    }
+
+    fn signed<D: IntegerDots>(bytes: &[u8]) -> Vec<i32> {
+        bytes.iter().map(|byte| i32::from(byte.cast_signed()) + D::BYTE_ZERO).collect()
+    }
+
+    #[derive(Clone, Copy)]
+    struct Dots;
+
+    impl IntegerKernel for Dots {
+        #[inline(always)]
+        fn run<D: IntegerDots>(self, dots: D) {
+            let (lanes, width) = (dots.lanes(), D::Lanes::WIDTH);
+            assert_eq!(width, 4 * D::QUADS);
+            let bytes = bytes();
+            let mut factors = vec![0; D::QUADS * 32];
+            let rows = noise(D::QUADS * 32, 14);
+            for (quad, row) in rows.chunks_exact(32).enumerate() {
+                D::lay_out(quad, row.try_into().expect("32 were cut"), &mut factors);
+            }
+            let start: Vec<i32> = (0..width as i32).map(|place| 1000 * place - 7000).collect();
+            // SAFETY: a vector of integers.
+            let sums = unsafe { dots.load_sums(start.as_ptr()) };
+            assert_eq!(values(lanes, dots.to_floats(sums)), start.iter().map(|sum| *sum as f32).collect::<Vec<_>>());
+            let thrice = values(lanes, dots.to_floats(dots.times(sums, -3)));
+            assert_eq!(thrice, start.iter().map(|sum| -3.0 * *sum as f32).collect::<Vec<_>>());
+            assert_eq!(values(lanes, dots.to_floats(dots.zero())), vec![0.0; width]);
+            // SAFETY: 32 bytes.
+            let as_bytes = (unsafe { dots.load_bytes(bytes.as_ptr()) }, signed::<D>(&bytes[..32]));
+            // SAFETY: 16 bytes.
+            let as_nibbles = (unsafe { dots.load_nibbles(bytes[5..].as_ptr()) }, nibbles(&bytes[5..21]));
+            for (codes, expected) in [as_bytes, as_nibbles] {
+                // SAFETY: all quads' factors were laid out.
+                let products = dots.dot(sums, codes, unsafe { dots.load_factors(factors.as_ptr()) });
+                for (quad, products) in values(lanes, products).chunks_exact(4).enumerate() {
+                    let row = &rows[quad * 32..][..32];
+                    let exact = row.iter().zip(&expected).map(|(factor, code)| factor * code).sum::<i32>();
+                    let started = start[4 * quad..][..4].iter().sum::<i32>();
+                    assert_eq!(products.iter().sum::<f32>(), (exact + started) as f32, "quad {quad}");
+                }
+            }
+        }
+    }
+
+    #[derive(Clone, Copy)]
+    struct Columns;
+
+    impl IntegerKernel for Columns {
+        #[inline(always)]
+        fn run<D: IntegerDots>(self, dots: D) {
+            let (lanes, width) = (dots.lanes(), D::Lanes::WIDTH);
+            let whole = noise(32, 14);
+            // Rounded to the nearest.
+            let spread: Vec<f32> = whole.iter().enumerate().map(|(at, factor)| *factor as f32 + [0.4, -0.4][at % 2]).collect();
+            let mut factors = vec![0; whole.len()];
+            for (values, factors) in spread.chunks_exact(width).zip(factors.chunks_exact_mut(width)) {
+                // SAFETY: a place a value.
+                unsafe { dots.store_column_factors(floats(lanes, values), factors.as_mut_ptr()) };
+            }
+            let bytes = bytes();
+            let rows: [&[u8]; 4] = std::array::from_fn(|row| &bytes[[5, 96, 0, 31][row]..][..32]);
+            let starts = rows.map(<[u8]>::as_ptr);
+            let two_bits = |bytes: &[u8]| (0..32).map(|at| i32::from(bytes[at / 4] >> (2 * (at % 4)) & 3)).collect::<Vec<_>>();
+            // SAFETY: the rows have 32 bytes, the most that is read of each.
+            let as_bytes = (unsafe { dots.columns_of_bytes(starts) }, rows.map(signed::<D>));
+            // SAFETY: as above.
+            let as_nibbles = (unsafe { dots.columns_of_nibbles(starts) }, rows.map(|row| nibbles(&row[..16])));
+            // SAFETY: as above.
+            let as_two_bits = (unsafe { dots.columns_of_2bit_codes(starts) }, rows.map(two_bits));
+            for (halves, expected) in [as_bytes, as_nibbles, as_two_bits] {
+                for (half, codes) in halves.into_iter().enumerate() {
+                    for first in [0, 4, 12, 16, 28] {
+                        // SAFETY: 32 were stored.
+                        let four = unsafe { dots.load_column_factors(factors.as_ptr(), first) };
+                        let mut sums = dots.column_sums(-1000);
+                        for _ in 0..2 {
+                            sums = dots.add_columns(sums, codes, four);
+                        }
+                        let mut totals = [0.5; 16];
+                        // SAFETY: 16 values.
+                        unsafe { dots.add_totals(sums, 0.25, 3.0, totals.as_mut_ptr()) };
+                        for (column, total) in totals.into_iter().enumerate() {
+                            let exact = (0..4).map(|row| 2 * whole[first + row] * expected[row][16 * half + column]).sum::<i32>();
+                            assert_eq!(total, 3.5 + 0.25 * (exact - 1000) as f32, "half {half}, column {column}, rows from {first} on");
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[derive(Clone, Copy)]
+    struct QuadSums;
+
+    impl IntegerKernel for QuadSums {
+        #[inline(always)]
+        fn run<D: IntegerDots>(self, dots: D) {
+            let lanes = dots.lanes();
+            let vectors: [Vec<f32>; 4] = std::array::from_fn(|v| (0..16).map(|lane| (100 * v + lane * lane) as f32).collect());
+            let scales: Vec<f32> = (1..17).map(|scale| scale as f32).collect();
+            let stride = 5;
+            let mut sums = vec![-1.0; D::QUADS * stride];
+            let loaded = vectors.each_ref().map(|vector| floats(lanes, vector));
+            // SAFETY: a stride for each quad.
+            unsafe { dots.store_quad_sums(loaded, floats(lanes, &scales), sums.as_mut_ptr(), stride) };
+            for (quad, sums) in sums.chunks_exact(stride).enumerate() {
+                for (v, vector) in vectors.iter().enumerate() {
+                    let expected = scales[4 * quad + v] * vector[4 * quad..4 * quad + 4].iter().sum::<f32>();
+                    assert_eq!(sums[v], expected, "quad {quad}, vector {v}");
+                }
+                assert_eq!(sums[4], -1.0, "no more than was promised");
+            }
+        }
+    }
+
+    #[test]
+    fn dots_are_exact() {
+        on_every_path(Dots);
+    }
+
+    #[test]
+    fn sums_of_columns_are_exact_and_in_order() {
+        on_every_path(Columns);
+    }
+
+    #[test]
+    fn sums_of_quads_are_put_in_their_places() {
+        on_every_path(QuadSums);
+    }
+}
