@@ -45,13 +45,7 @@ pub(crate) fn largest_magnitude<L: Lanes>(lanes: L, values: &[f32]) -> f32 {
     for values in values.chunks_exact(L::WIDTH) {
         // SAFETY: a vector of values.
         let values = unsafe { lanes.load_f32(values.as_ptr().cast()) };
-        largest = lanes.max(magnitude(lanes, values), largest);
+        largest = lanes.max(lanes.abs(values), largest);
     }
     lanes.largest(largest)
-}
-
-/// Without the sign.
-#[inline(always)]
-pub(crate) fn magnitude<L: Lanes>(lanes: L, values: L::F32) -> L::F32 {
-    lanes.max(lanes.sub(lanes.splat(0.0), values), values)
 }

@@ -11,18 +11,15 @@
 use std::marker::PhantomData;
 
 use crate::codec::{ColumnCodec, HALF};
-use crate::factors::{Rounded, magnitude, round_to_factors};
+use crate::factors::{Rounded, round_to_factors};
+use crate::group_heads::{GroupHeads, TOGETHER as TOKENS, WIDEST};
 use crate::key_block::KEYS;
 use crate::lanes::{IntegerDots, IntegerKernel, Lanes};
 use crate::products::TOGETHER;
 use crate::rows::{RowList, Rows};
 
-/// Tokens that are taken together.
-const TOKENS: usize = 4;
 /// Columns of half a group, which are added up together.
 pub(crate) const COLUMNS: usize = 16;
-/// Weights of the widest vector, of which there are whole ones.
-const WIDEST: usize = 16;
 
 /// Whether the sums of both halves of a group for so many rows stay in registers, beside what they are made of.
 pub(crate) struct HalvesTogether<D, const ROWS: usize>(PhantomData<D>);
@@ -45,7 +42,9 @@ pub(crate) fn add_codes<D: IntegerDots, C: ColumnCodec>(
     assert!(values.row_bytes() >= C::row_bytes(dim) && dim.is_multiple_of(C::GROUP), "rows of {} bytes", values.row_bytes());
     assert!((1..=KEYS).contains(&values.count()), "{} rows", values.count());
     assert!(2 * COLUMNS == C::GROUP && COLUMNS.is_multiple_of(D::Lanes::WIDTH), "groups of {}", C::GROUP);
-    scratch.gather::<C>(values, dim);
+    scratch.heads.gather::<C>(values, dim);
+    scratch.scaled.resize(TOGETHER * KEYS, 0.0);
+    scratch.factors.resize(TOGETHER * KEYS, 0);
     let all = out.len() / dim;
     let together = all.div_ceil(all.div_ceil(TOGETHER));
     for (weights, out) in weights.chunks(together * weight_stride).zip(out.chunks_mut(together * dim)) {
@@ -64,56 +63,10 @@ pub(crate) fn add_codes<D: IntegerDots, C: ColumnCodec>(
 /// What is worked out on the way.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
-    /// The scale of every group and token, and the minimum, in half precision: `[groups, KEYS]`.
-    scales: Vec<[u8; HALF]>,
-    minima: Vec<[u8; HALF]>,
+    heads: GroupHeads,
     /// The weights times a group's scales, and their factors: `[TOGETHER, KEYS]`.
     scaled: Vec<f32>,
     factors: Vec<i16>,
-}
-
-impl Scratch {
-    /// Makes room for all, and copies every group's scale and minimum of every token. What fills up the last vectors is 0.
-    #[inline(always)]
-    fn gather<C: ColumnCodec>(&mut self, values: Rows<'_>, dim: usize) {
-        let (count, groups) = (values.count(), dim / C::GROUP);
-        self.scales.resize(groups * KEYS, [0; HALF]);
-        self.minima.resize(groups * KEYS, [0; HALF]);
-        self.scaled.resize(TOGETHER * KEYS, 0.0);
-        self.factors.resize(TOGETHER * KEYS, 0);
-        for first in (0..count).step_by(TOKENS) {
-            let rows = four_rows(values, first);
-            for group in 0..groups {
-                let at = group * KEYS + first..group * KEYS + first + TOKENS;
-                let scales: &mut [_; TOKENS] = (&mut self.scales[at.clone()]).try_into().expect("as many as were sliced");
-                let minima: &mut [_; TOKENS] = (&mut self.minima[at]).try_into().expect("as many as were sliced");
-                for token in 0..TOKENS {
-                    let head = rows[token].wrapping_add(group * C::row_bytes(C::GROUP)).cast::<[u8; HALF]>();
-                    // SAFETY: `add_codes` saw that each row has the bytes of all groups, which begin with a scale.
-                    scales[token] = unsafe { head.read() };
-                    if C::HAS_OFFSET {
-                        // SAFETY: as above, and then a minimum.
-                        minima[token] = unsafe { head.wrapping_add(1).read() };
-                    }
-                }
-            }
-        }
-        for group in 0..groups {
-            let filling = group * KEYS + count..group * KEYS + count.next_multiple_of(WIDEST);
-            self.scales[filling.clone()].fill([0; HALF]);
-            self.minima[filling].fill([0; HALF]);
-        }
-    }
-}
-
-/// The rows from `first` on; behind the last stands the last again, whose weight is 0 there.
-#[inline(always)]
-fn four_rows(values: Rows<'_>, first: usize) -> [*const u8; TOKENS] {
-    let count = values.count();
-    if first + TOKENS <= count {
-        return values.several::<TOKENS>(first);
-    }
-    std::array::from_fn(|token| values.row((first + token).min(count - 1)))
 }
 
 struct AddCodes<'a, C, const ROWS: usize> {
@@ -157,27 +110,28 @@ impl<C: ColumnCodec, const ROWS: usize> AddCodes<'_, C, ROWS> {
         let count = self.values.count();
         let (zero, centre) = (lanes.splat(0.0), lanes.splat((C::centre::<D>() - C::zero::<D>()) as f32));
         let (mut largest, mut offsets) = ([zero; ROWS], [zero; TOGETHER]);
-        let scales = self.scratch.scales[group * KEYS..(group + 1) * KEYS].as_ptr();
-        let minima = self.scratch.minima[group * KEYS..(group + 1) * KEYS].as_ptr();
+        let scales = self.scratch.heads.scales(group);
+        let minima = if C::HAS_OFFSET { self.scratch.heads.minima(group) } else { scales };
         let all_scaled = self.scratch.scaled[..ROWS * KEYS].as_mut_ptr();
+        let weights = self.weights[..(ROWS - 1) * self.weight_stride + count].as_ptr();
         for first in (0..count.next_multiple_of(WIDEST)).step_by(width) {
             // SAFETY: a vector of halves, because `KEYS` are whole vectors.
-            let scales = unsafe { lanes.load_f16(scales.wrapping_add(first).cast()) };
+            let scales = unsafe { lanes.load_f16(scales.wrapping_add(first * HALF)) };
             // SAFETY: as above.
-            let minima = unsafe { lanes.load_f16(minima.wrapping_add(first).cast()) };
+            let minima = unsafe { lanes.load_f16(minima.wrapping_add(first * HALF)) };
+            let is_whole = first + width <= count;
             for r in 0..ROWS {
-                let weights = &self.weights[r * self.weight_stride..][..count];
-                let weights = if let Some(weights) = weights.get(first..first + width) {
-                    // SAFETY: a vector was sliced.
-                    unsafe { lanes.load_f32(weights.as_ptr().cast()) }
+                let weights = if is_whole {
+                    // SAFETY: `add_codes` saw that there is a weight a row.
+                    unsafe { lanes.load_f32(weights.wrapping_add(r * self.weight_stride + first).cast()) }
                 } else {
-                    let (weights, mut filled) = (&weights[first.min(count)..], [0.0; WIDEST]);
+                    let (weights, mut filled) = (&self.weights[r * self.weight_stride..][first.min(count)..count], [0.0; WIDEST]);
                     filled[..weights.len()].copy_from_slice(weights);
-                    // SAFETY: sixteen places, the widest vector.
+                    // SAFETY: as many as the widest vector has.
                     unsafe { lanes.load_f32(filled.as_ptr().cast()) }
                 };
                 let scaled = lanes.mul(weights, scales);
-                largest[r] = lanes.max(magnitude(lanes, scaled), largest[r]);
+                largest[r] = lanes.max(lanes.abs(scaled), largest[r]);
                 // Even times 0: what is not finite must show.
                 offsets[r] = lanes.mul_add(scaled, centre, offsets[r]);
                 if C::HAS_OFFSET {
@@ -216,33 +170,50 @@ impl<C: ColumnCodec, const ROWS: usize> AddCodes<'_, C, ROWS> {
         rounded: &[Rounded; ROWS],
         scaled: &Scaled<ROWS>,
     ) {
-        let count = self.values.count();
-        let factors = self.scratch.factors[..ROWS * KEYS].as_ptr();
         let mut sums = [[dots.column_sums(0); COUNT]; ROWS];
         for r in 0..ROWS {
             // Codes count from the centre.
             sums[r] = [dots.column_sums(rounded[r].sum.wrapping_mul(-C::centre::<D>())); COUNT];
         }
-        for first in (0..count).step_by(TOKENS) {
-            let rows = four_rows(self.values, first);
+        let (fours, rest) = self.values.fours();
+        let whole = TOKENS * fours.len();
+        for (index, rows) in fours.enumerate() {
+            let first = TOKENS * index;
             if group == 0 && FIRST == 0 {
-                self.values.prefetch(dots.lanes(), first..(first + TOKENS).min(count));
+                self.values.prefetch(dots.lanes(), first..first + TOKENS);
             }
-            // SAFETY: `add_codes` saw that each row has the bytes of all groups.
-            let codes = unsafe { C::columns(dots, rows, group) };
-            for r in 0..ROWS {
-                // SAFETY: four factors, because `KEYS` are whole fours.
-                let factors = unsafe { dots.load_column_factors(factors.wrapping_add(r * KEYS), first) };
-                for half in 0..COUNT {
-                    sums[r][half] = dots.add_columns(sums[r][half], codes[FIRST + half], factors);
-                }
-            }
+            self.add_four::<D, FIRST, COUNT>(dots, rows, first, group, &mut sums);
+        }
+        if let Some(rows) = rest {
+            self.add_four::<D, FIRST, COUNT>(dots, rows, whole, group, &mut sums);
         }
         for r in 0..ROWS {
             for half in 0..COUNT {
                 let out = &mut self.out[r * self.dim + group * C::GROUP + (FIRST + half) * COLUMNS..][..COLUMNS];
                 // SAFETY: 16 values.
                 unsafe { dots.add_totals(sums[r][half], rounded[r].worth, scaled.offsets[r], out.as_mut_ptr()) };
+            }
+        }
+    }
+
+    /// Adds four rows, which are `first ..`, to the sums.
+    #[inline(always)]
+    fn add_four<D: IntegerDots, const FIRST: usize, const COUNT: usize>(
+        &self,
+        dots: D,
+        rows: [*const u8; TOKENS],
+        first: usize,
+        group: usize,
+        sums: &mut [[D::ColumnSums; COUNT]; ROWS],
+    ) {
+        let factors = self.scratch.factors[..ROWS * KEYS].as_ptr();
+        // SAFETY: `add_codes` saw that each row has the bytes of all groups.
+        let codes = unsafe { C::columns(dots, rows, group) };
+        for r in 0..ROWS {
+            // SAFETY: four factors, because `KEYS` are whole fours.
+            let factors = unsafe { dots.load_column_factors(factors.wrapping_add(r * KEYS), first) };
+            for half in 0..COUNT {
+                sums[r][half] = dots.add_columns(sums[r][half], codes[FIRST + half], factors);
             }
         }
     }

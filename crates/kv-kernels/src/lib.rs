@@ -19,6 +19,7 @@ mod exponential;
 mod factors;
 mod format;
 mod formats;
+mod group_heads;
 mod integer_channel_scores;
 mod integer_products;
 mod integer_scores;

@@ -25,7 +25,7 @@ pub(crate) struct Queries {
 pub(crate) struct RoundedQueries {
     /// `[vectors, dim / GROUP]` of what [`IntegerDots::lay_out`] lays out for all quads.
     pub(crate) factors: Vec<i16>,
-    /// The sum of the factors of each group in the first place of its quad: `[vectors, dim / GROUP, quads, 4]`.
+    /// The sum of the factors of each group in all places of its quad: `[vectors, dim / GROUP, quads, 4]`.
     pub(crate) sums: Vec<i32>,
     /// What a factor of 1 is worth: `[vectors, quads, 4]`.
     pub(crate) scales: Vec<f32>,
@@ -80,7 +80,7 @@ impl RoundedQueries {
             for (factor, value) in factors.iter_mut().zip(values) {
                 *factor = (value * inverse + ROUND).to_bits().wrapping_sub(ROUND.to_bits()).cast_signed();
             }
-            self.sums[(place * D::QUADS + quad) * 4] = factors.iter().fold(0, |sum, factor| factor.wrapping_add(sum));
+            self.sums[(place * D::QUADS + quad) * 4..][..4].fill(factors.iter().fold(0, |sum, factor| factor.wrapping_add(sum)));
             D::lay_out(quad, &factors, &mut self.factors[place * group_factors..][..group_factors]);
         }
     }

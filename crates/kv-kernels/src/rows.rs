@@ -57,6 +57,14 @@ impl<'a> Rows<'a> {
         starts.map(|start| start.0)
     }
 
+    /// The places of each four rows, and of the four that the last few make with the last one repeated.
+    #[inline(always)]
+    pub(crate) fn fours(&self) -> (impl ExactSizeIterator<Item = [*const u8; 4]>, Option<[*const u8; 4]>) {
+        let (fours, rest) = self.starts.as_chunks::<4>();
+        let rest = rest.last().map(|last| std::array::from_fn(|row| rest.get(row).unwrap_or(last).0));
+        (fours.iter().map(|[a, b, c, d]| [a.0, b.0, c.0, d.0]), rest)
+    }
+
     /// The rows' bytes in order.
     pub(crate) fn slices(self) -> impl Iterator<Item = &'a [u8]> {
         // SAFETY: `new`'s caller promised that each has so many.

@@ -65,6 +65,11 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
+    fn abs(self, a: __m256) -> __m256 {
+        enter!(_mm256_andnot_ps(_mm256_set1_ps(-0.0), a))
+    }
+
+    #[inline(always)]
     fn max(self, a: __m256, b: __m256) -> __m256 {
         enter!(_mm256_max_ps(a, b))
     }
@@ -167,7 +172,7 @@ pub(super) fn sums(vectors: [__m256; 4]) -> [f32; 4] {
 /// The sums of quad `q` of each vector, in quad `q`. Written out, since horizontal additions are slower.
 #[inline]
 #[target_feature(enable = "avx2")]
-pub(super) fn quad_sums([a, b, c, d]: [__m256; 4]) -> __m256 {
+fn quad_sums([a, b, c, d]: [__m256; 4]) -> __m256 {
     let ab = _mm256_add_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
     let cd = _mm256_add_ps(_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
     _mm256_add_ps(_mm256_shuffle_ps::<0b01_00_01_00>(ab, cd), _mm256_shuffle_ps::<0b11_10_11_10>(ab, cd))

@@ -5,7 +5,6 @@
 
 use std::arch::x86_64::*;
 
-use super::avx2::quad_sums;
 use super::{Avx2, IntegerDots, IntegerKernel};
 
 /// Enters a function that enables the instructions.
@@ -28,7 +27,7 @@ impl IntegerDots for Avx2 {
     type Codes = [__m256i; 4];
     /// A factor a word in the order of the codes, in memory as in registers.
     type Factors = [__m256i; 4];
-    /// Rows 0 and 1, then 2 and 3, side by side: columns 0 to 3 and 8 to 11, then the others.
+    /// Rows 0 and 1, then 2 and 3, side by side: the even columns, then the odd ones.
     type Columns = [[__m256i; 2]; 2];
     /// The factors of rows 0 and 1, and of 2 and 3, in all places.
     type ColumnFactors = [__m256i; 2];
@@ -51,14 +50,12 @@ impl IntegerDots for Avx2 {
 
     #[inline(always)]
     unsafe fn load_bytes(self, from: *const u8) -> [__m256i; 4] {
-        let halves = [0, 16].map(|at| enter!(_mm_loadu_si128(from.add(at).cast())));
-        enter!(words_of_bytes(halves))
+        enter!(words_of_bytes([_mm_loadu_si128(from.cast()), _mm_loadu_si128(from.add(16).cast())]))
     }
 
     #[inline(always)]
     unsafe fn load_nibbles(self, from: *const u8) -> [__m256i; 4] {
-        let bytes = enter!(_mm_loadu_si128(from.cast()));
-        enter!(words_of_nibbles(bytes))
+        enter!(words_of_nibbles(_mm_loadu_si128(from.cast())))
     }
 
     fn lay_out(quad: usize, factors: &[i32; 32], to: &mut [i16]) {
@@ -70,7 +67,8 @@ impl IntegerDots for Avx2 {
 
     #[inline(always)]
     unsafe fn load_factors(self, from: *const i16) -> [__m256i; 4] {
-        [0, 16, 32, 48].map(|at| enter!(_mm256_loadu_si256(from.add(at).cast())))
+        let from = from.cast::<__m256i>();
+        enter!([_mm256_loadu_si256(from), _mm256_loadu_si256(from.add(1)), _mm256_loadu_si256(from.add(2)), _mm256_loadu_si256(from.add(3))])
     }
 
     #[inline(always)]
@@ -84,8 +82,18 @@ impl IntegerDots for Avx2 {
     }
 
     #[inline(always)]
-    fn times(self, sums: __m256i, number: i32) -> __m256i {
-        enter!(_mm256_mullo_epi32(sums, _mm256_set1_epi32(number)))
+    fn dot(self, codes: [__m256i; 4], factors: [__m256i; 4]) -> __m256i {
+        enter!(dot(codes, factors))
+    }
+
+    #[inline(always)]
+    fn quad_sums(self, vectors: [__m256i; 4]) -> __m256i {
+        enter!(quad_sums(vectors))
+    }
+
+    #[inline(always)]
+    fn add_times(self, sums: __m256i, others: __m256i, number: i32) -> __m256i {
+        enter!(_mm256_add_epi32(sums, _mm256_mullo_epi32(others, _mm256_set1_epi32(number))))
     }
 
     #[inline(always)]
@@ -94,33 +102,31 @@ impl IntegerDots for Avx2 {
     }
 
     #[inline(always)]
-    fn dot(self, sums: __m256i, codes: [__m256i; 4], factors: [__m256i; 4]) -> __m256 {
-        enter!(dot(sums, codes, factors))
+    unsafe fn load_four_halves(self, from: *const u8) -> __m256 {
+        let four = enter!(from.cast::<i64>().read_unaligned());
+        enter!(_mm256_cvtph_ps(_mm_set1_epi64x(four)))
     }
 
     #[inline(always)]
-    unsafe fn store_quad_sums(self, vectors: [__m256; 4], scales: __m256, to: *mut f32, stride: usize) {
-        let sums = enter!(_mm256_mul_ps(quad_sums(vectors), scales));
-        enter!(_mm_storeu_ps(to, _mm256_castps256_ps128(sums)));
-        enter!(_mm_storeu_ps(to.add(stride), _mm256_extractf128_ps::<1>(sums)));
+    unsafe fn store_quads(self, vector: __m256, to: *mut f32, stride: usize) {
+        enter!(_mm_storeu_ps(to, _mm256_castps256_ps128(vector)));
+        enter!(_mm_storeu_ps(to.add(stride), _mm256_extractf128_ps::<1>(vector)));
     }
 
     #[inline(always)]
     unsafe fn columns_of_bytes(self, rows: [*const u8; 4]) -> [[[__m256i; 2]; 2]; 2] {
-        let [first, last] = [0, 16].map(|at| rows.map(|row| enter!(_mm_loadu_si128(row.add(at).cast()))));
-        [enter!(columns_of_bytes(first)), enter!(columns_of_bytes(last))]
+        [enter!(columns_of_bytes(load_rows(rows, 0))), enter!(columns_of_bytes(load_rows(rows, 16)))]
     }
 
     #[inline(always)]
     unsafe fn columns_of_nibbles(self, rows: [*const u8; 4]) -> [[[__m256i; 2]; 2]; 2] {
-        let rows = rows.map(|row| enter!(_mm_loadu_si128(row.cast())));
-        enter!(columns_of_nibbles(rows))
+        enter!(columns_of_nibbles(load_rows(rows, 0)))
     }
 
     #[inline(always)]
     unsafe fn columns_of_2bit_codes(self, rows: [*const u8; 4]) -> [[[__m256i; 2]; 2]; 2] {
-        let [a, b, c, d] = rows.map(|row| enter!(_mm_loadl_epi64(row.cast())));
-        let [first, last] = [enter!(columns_of_2bit_codes(a, b)), enter!(columns_of_2bit_codes(c, d))];
+        let first = enter!(columns_of_2bit_codes(_mm_loadl_epi64(rows[0].cast()), _mm_loadl_epi64(rows[1].cast())));
+        let last = enter!(columns_of_2bit_codes(_mm_loadl_epi64(rows[2].cast()), _mm_loadl_epi64(rows[3].cast())));
         [[first[0], last[0]], [first[1], last[1]]]
     }
 
@@ -132,7 +138,8 @@ impl IntegerDots for Avx2 {
 
     #[inline(always)]
     unsafe fn load_column_factors(self, factors: *const i16, first: usize) -> [__m256i; 2] {
-        [first, first + 2].map(|at| enter!(_mm256_set1_epi32(factors.add(at).cast::<i32>().read_unaligned())))
+        let pairs = factors.wrapping_add(first).cast::<i32>();
+        enter!([_mm256_set1_epi32(pairs.read_unaligned()), _mm256_set1_epi32(pairs.add(1).read_unaligned())])
     }
 
     #[inline(always)]
@@ -142,13 +149,7 @@ impl IntegerDots for Avx2 {
 
     #[inline(always)]
     fn add_columns(self, [first, last]: [__m256i; 2], codes: [[__m256i; 2]; 2], factors: [__m256i; 2]) -> [__m256i; 2] {
-        let mut sums = [first, last];
-        for (codes, factors) in codes.into_iter().zip(factors) {
-            for (sums, codes) in sums.iter_mut().zip(codes) {
-                *sums = enter!(_mm256_add_epi32(*sums, _mm256_madd_epi16(codes, factors)));
-            }
-        }
-        sums
+        enter!([add_column(first, [codes[0][0], codes[1][0]], factors), add_column(last, [codes[0][1], codes[1][1]], factors)])
     }
 
     #[inline(always)]
@@ -183,56 +184,103 @@ fn words_of_nibbles(bytes: __m128i) -> [__m256i; 4] {
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn dot(sums: __m256i, codes: [__m256i; 4], factors: [__m256i; 4]) -> __m256 {
-    let [a, b, c, d] = [0, 1, 2, 3].map(|at| _mm256_madd_epi16(codes[at], factors[at]));
-    _mm256_cvtepi32_ps(_mm256_add_epi32(_mm256_add_epi32(_mm256_add_epi32(sums, a), b), _mm256_add_epi32(c, d)))
+fn dot(codes: [__m256i; 4], factors: [__m256i; 4]) -> __m256i {
+    let some = _mm256_add_epi32(_mm256_madd_epi16(codes[0], factors[0]), _mm256_madd_epi16(codes[1], factors[1]));
+    let others = _mm256_add_epi32(_mm256_madd_epi16(codes[2], factors[2]), _mm256_madd_epi16(codes[3], factors[3]));
+    _mm256_add_epi32(some, others)
+}
+
+/// The sum over quad `q` of each vector, in quad `q`.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn quad_sums([a, b, c, d]: [__m256i; 4]) -> __m256i {
+    let ab = _mm256_add_epi32(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
+    let cd = _mm256_add_epi32(_mm256_unpacklo_epi32(c, d), _mm256_unpackhi_epi32(c, d));
+    _mm256_add_epi32(_mm256_unpacklo_epi64(ab, cd), _mm256_unpackhi_epi64(ab, cd))
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn add_column(sums: __m256i, codes: [__m256i; 2], factors: [__m256i; 2]) -> __m256i {
+    let sums = _mm256_add_epi32(sums, _mm256_madd_epi16(codes[0], factors[0]));
+    _mm256_add_epi32(sums, _mm256_madd_epi16(codes[1], factors[1]))
+}
+
+/// # Safety
+/// 16 bytes behind `at` can be read of each.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn load_rows(rows: [*const u8; 4], at: usize) -> [__m128i; 4] {
+    let mut loaded = [_mm_setzero_si128(); 4];
+    for (loaded, row) in loaded.iter_mut().zip(rows) {
+        // SAFETY: promised by the caller.
+        *loaded = unsafe { _mm_loadu_si128(row.add(at).cast()) };
+    }
+    loaded
 }
 
 /// Columns of four rows of 16 signed bytes.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn columns_of_bytes(rows: [__m128i; 4]) -> [[__m256i; 2]; 2] {
-    interleave(rows.map(|row| _mm256_cvtepi8_epi16(row)))
+    let [first, last] = interleave(rows);
+    let mut pairs = [[first; 2], [last; 2]];
+    for [even, odd] in &mut pairs {
+        (*even, *odd) = (_mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(*even)), _mm256_srai_epi16::<8>(*odd));
+    }
+    pairs
 }
 
 /// Columns of four rows of 16 bytes' low nibbles, and of their high ones.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn columns_of_nibbles(rows: [__m128i; 4]) -> [[[__m256i; 2]; 2]; 2] {
-    let rows = rows.map(|row| _mm256_cvtepu8_epi16(row));
-    let low = rows.map(|row| _mm256_and_si256(row, _mm256_set1_epi16(15)));
-    let high = rows.map(|row| _mm256_srli_epi16::<4>(row));
-    [interleave(low), interleave(high)]
+    let four = _mm256_set1_epi16(15);
+    let mut halves = [[[four; 2]; 2]; 2];
+    for (pair, words) in interleave(rows).into_iter().enumerate() {
+        halves[0][pair] = [_mm256_and_si256(words, four), _mm256_and_si256(_mm256_srli_epi16::<8>(words), four)];
+        halves[1][pair] = [_mm256_and_si256(_mm256_srli_epi16::<4>(words), four), _mm256_srli_epi16::<12>(words)];
+    }
+    halves
 }
 
-/// Of four rows of 16 words, each two side by side: columns 0 to 3 and 8 to 11, then the others.
+/// Of four rows of eight words, each two side by side.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn interleave([a, b, c, d]: [__m256i; 4]) -> [[__m256i; 2]; 2] {
-    [
-        [_mm256_unpacklo_epi16(a, b), _mm256_unpackhi_epi16(a, b)],
-        [_mm256_unpacklo_epi16(c, d), _mm256_unpackhi_epi16(c, d)],
-    ]
+fn interleave([a, b, c, d]: [__m128i; 4]) -> [__m256i; 2] {
+    [side_by_side(a, b), side_by_side(c, d)]
 }
 
-/// Of two rows of 32 codes, in 8 bytes each, columns 0 to 15 and 16 to 31 as [`interleave`] orders them.
+/// Widened, because that costs nothing where words are loaded, and unpacking them would leave halves to be joined.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn side_by_side(a: __m128i, b: __m128i) -> __m256i {
+    _mm256_blend_epi16::<0b1010_1010>(_mm256_cvtepu16_epi32(a), _mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(b)))
+}
+
+/// Of two rows of 32 codes, in 8 bytes each, columns 0 to 15 and 16 to 31, even ones and odd ones.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn columns_of_2bit_codes(a: __m128i, b: __m128i) -> [[__m256i; 2]; 2] {
     // Place `p` holds the eight codes of word `p` of both rows.
     let words = _mm256_castsi128_si256(_mm_unpacklo_epi16(a, b));
     let code = _mm256_set1_epi32(0x0003_0003);
-    let shifts = _mm256_setr_epi32(0, 2, 4, 6, 0, 2, 4, 6);
-    [_mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1), _mm256_setr_epi32(2, 2, 2, 2, 3, 3, 3, 3)].map(|places| {
-        let words = _mm256_srlv_epi32(_mm256_permutevar8x32_epi32(words, places), shifts);
-        [_mm256_and_si256(words, code), _mm256_and_si256(_mm256_srli_epi32::<8>(words), code)]
-    })
+    let shifts = _mm256_setr_epi32(0, 4, 8, 12, 0, 4, 8, 12);
+    let first = _mm256_permutevar8x32_epi32(words, _mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1));
+    let last = _mm256_permutevar8x32_epi32(words, _mm256_setr_epi32(2, 2, 2, 2, 3, 3, 3, 3));
+    let mut halves = [[_mm256_setzero_si256(); 2]; 2];
+    for (half, words) in halves.iter_mut().zip([first, last]) {
+        let words = _mm256_srlv_epi32(words, shifts);
+        *half = [_mm256_and_si256(words, code), _mm256_and_si256(_mm256_srli_epi32::<2>(words), code)];
+    }
+    halves
 }
 
-/// Columns 0 to 7 and 8 to 15 of what [`interleave`] orders.
+/// Columns 0 to 7 and 8 to 15 of the even and the odd ones.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn in_order([first, last]: [__m256i; 2]) -> [__m256i; 2] {
+fn in_order([even, odd]: [__m256i; 2]) -> [__m256i; 2] {
+    let (first, last) = (_mm256_unpacklo_epi32(even, odd), _mm256_unpackhi_epi32(even, odd));
     [_mm256_permute2x128_si256::<0x20>(first, last), _mm256_permute2x128_si256::<0x31>(first, last)]
 }
 

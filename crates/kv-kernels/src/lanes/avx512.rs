@@ -77,6 +77,11 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
+    fn abs(self, a: __m512) -> __m512 {
+        enter!(_mm512_abs_ps(a))
+    }
+
+    #[inline(always)]
     fn max(self, a: __m512, b: __m512) -> __m512 {
         enter!(_mm512_max_ps(a, b))
     }

@@ -75,9 +75,9 @@ impl IntegerDots for Avx512Vnni {
             let places = (half * Self::QUADS + quad) * DIGITS..(half * Self::QUADS + quad + 1) * DIGITS;
             let digits = high[places.clone()].iter_mut().zip(&mut low[places]);
             for ((high, low), factor) in digits.zip(factors) {
-                let rounded = (factor + 128) >> 8;
+                let rounded = factor.wrapping_add(128) >> 8;
                 *high = rounded as i8;
-                *low = (factor - (rounded << 8)) as i8;
+                *low = factor.wrapping_sub(rounded << 8) as i8;
             }
         }
     }
@@ -99,8 +99,20 @@ impl IntegerDots for Avx512Vnni {
     }
 
     #[inline(always)]
-    fn times(self, sums: __m512i, number: i32) -> __m512i {
-        enter!(_mm512_mullo_epi32(sums, _mm512_set1_epi32(number)))
+    fn dot(self, codes: [__m512i; 2], [high, low]: [[__m512i; 2]; 2]) -> __m512i {
+        let highs = enter!(_mm512_dpbusd_epi32(_mm512_dpbusd_epi32(_mm512_setzero_si512(), codes[0], high[0]), codes[1], high[1]));
+        let lows = enter!(_mm512_dpbusd_epi32(_mm512_dpbusd_epi32(_mm512_setzero_si512(), codes[0], low[0]), codes[1], low[1]));
+        enter!(join(highs, lows))
+    }
+
+    #[inline(always)]
+    fn quad_sums(self, vectors: [__m512i; 4]) -> __m512i {
+        enter!(quad_sums(vectors))
+    }
+
+    #[inline(always)]
+    fn add_times(self, sums: __m512i, others: __m512i, number: i32) -> __m512i {
+        enter!(_mm512_add_epi32(sums, _mm512_mullo_epi32(others, _mm512_set1_epi32(number))))
     }
 
     #[inline(always)]
@@ -109,19 +121,17 @@ impl IntegerDots for Avx512Vnni {
     }
 
     #[inline(always)]
-    fn dot(self, sums: __m512i, codes: [__m512i; 2], [high, low]: [[__m512i; 2]; 2]) -> __m512 {
-        let highs = enter!(_mm512_dpbusd_epi32(_mm512_dpbusd_epi32(_mm512_setzero_si512(), codes[0], high[0]), codes[1], high[1]));
-        let lows = enter!(_mm512_dpbusd_epi32(_mm512_dpbusd_epi32(sums, codes[0], low[0]), codes[1], low[1]));
-        enter!(join(highs, lows))
+    unsafe fn load_four_halves(self, from: *const u8) -> __m512 {
+        let four = enter!(from.cast::<i64>().read_unaligned());
+        enter!(_mm512_cvtph_ps(_mm256_set1_epi64x(four)))
     }
 
     #[inline(always)]
-    unsafe fn store_quad_sums(self, vectors: [__m512; 4], scales: __m512, to: *mut f32, stride: usize) {
-        let sums = enter!(_mm512_mul_ps(quad_sums(vectors), scales));
-        enter!(_mm_storeu_ps(to, _mm512_castps512_ps128(sums)));
-        enter!(_mm_storeu_ps(to.add(stride), _mm512_extractf32x4_ps::<1>(sums)));
-        enter!(_mm_storeu_ps(to.add(2 * stride), _mm512_extractf32x4_ps::<2>(sums)));
-        enter!(_mm_storeu_ps(to.add(3 * stride), _mm512_extractf32x4_ps::<3>(sums)));
+    unsafe fn store_quads(self, vector: __m512, to: *mut f32, stride: usize) {
+        enter!(_mm_storeu_ps(to, _mm512_castps512_ps128(vector)));
+        enter!(_mm_storeu_ps(to.add(stride), _mm512_extractf32x4_ps::<1>(vector)));
+        enter!(_mm_storeu_ps(to.add(2 * stride), _mm512_extractf32x4_ps::<2>(vector)));
+        enter!(_mm_storeu_ps(to.add(3 * stride), _mm512_extractf32x4_ps::<3>(vector)));
     }
 
     #[inline(always)]
@@ -169,15 +179,15 @@ impl IntegerDots for Avx512Vnni {
     #[inline(always)]
     unsafe fn add_totals(self, [highs, lows]: [__m512i; 2], worth: f32, offset: f32, to: *mut f32) {
         let sums = enter!(_mm512_add_ps(_mm512_loadu_ps(to), _mm512_set1_ps(offset)));
-        enter!(_mm512_storeu_ps(to, _mm512_fmadd_ps(join(highs, lows), _mm512_set1_ps(worth), sums)));
+        enter!(_mm512_storeu_ps(to, _mm512_fmadd_ps(_mm512_cvtepi32_ps(join(highs, lows)), _mm512_set1_ps(worth), sums)));
     }
 }
 
 /// `256 · high + low`.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn join(high: __m512i, low: __m512i) -> __m512 {
-    _mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_slli_epi32::<8>(high), low))
+fn join(high: __m512i, low: __m512i) -> __m512i {
+    _mm512_add_epi32(_mm512_slli_epi32::<8>(high), low)
 }
 
 /// Signed bytes plus 128, unsigned.
@@ -195,13 +205,13 @@ fn nibbles(bytes: __m512i) -> [__m512i; 2] {
     [_mm512_and_si512(bytes, four), _mm512_and_si512(_mm512_srli_epi16::<4>(bytes), four)]
 }
 
-/// The sums of quad `q` of each vector, in quad `q`.
+/// The sum over quad `q` of each vector, in quad `q`.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn quad_sums([a, b, c, d]: [__m512; 4]) -> __m512 {
-    let ab = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
-    let cd = _mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
-    _mm512_add_ps(_mm512_shuffle_ps::<0b01_00_01_00>(ab, cd), _mm512_shuffle_ps::<0b11_10_11_10>(ab, cd))
+fn quad_sums([a, b, c, d]: [__m512i; 4]) -> __m512i {
+    let ab = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+    let cd = _mm512_add_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+    _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd))
 }
 
 #[inline]

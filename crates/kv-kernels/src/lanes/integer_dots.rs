@@ -60,23 +60,23 @@ pub(crate) trait IntegerDots: Copy {
     /// A vector of integers can be read.
     unsafe fn load_sums(self, from: *const i32) -> Self::Sums;
     fn zero(self) -> Self::Sums;
-    /// Each integer times the number.
-    fn times(self, sums: Self::Sums, number: i32) -> Self::Sums;
+    /// Each code times its factor, added up to four sums in each quad.
+    fn dot(self, codes: Self::Codes, factors: Self::Factors) -> Self::Sums;
+    /// The sum over quad `q` of each of four vectors, in quad `q`.
+    fn quad_sums(self, vectors: [Self::Sums; 4]) -> Self::Sums;
+    /// Adds each of the others times the number.
+    fn add_times(self, sums: Self::Sums, others: Self::Sums, number: i32) -> Self::Sums;
     fn to_floats(self, sums: Self::Sums) -> <Self::Lanes as Lanes>::F32;
-    /// Adds each code times its factor to a sum of its quad.
-    fn dot(self, sums: Self::Sums, codes: Self::Codes, factors: Self::Factors) -> <Self::Lanes as Lanes>::F32;
-    /// The sums of each quad of four vectors, times a scale for each sum: those of quad `q` of each go to
-    /// `to[q · stride ..][.. 4]`.
+    /// The same four half-precision values in every quad.
+    ///
+    /// # Safety
+    /// 8 bytes can be read.
+    unsafe fn load_four_halves(self, from: *const u8) -> <Self::Lanes as Lanes>::F32;
+    /// Quad `q` goes to `to[q · stride ..][.. 4]`.
     ///
     /// # Safety
     /// Those places can be written.
-    unsafe fn store_quad_sums(
-        self,
-        vectors: [<Self::Lanes as Lanes>::F32; 4],
-        scales: <Self::Lanes as Lanes>::F32,
-        to: *mut f32,
-        stride: usize,
-    );
+    unsafe fn store_quads(self, vector: <Self::Lanes as Lanes>::F32, to: *mut f32, stride: usize);
 
     /// Columns 0 to 15 and 16 to 31 of the codes of signed bytes.
     ///
@@ -162,7 +162,15 @@ impl<L: Lanes> IntegerDots for NoDots<L> {
         self.0
     }
 
-    fn times(self, _: Infallible, _: i32) -> Infallible {
+    fn dot(self, _: Infallible, _: Infallible) -> Infallible {
+        self.0
+    }
+
+    fn quad_sums(self, _: [Infallible; 4]) -> Infallible {
+        match self.0 {}
+    }
+
+    fn add_times(self, _: Infallible, _: Infallible, _: i32) -> Infallible {
         self.0
     }
 
@@ -170,11 +178,11 @@ impl<L: Lanes> IntegerDots for NoDots<L> {
         match self.0 {}
     }
 
-    fn dot(self, _: Infallible, _: Infallible, _: Infallible) -> L::F32 {
+    unsafe fn load_four_halves(self, _: *const u8) -> L::F32 {
         match self.0 {}
     }
 
-    unsafe fn store_quad_sums(self, _: [L::F32; 4], _: L::F32, _: *mut f32, _: usize) {
+    unsafe fn store_quads(self, _: L::F32, _: *mut f32, _: usize) {
         match self.0 {}
     }
 
@@ -285,8 +293,8 @@ mod tests {
             // SAFETY: a vector of integers.
             let sums = unsafe { dots.load_sums(start.as_ptr()) };
             assert_eq!(values(lanes, dots.to_floats(sums)), start.iter().map(|sum| *sum as f32).collect::<Vec<_>>());
-            let thrice = values(lanes, dots.to_floats(dots.times(sums, -3)));
-            assert_eq!(thrice, start.iter().map(|sum| -3.0 * *sum as f32).collect::<Vec<_>>());
+            let fewer = dots.add_times(sums, sums, -3);
+            assert_eq!(values(lanes, dots.to_floats(fewer)), start.iter().map(|sum| -2.0 * *sum as f32).collect::<Vec<_>>());
             assert_eq!(values(lanes, dots.to_floats(dots.zero())), vec![0.0; width]);
             // SAFETY: 32 bytes.
             let as_bytes = (unsafe { dots.load_bytes(bytes.as_ptr()) }, signed::<D>(&bytes[..32]));
@@ -294,12 +302,13 @@ mod tests {
             let as_nibbles = (unsafe { dots.load_nibbles(bytes[5..].as_ptr()) }, nibbles(&bytes[5..21]));
             for (codes, expected) in [as_bytes, as_nibbles] {
                 // SAFETY: all quads' factors were laid out.
-                let products = dots.dot(sums, codes, unsafe { dots.load_factors(factors.as_ptr()) });
-                for (quad, products) in values(lanes, products).chunks_exact(4).enumerate() {
+                let products = dots.dot(codes, unsafe { dots.load_factors(factors.as_ptr()) });
+                let quads = values(lanes, dots.to_floats(dots.quad_sums([products, sums, dots.zero(), sums])));
+                for (quad, quad_sums) in quads.chunks_exact(4).enumerate() {
                     let row = &rows[quad * 32..][..32];
-                    let exact = row.iter().zip(&expected).map(|(factor, code)| factor * code).sum::<i32>();
-                    let started = start[4 * quad..][..4].iter().sum::<i32>();
-                    assert_eq!(products.iter().sum::<f32>(), (exact + started) as f32, "quad {quad}");
+                    let exact = row.iter().zip(&expected).map(|(factor, code)| factor * code).sum::<i32>() as f32;
+                    let started = start[4 * quad..][..4].iter().sum::<i32>() as f32;
+                    assert_eq!(quad_sums, [exact, started, 0.0, started], "quad {quad}");
                 }
             }
         }
@@ -353,25 +362,25 @@ mod tests {
     }
 
     #[derive(Clone, Copy)]
-    struct QuadSums;
+    struct Quads;
 
-    impl IntegerKernel for QuadSums {
+    impl IntegerKernel for Quads {
         #[inline(always)]
         fn run<D: IntegerDots>(self, dots: D) {
+            let halves = [1.5, -2.0, 0.25, 1024.0];
+            let bytes: Vec<u8> = halves.iter().flat_map(|half| half::f16::from_f32(*half).to_le_bytes()).collect();
+            // SAFETY: four halves.
+            let scales = unsafe { dots.load_four_halves(bytes.as_ptr()) };
             let lanes = dots.lanes();
-            let vectors: [Vec<f32>; 4] = std::array::from_fn(|v| (0..16).map(|lane| (100 * v + lane * lane) as f32).collect());
-            let scales: Vec<f32> = (1..17).map(|scale| scale as f32).collect();
+            let numbers: Vec<f32> = (1..17).map(|number| number as f32).collect();
             let stride = 5;
-            let mut sums = vec![-1.0; D::QUADS * stride];
-            let loaded = vectors.each_ref().map(|vector| floats(lanes, vector));
+            let mut stored = vec![-1.0; D::QUADS * stride];
             // SAFETY: a stride for each quad.
-            unsafe { dots.store_quad_sums(loaded, floats(lanes, &scales), sums.as_mut_ptr(), stride) };
-            for (quad, sums) in sums.chunks_exact(stride).enumerate() {
-                for (v, vector) in vectors.iter().enumerate() {
-                    let expected = scales[4 * quad + v] * vector[4 * quad..4 * quad + 4].iter().sum::<f32>();
-                    assert_eq!(sums[v], expected, "quad {quad}, vector {v}");
-                }
-                assert_eq!(sums[4], -1.0, "no more than was promised");
+            unsafe { dots.store_quads(lanes.mul(scales, floats(lanes, &numbers)), stored.as_mut_ptr(), stride) };
+            for (quad, stored) in stored.chunks_exact(stride).enumerate() {
+                let expected: [f32; 4] = std::array::from_fn(|at| numbers[4 * quad + at] * halves[at]);
+                assert_eq!(stored[..4], expected, "quad {quad}");
+                assert_eq!(stored[4], -1.0, "no more than was promised");
             }
         }
     }
@@ -387,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn sums_of_quads_are_put_in_their_places() {
-        on_every_path(QuadSums);
+    fn quads_are_put_in_their_places() {
+        on_every_path(Quads);
     }
 }

@@ -67,6 +67,8 @@ pub(crate) trait Lanes: Copy {
     /// `a · b + c`, rounded once where the instructions can.
     fn mul_add(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32;
     fn sub(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// Without the sign.
+    fn abs(self, a: Self::F32) -> Self::F32;
     /// The larger of each two, `b` where one is not a number.
     fn max(self, a: Self::F32, b: Self::F32) -> Self::F32;
     /// The nearest whole number, of values not larger than 2²² in magnitude.

@@ -66,6 +66,11 @@ impl Lanes for Neon {
     }
 
     #[inline(always)]
+    fn abs(self, a: float32x4_t) -> float32x4_t {
+        enter!(vabsq_f32(a))
+    }
+
+    #[inline(always)]
     fn max(self, a: float32x4_t, b: float32x4_t) -> float32x4_t {
         enter!(larger(a, b))
     }

@@ -73,6 +73,11 @@ impl<const N: usize> Lanes for Array<N> {
     }
 
     #[inline(always)]
+    fn abs(self, a: [f32; N]) -> [f32; N] {
+        a.map(f32::abs)
+    }
+
+    #[inline(always)]
     fn max(self, mut a: [f32; N], b: [f32; N]) -> [f32; N] {
         for (a, b) in a.iter_mut().zip(b) {
             *a = if *a > b { *a } else { b };

@@ -1,6 +1,7 @@
 //! Integer dot products in plain Rust, for [`Array`]s of eight values.
 
 use super::portable::Array;
+use crate::codec::f16_to_f32;
 use super::{IntegerDots, IntegerKernel, Lanes};
 
 /// There are none for arrays of another length.
@@ -84,9 +85,36 @@ impl<const N: usize> IntegerDots for Integers<N> {
         [0; N]
     }
 
+    /// Products of neighbours are added first, as the instruction does that compilers find for it.
     #[inline(always)]
-    fn times(self, sums: [i32; N], number: i32) -> [i32; N] {
-        sums.map(|sum| sum.wrapping_mul(number))
+    fn dot(self, codes: [i16; GROUP], factors: [[i16; GROUP]; 2]) -> [i32; N] {
+        let mut sums = [0; N];
+        for (sums, factors) in sums.chunks_exact_mut(QUAD).zip(factors) {
+            for first in (0..GROUP).step_by(2 * QUAD) {
+                for (pair, sum) in sums.iter_mut().enumerate() {
+                    let product = |at: usize| i32::from(codes[at]) * i32::from(factors[at]);
+                    *sum += product(first + 2 * pair) + product(first + 2 * pair + 1);
+                }
+            }
+        }
+        sums
+    }
+
+    #[inline(always)]
+    fn quad_sums(self, vectors: [[i32; N]; 4]) -> [i32; N] {
+        let mut sums = [0; N];
+        for (at, sum) in sums.iter_mut().enumerate() {
+            *sum = vectors[at % QUAD][at / QUAD * QUAD..][..QUAD].iter().sum();
+        }
+        sums
+    }
+
+    #[inline(always)]
+    fn add_times(self, mut sums: [i32; N], others: [i32; N], number: i32) -> [i32; N] {
+        for (sum, other) in sums.iter_mut().zip(others) {
+            *sum = sum.wrapping_add(other.wrapping_mul(number));
+        }
+        sums
     }
 
     #[inline(always)]
@@ -94,28 +122,19 @@ impl<const N: usize> IntegerDots for Integers<N> {
         sums.map(|sum| sum as f32)
     }
 
-    /// Products of neighbours are added first, as the instruction does that compilers find for it.
     #[inline(always)]
-    fn dot(self, mut sums: [i32; N], codes: [i16; GROUP], factors: [[i16; GROUP]; 2]) -> [f32; N] {
-        for (sums, factors) in sums.chunks_exact_mut(QUAD).zip(factors) {
-            for first in (0..GROUP).step_by(2 * QUAD) {
-                for (pair, sum) in sums.iter_mut().enumerate() {
-                    let at = first + 2 * pair;
-                    let product = |at: usize| i32::from(codes[at]) * i32::from(factors[at]);
-                    *sum = sum.wrapping_add(product(at) + product(at + 1));
-                }
-            }
-        }
-        self.to_floats(sums)
+    unsafe fn load_four_halves(self, from: *const u8) -> [f32; N] {
+        // SAFETY: promised by the caller.
+        let four = unsafe { from.cast::<[[u8; 2]; QUAD]>().read() }.map(|half| f16_to_f32(u16::from_le_bytes(half)));
+        std::array::from_fn(|at| four[at % QUAD])
     }
 
     #[inline(always)]
-    unsafe fn store_quad_sums(self, vectors: [[f32; N]; 4], scales: [f32; N], to: *mut f32, stride: usize) {
-        for quad in 0..N / QUAD {
-            for (at, vector) in vectors.iter().enumerate() {
-                let sum: f32 = vector[quad * QUAD..][..QUAD].iter().sum();
+    unsafe fn store_quads(self, vector: [f32; N], to: *mut f32, stride: usize) {
+        for (quad, values) in vector.chunks_exact(QUAD).enumerate() {
+            for (at, value) in values.iter().enumerate() {
                 // SAFETY: promised by the caller.
-                unsafe { to.add(quad * stride + at).write(sum * scales[quad * QUAD + at]) };
+                unsafe { to.add(quad * stride + at).write(*value) };
             }
         }
     }

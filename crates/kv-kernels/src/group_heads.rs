@@ -1,0 +1,68 @@
+//! The scales and the minima of rows' groups, gathered so that those of one group lie side by side.
+
+#![expect(clippy::needless_range_loop, reason = "indexes with constant bounds are unrolled")]
+
+use crate::codec::{HALF, IntegerCodec};
+use crate::key_block::KEYS;
+use crate::rows::{RowList, Rows};
+
+/// Rows that are taken together.
+pub(crate) const TOGETHER: usize = 4;
+/// Values of the widest vector, of which there are whole ones.
+pub(crate) const WIDEST: usize = 16;
+
+/// What the groups of up to [`KEYS`] rows begin with, in half precision.
+#[derive(Debug, Default)]
+pub(crate) struct GroupHeads {
+    /// `[groups, KEYS]`
+    scales: Vec<[u8; HALF]>,
+    /// `[groups, KEYS]`, if there are offsets.
+    minima: Vec<[u8; HALF]>,
+}
+
+impl GroupHeads {
+    /// Copies them from rows of `dim` values. What fills up the last vectors is 0. A function of its own, so that it has
+    /// registers.
+    #[inline(never)]
+    pub(crate) fn gather<C: IntegerCodec>(&mut self, rows: Rows<'_>, dim: usize) {
+        let (count, groups) = (rows.count(), dim / C::GROUP);
+        assert!(rows.row_bytes() >= C::row_bytes(dim) && count <= KEYS, "{count} rows of {} bytes", rows.row_bytes());
+        self.scales.resize(groups * KEYS, [0; HALF]);
+        self.minima.resize(if C::HAS_OFFSET { groups * KEYS } else { 0 }, [0; HALF]);
+        let (fours, rest) = rows.fours();
+        let (scales, minima) = (self.scales.as_mut_ptr(), self.minima.as_mut_ptr());
+        for (index, rows) in fours.chain(rest).enumerate() {
+            for group in 0..groups {
+                let to = group * KEYS + index * TOGETHER;
+                for row in 0..TOGETHER {
+                    let head = rows[row].wrapping_add(group * C::row_bytes(C::GROUP)).cast::<[u8; HALF]>();
+                    // SAFETY: each row has the bytes of all groups, which begin with a scale; there is a place for each.
+                    unsafe { scales.add(to + row).write(head.read()) };
+                    if C::HAS_OFFSET {
+                        // SAFETY: as above, and then a minimum.
+                        unsafe { minima.add(to + row).write(head.add(1).read()) };
+                    }
+                }
+            }
+        }
+        for group in 0..groups {
+            let filling = group * KEYS + count..group * KEYS + count.next_multiple_of(WIDEST);
+            self.scales[filling.clone()].fill([0; HALF]);
+            if C::HAS_OFFSET {
+                self.minima[filling].fill([0; HALF]);
+            }
+        }
+    }
+
+    /// Where the [`KEYS`] scales of a group lie.
+    #[inline(always)]
+    pub(crate) fn scales(&self, group: usize) -> *const u8 {
+        self.scales[group * KEYS..(group + 1) * KEYS].as_ptr().cast()
+    }
+
+    /// Where the [`KEYS`] minima of a group lie, if there are offsets.
+    #[inline(always)]
+    pub(crate) fn minima(&self, group: usize) -> *const u8 {
+        self.minima[group * KEYS..(group + 1) * KEYS].as_ptr().cast()
+    }
+}
