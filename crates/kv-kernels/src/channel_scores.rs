@@ -100,7 +100,7 @@ impl<C: Codec, const ROWS: usize> Kernel for ScoreChannels<'_, C, ROWS> {
     fn run<L: Lanes>(self, lanes: L) {
         /// Vectors of keys that are added up together.
         const VECTORS: usize = 2;
-        let offsets = scale_queries::<L, ROWS>(lanes, self.queries, self.channels, self.scaled);
+        let ScaledQueries { offsets, .. } = scale_queries::<L, ROWS>(lanes, self.queries, self.channels, 0, self.scaled);
         let codes = self.channels.codes.as_ptr();
         for first in (0..GROUP).step_by(VECTORS * L::WIDTH) {
             let mut sums = [[lanes.splat(0.0); VECTORS]; ROWS];
@@ -133,8 +133,14 @@ impl<C: Codec, const ROWS: usize> Kernel for ScoreChannels<'_, C, ROWS> {
     }
 }
 
-/// Multiplies the queries by the channels' scales into `scaled`, and returns each one's product with the minima, which is
-/// not a number if the query is not finite.
+/// Of each query, what it adds to every score whatever the codes, which is not a number if it is not finite, and the largest
+/// magnitude of its values scaled.
+pub(crate) struct ScaledQueries<const ROWS: usize> {
+    pub(crate) offsets: [f32; TOGETHER],
+    pub(crate) largest: [f32; ROWS],
+}
+
+/// Multiplies the queries by the channels' scales into `scaled`; codes will count from `centre`.
 ///
 /// # Shapes
 /// - queries, scaled: `[ROWS, dim]`, `dim` the channels that [`Channels::check`] saw, whole vectors
@@ -143,11 +149,13 @@ pub(crate) fn scale_queries<L: Lanes, const ROWS: usize>(
     lanes: L,
     queries: &[f32],
     channels: &Channels<'_>,
+    centre: i32,
     scaled: &mut [f32],
-) -> [f32; TOGETHER] {
+) -> ScaledQueries<ROWS> {
     let dim = channels.scales.len() / HALF;
     let (queries, scaled) = (&queries[..ROWS * dim], &mut scaled[..ROWS * dim]);
-    let mut totals = [lanes.splat(0.0); TOGETHER];
+    let centre = lanes.splat(centre as f32);
+    let (mut offsets, mut largest) = ([lanes.splat(0.0); TOGETHER], [lanes.splat(0.0); ROWS]);
     let halves = channels.scales.chunks_exact(HALF * L::WIDTH).zip(channels.minima.chunks_exact(HALF * L::WIDTH));
     for (vector, (scales, minima)) in halves.enumerate() {
         // SAFETY: `WIDTH` halves.
@@ -158,10 +166,16 @@ pub(crate) fn scale_queries<L: Lanes, const ROWS: usize>(
             let at = r * dim + vector * L::WIDTH;
             // SAFETY: `ROWS` times `dim` values were sliced, of which this is a vector.
             let query = unsafe { lanes.load_f32(queries.as_ptr().wrapping_add(at).cast()) };
+            let scaled_query = lanes.mul(query, scales);
+            offsets[r] = lanes.mul_add(scaled_query, centre, lanes.mul_add(query, minima, offsets[r]));
+            largest[r] = lanes.max(lanes.abs(scaled_query), largest[r]);
             // SAFETY: as above.
-            unsafe { lanes.store(lanes.mul(query, scales), scaled.as_mut_ptr().wrapping_add(at)) };
-            totals[r] = lanes.mul_add(query, minima, totals[r]);
+            unsafe { lanes.store(scaled_query, scaled.as_mut_ptr().wrapping_add(at)) };
         }
     }
-    lanes.sums(totals)
+    let mut all = [0.0; ROWS];
+    for r in 0..ROWS {
+        all[r] = lanes.largest(largest[r]);
+    }
+    ScaledQueries { offsets: lanes.sums(offsets), largest: all }
 }

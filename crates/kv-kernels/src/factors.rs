@@ -37,15 +37,3 @@ pub(crate) fn round_to_factors<D: IntegerDots>(dots: D, values: &[f32], largest:
     let zero = lanes.splat(0.0);
     Rounded { worth: largest / LARGEST_FACTOR, sum: lanes.sums([sum, zero, zero, zero])[0] as i32 }
 }
-
-/// The largest of whole vectors of values in magnitude; those that are not numbers do not count.
-#[inline(always)]
-pub(crate) fn largest_magnitude<L: Lanes>(lanes: L, values: &[f32]) -> f32 {
-    let mut largest = lanes.splat(0.0);
-    for values in values.chunks_exact(L::WIDTH) {
-        // SAFETY: a vector of values.
-        let values = unsafe { lanes.load_f32(values.as_ptr().cast()) };
-        largest = lanes.max(lanes.abs(values), largest);
-    }
-    lanes.largest(largest)
-}

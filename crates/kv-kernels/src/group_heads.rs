@@ -30,20 +30,14 @@ impl GroupHeads {
         self.scales.resize(groups * KEYS, [0; HALF]);
         self.minima.resize(if C::HAS_OFFSET { groups * KEYS } else { 0 }, [0; HALF]);
         let (fours, rest) = rows.fours();
-        let (scales, minima) = (self.scales.as_mut_ptr(), self.minima.as_mut_ptr());
-        for (index, rows) in fours.chain(rest).enumerate() {
-            for group in 0..groups {
-                let to = group * KEYS + index * TOGETHER;
-                for row in 0..TOGETHER {
-                    let head = rows[row].wrapping_add(group * C::row_bytes(C::GROUP)).cast::<[u8; HALF]>();
-                    // SAFETY: each row has the bytes of all groups, which begin with a scale; there is a place for each.
-                    unsafe { scales.add(to + row).write(head.read()) };
-                    if C::HAS_OFFSET {
-                        // SAFETY: as above, and then a minimum.
-                        unsafe { minima.add(to + row).write(head.add(1).read()) };
-                    }
-                }
-            }
+        let whole = fours.len() * TOGETHER;
+        for (index, rows) in fours.enumerate() {
+            // SAFETY: each row has the bytes of all groups, and there is a place for each.
+            unsafe { self.copy::<C>(rows, groups, index * TOGETHER) };
+        }
+        if let Some(rows) = rest {
+            // SAFETY: as above.
+            unsafe { self.copy::<C>(rows, groups, whole) };
         }
         for group in 0..groups {
             let filling = group * KEYS + count..group * KEYS + count.next_multiple_of(WIDEST);
@@ -51,6 +45,29 @@ impl GroupHeads {
             if C::HAS_OFFSET {
                 self.minima[filling].fill([0; HALF]);
             }
+        }
+    }
+
+    /// Copies those of four rows, which are `first ..`.
+    ///
+    /// # Safety
+    /// The rows hold the groups, and there is room for as many.
+    #[inline(always)]
+    unsafe fn copy<C: IntegerCodec>(&mut self, rows: [*const u8; TOGETHER], groups: usize, first: usize) {
+        let (mut scales, mut minima) = (self.scales[first..].as_mut_ptr(), self.minima.as_mut_ptr().wrapping_add(first));
+        let mut at = 0;
+        for _ in 0..groups {
+            for row in 0..TOGETHER {
+                let head = rows[row].wrapping_add(at).cast::<[u8; HALF]>();
+                // SAFETY: promised by the caller; a group begins with a scale.
+                unsafe { scales.add(row).write(head.read()) };
+                if C::HAS_OFFSET {
+                    // SAFETY: as above, and then a minimum.
+                    unsafe { minima.add(row).write(head.add(1).read()) };
+                }
+            }
+            at += C::row_bytes(C::GROUP);
+            (scales, minima) = (scales.wrapping_add(KEYS), minima.wrapping_add(KEYS));
         }
     }
 

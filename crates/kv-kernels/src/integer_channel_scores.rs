@@ -7,10 +7,10 @@
 
 use std::marker::PhantomData;
 
-use crate::channel_scores::{GROUP, scale_queries};
+use crate::channel_scores::{GROUP, ScaledQueries, scale_queries};
 use crate::codec::{ChannelCodec, Channels};
-use crate::factors::{largest_magnitude, round_to_factors};
-use crate::integer_products::{COLUMNS, HalvesTogether};
+use crate::column_sums::{HalfSums, HalvesTogether};
+use crate::factors::{Rounded, round_to_factors};
 use crate::lanes::{IntegerDots, IntegerKernel, Lanes};
 use crate::products::TOGETHER;
 use crate::queries::Queries;
@@ -67,54 +67,48 @@ struct ScoreChannelCodes<'a, C, const ROWS: usize> {
 impl<C: ChannelCodec, const ROWS: usize> IntegerKernel for ScoreChannelCodes<'_, C, ROWS> {
     #[inline(always)]
     fn run<D: IntegerDots>(mut self, dots: D) {
-        let offsets = scale_queries::<_, ROWS>(dots.lanes(), self.queries, self.channels, self.scaled);
-        let worth = self.round_queries(dots);
+        self.scores.chunks_mut(self.stride).for_each(|row| row[..GROUP].fill(0.0));
+        let scaled = scale_queries(dots.lanes(), self.queries, self.channels, C::CENTRE, self.scaled);
+        let rounded = self.round_queries(dots, &scaled);
         if HalvesTogether::<D, ROWS>::BOTH {
-            self.score_halves::<D, 0, 2>(dots, &worth, &offsets);
+            self.score_halves::<D, 0, 2>(dots, &rounded, &scaled);
         } else {
-            self.score_halves::<D, 0, 1>(dots, &worth, &offsets);
-            self.score_halves::<D, 1, 1>(dots, &worth, &offsets);
+            self.score_halves::<D, 0, 1>(dots, &rounded, &scaled);
+            self.score_halves::<D, 1, 1>(dots, &rounded, &scaled);
         }
     }
 }
 
 impl<C: ChannelCodec, const ROWS: usize> ScoreChannelCodes<'_, C, ROWS> {
-    /// Rounds the scaled queries, and returns what a factor of each is worth.
+    /// Rounds the scaled queries.
     #[inline(always)]
-    fn round_queries<D: IntegerDots>(&mut self, dots: D) -> [f32; ROWS] {
-        let mut worth = [0.0; ROWS];
+    fn round_queries<D: IntegerDots>(&mut self, dots: D, scaled: &ScaledQueries<ROWS>) -> [Rounded; ROWS] {
+        let mut rounded = [Rounded { worth: 0.0, sum: 0 }; ROWS];
         for r in 0..ROWS {
-            let scaled = &self.scaled[r * self.dim..(r + 1) * self.dim];
+            let values = &self.scaled[r * self.dim..(r + 1) * self.dim];
             let factors = &mut self.factors[r * self.row_factors..(r + 1) * self.row_factors];
-            worth[r] = round_to_factors(dots, scaled, largest_magnitude(dots.lanes(), scaled), factors).worth;
+            rounded[r] = round_to_factors(dots, values, scaled.largest[r], factors);
         }
-        worth
+        rounded
     }
 
-    /// Sets the scores of `COUNT` halves of the group from `FIRST` on.
+    /// Adds up the scores of `COUNT` halves of the group from `FIRST` on.
     #[inline(always)]
-    fn score_halves<D: IntegerDots, const FIRST: usize, const COUNT: usize>(&mut self, dots: D, worth: &[f32; ROWS], offsets: &[f32; TOGETHER]) {
+    fn score_halves<D: IntegerDots, const FIRST: usize, const COUNT: usize>(
+        &mut self,
+        dots: D,
+        rounded: &[Rounded; ROWS],
+        scaled: &ScaledQueries<ROWS>,
+    ) {
         let factors = self.factors[..ROWS * self.row_factors].as_ptr();
-        let mut sums = [[dots.column_sums(0); COUNT]; ROWS];
+        let mut sums = HalfSums::<D, ROWS, FIRST, COUNT>::new(dots, rounded, C::CENTRE);
         for first in (0..self.dim).step_by(CHANNELS) {
             let rows = self.channels.codes.as_ptr().wrapping_add(first * C::row_bytes(GROUP));
             // SAFETY: `Channels::check` saw that there is a row of codes a channel.
             let codes = unsafe { C::columns(dots, rows) };
-            for r in 0..ROWS {
-                // SAFETY: four of the factors that were sliced.
-                let factors = unsafe { dots.load_column_factors(factors.wrapping_add(r * self.row_factors), first) };
-                for half in 0..COUNT {
-                    sums[r][half] = dots.add_columns(sums[r][half], codes[FIRST + half], factors);
-                }
-            }
+            // SAFETY: a factor a channel was rounded.
+            unsafe { sums.add_four(dots, codes, factors, self.row_factors, first) };
         }
-        for r in 0..ROWS {
-            for half in 0..COUNT {
-                let scores = &mut self.scores[r * self.stride + (FIRST + half) * COLUMNS..][..COLUMNS];
-                scores.fill(0.0);
-                // SAFETY: 16 values.
-                unsafe { dots.add_totals(sums[r][half], worth[r], offsets[r], scores.as_mut_ptr()) };
-            }
-        }
+        sums.add_to(dots, rounded, &scaled.offsets, self.scores, self.stride);
     }
 }

@@ -11,22 +11,13 @@
 use std::marker::PhantomData;
 
 use crate::codec::{ColumnCodec, HALF};
+use crate::column_sums::{COLUMNS, HalfSums, HalvesTogether};
 use crate::factors::{Rounded, round_to_factors};
 use crate::group_heads::{GroupHeads, TOGETHER as TOKENS, WIDEST};
 use crate::key_block::KEYS;
 use crate::lanes::{IntegerDots, IntegerKernel, Lanes};
 use crate::products::TOGETHER;
 use crate::rows::{RowList, Rows};
-
-/// Columns of half a group, which are added up together.
-pub(crate) const COLUMNS: usize = 16;
-
-/// Whether the sums of both halves of a group for so many rows stay in registers, beside what they are made of.
-pub(crate) struct HalvesTogether<D, const ROWS: usize>(PhantomData<D>);
-
-impl<D: IntegerDots, const ROWS: usize> HalvesTogether<D, ROWS> {
-    pub(crate) const BOTH: bool = 2 * ROWS * size_of::<D::ColumnSums>() / size_of::<D::Sums>() <= D::Lanes::REGISTERS / 2;
-}
 
 /// As [`add_rows`](crate::products::add_rows) for at most [`KEYS`] rows, with the weights rounded.
 #[inline(always)]
@@ -170,11 +161,8 @@ impl<C: ColumnCodec, const ROWS: usize> AddCodes<'_, C, ROWS> {
         rounded: &[Rounded; ROWS],
         scaled: &Scaled<ROWS>,
     ) {
-        let mut sums = [[dots.column_sums(0); COUNT]; ROWS];
-        for r in 0..ROWS {
-            // Codes count from the centre.
-            sums[r] = [dots.column_sums(rounded[r].sum.wrapping_mul(-C::centre::<D>())); COUNT];
-        }
+        let factors = self.scratch.factors[..ROWS * KEYS].as_ptr();
+        let mut sums = HalfSums::<D, ROWS, FIRST, COUNT>::new(dots, rounded, C::centre::<D>());
         let (fours, rest) = self.values.fours();
         let whole = TOKENS * fours.len();
         for (index, rows) in fours.enumerate() {
@@ -182,40 +170,18 @@ impl<C: ColumnCodec, const ROWS: usize> AddCodes<'_, C, ROWS> {
             if group == 0 && FIRST == 0 {
                 self.values.prefetch(dots.lanes(), first..first + TOKENS);
             }
-            self.add_four::<D, FIRST, COUNT>(dots, rows, first, group, &mut sums);
+            // SAFETY: `add_codes` saw that each row has the bytes of all groups.
+            let codes = unsafe { C::columns(dots, rows, group) };
+            // SAFETY: a factor a token was rounded, and `KEYS` are whole fours.
+            unsafe { sums.add_four(dots, codes, factors, KEYS, first) };
         }
         if let Some(rows) = rest {
-            self.add_four::<D, FIRST, COUNT>(dots, rows, whole, group, &mut sums);
+            // SAFETY: as above.
+            let codes = unsafe { C::columns(dots, rows, group) };
+            // SAFETY: as above.
+            unsafe { sums.add_four(dots, codes, factors, KEYS, whole) };
         }
-        for r in 0..ROWS {
-            for half in 0..COUNT {
-                let out = &mut self.out[r * self.dim + group * C::GROUP + (FIRST + half) * COLUMNS..][..COLUMNS];
-                // SAFETY: 16 values.
-                unsafe { dots.add_totals(sums[r][half], rounded[r].worth, scaled.offsets[r], out.as_mut_ptr()) };
-            }
-        }
-    }
-
-    /// Adds four rows, which are `first ..`, to the sums.
-    #[inline(always)]
-    fn add_four<D: IntegerDots, const FIRST: usize, const COUNT: usize>(
-        &self,
-        dots: D,
-        rows: [*const u8; TOKENS],
-        first: usize,
-        group: usize,
-        sums: &mut [[D::ColumnSums; COUNT]; ROWS],
-    ) {
-        let factors = self.scratch.factors[..ROWS * KEYS].as_ptr();
-        // SAFETY: `add_codes` saw that each row has the bytes of all groups.
-        let codes = unsafe { C::columns(dots, rows, group) };
-        for r in 0..ROWS {
-            // SAFETY: four factors, because `KEYS` are whole fours.
-            let factors = unsafe { dots.load_column_factors(factors.wrapping_add(r * KEYS), first) };
-            for half in 0..COUNT {
-                sums[r][half] = dots.add_columns(sums[r][half], codes[FIRST + half], factors);
-            }
-        }
+        sums.add_to(dots, rounded, &scaled.offsets, &mut self.out[group * C::GROUP..], self.dim);
     }
 }
 

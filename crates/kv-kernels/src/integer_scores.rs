@@ -15,8 +15,10 @@ use crate::lanes::{IntegerDots, IntegerKernel, Lanes};
 use crate::queries::{Queries, RoundedQueries};
 use crate::rows::{RowList, Rows};
 
-/// Vectors of queries that share a key's codes.
-const VECTORS: usize = 2;
+/// Vectors of queries that share a key's codes at most.
+const VECTORS: usize = 4;
+/// Query rows that do.
+const ROWS: usize = 8;
 
 /// As [`score_keys`](crate::scores::score_keys) for at most [`KEYS`](crate::key_block::KEYS) keys, with the queries rounded.
 ///
@@ -31,18 +33,21 @@ pub(crate) fn score_codes<D: IntegerDots, C: KeyCodec>(
     stride: usize,
     heads: &mut GroupHeads,
 ) {
-    let (dim, rows) = (queries.dim, queries.rows().next_multiple_of(D::QUADS));
+    let (dim, vectors) = (queries.dim, queries.rows().div_ceil(D::ROWS));
+    let rows = vectors * D::ROWS;
     assert!(keys.row_bytes() >= C::row_bytes(dim) && dim.is_multiple_of(RoundedQueries::GROUP), "keys of {} bytes", keys.row_bytes());
     assert!(keys.count() <= stride && (rows - 1) * stride + keys.count() <= scores.len(), "room for the scores of {rows} rows");
     heads.gather::<C>(keys, dim);
     let (queries, heads) = (queries.rounded::<D>(), &*heads);
-    let (vectors, groups, codec) = (rows / D::QUADS, dim / RoundedQueries::GROUP, PhantomData::<C>);
-    for first_vector in (0..vectors).step_by(VECTORS) {
-        let scores = &mut scores[first_vector * D::QUADS * stride..];
-        if first_vector + VECTORS <= vectors {
-            dots.run(ScoreCodes::<C, VECTORS> { queries, first_vector, groups, keys, heads, scores, stride, codec });
-        } else {
-            dots.run(ScoreCodes::<C, 1> { queries, first_vector, groups, keys, heads, scores, stride, codec });
+    let (groups, codec) = (dim / RoundedQueries::GROUP, PhantomData::<C>);
+    let together = vectors.div_ceil(vectors.div_ceil(VECTORS.min(ROWS / D::ROWS)));
+    for first_vector in (0..vectors).step_by(together) {
+        let scores = &mut scores[first_vector * D::ROWS * stride..];
+        match together.min(vectors - first_vector) {
+            1 => dots.run(ScoreCodes::<C, 1> { queries, first_vector, groups, keys, heads, scores, stride, codec }),
+            2 => dots.run(ScoreCodes::<C, 2> { queries, first_vector, groups, keys, heads, scores, stride, codec }),
+            3 => dots.run(ScoreCodes::<C, 3> { queries, first_vector, groups, keys, heads, scores, stride, codec }),
+            _ => dots.run(ScoreCodes::<C, VECTORS> { queries, first_vector, groups, keys, heads, scores, stride, codec }),
         }
     }
 }
@@ -61,79 +66,130 @@ struct ScoreCodes<'a, C, const VECTORS: usize> {
 
 impl<C: KeyCodec, const VECTORS: usize> IntegerKernel for ScoreCodes<'_, C, VECTORS> {
     #[inline(always)]
-    fn run<D: IntegerDots>(self, dots: D) {
-        let (fours, rest) = self.keys.fours();
-        let whole = TOGETHER * fours.len();
-        for (index, keys) in fours.enumerate() {
-            let first = TOGETHER * index;
-            self.keys.prefetch(dots.lanes(), first..first + TOGETHER);
-            let scores = self.score(dots, keys, first);
-            for v in 0..VECTORS {
-                let to = self.scores[v * D::QUADS * self.stride + first..].as_mut_ptr();
-                // SAFETY: `score_codes` saw that there is room for every vector's rows.
-                unsafe { dots.store_quads(scores[v], to, self.stride) };
-            }
+    fn run<D: IntegerDots>(mut self, dots: D) {
+        let count = self.keys.count();
+        for row in 0..VECTORS * D::ROWS {
+            self.scores[row * self.stride..][..count].fill(0.0);
         }
-        let Some(keys) = rest else { return };
-        let scores = self.score(dots, keys, whole);
-        for v in 0..VECTORS {
-            let mut last = [[0.0; TOGETHER]; MOST_QUADS];
-            // SAFETY: four places for each quad.
-            unsafe { dots.store_quads(scores[v], last.as_mut_ptr().cast(), TOGETHER) };
-            for (quad, last) in last[..D::QUADS].iter().enumerate() {
-                let row = (v * D::QUADS + quad) * self.stride;
-                let count = self.keys.count();
-                self.scores[row + whole..row + count].copy_from_slice(&last[..count - whole]);
-            }
+        for step in 0..self.groups.div_ceil(D::GROUPS) {
+            self.add_step(dots, step);
         }
     }
 }
 
-/// Quads of the widest vector.
-const MOST_QUADS: usize = 4;
+/// Query rows of a vector at most.
+const MOST_ROWS: usize = 4;
 
 impl<C: KeyCodec, const VECTORS: usize> ScoreCodes<'_, C, VECTORS> {
-    /// The scores of four keys, which are `first ..`, a query a quad.
+    /// Adds to the scores what the groups of a step contribute.
     #[inline(always)]
-    fn score<D: IntegerDots>(&self, dots: D, keys: [*const u8; TOGETHER], first: usize) -> [<D::Lanes as Lanes>::F32; VECTORS] {
-        let (lanes, width) = (dots.lanes(), D::Lanes::WIDTH);
-        let group_factors = D::QUADS * RoundedQueries::GROUP;
-        let places = self.first_vector * self.groups..(self.first_vector + VECTORS) * self.groups;
-        let factors = self.queries.factors[places.start * group_factors..places.end * group_factors].as_ptr();
-        let factor_sums = self.queries.sums[places.start * width..places.end * width].as_ptr();
-        let mut totals = [lanes.splat(0.0); VECTORS];
-        for group in 0..self.groups {
-            let mut sums = [[dots.zero(); TOGETHER]; VECTORS];
-            for k in 0..TOGETHER {
-                // SAFETY: `score_codes` saw that each key has the bytes of all groups.
-                let codes = unsafe { C::key_codes(dots, keys[k], group) };
-                for v in 0..VECTORS {
-                    // SAFETY: the factors of these vectors' groups were sliced.
-                    let factors = unsafe { dots.load_factors(factors.wrapping_add((v * self.groups + group) * group_factors)) };
-                    sums[v][k] = dots.dot(codes, factors);
-                }
+    fn add_step<D: IntegerDots>(&mut self, dots: D, step: usize) {
+        let step = self.step(dots, step);
+        let (fours, rest) = self.keys.fours();
+        let whole = TOGETHER * fours.len();
+        for (index, keys) in fours.enumerate() {
+            let first = TOGETHER * index;
+            if step.is_first {
+                self.keys.prefetch(dots.lanes(), first..first + TOGETHER);
             }
-            // SAFETY: `GroupHeads` has the halves of whole fours of keys.
-            let scales = unsafe { dots.load_four_halves(self.heads.scales(group).wrapping_add(first * HALF)) };
+            let scores = step.score::<C>(dots, keys, first);
             for v in 0..VECTORS {
-                // SAFETY: the sums of these vectors' groups were sliced.
-                let factor_sums = unsafe { dots.load_sums(factor_sums.wrapping_add((v * self.groups + group) * width)) };
-                let sums = dots.quad_sums(sums[v]);
-                // A code of 0 is not a value of 0.
-                let sums = if C::zero::<D>() == 0 { sums } else { dots.add_times(sums, factor_sums, -C::zero::<D>()) };
-                totals[v] = lanes.mul_add(dots.to_floats(sums), scales, totals[v]);
-                if C::HAS_OFFSET {
-                    // SAFETY: as of the scales.
-                    let minima = unsafe { dots.load_four_halves(self.heads.minima(group).wrapping_add(first * HALF)) };
-                    totals[v] = lanes.mul_add(dots.to_floats(factor_sums), minima, totals[v]);
-                }
+                let to = self.scores[v * D::ROWS * self.stride + first..].as_mut_ptr();
+                // SAFETY: `score_codes` saw that there is room for every vector's rows.
+                unsafe { dots.add_rows(scores[v], to, self.stride) };
             }
         }
+        let Some(keys) = rest else { return };
+        let scores = step.score::<C>(dots, keys, whole);
         for v in 0..VECTORS {
-            let worth = &self.queries.scales[(self.first_vector + v) * width..][..width];
-            // SAFETY: a vector of values.
-            totals[v] = lanes.mul(totals[v], unsafe { lanes.load_f32(worth.as_ptr().cast()) });
+            let mut last = [[0.0; TOGETHER]; MOST_ROWS];
+            // SAFETY: four places for each row.
+            unsafe { dots.add_rows(scores[v], last.as_mut_ptr().cast(), TOGETHER) };
+            for (row, last) in last[..D::ROWS].iter().enumerate() {
+                let scores = &mut self.scores[(v * D::ROWS + row) * self.stride..][whole..self.keys.count()];
+                scores.iter_mut().zip(last).for_each(|(score, last)| *score += last);
+            }
         }
-        totals
+    }
+
+    /// What is the same for all keys of a step.
+    #[inline(always)]
+    fn step<D: IntegerDots>(&self, dots: D, step: usize) -> Step<D, VECTORS> {
+        let (lanes, width) = (dots.lanes(), D::Lanes::WIDTH);
+        let (steps, step_factors) = (self.groups.div_ceil(D::GROUPS), D::QUADS * RoundedQueries::GROUP);
+        let place = |v: usize| (self.first_vector + v) * steps + step;
+        let factors = std::array::from_fn(|v| {
+            let factors = &self.queries.factors[place(v) * step_factors..][..step_factors];
+            // SAFETY: those of all quads were sliced.
+            unsafe { dots.load_factors(factors.as_ptr()) }
+        });
+        let sums = std::array::from_fn(|v| {
+            let sums = &self.queries.sums[place(v) * width..][..width];
+            // SAFETY: a vector was sliced.
+            unsafe { dots.load_sums(sums.as_ptr()) }
+        });
+        let worth = std::array::from_fn(|v| {
+            let worth = &self.queries.scales[(self.first_vector + v) * width..][..width];
+            // SAFETY: a vector was sliced.
+            unsafe { lanes.load_f32(worth.as_ptr().cast()) }
+        });
+        let first_group = step * D::GROUPS;
+        // Behind the last group stands the last again, whose factors are 0 there.
+        let groups = [first_group, (first_group + 1).min(self.groups - 1)];
+        let heads = self.heads;
+        Step {
+            is_first: step == 0,
+            factors,
+            sums,
+            worth,
+            at: groups.map(|group| group * C::row_bytes(C::GROUP)),
+            scales: groups.map(|group| heads.scales(group)),
+            minima: groups.map(|group| if C::HAS_OFFSET { heads.minima(group) } else { heads.scales(group) }),
+        }
+    }
+}
+
+/// The groups of all queries that are multiplied together.
+struct Step<D: IntegerDots, const VECTORS: usize> {
+    is_first: bool,
+    factors: [D::Factors; VECTORS],
+    sums: [D::Sums; VECTORS],
+    worth: [<D::Lanes as Lanes>::F32; VECTORS],
+    /// Where the groups begin in a row.
+    at: [usize; 2],
+    scales: [*const u8; 2],
+    minima: [*const u8; 2],
+}
+
+impl<D: IntegerDots, const VECTORS: usize> Step<D, VECTORS> {
+    /// What the step contributes to the scores of four keys, which are `first ..`.
+    #[inline(always)]
+    fn score<C: KeyCodec>(&self, dots: D, keys: [*const u8; TOGETHER], first: usize) -> [<D::Lanes as Lanes>::F32; VECTORS] {
+        let lanes = dots.lanes();
+        let mut sums = [[dots.zero(); TOGETHER]; VECTORS];
+        for k in 0..TOGETHER {
+            // SAFETY: `score_codes` saw that each key has the bytes of all groups.
+            let codes = unsafe { C::key_codes(dots, [keys[k].wrapping_add(self.at[0]), keys[k].wrapping_add(self.at[1])]) };
+            for v in 0..VECTORS {
+                sums[v][k] = dots.dot(codes, self.factors[v]);
+            }
+        }
+        let halves = |heads: [*const u8; 2]| [heads[0].wrapping_add(first * HALF), heads[1].wrapping_add(first * HALF)];
+        // SAFETY: `GroupHeads` has the halves of whole fours of keys.
+        let scales = unsafe { dots.load_four_halves(halves(self.scales)) };
+        let mut scores = [lanes.splat(0.0); VECTORS];
+        for v in 0..VECTORS {
+            let sums = dots.quad_sums(sums[v]);
+            // A code of 0 is not a value of 0.
+            let sums = if C::zero::<D>() == 0 { sums } else { dots.add_times(sums, self.sums[v], -C::zero::<D>()) };
+            scores[v] = lanes.mul(dots.to_floats(sums), scales);
+            if C::HAS_OFFSET {
+                // SAFETY: as of the scales.
+                let minima = unsafe { dots.load_four_halves(halves(self.minima)) };
+                scores[v] = lanes.mul_add(dots.to_floats(self.sums[v]), minima, scores[v]);
+            }
+            scores[v] = lanes.mul(scores[v], self.worth[v]);
+        }
+        scores
     }
 }

@@ -15,6 +15,7 @@ mod attend;
 mod block;
 mod channel_scores;
 mod codec;
+mod column_sums;
 mod exponential;
 mod factors;
 mod format;

@@ -20,12 +20,12 @@ pub(crate) struct Queries {
 
 /// Queries as factors times a scale, which keep 16 bits of the largest value of each.
 ///
-/// A vector holds as many queries as it has quads; queries that fill up the last vector are 0.
+/// Queries that fill up the last vector are 0, and so are groups that fill up the last ones multiplied together.
 #[derive(Debug)]
 pub(crate) struct RoundedQueries {
-    /// `[vectors, dim / GROUP]` of what [`IntegerDots::lay_out`] lays out for all quads.
+    /// `[vectors, steps]` of what [`IntegerDots::lay_out`] lays out for all quads, a step being the groups multiplied together.
     pub(crate) factors: Vec<i16>,
-    /// The sum of the factors of each group in all places of its quad: `[vectors, dim / GROUP, quads, 4]`.
+    /// The sum of the factors of each group in all places of its quad: `[vectors, steps, quads, 4]`.
     pub(crate) sums: Vec<i32>,
     /// What a factor of 1 is worth: `[vectors, quads, 4]`.
     pub(crate) scales: Vec<f32>,
@@ -45,14 +45,15 @@ impl Queries {
     /// The queries rounded.
     pub(crate) fn rounded<D: IntegerDots>(&self) -> &RoundedQueries {
         self.rounded.get_or_init(|| {
-            let (rows, groups) = (self.rows().next_multiple_of(D::QUADS), self.dim / RoundedQueries::GROUP);
+            let vectors = self.rows().div_ceil(D::ROWS);
+            let places = vectors * RoundedQueries::steps::<D>(self.dim);
             let mut rounded = RoundedQueries {
-                factors: vec![0; rows * self.dim],
-                sums: vec![0; rows * groups * 4],
-                scales: vec![0.0; rows * 4],
+                factors: vec![0; places * D::QUADS * RoundedQueries::GROUP],
+                sums: vec![0; places * D::QUADS * 4],
+                scales: vec![0.0; vectors * D::QUADS * 4],
             };
             for (row, query) in self.values.chunks_exact(self.dim).enumerate() {
-                rounded.set::<D>(row / D::QUADS, row % D::QUADS, query);
+                rounded.set::<D>(row, query);
             }
             rounded
         })
@@ -63,7 +64,12 @@ impl RoundedQueries {
     /// Values whose factors are summed: a group of ggml's formats.
     pub(crate) const GROUP: usize = 32;
 
-    fn set<D: IntegerDots>(&mut self, vector: usize, quad: usize, query: &[f32]) {
+    /// Steps that a row of `dim` values takes.
+    pub(crate) fn steps<D: IntegerDots>(dim: usize) -> usize {
+        (dim / Self::GROUP).div_ceil(D::GROUPS)
+    }
+
+    fn set<D: IntegerDots>(&mut self, row: usize, query: &[f32]) {
         /// Adding 1.5 · 2²³ rounds to the nearest whole number and leaves it in the lowest bits; the standard library's
         /// rounding is a call a value.
         const ROUND: f32 = 12_582_912.0;
@@ -71,17 +77,17 @@ impl RoundedQueries {
         let inverse = if largest == 0.0 { 0.0 } else { LARGEST_FACTOR / largest };
         // A query that is not finite gives scores that are not numbers.
         let scale = if query.iter().all(|value| value.is_finite()) { largest / LARGEST_FACTOR } else { f32::NAN };
-        self.scales[(vector * D::QUADS + quad) * 4..][..4].fill(scale);
-        let groups = query.len() / Self::GROUP;
-        let group_factors = D::QUADS * Self::GROUP;
+        self.scales[row * D::GROUPS * 4..][..D::GROUPS * 4].fill(scale);
+        let (vector, first_quad) = (row / D::ROWS, row % D::ROWS * D::GROUPS);
+        let (steps, step_factors) = (Self::steps::<D>(query.len()), D::QUADS * Self::GROUP);
         for (group, values) in query.chunks_exact(Self::GROUP).enumerate() {
-            let place = vector * groups + group;
+            let (place, quad) = (vector * steps + group / D::GROUPS, first_quad + group % D::GROUPS);
             let mut factors = [0; Self::GROUP];
             for (factor, value) in factors.iter_mut().zip(values) {
                 *factor = (value * inverse + ROUND).to_bits().wrapping_sub(ROUND.to_bits()).cast_signed();
             }
             self.sums[(place * D::QUADS + quad) * 4..][..4].fill(factors.iter().fold(0, |sum, factor| factor.wrapping_add(sum)));
-            D::lay_out(quad, &factors, &mut self.factors[place * group_factors..][..group_factors]);
+            D::lay_out(quad, &factors, &mut self.factors[place * step_factors..][..step_factors]);
         }
     }
 }

@@ -121,11 +121,9 @@ impl IntegerCodec for Q4_1 {
 
 impl KeyCodec for Q4_1 {
     #[inline(always)]
-    unsafe fn key_codes<D: IntegerDots>(dots: D, row: *const u8, group: usize) -> D::Codes {
+    unsafe fn key_codes<D: IntegerDots>(dots: D, [a, b]: [*const u8; 2]) -> D::Codes {
         // SAFETY: promised by the caller.
-        let codes = unsafe { row.add(group * Q4_1_BYTES + HEAD) };
-        // SAFETY: promised by the caller.
-        unsafe { dots.load_nibbles(codes) }
+        unsafe { dots.load_nibbles([a.wrapping_add(HEAD), b.wrapping_add(HEAD)]) }
     }
 }
 

@@ -71,6 +71,9 @@ const KEYS: usize = GGML_GROUP;
 
 /// A codec of rows of 32 codes of a channel each.
 pub(crate) trait ChannelCodec: Codec {
+    /// The middle of all codes, as of a [`ColumnCodec`](super::ColumnCodec).
+    const CENTRE: i32;
+
     /// The codes of four rows: those of the first 16 keys and those of the last 16.
     ///
     /// # Safety
@@ -95,6 +98,8 @@ impl Codec for Nibbles {
 }
 
 impl ChannelCodec for Nibbles {
+    const CENTRE: i32 = 8;
+
     #[inline(always)]
     unsafe fn columns<D: IntegerDots>(dots: D, rows: *const u8) -> [D::Columns; 2] {
         let rows = std::array::from_fn(|row| rows.wrapping_add(row * Nibbles::row_bytes(KEYS)));
@@ -120,6 +125,8 @@ impl Codec for TwoBits {
 }
 
 impl ChannelCodec for TwoBits {
+    const CENTRE: i32 = 2;
+
     #[inline(always)]
     unsafe fn columns<D: IntegerDots>(dots: D, rows: *const u8) -> [D::Columns; 2] {
         let rows = std::array::from_fn(|row| rows.wrapping_add(row * TwoBits::row_bytes(KEYS)));

@@ -56,11 +56,11 @@ pub(crate) trait IntegerCodec: Codec {
 
 /// Gives the codes of a row to score it.
 pub(crate) trait KeyCodec: IntegerCodec {
-    /// The codes of a group.
+    /// The codes of groups, which begin at these places of a row.
     ///
     /// # Safety
-    /// The row holds `group + 1` groups.
-    unsafe fn key_codes<D: IntegerDots>(dots: D, row: *const u8, group: usize) -> D::Codes;
+    /// Those groups can be read.
+    unsafe fn key_codes<D: IntegerDots>(dots: D, groups: [*const u8; 2]) -> D::Codes;
 }
 
 /// Gives the codes of four rows to weigh them. A group's bytes begin with the scale and, if there are offsets, the minimum,

@@ -93,11 +93,9 @@ impl IntegerCodec for Q8_0 {
 
 impl KeyCodec for Q8_0 {
     #[inline(always)]
-    unsafe fn key_codes<D: IntegerDots>(dots: D, row: *const u8, group: usize) -> D::Codes {
+    unsafe fn key_codes<D: IntegerDots>(dots: D, [a, b]: [*const u8; 2]) -> D::Codes {
         // SAFETY: promised by the caller.
-        let codes = unsafe { row.add(group * (HALF + GGML_GROUP) + HALF) };
-        // SAFETY: promised by the caller.
-        unsafe { dots.load_bytes(codes) }
+        unsafe { dots.load_bytes([a.wrapping_add(HALF), b.wrapping_add(HALF)]) }
     }
 }
 
@@ -152,11 +150,9 @@ impl IntegerCodec for Q4_0 {
 
 impl KeyCodec for Q4_0 {
     #[inline(always)]
-    unsafe fn key_codes<D: IntegerDots>(dots: D, row: *const u8, group: usize) -> D::Codes {
+    unsafe fn key_codes<D: IntegerDots>(dots: D, [a, b]: [*const u8; 2]) -> D::Codes {
         // SAFETY: promised by the caller.
-        let codes = unsafe { row.add(group * (HALF + NIBBLE_BYTES) + HALF) };
-        // SAFETY: promised by the caller.
-        unsafe { dots.load_nibbles(codes) }
+        unsafe { dots.load_nibbles([a.wrapping_add(HALF), b.wrapping_add(HALF)]) }
     }
 }
 

@@ -18,6 +18,7 @@ macro_rules! enter {
 
 impl IntegerDots for Avx2 {
     const QUADS: usize = 2;
+    const GROUPS: usize = 2;
     const BYTE_ZERO: i32 = 0;
     const ADDS_BYTES: bool = true;
     type Lanes = Avx2;
@@ -49,13 +50,15 @@ impl IntegerDots for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn load_bytes(self, from: *const u8) -> [__m256i; 4] {
-        enter!(words_of_bytes([_mm_loadu_si128(from.cast()), _mm_loadu_si128(from.add(16).cast())]))
+    unsafe fn load_bytes(self, [a, b]: [*const u8; 2]) -> [__m256i; 4] {
+        let first = enter!(_mm256_loadu2_m128i(b.cast(), a.cast()));
+        let last = enter!(_mm256_loadu2_m128i(b.add(16).cast(), a.add(16).cast()));
+        enter!(words_of_bytes([first, last]))
     }
 
     #[inline(always)]
-    unsafe fn load_nibbles(self, from: *const u8) -> [__m256i; 4] {
-        enter!(words_of_nibbles(_mm_loadu_si128(from.cast())))
+    unsafe fn load_nibbles(self, [a, b]: [*const u8; 2]) -> [__m256i; 4] {
+        enter!(words_of_nibbles(_mm256_loadu2_m128i(b.cast(), a.cast())))
     }
 
     fn lay_out(quad: usize, factors: &[i32; 32], to: &mut [i16]) {
@@ -68,7 +71,12 @@ impl IntegerDots for Avx2 {
     #[inline(always)]
     unsafe fn load_factors(self, from: *const i16) -> [__m256i; 4] {
         let from = from.cast::<__m256i>();
-        enter!([_mm256_loadu_si256(from), _mm256_loadu_si256(from.add(1)), _mm256_loadu_si256(from.add(2)), _mm256_loadu_si256(from.add(3))])
+        enter!([
+            _mm256_loadu_si256(from),
+            _mm256_loadu_si256(from.add(1)),
+            _mm256_loadu_si256(from.add(2)),
+            _mm256_loadu_si256(from.add(3))
+        ])
     }
 
     #[inline(always)]
@@ -102,15 +110,14 @@ impl IntegerDots for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn load_four_halves(self, from: *const u8) -> __m256 {
-        let four = enter!(from.cast::<i64>().read_unaligned());
-        enter!(_mm256_cvtph_ps(_mm_set1_epi64x(four)))
+    unsafe fn load_four_halves(self, [a, b]: [*const u8; 2]) -> __m256 {
+        enter!(_mm256_cvtph_ps(_mm_unpacklo_epi64(_mm_loadl_epi64(a.cast()), _mm_loadl_epi64(b.cast()))))
     }
 
     #[inline(always)]
-    unsafe fn store_quads(self, vector: __m256, to: *mut f32, stride: usize) {
-        enter!(_mm_storeu_ps(to, _mm256_castps256_ps128(vector)));
-        enter!(_mm_storeu_ps(to.add(stride), _mm256_extractf128_ps::<1>(vector)));
+    unsafe fn add_rows(self, vector: __m256, to: *mut f32, _: usize) {
+        let four = enter!(_mm_add_ps(_mm256_castps256_ps128(vector), _mm256_extractf128_ps::<1>(vector)));
+        enter!(_mm_storeu_ps(to, _mm_add_ps(_mm_loadu_ps(to), four)));
     }
 
     #[inline(always)]
@@ -125,8 +132,8 @@ impl IntegerDots for Avx2 {
 
     #[inline(always)]
     unsafe fn columns_of_2bit_codes(self, rows: [*const u8; 4]) -> [[[__m256i; 2]; 2]; 2] {
-        let first = enter!(columns_of_2bit_codes(_mm_loadl_epi64(rows[0].cast()), _mm_loadl_epi64(rows[1].cast())));
-        let last = enter!(columns_of_2bit_codes(_mm_loadl_epi64(rows[2].cast()), _mm_loadl_epi64(rows[3].cast())));
+        let [a, b, c, d] = rows.map(|row| enter!(row.cast::<i64>().read_unaligned()));
+        let (first, last) = (enter!(columns_of_2bit_codes(a, b)), enter!(columns_of_2bit_codes(c, d)));
         [[first[0], last[0]], [first[1], last[1]]]
     }
 
@@ -164,16 +171,15 @@ impl IntegerDots for Avx2 {
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn words_of_bytes([first, last]: [__m128i; 2]) -> [__m256i; 4] {
-    let (first, last) = (_mm256_broadcastsi128_si256(first), _mm256_broadcastsi128_si256(last));
+fn words_of_bytes([first, last]: [__m256i; 2]) -> [__m256i; 4] {
     let even = |bytes| _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(bytes));
     [even(first), even(last), _mm256_srai_epi16::<8>(first), _mm256_srai_epi16::<8>(last)]
 }
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn words_of_nibbles(bytes: __m128i) -> [__m256i; 4] {
-    let (bytes, four) = (_mm256_broadcastsi128_si256(bytes), _mm256_set1_epi16(15));
+fn words_of_nibbles(bytes: __m256i) -> [__m256i; 4] {
+    let four = _mm256_set1_epi16(15);
     [
         _mm256_and_si256(bytes, four),
         _mm256_and_si256(_mm256_srli_epi16::<4>(bytes), four),
@@ -261,13 +267,13 @@ fn side_by_side(a: __m128i, b: __m128i) -> __m256i {
 /// Of two rows of 32 codes, in 8 bytes each, columns 0 to 15 and 16 to 31, even ones and odd ones.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn columns_of_2bit_codes(a: __m128i, b: __m128i) -> [[__m256i; 2]; 2] {
-    // Place `p` holds the eight codes of word `p` of both rows.
-    let words = _mm256_castsi128_si256(_mm_unpacklo_epi16(a, b));
+fn columns_of_2bit_codes(a: i64, b: i64) -> [[__m256i; 2]; 2] {
+    // Place `p` of both halves holds the eight codes of word `p` of both rows.
+    let words = _mm256_castsi256_ps(_mm256_unpacklo_epi16(_mm256_set1_epi64x(a), _mm256_set1_epi64x(b)));
     let code = _mm256_set1_epi32(0x0003_0003);
     let shifts = _mm256_setr_epi32(0, 4, 8, 12, 0, 4, 8, 12);
-    let first = _mm256_permutevar8x32_epi32(words, _mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1));
-    let last = _mm256_permutevar8x32_epi32(words, _mm256_setr_epi32(2, 2, 2, 2, 3, 3, 3, 3));
+    let first = _mm256_castps_si256(_mm256_permutevar_ps(words, _mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1)));
+    let last = _mm256_castps_si256(_mm256_permutevar_ps(words, _mm256_setr_epi32(2, 2, 2, 2, 3, 3, 3, 3)));
     let mut halves = [[_mm256_setzero_si256(); 2]; 2];
     for (half, words) in halves.iter_mut().zip([first, last]) {
         let words = _mm256_srlv_epi32(words, shifts);

@@ -29,6 +29,7 @@ const DIGITS: usize = 16;
 
 impl IntegerDots for Avx512Vnni {
     const QUADS: usize = 4;
+    const GROUPS: usize = 1;
     /// The instruction takes unsigned codes.
     const BYTE_ZERO: i32 = 128;
     /// Two loads of four rows, where codes of 4 bits and fewer take one.
@@ -58,13 +59,13 @@ impl IntegerDots for Avx512Vnni {
     }
 
     #[inline(always)]
-    unsafe fn load_bytes(self, from: *const u8) -> [__m512i; 2] {
+    unsafe fn load_bytes(self, [from, _]: [*const u8; 2]) -> [__m512i; 2] {
         let halves = [enter!(_mm_loadu_si128(from.cast())), enter!(_mm_loadu_si128(from.add(16).cast()))];
         halves.map(|half| enter!(plus_128(_mm512_broadcast_i32x4(half))))
     }
 
     #[inline(always)]
-    unsafe fn load_nibbles(self, from: *const u8) -> [__m512i; 2] {
+    unsafe fn load_nibbles(self, [from, _]: [*const u8; 2]) -> [__m512i; 2] {
         let bytes = enter!(_mm_loadu_si128(from.cast()));
         enter!(nibbles(_mm512_broadcast_i32x4(bytes)))
     }
@@ -121,17 +122,17 @@ impl IntegerDots for Avx512Vnni {
     }
 
     #[inline(always)]
-    unsafe fn load_four_halves(self, from: *const u8) -> __m512 {
+    unsafe fn load_four_halves(self, [from, _]: [*const u8; 2]) -> __m512 {
         let four = enter!(from.cast::<i64>().read_unaligned());
         enter!(_mm512_cvtph_ps(_mm256_set1_epi64x(four)))
     }
 
     #[inline(always)]
-    unsafe fn store_quads(self, vector: __m512, to: *mut f32, stride: usize) {
-        enter!(_mm_storeu_ps(to, _mm512_castps512_ps128(vector)));
-        enter!(_mm_storeu_ps(to.add(stride), _mm512_extractf32x4_ps::<1>(vector)));
-        enter!(_mm_storeu_ps(to.add(2 * stride), _mm512_extractf32x4_ps::<2>(vector)));
-        enter!(_mm_storeu_ps(to.add(3 * stride), _mm512_extractf32x4_ps::<3>(vector)));
+    unsafe fn add_rows(self, vector: __m512, to: *mut f32, stride: usize) {
+        enter!(add_four(_mm512_castps512_ps128(vector), to));
+        enter!(add_four(_mm512_extractf32x4_ps::<1>(vector), to.add(stride)));
+        enter!(add_four(_mm512_extractf32x4_ps::<2>(vector), to.add(2 * stride)));
+        enter!(add_four(_mm512_extractf32x4_ps::<3>(vector), to.add(3 * stride)));
     }
 
     #[inline(always)]
@@ -181,6 +182,15 @@ impl IntegerDots for Avx512Vnni {
         let sums = enter!(_mm512_add_ps(_mm512_loadu_ps(to), _mm512_set1_ps(offset)));
         enter!(_mm512_storeu_ps(to, _mm512_fmadd_ps(_mm512_cvtepi32_ps(join(highs, lows)), _mm512_set1_ps(worth), sums)));
     }
+}
+
+/// # Safety
+/// Four values can be read and written.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn add_four(values: __m128, to: *mut f32) {
+    // SAFETY: promised by the caller.
+    unsafe { _mm_storeu_ps(to, _mm_add_ps(_mm_loadu_ps(to), values)) };
 }
 
 /// `256 · high + low`.

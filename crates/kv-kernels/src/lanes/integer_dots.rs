@@ -17,8 +17,12 @@ pub(crate) trait IntegerKernel {
 /// [`LARGEST_FACTOR`](crate::factors::LARGEST_FACTOR) in magnitude, which lie in memory as suits the instructions, in the
 /// room of an `i16` each.
 pub(crate) trait IntegerDots: Copy {
-    /// Rows of factors that a vector of sums is for, each a *quad* of four sums.
+    /// *Quads* of four sums in a vector: one for each group of [`GROUPS`](Self::GROUPS), for each row of factors.
     const QUADS: usize;
+    /// Groups of a row that are multiplied together, at most two.
+    const GROUPS: usize;
+    /// Rows of factors that a vector of sums is for.
+    const ROWS: usize = Self::QUADS / Self::GROUPS;
     /// The code of a signed byte of 0.
     const BYTE_ZERO: i32;
     /// Whether columns of bytes are added up faster than as floats.
@@ -26,9 +30,9 @@ pub(crate) trait IntegerDots: Copy {
     type Lanes: Lanes;
     /// A vector of 32-bit integers.
     type Sums: Copy;
-    /// 32 codes of a row, in every quad.
+    /// The 32 codes of each group, for every row of factors.
     type Codes: Copy;
-    /// The 32 factors that a row's codes are multiplied by, others in every quad.
+    /// 32 factors for each quad.
     type Factors: Copy;
     /// The codes of 16 columns of four rows.
     type Columns: Copy;
@@ -41,20 +45,20 @@ pub(crate) trait IntegerDots: Copy {
     fn run<K: IntegerKernel>(self, kernel: K);
     fn lanes(self) -> Self::Lanes;
 
-    /// The codes of signed bytes.
+    /// The codes of signed bytes, of the first [`GROUPS`](Self::GROUPS) groups.
     ///
     /// # Safety
-    /// 32 bytes can be read.
-    unsafe fn load_bytes(self, from: *const u8) -> Self::Codes;
-    /// The low four bits of 16 bytes, then the high ones.
+    /// 32 bytes can be read of each.
+    unsafe fn load_bytes(self, groups: [*const u8; 2]) -> Self::Codes;
+    /// The low four bits of 16 bytes, then the high ones, of the first [`GROUPS`](Self::GROUPS) groups.
     ///
     /// # Safety
-    /// 16 bytes can be read.
-    unsafe fn load_nibbles(self, from: *const u8) -> Self::Codes;
-    /// Puts 32 factors in their places among those of [`QUADS`](Self::QUADS) rows.
+    /// 16 bytes can be read of each.
+    unsafe fn load_nibbles(self, groups: [*const u8; 2]) -> Self::Codes;
+    /// Puts 32 factors in their places among those of all quads.
     fn lay_out(quad: usize, factors: &[i32; 32], to: &mut [i16]);
     /// # Safety
-    /// The factors of [`QUADS`](Self::QUADS) rows, laid out, can be read.
+    /// The factors of all quads, laid out, can be read.
     unsafe fn load_factors(self, from: *const i16) -> Self::Factors;
     /// # Safety
     /// A vector of integers can be read.
@@ -67,16 +71,16 @@ pub(crate) trait IntegerDots: Copy {
     /// Adds each of the others times the number.
     fn add_times(self, sums: Self::Sums, others: Self::Sums, number: i32) -> Self::Sums;
     fn to_floats(self, sums: Self::Sums) -> <Self::Lanes as Lanes>::F32;
-    /// The same four half-precision values in every quad.
+    /// Four half-precision values of each group, in its quads.
     ///
     /// # Safety
-    /// 8 bytes can be read.
-    unsafe fn load_four_halves(self, from: *const u8) -> <Self::Lanes as Lanes>::F32;
-    /// Quad `q` goes to `to[q · stride ..][.. 4]`.
+    /// 8 bytes can be read of each.
+    unsafe fn load_four_halves(self, groups: [*const u8; 2]) -> <Self::Lanes as Lanes>::F32;
+    /// Adds the sum of the quads of row `r` to `to[r · stride ..][.. 4]`.
     ///
     /// # Safety
-    /// Those places can be written.
-    unsafe fn store_quads(self, vector: <Self::Lanes as Lanes>::F32, to: *mut f32, stride: usize);
+    /// Those places can be read and written.
+    unsafe fn add_rows(self, vector: <Self::Lanes as Lanes>::F32, to: *mut f32, stride: usize);
 
     /// Columns 0 to 15 and 16 to 31 of the codes of signed bytes.
     ///
@@ -119,7 +123,8 @@ pub(crate) trait IntegerDots: Copy {
 pub(crate) struct NoDots<L>(Infallible, PhantomData<L>);
 
 impl<L: Lanes> IntegerDots for NoDots<L> {
-    const QUADS: usize = 0;
+    const QUADS: usize = 1;
+    const GROUPS: usize = 1;
     const BYTE_ZERO: i32 = 0;
     const ADDS_BYTES: bool = false;
     type Lanes = L;
@@ -138,11 +143,11 @@ impl<L: Lanes> IntegerDots for NoDots<L> {
         match self.0 {}
     }
 
-    unsafe fn load_bytes(self, _: *const u8) -> Infallible {
+    unsafe fn load_bytes(self, _: [*const u8; 2]) -> Infallible {
         self.0
     }
 
-    unsafe fn load_nibbles(self, _: *const u8) -> Infallible {
+    unsafe fn load_nibbles(self, _: [*const u8; 2]) -> Infallible {
         self.0
     }
 
@@ -178,11 +183,11 @@ impl<L: Lanes> IntegerDots for NoDots<L> {
         match self.0 {}
     }
 
-    unsafe fn load_four_halves(self, _: *const u8) -> L::F32 {
+    unsafe fn load_four_halves(self, _: [*const u8; 2]) -> L::F32 {
         match self.0 {}
     }
 
-    unsafe fn store_quads(self, _: L::F32, _: *mut f32, _: usize) {
+    unsafe fn add_rows(self, _: L::F32, _: *mut f32, _: usize) {
         match self.0 {}
     }
 
@@ -283,6 +288,7 @@ mod tests {
         fn run<D: IntegerDots>(self, dots: D) {
             let (lanes, width) = (dots.lanes(), D::Lanes::WIDTH);
             assert_eq!(width, 4 * D::QUADS);
+            assert_eq!(D::QUADS, D::ROWS * D::GROUPS);
             let bytes = bytes();
             let mut factors = vec![0; D::QUADS * 32];
             let rows = noise(D::QUADS * 32, 14);
@@ -296,17 +302,20 @@ mod tests {
             let fewer = dots.add_times(sums, sums, -3);
             assert_eq!(values(lanes, dots.to_floats(fewer)), start.iter().map(|sum| -2.0 * *sum as f32).collect::<Vec<_>>());
             assert_eq!(values(lanes, dots.to_floats(dots.zero())), vec![0.0; width]);
+            let groups: [&[u8]; 2] = [&bytes[..32], &bytes[37..69]];
+            let starts = groups.map(<[u8]>::as_ptr);
             // SAFETY: 32 bytes.
-            let as_bytes = (unsafe { dots.load_bytes(bytes.as_ptr()) }, signed::<D>(&bytes[..32]));
+            let as_bytes = (unsafe { dots.load_bytes(starts) }, groups.map(signed::<D>));
             // SAFETY: 16 bytes.
-            let as_nibbles = (unsafe { dots.load_nibbles(bytes[5..].as_ptr()) }, nibbles(&bytes[5..21]));
+            let as_nibbles = (unsafe { dots.load_nibbles(starts) }, groups.map(|group| nibbles(&group[..16])));
             for (codes, expected) in [as_bytes, as_nibbles] {
                 // SAFETY: all quads' factors were laid out.
                 let products = dots.dot(codes, unsafe { dots.load_factors(factors.as_ptr()) });
                 let quads = values(lanes, dots.to_floats(dots.quad_sums([products, sums, dots.zero(), sums])));
                 for (quad, quad_sums) in quads.chunks_exact(4).enumerate() {
                     let row = &rows[quad * 32..][..32];
-                    let exact = row.iter().zip(&expected).map(|(factor, code)| factor * code).sum::<i32>() as f32;
+                    let codes = &expected[quad % D::GROUPS];
+                    let exact = row.iter().zip(codes).map(|(factor, code)| factor * code).sum::<i32>() as f32;
                     let started = start[4 * quad..][..4].iter().sum::<i32>() as f32;
                     assert_eq!(quad_sums, [exact, started, 0.0, started], "quad {quad}");
                 }
@@ -362,24 +371,25 @@ mod tests {
     }
 
     #[derive(Clone, Copy)]
-    struct Quads;
+    struct Rows;
 
-    impl IntegerKernel for Quads {
+    impl IntegerKernel for Rows {
         #[inline(always)]
         fn run<D: IntegerDots>(self, dots: D) {
-            let halves = [1.5, -2.0, 0.25, 1024.0];
-            let bytes: Vec<u8> = halves.iter().flat_map(|half| half::f16::from_f32(*half).to_le_bytes()).collect();
-            // SAFETY: four halves.
-            let scales = unsafe { dots.load_four_halves(bytes.as_ptr()) };
+            let halves = [[1.5, -2.0, 0.25, 1024.0], [0.0, 0.5, 32.0, -8.0]];
+            let bytes: Vec<u8> = halves.iter().flatten().flat_map(|half| half::f16::from_f32(*half).to_le_bytes()).collect();
+            // SAFETY: four halves each.
+            let scales = unsafe { dots.load_four_halves([bytes.as_ptr(), bytes[8..].as_ptr()]) };
             let lanes = dots.lanes();
             let numbers: Vec<f32> = (1..17).map(|number| number as f32).collect();
             let stride = 5;
-            let mut stored = vec![-1.0; D::QUADS * stride];
-            // SAFETY: a stride for each quad.
-            unsafe { dots.store_quads(lanes.mul(scales, floats(lanes, &numbers)), stored.as_mut_ptr(), stride) };
-            for (quad, stored) in stored.chunks_exact(stride).enumerate() {
-                let expected: [f32; 4] = std::array::from_fn(|at| numbers[4 * quad + at] * halves[at]);
-                assert_eq!(stored[..4], expected, "quad {quad}");
+            let mut stored = vec![-1.0; D::ROWS * stride];
+            // SAFETY: a stride for each row.
+            unsafe { dots.add_rows(lanes.mul(scales, floats(lanes, &numbers)), stored.as_mut_ptr(), stride) };
+            for (row, stored) in stored.chunks_exact(stride).enumerate() {
+                let product = |group: usize, at: usize| numbers[4 * (row * D::GROUPS + group) + at] * halves[group][at];
+                let expected: [f32; 4] = std::array::from_fn(|at| (0..D::GROUPS).map(|group| product(group, at)).sum::<f32>() - 1.0);
+                assert_eq!(stored[..4], expected, "row {row}");
                 assert_eq!(stored[4], -1.0, "no more than was promised");
             }
         }
@@ -396,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn quads_are_put_in_their_places() {
-        on_every_path(Quads);
+    fn rows_are_added_in_their_places() {
+        on_every_path(Rows);
     }
 }

@@ -1,8 +1,8 @@
 //! Integer dot products in plain Rust, for [`Array`]s of eight values.
 
 use super::portable::Array;
-use crate::codec::f16_to_f32;
 use super::{IntegerDots, IntegerKernel, Lanes};
+use crate::codec::f16_to_f32;
 
 /// There are none for arrays of another length.
 #[derive(Debug, Clone, Copy)]
@@ -23,6 +23,7 @@ const QUAD: usize = 4;
 
 impl<const N: usize> IntegerDots for Integers<N> {
     const QUADS: usize = 2;
+    const GROUPS: usize = 1;
     const BYTE_ZERO: i32 = 0;
     const ADDS_BYTES: bool = true;
     type Lanes = Array<N>;
@@ -45,13 +46,13 @@ impl<const N: usize> IntegerDots for Integers<N> {
     }
 
     #[inline(always)]
-    unsafe fn load_bytes(self, from: *const u8) -> [i16; GROUP] {
+    unsafe fn load_bytes(self, [from, _]: [*const u8; 2]) -> [i16; GROUP] {
         // SAFETY: promised by the caller.
         unsafe { from.cast::<[i8; GROUP]>().read() }.map(i16::from)
     }
 
     #[inline(always)]
-    unsafe fn load_nibbles(self, from: *const u8) -> [i16; GROUP] {
+    unsafe fn load_nibbles(self, [from, _]: [*const u8; 2]) -> [i16; GROUP] {
         // SAFETY: promised by the caller.
         let bytes = unsafe { from.cast::<[u8; GROUP / 2]>().read() };
         let mut codes = [0; GROUP];
@@ -123,18 +124,18 @@ impl<const N: usize> IntegerDots for Integers<N> {
     }
 
     #[inline(always)]
-    unsafe fn load_four_halves(self, from: *const u8) -> [f32; N] {
+    unsafe fn load_four_halves(self, [from, _]: [*const u8; 2]) -> [f32; N] {
         // SAFETY: promised by the caller.
         let four = unsafe { from.cast::<[[u8; 2]; QUAD]>().read() }.map(|half| f16_to_f32(u16::from_le_bytes(half)));
         std::array::from_fn(|at| four[at % QUAD])
     }
 
     #[inline(always)]
-    unsafe fn store_quads(self, vector: [f32; N], to: *mut f32, stride: usize) {
+    unsafe fn add_rows(self, vector: [f32; N], to: *mut f32, stride: usize) {
         for (quad, values) in vector.chunks_exact(QUAD).enumerate() {
             for (at, value) in values.iter().enumerate() {
                 // SAFETY: promised by the caller.
-                unsafe { to.add(quad * stride + at).write(*value) };
+                unsafe { *to.add(quad * stride + at) += value };
             }
         }
     }
@@ -144,7 +145,7 @@ impl<const N: usize> IntegerDots for Integers<N> {
         let mut halves = [[[0; COLUMNS]; 4]; 2];
         for (row, from) in rows.into_iter().enumerate() {
             // SAFETY: promised by the caller.
-            let codes = unsafe { self.load_bytes(from) };
+            let codes = unsafe { self.load_bytes([from; 2]) };
             halves[0][row].copy_from_slice(&codes[..COLUMNS]);
             halves[1][row].copy_from_slice(&codes[COLUMNS..]);
         }
@@ -156,7 +157,7 @@ impl<const N: usize> IntegerDots for Integers<N> {
         let mut halves = [[[0; COLUMNS]; 4]; 2];
         for (row, from) in rows.into_iter().enumerate() {
             // SAFETY: promised by the caller.
-            let codes = unsafe { self.load_nibbles(from) };
+            let codes = unsafe { self.load_nibbles([from; 2]) };
             halves[0][row].copy_from_slice(&codes[..COLUMNS]);
             halves[1][row].copy_from_slice(&codes[COLUMNS..]);
         }
