@@ -17,7 +17,7 @@ use crate::group_heads::{GroupHeads, TOGETHER as TOKENS, WIDEST};
 use crate::key_block::KEYS;
 use crate::lanes::{IntegerDots, IntegerKernel, Lanes};
 use crate::products::TOGETHER;
-use crate::rows::{RowList, Rows};
+use crate::rows::{Pace, RowList, Rows};
 
 /// As [`add_rows`](crate::products::add_rows) for at most [`KEYS`] rows, with the weights rounded.
 #[inline(always)]
@@ -165,11 +165,11 @@ impl<C: ColumnCodec, const ROWS: usize> AddCodes<'_, C, ROWS> {
         let mut sums = HalfSums::<D, ROWS, FIRST, COUNT>::new(dots, rounded, C::centre::<D>());
         let (fours, rest) = self.values.fours();
         let whole = TOKENS * fours.len();
+        let passes = 2 / COUNT;
+        let mut pace = Pace::new(group * passes + FIRST, self.dim / C::GROUP * passes, fours.len(), TOKENS);
         for (index, rows) in fours.enumerate() {
             let first = TOKENS * index;
-            if group == 0 && FIRST == 0 {
-                self.values.prefetch(dots.lanes(), first..first + TOKENS);
-            }
+            pace.step(dots.lanes(), &self.values);
             // SAFETY: `add_codes` saw that each row has the bytes of all groups.
             let codes = unsafe { C::columns(dots, rows, group) };
             // SAFETY: a factor a token was rounded, and `KEYS` are whole fours.

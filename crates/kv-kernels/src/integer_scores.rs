@@ -13,7 +13,7 @@ use crate::codec::{HALF, KeyCodec};
 use crate::group_heads::{GroupHeads, TOGETHER};
 use crate::lanes::{IntegerDots, IntegerKernel, Lanes};
 use crate::queries::{Queries, RoundedQueries};
-use crate::rows::{RowList, Rows};
+use crate::rows::{Pace, RowList, Rows};
 
 /// Vectors of queries that share a key's codes at most.
 const VECTORS: usize = 4;
@@ -84,14 +84,13 @@ impl<C: KeyCodec, const VECTORS: usize> ScoreCodes<'_, C, VECTORS> {
     /// Adds to the scores what the groups of a step contribute.
     #[inline(always)]
     fn add_step<D: IntegerDots>(&mut self, dots: D, step: usize) {
-        let step = self.step(dots, step);
         let (fours, rest) = self.keys.fours();
+        let mut pace = Pace::new(step, self.groups.div_ceil(D::GROUPS), fours.len(), TOGETHER);
+        let step = self.step(dots, step);
         let whole = TOGETHER * fours.len();
         for (index, keys) in fours.enumerate() {
             let first = TOGETHER * index;
-            if step.is_first {
-                self.keys.prefetch(dots.lanes(), first..first + TOGETHER);
-            }
+            pace.step(dots.lanes(), &self.keys);
             let scores = step.score::<C>(dots, keys, first);
             for v in 0..VECTORS {
                 let to = self.scores[v * D::ROWS * self.stride + first..].as_mut_ptr();
@@ -138,7 +137,6 @@ impl<C: KeyCodec, const VECTORS: usize> ScoreCodes<'_, C, VECTORS> {
         let groups = [first_group, (first_group + 1).min(self.groups - 1)];
         let heads = self.heads;
         Step {
-            is_first: step == 0,
             factors,
             sums,
             worth,
@@ -151,7 +149,6 @@ impl<C: KeyCodec, const VECTORS: usize> ScoreCodes<'_, C, VECTORS> {
 
 /// The groups of all queries that are multiplied together.
 struct Step<D: IntegerDots, const VECTORS: usize> {
-    is_first: bool,
     factors: [D::Factors; VECTORS],
     sums: [D::Sums; VECTORS],
     worth: [<D::Lanes as Lanes>::F32; VECTORS],

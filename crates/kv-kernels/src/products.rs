@@ -7,7 +7,7 @@ use std::marker::PhantomData;
 
 use crate::codec::{Codec, decode, decode_row};
 use crate::lanes::{Kernel, Lanes};
-use crate::rows::{RowList, Rows};
+use crate::rows::{Pace, RowList, Rows};
 
 /// Query rows that share a decoded vector.
 pub(crate) const TOGETHER: usize = 4;
@@ -61,16 +61,19 @@ impl<C: Codec, R: RowList, const ROWS: usize> Kernel for AddRows<'_, C, R, ROWS>
         let vectors = self.dim / L::WIDTH;
         let mut vector = 0;
         // The sums, a weight a row, and what a vector is decoded with must fit in registers.
-        while L::REGISTERS >= ROWS * 5 + 6 && vector + 4 <= vectors {
-            self.add::<L, 4>(lanes, vector);
+        let together = if L::REGISTERS >= ROWS * 5 + 6 { 4 } else { 2 };
+        let (passes, count) = (vectors.div_ceil(together), self.rows.count());
+        let pace = |vector: usize| Pace::new(vector / together, passes, count, 1);
+        while together == 4 && vector + 4 <= vectors {
+            self.add::<L, 4>(lanes, vector, pace(vector));
             vector += 4;
         }
         while vector + 2 <= vectors {
-            self.add::<L, 2>(lanes, vector);
+            self.add::<L, 2>(lanes, vector, pace(vector));
             vector += 2;
         }
         if vector < vectors {
-            self.add::<L, 1>(lanes, vector);
+            self.add::<L, 1>(lanes, vector, pace(vector));
         }
     }
 }
@@ -78,7 +81,7 @@ impl<C: Codec, R: RowList, const ROWS: usize> Kernel for AddRows<'_, C, R, ROWS>
 impl<C: Codec, R: RowList, const ROWS: usize> AddRows<'_, C, R, ROWS> {
     /// Adds up `VECTORS` vectors of columns from the vector `first` on, in registers over all rows.
     #[inline(always)]
-    fn add<L: Lanes, const VECTORS: usize>(&mut self, lanes: L, first: usize) {
+    fn add<L: Lanes, const VECTORS: usize>(&mut self, lanes: L, first: usize, mut pace: Pace) {
         let column = first * L::WIDTH;
         // The columns are part of one group, or several whole ones, since `first` is a multiple of `VECTORS`.
         let groups = (VECTORS * L::WIDTH).checked_div(C::GROUP).unwrap_or(1).max(1);
@@ -95,9 +98,7 @@ impl<C: Codec, R: RowList, const ROWS: usize> AddRows<'_, C, R, ROWS> {
         }
         for j in 0..self.rows.count() {
             let row = self.rows.row(j);
-            if first == 0 && j.is_multiple_of(4) {
-                self.rows.prefetch(lanes, j..j + 4);
-            }
+            pace.step(lanes, &self.rows);
             let mut row_weights = [lanes.splat(0.0); ROWS];
             for (r, weight) in row_weights.iter_mut().enumerate() {
                 // SAFETY: `add_rows` saw that there is a weight a row for each of `ROWS`.

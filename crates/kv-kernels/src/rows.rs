@@ -92,6 +92,42 @@ impl Ahead<'_> {
     }
 }
 
+/// Asks for the rows ahead little by little while others are passed over several times: all in the first pass, they would be
+/// more at once than the machine keeps track of, and in the other passes the memory would rest.
+pub(crate) struct Pace {
+    next: usize,
+    /// Rows asked for together.
+    together: usize,
+    /// Steps from one time to the next.
+    interval: usize,
+    steps_to_wait: usize,
+}
+
+impl Pace {
+    /// For one of the passes, of so many steps, in each of which the next `together` rows are passed over.
+    #[inline(always)]
+    pub(crate) fn new(pass: usize, passes: usize, steps: usize, together: usize) -> Pace {
+        Pace { next: pass * steps.div_ceil(passes) * together, together, interval: passes, steps_to_wait: 0 }
+    }
+
+    /// For `count` rows from `first` on, spread over so many steps.
+    #[inline(always)]
+    pub(crate) fn over(first: usize, count: usize, steps: usize) -> Pace {
+        Pace { next: first, together: count.div_ceil(steps), interval: (steps / count).max(1), steps_to_wait: 0 }
+    }
+
+    /// Takes a step.
+    #[inline(always)]
+    pub(crate) fn step<L: Lanes>(&mut self, lanes: L, rows: &impl RowList) {
+        if self.steps_to_wait == 0 {
+            rows.prefetch(lanes, self.next..self.next + self.together);
+            self.next += self.together;
+            self.steps_to_wait = self.interval;
+        }
+        self.steps_to_wait -= 1;
+    }
+}
+
 /// Rows to read one by one.
 pub(crate) trait RowList: Copy {
     fn count(&self) -> usize;
