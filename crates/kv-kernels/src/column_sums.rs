@@ -5,6 +5,7 @@
 
 use std::marker::PhantomData;
 
+use crate::codec::Columns;
 use crate::factors::Rounded;
 use crate::lanes::{IntegerDots, Lanes};
 use crate::products::TOGETHER;
@@ -53,12 +54,13 @@ impl<D: IntegerDots, const ROWS: usize, const FIRST: usize, const COUNT: usize> 
     /// # Shapes
     /// - out: `[ROWS, stride]`, from the group's first column on; the last row may end with the group
     #[inline(always)]
-    pub(crate) fn add_to(self, dots: D, rounded: &[Rounded; ROWS], offsets: &[f32; TOGETHER], out: &mut [f32], stride: usize) {
+    pub(crate) fn add_to<C: Columns>(self, dots: D, rounded: &[Rounded; ROWS], offsets: &[f32; TOGETHER], out: &mut [f32], stride: usize) {
         for r in 0..ROWS {
             for half in 0..COUNT {
                 let out = &mut out[r * stride + (FIRST + half) * COLUMNS..][..COLUMNS];
+                let sums = C::in_order(dots, self.0[r][half]);
                 // SAFETY: so many values as there are columns.
-                unsafe { dots.add_totals(self.0[r][half], rounded[r].worth, offsets[r], out.as_mut_ptr()) };
+                unsafe { dots.add_totals(sums, rounded[r].worth, offsets[r], out.as_mut_ptr()) };
             }
         }
     }

@@ -109,6 +109,6 @@ impl<C: ChannelCodec, const ROWS: usize> ScoreChannelCodes<'_, C, ROWS> {
             // SAFETY: a factor a channel was rounded.
             unsafe { sums.add_four(dots, codes, factors, self.row_factors, first) };
         }
-        sums.add_to(dots, rounded, &scaled.offsets, self.scores, self.stride);
+        sums.add_to::<C>(dots, rounded, &scaled.offsets, self.scores, self.stride);
     }
 }

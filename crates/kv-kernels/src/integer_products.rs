@@ -181,7 +181,7 @@ impl<C: ColumnCodec, const ROWS: usize> AddCodes<'_, C, ROWS> {
             // SAFETY: as above.
             unsafe { sums.add_four(dots, codes, factors, KEYS, whole) };
         }
-        sums.add_to(dots, rounded, &scaled.offsets, &mut self.out[group * C::GROUP..], self.dim);
+        sums.add_to::<C>(dots, rounded, &scaled.offsets, &mut self.out[group * C::GROUP..], self.dim);
     }
 }
 

@@ -5,7 +5,7 @@
 //! point as a scale and a minimum; ggml has no such format.
 
 use super::scaled::load_nibbles;
-use super::{Codec, ColumnCodec, GGML_GROUP, HALF, IntegerCodec, KeyCodec, read_half, write_half};
+use super::{Codec, ColumnCodec, Columns, GGML_GROUP, HALF, IntegerCodec, KeyCodec, read_half, write_half};
 use crate::lanes::{IntegerDots, Lanes};
 
 /// The scale and the minimum in front of the codes.
@@ -127,6 +127,8 @@ impl KeyCodec for Q4_1 {
     }
 }
 
+impl Columns for Q4_1 {}
+
 impl ColumnCodec for Q4_1 {
     fn centre<D: IntegerDots>() -> i32 {
         8
@@ -171,6 +173,13 @@ impl Codec for Q2_1 {
 impl IntegerCodec for Q2_1 {
     fn zero<D: IntegerDots>() -> i32 {
         0
+    }
+}
+
+impl Columns for Q2_1 {
+    #[inline(always)]
+    fn in_order<D: IntegerDots>(dots: D, sums: D::ColumnSums) -> D::ColumnSums {
+        dots.order_2bit_columns(sums)
     }
 }
 

@@ -7,7 +7,7 @@
 
 use super::affine::{HEAD, load_2bit_codes};
 use super::scaled::load_nibbles;
-use super::{Codec, GGML_GROUP, HALF};
+use super::{Codec, Columns, GGML_GROUP, HALF};
 use crate::Format;
 use crate::lanes::{IntegerDots, Lanes};
 
@@ -70,7 +70,7 @@ impl<'a> Channels<'a> {
 const KEYS: usize = GGML_GROUP;
 
 /// A codec of rows of 32 codes of a channel each.
-pub(crate) trait ChannelCodec: Codec {
+pub(crate) trait ChannelCodec: Codec + Columns {
     /// The middle of all codes, as of a [`ColumnCodec`](super::ColumnCodec).
     const CENTRE: i32;
 
@@ -97,6 +97,8 @@ impl Codec for Nibbles {
     }
 }
 
+impl Columns for Nibbles {}
+
 impl ChannelCodec for Nibbles {
     const CENTRE: i32 = 8;
 
@@ -121,6 +123,13 @@ impl Codec for TwoBits {
     unsafe fn codes<L: Lanes>(lanes: L, row: *const u8, _: usize, at: usize) -> L::F32 {
         // SAFETY: promised by the caller; a vector lies in one word.
         unsafe { load_2bit_codes(lanes, row, at) }
+    }
+}
+
+impl Columns for TwoBits {
+    #[inline(always)]
+    fn in_order<D: IntegerDots>(dots: D, sums: D::ColumnSums) -> D::ColumnSums {
+        dots.order_2bit_columns(sums)
     }
 }
 

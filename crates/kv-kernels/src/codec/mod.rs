@@ -63,9 +63,18 @@ pub(crate) trait KeyCodec: IntegerCodec {
     unsafe fn key_codes<D: IntegerDots>(dots: D, groups: [*const u8; 2]) -> D::Codes;
 }
 
+/// Gives codes column by column.
+pub(crate) trait Columns {
+    /// Sums of the columns in the order of [`IntegerDots::add_totals`].
+    #[inline(always)]
+    fn in_order<D: IntegerDots>(_: D, sums: D::ColumnSums) -> D::ColumnSums {
+        sums
+    }
+}
+
 /// Gives the codes of four rows to weigh them. A group's bytes begin with the scale and, if there are offsets, the minimum,
 /// in half precision.
-pub(crate) trait ColumnCodec: IntegerCodec {
+pub(crate) trait ColumnCodec: IntegerCodec + Columns {
     /// The middle of all codes: what a rounded weight is wrong by is multiplied by a code's distance from it.
     fn centre<D: IntegerDots>() -> i32;
 

@@ -3,7 +3,7 @@
 //! Source: `block_q8_0`, `block_q4_0` in `ggml-common.h`, `quantize_row_q8_0_ref`, `quantize_row_q4_0_ref` and
 //! `dequantize_row_*` in `ggml-quants.c`.
 
-use super::{Codec, ColumnCodec, GGML_GROUP, HALF, IntegerCodec, KeyCodec, read_half, write_half};
+use super::{Codec, ColumnCodec, Columns, GGML_GROUP, HALF, IntegerCodec, KeyCodec, read_half, write_half};
 use crate::lanes::{IntegerDots, Lanes};
 
 /// `d = max|x| / 127`, `q = round(x / d)`: the scale, then a signed byte a value.
@@ -99,6 +99,8 @@ impl KeyCodec for Q8_0 {
     }
 }
 
+impl Columns for Q8_0 {}
+
 impl ColumnCodec for Q8_0 {
     fn centre<D: IntegerDots>() -> i32 {
         D::BYTE_ZERO
@@ -155,6 +157,8 @@ impl KeyCodec for Q4_0 {
         unsafe { dots.load_nibbles([a.wrapping_add(HALF), b.wrapping_add(HALF)]) }
     }
 }
+
+impl Columns for Q4_0 {}
 
 impl ColumnCodec for Q4_0 {
     fn centre<D: IntegerDots>() -> i32 {

@@ -132,9 +132,11 @@ impl IntegerDots for Avx2 {
 
     #[inline(always)]
     unsafe fn columns_of_2bit_codes(self, rows: [*const u8; 4]) -> [[[__m256i; 2]; 2]; 2] {
-        let [a, b, c, d] = rows.map(|row| enter!(row.cast::<i64>().read_unaligned()));
-        let (first, last) = (enter!(columns_of_2bit_codes(a, b)), enter!(columns_of_2bit_codes(c, d)));
-        [[first[0], last[0]], [first[1], last[1]]]
+        let [a, b, c, d] = rows;
+        [
+            enter!([columns_of_2bit_codes(a, b), columns_of_2bit_codes(c, d)]),
+            enter!([columns_of_2bit_codes(a.add(4), b.add(4)), columns_of_2bit_codes(c.add(4), d.add(4))]),
+        ]
     }
 
     #[inline(always)]
@@ -157,6 +159,11 @@ impl IntegerDots for Avx2 {
     #[inline(always)]
     fn add_columns(self, [first, last]: [__m256i; 2], codes: [[__m256i; 2]; 2], factors: [__m256i; 2]) -> [__m256i; 2] {
         enter!([add_column(first, [codes[0][0], codes[1][0]], factors), add_column(last, [codes[0][1], codes[1][1]], factors)])
+    }
+
+    #[inline(always)]
+    fn order_2bit_columns(self, [even, odd]: [__m256i; 2]) -> [__m256i; 2] {
+        [enter!(even_places_first(even)), enter!(even_places_first(odd))]
     }
 
     #[inline(always)]
@@ -264,22 +271,27 @@ fn side_by_side(a: __m128i, b: __m128i) -> __m256i {
     _mm256_blend_epi16::<0b1010_1010>(_mm256_cvtepu16_epi32(a), _mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(b)))
 }
 
-/// Of two rows of 32 codes, in 8 bytes each, columns 0 to 15 and 16 to 31, even ones and odd ones.
+/// Of two rows of 16 codes the even columns, then the odd ones: of the first eight columns in even places, of the others in odd
+/// ones.
+///
+/// # Safety
+/// Four bytes can be read of each.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn columns_of_2bit_codes(a: i64, b: i64) -> [[__m256i; 2]; 2] {
-    // Place `p` of both halves holds the eight codes of word `p` of both rows.
-    let words = _mm256_castsi256_ps(_mm256_unpacklo_epi16(_mm256_set1_epi64x(a), _mm256_set1_epi64x(b)));
-    let code = _mm256_set1_epi32(0x0003_0003);
-    let shifts = _mm256_setr_epi32(0, 4, 8, 12, 0, 4, 8, 12);
-    let first = _mm256_castps_si256(_mm256_permutevar_ps(words, _mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1)));
-    let last = _mm256_castps_si256(_mm256_permutevar_ps(words, _mm256_setr_epi32(2, 2, 2, 2, 3, 3, 3, 3)));
-    let mut halves = [[_mm256_setzero_si256(); 2]; 2];
-    for (half, words) in halves.iter_mut().zip([first, last]) {
-        let words = _mm256_srlv_epi32(words, shifts);
-        *half = [_mm256_and_si256(words, code), _mm256_and_si256(_mm256_srli_epi32::<2>(words), code)];
-    }
-    halves
+unsafe fn columns_of_2bit_codes(a: *const u8, b: *const u8) -> [__m256i; 2] {
+    // SAFETY: promised by the caller.
+    let (a, b) = unsafe { (_mm_loadu_si32(a), _mm_loadu_si32(b)) };
+    // Two words of each row side by side, in all places.
+    let words = _mm256_broadcastq_epi64(_mm_unpacklo_epi16(a, b));
+    let codes = _mm256_srlv_epi32(words, _mm256_setr_epi32(0, 0, 4, 4, 8, 8, 12, 12));
+    let code = _mm256_set1_epi16(3);
+    [_mm256_and_si256(codes, code), _mm256_and_si256(_mm256_srli_epi32::<2>(codes), code)]
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn even_places_first(sums: __m256i) -> __m256i {
+    _mm256_permutevar8x32_epi32(sums, _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7))
 }
 
 /// Columns 0 to 7 and 8 to 15 of the even and the odd ones.

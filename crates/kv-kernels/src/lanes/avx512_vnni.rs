@@ -178,6 +178,11 @@ impl IntegerDots for Avx512Vnni {
     }
 
     #[inline(always)]
+    fn order_2bit_columns(self, sums: [__m512i; 2]) -> [__m512i; 2] {
+        sums
+    }
+
+    #[inline(always)]
     unsafe fn add_totals(self, [highs, lows]: [__m512i; 2], worth: f32, offset: f32, to: *mut f32) {
         let sums = enter!(_mm512_add_ps(_mm512_loadu_ps(to), _mm512_set1_ps(offset)));
         enter!(_mm512_storeu_ps(to, _mm512_fmadd_ps(_mm512_cvtepi32_ps(join(highs, lows)), _mm512_set1_ps(worth), sums)));

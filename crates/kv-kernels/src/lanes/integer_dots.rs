@@ -92,7 +92,7 @@ pub(crate) trait IntegerDots: Copy {
     /// # Safety
     /// 16 bytes can be read of each.
     unsafe fn columns_of_nibbles(self, rows: [*const u8; 4]) -> [Self::Columns; 2];
-    /// Columns 0 to 15 and 16 to 31 of 32 2-bit codes, the first in the lowest bits.
+    /// Columns 0 to 15 and 16 to 31 of 32 2-bit codes, the first in the lowest bits, in an order of their own.
     ///
     /// # Safety
     /// 8 bytes can be read of each.
@@ -111,6 +111,8 @@ pub(crate) trait IntegerDots: Copy {
     fn column_sums(self, sum: i32) -> Self::ColumnSums;
     /// Adds each row's factor times its code.
     fn add_columns(self, sums: Self::ColumnSums, codes: Self::Columns, factors: Self::ColumnFactors) -> Self::ColumnSums;
+    /// The sums of [`columns_of_2bit_codes`](Self::columns_of_2bit_codes) in the order of all others.
+    fn order_2bit_columns(self, sums: Self::ColumnSums) -> Self::ColumnSums;
     /// `to[column] += offset + worth · sums[column]`.
     ///
     /// # Safety
@@ -216,6 +218,10 @@ impl<L: Lanes> IntegerDots for NoDots<L> {
     }
 
     fn add_columns(self, _: Infallible, _: Infallible, _: Infallible) -> Infallible {
+        self.0
+    }
+
+    fn order_2bit_columns(self, _: Infallible) -> Infallible {
         self.0
     }
 
@@ -348,7 +354,8 @@ mod tests {
             let as_nibbles = (unsafe { dots.columns_of_nibbles(starts) }, rows.map(|row| nibbles(&row[..16])));
             // SAFETY: as above.
             let as_two_bits = (unsafe { dots.columns_of_2bit_codes(starts) }, rows.map(two_bits));
-            for (halves, expected) in [as_bytes, as_nibbles, as_two_bits] {
+            let all = [(as_bytes, false), (as_nibbles, false), (as_two_bits, true)];
+            for ((halves, expected), is_two_bits) in all {
                 for (half, codes) in halves.into_iter().enumerate() {
                     for first in [0, 4, 12, 16, 28] {
                         // SAFETY: 32 were stored.
@@ -357,6 +364,7 @@ mod tests {
                         for _ in 0..2 {
                             sums = dots.add_columns(sums, codes, four);
                         }
+                        let sums = if is_two_bits { dots.order_2bit_columns(sums) } else { sums };
                         let mut totals = [0.5; 16];
                         // SAFETY: 16 values.
                         unsafe { dots.add_totals(sums, 0.25, 3.0, totals.as_mut_ptr()) };

@@ -209,6 +209,11 @@ impl<const N: usize> IntegerDots for Integers<N> {
     }
 
     #[inline(always)]
+    fn order_2bit_columns(self, sums: [i32; COLUMNS]) -> [i32; COLUMNS] {
+        sums
+    }
+
+    #[inline(always)]
     unsafe fn add_totals(self, sums: [i32; COLUMNS], worth: f32, offset: f32, to: *mut f32) {
         for (column, sum) in sums.into_iter().enumerate() {
             // SAFETY: promised by the caller.
