@@ -188,34 +188,36 @@ impl<C: ColumnCodec, const ROWS: usize> AddCodes<'_, C, ROWS> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec::{Codec, Q2_1, Q4_0, Q4_1};
-    use crate::lanes::Kernel;
+    use crate::Format;
+    use crate::codec::{Codec, Q2_1, Q4_0, Q4_1, Q8_0};
+    use crate::lanes::on_all_integer_dots;
     use crate::rows::{Ahead, RowStart};
-    use crate::{Format, KernelPath};
 
     const DIM: usize = 96;
 
-    struct Add<'a, C> {
+    /// Adds rows twice, and checks each output.
+    #[derive(Clone, Copy)]
+    struct Add<'a, C, F> {
         weights: &'a [f32],
         rows: &'a [RowStart<'a>],
-        out: Vec<f32>,
+        check: F,
         codec: PhantomData<C>,
     }
 
-    impl<C: ColumnCodec> Kernel for Add<'_, C> {
-        type Output = Option<Vec<f32>>;
-
+    impl<C: ColumnCodec, F: Fn(usize, usize, f32) + Copy> IntegerKernel for Add<'_, C, F> {
         #[inline(always)]
-        fn run<L: Lanes>(mut self, lanes: L) -> Option<Vec<f32>> {
-            let dots = lanes.integer_dots()?;
+        fn run<D: IntegerDots>(self, dots: D) {
+            let mut out = vec![0.5; self.weights.len() / KEYS * DIM];
             // SAFETY: the rows are of the codec's format.
             let rows = unsafe { Rows::new(self.rows, C::row_bytes(DIM), Ahead::NOTHING) };
             // A scratch that other tokens were worked out in before.
             let mut scratch = Scratch::default();
             for _ in 0..2 {
-                add_codes::<_, C>(dots, self.weights, KEYS, rows, DIM, &mut self.out, &mut scratch);
+                add_codes::<_, C>(dots, self.weights, KEYS, rows, DIM, &mut out, &mut scratch);
             }
-            Some(self.out)
+            for (at, out) in out.into_iter().enumerate() {
+                (self.check)(at / DIM, at % DIM, out);
+            }
         }
     }
 
@@ -223,7 +225,8 @@ mod tests {
         (0..count as u32).map(move |i| (i.wrapping_add(seed).wrapping_mul(2_654_435_769) >> 8) as f32 / (1 << 23) as f32 - 1.0)
     }
 
-    fn stays_within_the_bound<C: ColumnCodec>(format: &str) {
+    /// For a format whose scale is at most so large for values in −1 … 1, and whose codes are so far from the centre in the mean.
+    fn stays_within_the_bound<C: ColumnCodec + Copy>(format: &str, scale: f32, code: f32) {
         let format: Format = format.parse().expect("a format");
         let values: Vec<f32> = noise(KEYS * DIM, 7).collect();
         let mut encoded = vec![0; KEYS * C::row_bytes(DIM)];
@@ -237,29 +240,24 @@ mod tests {
             // One weight of 1 among small ones, as a peaked softmax gives them.
             let weights: Vec<f32> =
                 noise(rows * KEYS, 1).enumerate().map(|(i, noise)| if i % KEYS == count / 2 { 1.0 } else { 1e-3 * noise.abs() }).collect();
-            for path in KernelPath::available() {
-                let add = Add::<C> { weights: &weights, rows: &starts[..count], out: vec![0.5; rows * DIM], codec: PhantomData };
-                let Some(out) = path.run(16, add) else { continue };
-                for (r, out) in out.chunks_exact(DIM).enumerate() {
-                    for (column, out) in out.iter().enumerate() {
-                        let sum =
-                            |of: fn(f32) -> f32| (0..count).map(|j| weights[r * KEYS + j] * of(decoded[j * DIM + column])).sum::<f32>();
-                        // Rounded are `count` scaled weights, by 0.29 of a digit's worth in the mean, times codes of 5 at most in the
-                        // mean: a digit is worth a scale of 2 / 15 over 32512, and the tokens are added twice. Five times that.
-                        let expected = 0.5 + 2.0 * sum(|value| value);
-                        let bound = 5.0 * 2.0 * 0.29 * 5.0 * (2.0 / 15.0 / 32_512.0) * (count as f32).sqrt() + 1e-5;
-                        assert!((out - expected).abs() < bound, "{format} on {path}, {count} rows: {out} instead of {expected}");
-                    }
-                }
-            }
+            let check = |r: usize, column: usize, out: f32| {
+                let sum = (0..count).map(|j| weights[r * KEYS + j] * decoded[j * DIM + column]).sum::<f32>();
+                // Rounded are `count` scaled weights, by 0.29 of a factor's worth in the mean, times codes of `code` at most in the
+                // mean: a factor is worth a scale over 32512, and the tokens are added twice. Five times that.
+                let expected = 0.5 + 2.0 * sum;
+                let bound = 5.0 * 2.0 * 0.29 * code * (scale / 32_512.0) * (count as f32).sqrt() + 1e-5;
+                assert!((out - expected).abs() < bound, "{format}, {count} rows: {out} instead of {expected}");
+            };
+            on_all_integer_dots(Add::<C, _> { weights: &weights, rows: &starts[..count], check, codec: PhantomData });
         }
     }
 
     #[test]
     fn a_peaked_softmax_stays_within_the_bound() {
-        stays_within_the_bound::<Q4_0>("q4_0");
-        stays_within_the_bound::<Q4_1>("q4_1");
-        stays_within_the_bound::<Q2_1>("kivi2");
+        stays_within_the_bound::<Q8_0>("q8_0", 1.0 / 127.0, 74.0);
+        stays_within_the_bound::<Q4_0>("q4_0", 1.0 / 8.0, 5.0);
+        stays_within_the_bound::<Q4_1>("q4_1", 2.0 / 15.0, 5.0);
+        stays_within_the_bound::<Q2_1>("kivi2", 2.0 / 3.0, 2.0);
     }
 
     #[test]
@@ -269,12 +267,10 @@ mod tests {
         let starts: Vec<_> = RowStart::each(&encoded, Q4_0::row_bytes(DIM)).collect();
         for weight in [0.0, 1.0] {
             let weights = [vec![weight; KEYS], vec![weight; KEYS]].concat();
-            for path in KernelPath::available() {
-                let add = Add::<Q4_0> { weights: &weights, rows: &starts, out: vec![0.0; 2 * DIM], codec: PhantomData };
-                let Some(out) = path.run(16, add) else { continue };
-                assert!(out[..32].iter().chain(&out[DIM..DIM + 32]).all(|value| !value.is_finite()), "{path}: the infinite scale's group");
-                assert!(out[32..DIM].iter().all(|value| value.is_finite()), "{path}: other groups");
-            }
+            let check = |_: usize, column: usize, out: f32| {
+                assert_eq!(out.is_finite(), column >= Q4_0::GROUP, "weight {weight}, column {column}: {out}");
+            };
+            on_all_integer_dots(Add::<Q4_0, _> { weights: &weights, rows: &starts, check, codec: PhantomData });
         }
     }
 }

@@ -190,3 +190,77 @@ impl<D: IntegerDots, const VECTORS: usize> Step<D, VECTORS> {
         scores
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Format;
+    use crate::codec::{Q4_0, Q4_1, Q8_0};
+    use crate::key_block::KEYS;
+    use crate::lanes::on_all_integer_dots;
+    use crate::rows::{Ahead, RowStart};
+
+    /// Scores keys twice, and checks each score.
+    #[derive(Clone, Copy)]
+    struct Score<'a, C, F> {
+        queries: &'a [f32],
+        dim: usize,
+        keys: &'a [RowStart<'a>],
+        check: F,
+        codec: PhantomData<C>,
+    }
+
+    impl<C: KeyCodec, F: Fn(usize, usize, f32) + Copy> IntegerKernel for Score<'_, C, F> {
+        #[inline(always)]
+        fn run<D: IntegerDots>(self, dots: D) {
+            let queries = Queries::new(self.dim, self.queries.to_vec());
+            // SAFETY: the keys are of the codec's format.
+            let keys = unsafe { Rows::new(self.keys, C::row_bytes(self.dim), Ahead::NOTHING) };
+            let mut scores = vec![f32::NAN; queries.rows().next_multiple_of(4) * KEYS];
+            let mut heads = GroupHeads::default();
+            for _ in 0..2 {
+                score_codes::<_, C>(dots, &queries, keys, &mut scores, KEYS, &mut heads);
+            }
+            for (row, scores) in scores.chunks_exact(KEYS).take(queries.rows()).enumerate() {
+                scores[..self.keys.len()].iter().enumerate().for_each(|(key, score)| (self.check)(row, key, *score));
+                assert!(scores[self.keys.len()..].iter().all(|score| score.is_nan()), "no more than there are keys");
+            }
+        }
+    }
+
+    fn stays_within_the_bound<C: KeyCodec>(format: &str) {
+        let format: Format = format.parse().expect("a format");
+        let noise = |count: usize, seed: u32| -> Vec<f32> {
+            (0..count as u32).map(|i| (i.wrapping_add(seed).wrapping_mul(2_654_435_769) >> 8) as f32 / (1 << 23) as f32 - 1.0).collect()
+        };
+        for dim in [32, 64, 96] {
+            for (count, rows) in [(1, 1), (3, 2), (4, 3), (5, 4), (63, 5), (64, 8), (255, 16)] {
+                let (keys, queries) = (noise(count * dim, 7), noise(rows * dim, 1));
+                let mut encoded = vec![0; count * C::row_bytes(dim)];
+                for (row, encoded) in keys.chunks_exact(dim).zip(encoded.chunks_exact_mut(C::row_bytes(dim))) {
+                    format.encode_row(row, encoded);
+                }
+                let mut decoded = vec![0.0; count * dim];
+                format.decode_rows(dim, &encoded, &mut decoded);
+                let starts: Vec<_> = RowStart::each(&encoded, C::row_bytes(dim)).collect();
+                let check = |row: usize, key: usize, score: f32| {
+                    let (query, key) = (&queries[row * dim..][..dim], &decoded[key * dim..][..dim]);
+                    let expected: f32 = query.iter().zip(key).map(|(query, key)| query * key).sum();
+                    let bound = key.iter().map(|value| value.abs()).sum::<f32>() / 65_024.0 + 1e-5;
+                    assert!(
+                        (score - expected).abs() < bound,
+                        "{format}, dim {dim}, {count} keys, {rows} rows: {score} instead of {expected}"
+                    );
+                };
+                on_all_integer_dots(Score::<C, _> { queries: &queries, dim, keys: &starts, check, codec: PhantomData });
+            }
+        }
+    }
+
+    #[test]
+    fn scores_stay_within_the_bound() {
+        stays_within_the_bound::<Q8_0>("q8_0");
+        stays_within_the_bound::<Q4_0>("q4_0");
+        stays_within_the_bound::<Q4_1>("q4_1");
+    }
+}

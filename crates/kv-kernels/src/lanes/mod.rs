@@ -22,13 +22,16 @@ mod avx512_vnni;
 mod integer_dots;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+#[cfg(test)]
+mod plain_integers;
 mod portable;
-mod portable_integers;
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx512::Avx512;
+#[cfg(test)]
+pub(crate) use integer_dots::on_all_integer_dots;
 pub(crate) use integer_dots::{IntegerDots, IntegerKernel};
 #[cfg(target_arch = "aarch64")]
 pub(crate) use neon::Neon;

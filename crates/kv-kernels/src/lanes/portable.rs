@@ -1,6 +1,6 @@
 //! Plain Rust on arrays, which the compiler turns into whatever vectors the target always has.
 
-use super::portable_integers::Integers;
+use super::integer_dots::NoDots;
 use super::{Kernel, Lanes};
 use crate::codec::{f16_to_f32, fp8_e4m3_to_f32};
 
@@ -30,7 +30,7 @@ impl<const N: usize> Lanes for Array<N> {
     type F32 = [f32; N];
     const WIDTH: usize = N;
     const REGISTERS: usize = 16;
-    type IntegerDots = Integers<N>;
+    type IntegerDots = NoDots<Array<N>>;
 
     #[inline(never)]
     fn run<K: Kernel>(self, kernel: K) -> K::Output {
@@ -38,8 +38,8 @@ impl<const N: usize> Lanes for Array<N> {
     }
 
     #[inline(always)]
-    fn integer_dots(self) -> Option<Integers<N>> {
-        Integers::of_eight()
+    fn integer_dots(self) -> Option<NoDots<Array<N>>> {
+        None
     }
 
     #[inline(always)]

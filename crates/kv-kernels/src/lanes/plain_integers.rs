@@ -1,19 +1,14 @@
-//! Integer dot products in plain Rust, for [`Array`]s of eight values.
+//! Integer dot products in plain Rust, for tests: they are slower than plain floats, but run on any machine and under Miri.
 
 use super::portable::Array;
 use super::{IntegerDots, IntegerKernel, Lanes};
 use crate::codec::f16_to_f32;
 
-/// There are none for arrays of another length.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Integers<const N: usize>(());
+pub(crate) struct PlainIntegers;
 
-impl<const N: usize> Integers<N> {
-    pub(crate) fn of_eight() -> Option<Integers<N>> {
-        (N == 8).then_some(Integers(()))
-    }
-}
-
+/// Sums of a vector.
+const WIDTH: usize = 8;
 /// Codes or factors of a group.
 const GROUP: usize = 32;
 /// Columns that are added up together.
@@ -21,13 +16,13 @@ const COLUMNS: usize = 16;
 /// Sums of a quad.
 const QUAD: usize = 4;
 
-impl<const N: usize> IntegerDots for Integers<N> {
+impl IntegerDots for PlainIntegers {
     const QUADS: usize = 2;
     const GROUPS: usize = 1;
     const BYTE_ZERO: i32 = 0;
     const ADDS_BYTES: bool = true;
-    type Lanes = Array<N>;
-    type Sums = [i32; N];
+    type Lanes = Array<WIDTH>;
+    type Sums = [i32; WIDTH];
     type Codes = [i16; GROUP];
     type Factors = [[i16; GROUP]; 2];
     /// The columns of each row.
@@ -35,23 +30,19 @@ impl<const N: usize> IntegerDots for Integers<N> {
     type ColumnFactors = [i16; 4];
     type ColumnSums = [i32; COLUMNS];
 
-    #[inline(never)]
     fn run<K: IntegerKernel>(self, kernel: K) {
         kernel.run(self);
     }
 
-    #[inline(always)]
-    fn lanes(self) -> Array<N> {
+    fn lanes(self) -> Array<WIDTH> {
         Array
     }
 
-    #[inline(always)]
     unsafe fn load_bytes(self, [from, _]: [*const u8; 2]) -> [i16; GROUP] {
         // SAFETY: promised by the caller.
         unsafe { from.cast::<[i8; GROUP]>().read() }.map(i16::from)
     }
 
-    #[inline(always)]
     unsafe fn load_nibbles(self, [from, _]: [*const u8; 2]) -> [i16; GROUP] {
         // SAFETY: promised by the caller.
         let bytes = unsafe { from.cast::<[u8; GROUP / 2]>().read() };
@@ -69,27 +60,22 @@ impl<const N: usize> IntegerDots for Integers<N> {
         }
     }
 
-    #[inline(always)]
     unsafe fn load_factors(self, from: *const i16) -> [[i16; GROUP]; 2] {
         // SAFETY: promised by the caller.
         unsafe { from.cast::<[[i16; GROUP]; 2]>().read() }
     }
 
-    #[inline(always)]
-    unsafe fn load_sums(self, from: *const i32) -> [i32; N] {
+    unsafe fn load_sums(self, from: *const i32) -> [i32; WIDTH] {
         // SAFETY: promised by the caller.
-        unsafe { from.cast::<[i32; N]>().read() }
+        unsafe { from.cast::<[i32; WIDTH]>().read() }
     }
 
-    #[inline(always)]
-    fn zero(self) -> [i32; N] {
-        [0; N]
+    fn zero(self) -> [i32; WIDTH] {
+        [0; WIDTH]
     }
 
-    /// Products of neighbours are added first, as the instruction does that compilers find for it.
-    #[inline(always)]
-    fn dot(self, codes: [i16; GROUP], factors: [[i16; GROUP]; 2]) -> [i32; N] {
-        let mut sums = [0; N];
+    fn dot(self, codes: [i16; GROUP], factors: [[i16; GROUP]; 2]) -> [i32; WIDTH] {
+        let mut sums = [0; WIDTH];
         for (sums, factors) in sums.chunks_exact_mut(QUAD).zip(factors) {
             for first in (0..GROUP).step_by(2 * QUAD) {
                 for (pair, sum) in sums.iter_mut().enumerate() {
@@ -101,37 +87,32 @@ impl<const N: usize> IntegerDots for Integers<N> {
         sums
     }
 
-    #[inline(always)]
-    fn quad_sums(self, vectors: [[i32; N]; 4]) -> [i32; N] {
-        let mut sums = [0; N];
+    fn quad_sums(self, vectors: [[i32; WIDTH]; 4]) -> [i32; WIDTH] {
+        let mut sums = [0; WIDTH];
         for (at, sum) in sums.iter_mut().enumerate() {
             *sum = vectors[at % QUAD][at / QUAD * QUAD..][..QUAD].iter().sum();
         }
         sums
     }
 
-    #[inline(always)]
-    fn add_times(self, mut sums: [i32; N], others: [i32; N], number: i32) -> [i32; N] {
+    fn add_times(self, mut sums: [i32; WIDTH], others: [i32; WIDTH], number: i32) -> [i32; WIDTH] {
         for (sum, other) in sums.iter_mut().zip(others) {
             *sum = sum.wrapping_add(other.wrapping_mul(number));
         }
         sums
     }
 
-    #[inline(always)]
-    fn to_floats(self, sums: [i32; N]) -> [f32; N] {
+    fn to_floats(self, sums: [i32; WIDTH]) -> [f32; WIDTH] {
         sums.map(|sum| sum as f32)
     }
 
-    #[inline(always)]
-    unsafe fn load_four_halves(self, [from, _]: [*const u8; 2]) -> [f32; N] {
+    unsafe fn load_four_halves(self, [from, _]: [*const u8; 2]) -> [f32; WIDTH] {
         // SAFETY: promised by the caller.
         let four = unsafe { from.cast::<[[u8; 2]; QUAD]>().read() }.map(|half| f16_to_f32(u16::from_le_bytes(half)));
         std::array::from_fn(|at| four[at % QUAD])
     }
 
-    #[inline(always)]
-    unsafe fn add_rows(self, vector: [f32; N], to: *mut f32, stride: usize) {
+    unsafe fn add_rows(self, vector: [f32; WIDTH], to: *mut f32, stride: usize) {
         for (quad, values) in vector.chunks_exact(QUAD).enumerate() {
             for (at, value) in values.iter().enumerate() {
                 // SAFETY: promised by the caller.
@@ -140,7 +121,6 @@ impl<const N: usize> IntegerDots for Integers<N> {
         }
     }
 
-    #[inline(always)]
     unsafe fn columns_of_bytes(self, rows: [*const u8; 4]) -> [[[i16; COLUMNS]; 4]; 2] {
         let mut halves = [[[0; COLUMNS]; 4]; 2];
         for (row, from) in rows.into_iter().enumerate() {
@@ -152,7 +132,6 @@ impl<const N: usize> IntegerDots for Integers<N> {
         halves
     }
 
-    #[inline(always)]
     unsafe fn columns_of_nibbles(self, rows: [*const u8; 4]) -> [[[i16; COLUMNS]; 4]; 2] {
         let mut halves = [[[0; COLUMNS]; 4]; 2];
         for (row, from) in rows.into_iter().enumerate() {
@@ -164,7 +143,6 @@ impl<const N: usize> IntegerDots for Integers<N> {
         halves
     }
 
-    #[inline(always)]
     unsafe fn columns_of_2bit_codes(self, rows: [*const u8; 4]) -> [[[i16; COLUMNS]; 4]; 2] {
         let mut halves = [[[0; COLUMNS]; 4]; 2];
         for (row, from) in rows.into_iter().enumerate() {
@@ -179,26 +157,22 @@ impl<const N: usize> IntegerDots for Integers<N> {
         halves
     }
 
-    #[inline(always)]
-    unsafe fn store_column_factors(self, values: [f32; N], to: *mut i16) {
+    unsafe fn store_column_factors(self, values: [f32; WIDTH], to: *mut i16) {
         for (at, value) in self.lanes().round(values).into_iter().enumerate() {
             // SAFETY: promised by the caller.
             unsafe { to.add(at).write(value as i16) };
         }
     }
 
-    #[inline(always)]
     unsafe fn load_column_factors(self, factors: *const i16, first: usize) -> [i16; 4] {
         // SAFETY: promised by the caller.
         unsafe { factors.add(first).cast::<[i16; 4]>().read() }
     }
 
-    #[inline(always)]
     fn column_sums(self, sum: i32) -> [i32; COLUMNS] {
         [sum; COLUMNS]
     }
 
-    #[inline(always)]
     fn add_columns(self, mut sums: [i32; COLUMNS], codes: [[i16; COLUMNS]; 4], factors: [i16; 4]) -> [i32; COLUMNS] {
         for (codes, factor) in codes.into_iter().zip(factors) {
             for (sum, code) in sums.iter_mut().zip(codes) {
@@ -208,12 +182,10 @@ impl<const N: usize> IntegerDots for Integers<N> {
         sums
     }
 
-    #[inline(always)]
     fn order_2bit_columns(self, sums: [i32; COLUMNS]) -> [i32; COLUMNS] {
         sums
     }
 
-    #[inline(always)]
     unsafe fn add_totals(self, sums: [i32; COLUMNS], worth: f32, offset: f32, to: *mut f32) {
         for (column, sum) in sums.into_iter().enumerate() {
             // SAFETY: promised by the caller.
