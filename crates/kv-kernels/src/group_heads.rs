@@ -6,8 +6,8 @@ use crate::codec::{HALF, IntegerCodec};
 use crate::key_block::KEYS;
 use crate::rows::{RowList, Rows};
 
-/// Rows that are taken together.
-pub(crate) const TOGETHER: usize = 4;
+/// Tokens whose rows are taken together.
+pub(crate) const TOKENS: usize = 4;
 /// Values of the widest vector, of which there are whole ones.
 pub(crate) const WIDEST: usize = 16;
 
@@ -30,10 +30,10 @@ impl GroupHeads {
         self.scales.resize(groups * KEYS, [0; HALF]);
         self.minima.resize(if C::HAS_OFFSET { groups * KEYS } else { 0 }, [0; HALF]);
         let (fours, rest) = rows.fours();
-        let whole = fours.len() * TOGETHER;
+        let whole = fours.len() * TOKENS;
         for (index, rows) in fours.enumerate() {
             // SAFETY: each row has the bytes of all groups, and there is a place for each.
-            unsafe { self.copy::<C>(rows, groups, index * TOGETHER) };
+            unsafe { self.copy::<C>(rows, groups, index * TOKENS) };
         }
         if let Some(rows) = rest {
             // SAFETY: as above.
@@ -53,11 +53,11 @@ impl GroupHeads {
     /// # Safety
     /// The rows hold the groups, and there is room for as many.
     #[inline(always)]
-    unsafe fn copy<C: IntegerCodec>(&mut self, rows: [*const u8; TOGETHER], groups: usize, first: usize) {
+    unsafe fn copy<C: IntegerCodec>(&mut self, rows: [*const u8; TOKENS], groups: usize, first: usize) {
         let (mut scales, mut minima) = (self.scales[first..].as_mut_ptr(), self.minima.as_mut_ptr().wrapping_add(first));
         let mut at = 0;
         for _ in 0..groups {
-            for row in 0..TOGETHER {
+            for row in 0..TOKENS {
                 let head = rows[row].wrapping_add(at).cast::<[u8; HALF]>();
                 // SAFETY: promised by the caller; a group begins with a scale.
                 unsafe { scales.add(row).write(head.read()) };

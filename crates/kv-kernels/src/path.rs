@@ -11,11 +11,11 @@ use crate::lanes::{Array, Kernel, Lanes};
 /// As text: `avx512-vnni`, `avx512`, `avx2`, `neon`, `portable`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KernelPath {
-    /// As `Avx512`, and integer dot products of bytes.
+    /// As `Avx512`, and quantised rows in integer dot products of bytes.
     Avx512Vnni,
     /// x86-64 with AVX-512 F, BW, DQ and VL: 16 values at a time, 32 registers.
     Avx512,
-    /// x86-64 with AVX2, FMA and F16C: 8 values at a time, 16 registers.
+    /// x86-64 with AVX2, FMA and F16C: 8 values at a time, 16 registers, and quantised rows in integer dot products of words.
     Avx2,
     /// AArch64 with NEON: 4 values at a time, 32 registers.
     Neon,
