@@ -1,8 +1,6 @@
 //! Codes of several rows times a factor a row, added up column by column: what weighing values in integers and scoring keys
 //! channel by channel have in common.
 
-#![expect(clippy::needless_range_loop, reason = "indexes with constant bounds are unrolled, and name rows and halves alike")]
-
 use std::marker::PhantomData;
 
 use crate::codec::Columns;

@@ -60,10 +60,14 @@ impl GroupHeads {
             for row in 0..TOKENS {
                 let head = rows[row].wrapping_add(at).cast::<[u8; HALF]>();
                 // SAFETY: promised by the caller; a group begins with a scale.
-                unsafe { scales.add(row).write(head.read()) };
+                let scale = unsafe { head.read() };
+                // SAFETY: promised by the caller.
+                unsafe { scales.wrapping_add(row).write(scale) };
                 if C::HAS_OFFSET {
                     // SAFETY: as above, and then a minimum.
-                    unsafe { minima.add(row).write(head.add(1).read()) };
+                    let minimum = unsafe { head.wrapping_add(1).read() };
+                    // SAFETY: promised by the caller.
+                    unsafe { minima.wrapping_add(row).write(minimum) };
                 }
             }
             at += C::row_bytes(C::GROUP);

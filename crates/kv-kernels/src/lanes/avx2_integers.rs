@@ -227,7 +227,7 @@ unsafe fn load_rows(rows: [*const u8; 4], at: usize) -> [__m128i; 4] {
     let mut loaded = [_mm_setzero_si128(); 4];
     for (loaded, row) in loaded.iter_mut().zip(rows) {
         // SAFETY: promised by the caller.
-        *loaded = unsafe { _mm_loadu_si128(row.add(at).cast()) };
+        *loaded = unsafe { _mm_loadu_si128(row.wrapping_add(at).cast()) };
     }
     loaded
 }
@@ -280,7 +280,9 @@ fn side_by_side(a: __m128i, b: __m128i) -> __m256i {
 #[target_feature(enable = "avx2")]
 unsafe fn columns_of_2bit_codes(a: *const u8, b: *const u8) -> [__m256i; 2] {
     // SAFETY: promised by the caller.
-    let (a, b) = unsafe { (_mm_loadu_si32(a), _mm_loadu_si32(b)) };
+    let a = unsafe { _mm_loadu_si32(a) };
+    // SAFETY: promised by the caller.
+    let b = unsafe { _mm_loadu_si32(b) };
     // Two words of each row side by side, in all places.
     let words = _mm256_broadcastq_epi64(_mm_unpacklo_epi16(a, b));
     let codes = _mm256_srlv_epi32(words, _mm256_setr_epi32(0, 0, 4, 4, 8, 8, 12, 12));

@@ -195,7 +195,9 @@ impl IntegerDots for Avx512Vnni {
 #[target_feature(enable = "avx512f")]
 unsafe fn add_four(values: __m128, to: *mut f32) {
     // SAFETY: promised by the caller.
-    unsafe { _mm_storeu_ps(to, _mm_add_ps(_mm_loadu_ps(to), values)) };
+    let sum = _mm_add_ps(unsafe { _mm_loadu_ps(to) }, values);
+    // SAFETY: promised by the caller.
+    unsafe { _mm_storeu_ps(to, sum) };
 }
 
 /// `256 · high + low`.

@@ -116,7 +116,7 @@ impl IntegerDots for PlainIntegers {
         for (quad, values) in vector.chunks_exact(QUAD).enumerate() {
             for (at, value) in values.iter().enumerate() {
                 // SAFETY: promised by the caller.
-                unsafe { *to.add(quad * stride + at) += value };
+                unsafe { *to.wrapping_add(quad * stride + at) += value };
             }
         }
     }
@@ -160,13 +160,13 @@ impl IntegerDots for PlainIntegers {
     unsafe fn store_column_factors(self, values: [f32; WIDTH], to: *mut i16) {
         for (at, value) in self.lanes().round(values).into_iter().enumerate() {
             // SAFETY: promised by the caller.
-            unsafe { to.add(at).write(value as i16) };
+            unsafe { to.wrapping_add(at).write(value as i16) };
         }
     }
 
     unsafe fn load_column_factors(self, factors: *const i16, first: usize) -> [i16; 4] {
         // SAFETY: promised by the caller.
-        unsafe { factors.add(first).cast::<[i16; 4]>().read() }
+        unsafe { factors.wrapping_add(first).cast::<[i16; 4]>().read() }
     }
 
     fn column_sums(self, sum: i32) -> [i32; COLUMNS] {
@@ -189,7 +189,7 @@ impl IntegerDots for PlainIntegers {
     unsafe fn add_totals(self, sums: [i32; COLUMNS], worth: f32, offset: f32, to: *mut f32) {
         for (column, sum) in sums.into_iter().enumerate() {
             // SAFETY: promised by the caller.
-            unsafe { *to.add(column) += offset + worth * sum as f32 };
+            unsafe { *to.wrapping_add(column) += offset + worth * sum as f32 };
         }
     }
 }
