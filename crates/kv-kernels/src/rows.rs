@@ -196,3 +196,60 @@ impl RowList for RowsInARow<'_> {
     #[inline(always)]
     fn prefetch<L: Lanes>(&self, _: L, _: Range<usize>) {}
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+    use crate::lanes::Array;
+
+    /// Notes which rows are asked for.
+    #[derive(Clone, Copy)]
+    struct Asked<'a>(&'a RefCell<Vec<usize>>);
+
+    impl RowList for Asked<'_> {
+        fn count(&self) -> usize {
+            0
+        }
+
+        fn row_bytes(&self) -> usize {
+            0
+        }
+
+        fn row(&self, _: usize) -> *const u8 {
+            std::ptr::null()
+        }
+
+        fn prefetch<L: Lanes>(&self, _: L, rows: Range<usize>) {
+            self.0.borrow_mut().extend(rows);
+        }
+    }
+
+    /// The rows that so many steps of a pace ask for.
+    fn asked(mut pace: Pace, steps: usize) -> Vec<usize> {
+        let rows = RefCell::new(vec![]);
+        (0..steps).for_each(|_| pace.step(Array::<8>, &Asked(&rows)));
+        rows.into_inner()
+    }
+
+    #[test]
+    fn all_passes_together_ask_for_every_row_in_equal_shares() {
+        for (passes, steps, together) in [(1, 64, 4), (4, 64, 4), (4, 63, 4), (3, 64, 1), (8, 3, 4), (4, 0, 1)] {
+            let shares: Vec<Vec<usize>> = (0..passes).map(|pass| asked(Pace::new(pass, passes, steps, together), steps)).collect();
+            let rows: Vec<usize> = shares.concat();
+            assert!((0..steps * together).all(|row| rows.contains(&row)), "{passes} passes of {steps} steps");
+            let most = steps.div_ceil(passes) * together;
+            assert!(shares.iter().all(|share| share.len() <= most), "{passes} passes of {steps} steps: {shares:?}");
+        }
+    }
+
+    #[test]
+    fn a_few_rows_are_spread_over_the_steps() {
+        assert_eq!(asked(Pace::over(10, 2, 8), 4), [10]);
+        for (count, steps) in [(8, 8), (2, 8), (8, 1), (4, 3), (1, 32)] {
+            let rows = asked(Pace::over(10, count, steps), steps);
+            assert!((10..10 + count).all(|row| rows.contains(&row)), "{count} rows over {steps} steps: {rows:?}");
+        }
+    }
+}
