@@ -92,18 +92,7 @@ fn largest_of<L: Lanes>(lanes: L, scores: &[f32], other: f32) -> f32 {
             *largest = lanes.max(scores, *largest);
         }
     }
-    let largest = lanes.max(lanes.max(largest[0], largest[1]), lanes.max(largest[2], largest[3]));
-    let mut values = [0.0; 16];
-    // SAFETY: sixteen places, the widest vector.
-    unsafe { lanes.store(largest, values.as_mut_ptr()) };
-    let mut width = L::WIDTH;
-    while width > 1 {
-        width /= 2;
-        for lane in 0..width {
-            values[lane] = if values[lane + width] > values[lane] { values[lane + width] } else { values[lane] };
-        }
-    }
-    values[0]
+    lanes.largest(lanes.max(lanes.max(largest[0], largest[1]), lanes.max(largest[2], largest[3])))
 }
 
 /// Replaces each score of whole vectors by `2^(score − largest)`, and returns their sum.
