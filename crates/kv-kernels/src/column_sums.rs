@@ -1,8 +1,6 @@
 //! Codes of several rows times a factor a row, added up column by column: what weighing values in integers and scoring keys
 //! channel by channel have in common.
 
-use std::marker::PhantomData;
-
 use crate::codec::Columns;
 use crate::factors::Rounded;
 use crate::lanes::{IntegerDots, Lanes};
@@ -11,17 +9,13 @@ use crate::products::TOGETHER;
 /// Columns of half a group, which are added up together.
 pub(crate) const COLUMNS: usize = 16;
 
-/// Whether the sums of both halves of a group for so many rows of factors stay in registers, beside what they are made of.
-pub(crate) struct HalvesTogether<D, const ROWS: usize>(PhantomData<D>);
-
-impl<D: IntegerDots, const ROWS: usize> HalvesTogether<D, ROWS> {
-    pub(crate) const BOTH: bool = 2 * ROWS * size_of::<D::ColumnSums>() / size_of::<D::Sums>() <= D::Lanes::REGISTERS / 2;
-}
-
 /// The sums of `COUNT` halves of a group from `FIRST` on, for each of `ROWS` rows of factors.
 pub(crate) struct HalfSums<D: IntegerDots, const ROWS: usize, const FIRST: usize, const COUNT: usize>([[D::ColumnSums; COUNT]; ROWS]);
 
 impl<D: IntegerDots, const ROWS: usize, const FIRST: usize, const COUNT: usize> HalfSums<D, ROWS, FIRST, COUNT> {
+    /// Whether they stay in registers, beside what they are made of.
+    pub(crate) const FIT_REGISTERS: bool = ROWS * COUNT * size_of::<D::ColumnSums>() / size_of::<D::Sums>() <= D::Lanes::REGISTERS / 2;
+
     /// Of nothing yet; codes will count from `centre`.
     #[inline(always)]
     pub(crate) fn new(dots: D, rounded: &[Rounded; ROWS], centre: i32) -> Self {

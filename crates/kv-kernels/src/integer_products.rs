@@ -11,7 +11,7 @@
 use std::marker::PhantomData;
 
 use crate::codec::{ColumnCodec, HALF};
-use crate::column_sums::{COLUMNS, HalfSums, HalvesTogether};
+use crate::column_sums::{COLUMNS, HalfSums};
 use crate::factors::{Rounded, round_to_factors};
 use crate::group_heads::{GroupHeads, TOKENS, WIDEST};
 use crate::key_block::KEYS;
@@ -76,7 +76,7 @@ impl<C: ColumnCodec, const ROWS: usize> IntegerKernel for AddCodes<'_, C, ROWS> 
         for group in 0..self.dim / C::GROUP {
             let scaled = self.scale_weights(dots, group);
             let rounded = self.round_weights(dots, &scaled);
-            if HalvesTogether::<D, ROWS>::BOTH {
+            if HalfSums::<D, ROWS, 0, 2>::FIT_REGISTERS {
                 self.add_halves::<D, 0, 2>(dots, group, &rounded, &scaled);
             } else {
                 self.add_halves::<D, 0, 1>(dots, group, &rounded, &scaled);
@@ -191,6 +191,7 @@ mod tests {
     use crate::Format;
     use crate::codec::{Codec, Q2_1, Q4_0, Q4_1, Q8_0};
     use crate::lanes::on_all_integer_dots;
+    use crate::noise::noise;
     use crate::rows::{Ahead, RowStart};
 
     const DIM: usize = 96;
@@ -221,15 +222,11 @@ mod tests {
         }
     }
 
-    fn noise(count: usize, seed: u32) -> impl Iterator<Item = f32> {
-        (0..count as u32).map(move |i| (i.wrapping_add(seed).wrapping_mul(2_654_435_769) >> 8) as f32 / (1 << 23) as f32 - 1.0)
-    }
-
     /// For a format whose scale is at most so large for values in −1 … 1, and whose codes are so far from the centre in the mean.
     fn stays_within_the_bound<C: ColumnCodec + Copy>(format: &str, scale: f32, code: f32) {
         let format: Format = format.parse().expect("a format");
         let most = if cfg!(miri) { 5 } else { KEYS };
-        let values: Vec<f32> = noise(most * DIM, 7).collect();
+        let values: Vec<f32> = noise(most * DIM, 7);
         let mut encoded = vec![0; most * C::row_bytes(DIM)];
         for (row, encoded) in values.chunks_exact(DIM).zip(encoded.chunks_exact_mut(C::row_bytes(DIM))) {
             format.encode_row(row, encoded);
@@ -241,8 +238,11 @@ mod tests {
         let cases = [(1, 1), (3, 2), (4, 3), (5, 4), (63, 5), (64, 8), (65, 2), (255, 4), (256, 4)];
         for (count, rows) in cases.into_iter().take(if cfg!(miri) { 4 } else { 9 }) {
             // One weight of 1 among small ones, as a peaked softmax gives them.
-            let weights: Vec<f32> =
-                noise(rows * KEYS, 1).enumerate().map(|(i, noise)| if i % KEYS == count / 2 { 1.0 } else { 1e-3 * noise.abs() }).collect();
+            let weights: Vec<f32> = noise(rows * KEYS, 1)
+                .into_iter()
+                .enumerate()
+                .map(|(i, noise)| if i % KEYS == count / 2 { 1.0 } else { 1e-3 * noise.abs() })
+                .collect();
             let check = |r: usize, column: usize, out: f32| {
                 let sum = (0..count).map(|j| weights[r * KEYS + j] * decoded[j * DIM + column]).sum::<f32>();
                 // Rounded are `count` scaled weights, by 0.29 of a factor's worth in the mean, times codes of `code` at most in the

@@ -23,7 +23,7 @@ const ROWS: usize = 8;
 /// As [`score_keys`](crate::scores::score_keys) for at most [`KEYS`](crate::key_block::KEYS) keys, with the queries rounded.
 ///
 /// # Shapes
-/// - scores: `[rows, stride]`, `rows` rounded up to whole vectors of quads
+/// - scores: `[rows, stride]`, `rows` rounded up to whole vectors of queries
 #[inline(always)]
 pub(crate) fn score_codes<D: IntegerDots, C: KeyCodec>(
     dots: D,
@@ -198,6 +198,7 @@ mod tests {
     use crate::codec::{Q4_0, Q4_1, Q8_0};
     use crate::key_block::KEYS;
     use crate::lanes::on_all_integer_dots;
+    use crate::noise::noise;
     use crate::rows::{Ahead, RowStart};
 
     /// Scores keys twice, and checks each score.
@@ -230,9 +231,6 @@ mod tests {
 
     fn stays_within_the_bound<C: KeyCodec>(format: &str) {
         let format: Format = format.parse().expect("a format");
-        let noise = |count: usize, seed: u32| -> Vec<f32> {
-            (0..count as u32).map(|i| (i.wrapping_add(seed).wrapping_mul(2_654_435_769) >> 8) as f32 / (1 << 23) as f32 - 1.0).collect()
-        };
         for dim in [32, 64, 96] {
             // Interpreted, many keys take minutes.
             let cases = [(1, 1), (3, 2), (4, 3), (5, 4), (63, 5), (64, 8), (255, 16)];

@@ -150,7 +150,7 @@ impl<'a> KeyBlock<'a> {
     ///
     /// # Shapes
     /// - queries: `[rows, dim]`
-    /// - scores: `[rows, KEYS]`, `rows` rounded up to whole vectors of quads, of which the first [`len`](Self::len)
+    /// - scores: `[rows, KEYS]`, `rows` rounded up to a multiple of four, of which the first [`len`](Self::len)
     ///   columns are set
     #[inline(always)]
     pub(crate) fn score<L: Lanes>(&mut self, lanes: L, queries: &Queries, scores: &mut [f32]) {

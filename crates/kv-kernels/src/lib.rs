@@ -26,6 +26,8 @@ mod integer_products;
 mod integer_scores;
 mod key_block;
 mod lanes;
+#[cfg(test)]
+mod noise;
 mod path;
 mod products;
 mod queries;

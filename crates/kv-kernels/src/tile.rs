@@ -60,7 +60,7 @@ impl<F: Fold> Kernel for Walk<'_, F> {
     #[inline(always)]
     fn run<L: Lanes>(mut self, lanes: L) -> F {
         let tile = self.tile;
-        // Whole vectors of queries are scored at a time, whose quads are four at most.
+        // Whole vectors of queries are scored at a time, of which there are four in one at most.
         let mut scores = vec![0.0; tile.rows().next_multiple_of(4) * KEYS];
         // A block is scored when the next one is full, whose rows can then be asked for from memory.
         let (mut filling, mut full) = (KeyBlock::new(tile.shape), KeyBlock::new(tile.shape));

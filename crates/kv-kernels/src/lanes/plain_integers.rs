@@ -122,39 +122,19 @@ impl IntegerDots for PlainIntegers {
     }
 
     unsafe fn columns_of_bytes(self, rows: [*const u8; 4]) -> [[[i16; COLUMNS]; 4]; 2] {
-        let mut halves = [[[0; COLUMNS]; 4]; 2];
-        for (row, from) in rows.into_iter().enumerate() {
-            // SAFETY: promised by the caller.
-            let codes = unsafe { self.load_bytes([from; 2]) };
-            halves[0][row].copy_from_slice(&codes[..COLUMNS]);
-            halves[1][row].copy_from_slice(&codes[COLUMNS..]);
-        }
-        halves
+        // SAFETY: promised by the caller.
+        halves(rows.map(|row| unsafe { self.load_bytes([row; 2]) }))
     }
 
     unsafe fn columns_of_nibbles(self, rows: [*const u8; 4]) -> [[[i16; COLUMNS]; 4]; 2] {
-        let mut halves = [[[0; COLUMNS]; 4]; 2];
-        for (row, from) in rows.into_iter().enumerate() {
-            // SAFETY: promised by the caller.
-            let codes = unsafe { self.load_nibbles([from; 2]) };
-            halves[0][row].copy_from_slice(&codes[..COLUMNS]);
-            halves[1][row].copy_from_slice(&codes[COLUMNS..]);
-        }
-        halves
+        // SAFETY: promised by the caller.
+        halves(rows.map(|row| unsafe { self.load_nibbles([row; 2]) }))
     }
 
     unsafe fn columns_of_2bit_codes(self, rows: [*const u8; 4]) -> [[[i16; COLUMNS]; 4]; 2] {
-        let mut halves = [[[0; COLUMNS]; 4]; 2];
-        for (row, from) in rows.into_iter().enumerate() {
-            // SAFETY: promised by the caller.
-            let codes = u64::from_le_bytes(unsafe { from.cast::<[u8; 8]>().read() });
-            for (half, columns) in halves.iter_mut().enumerate() {
-                for (column, code) in columns[row].iter_mut().enumerate() {
-                    *code = (codes >> (2 * (half * COLUMNS + column)) & 3) as i16;
-                }
-            }
-        }
-        halves
+        // SAFETY: promised by the caller.
+        let rows = rows.map(|row| u64::from_le_bytes(unsafe { row.cast::<[u8; 8]>().read() }));
+        halves(rows.map(|codes| std::array::from_fn(|column| (codes >> (2 * column) & 3) as i16)))
     }
 
     unsafe fn store_column_factors(self, values: [f32; WIDTH], to: *mut i16) {
@@ -192,4 +172,9 @@ impl IntegerDots for PlainIntegers {
             unsafe { *to.wrapping_add(column) += offset + worth * sum as f32 };
         }
     }
+}
+
+/// Columns 0 to 15 and 16 to 31 of each row.
+fn halves(rows: [[i16; GROUP]; 4]) -> [[[i16; COLUMNS]; 4]; 2] {
+    [0, COLUMNS].map(|first| rows.map(|row| std::array::from_fn(|column| row[first + column])))
 }
