@@ -99,8 +99,7 @@ pub(crate) struct Pace {
     end: usize,
     /// Rows asked for together.
     together: usize,
-    /// Steps from one time to the next.
-    interval: usize,
+    passes: usize,
     steps_to_wait: usize,
 }
 
@@ -109,13 +108,7 @@ impl Pace {
     #[inline(always)]
     pub(crate) fn new(pass: usize, passes: usize, steps: usize, together: usize) -> Pace {
         let (share, all) = (steps.div_ceil(passes) * together, steps * together);
-        Pace { next: (pass * share).min(all), end: ((pass + 1) * share).min(all), together, interval: passes, steps_to_wait: 0 }
-    }
-
-    /// For `count` rows from `first` on, spread over so many steps.
-    #[inline(always)]
-    pub(crate) fn over(first: usize, count: usize, steps: usize) -> Pace {
-        Pace { next: first, end: first + count, together: count.div_ceil(steps), interval: (steps / count).max(1), steps_to_wait: 0 }
+        Pace { next: (pass * share).min(all), end: ((pass + 1) * share).min(all), together, passes, steps_to_wait: 0 }
     }
 
     /// Takes a step.
@@ -124,7 +117,7 @@ impl Pace {
         if self.steps_to_wait == 0 && self.next < self.end {
             rows.prefetch(lanes, self.next..self.next + self.together);
             self.next += self.together;
-            self.steps_to_wait = self.interval;
+            self.steps_to_wait = self.passes;
         }
         self.steps_to_wait = self.steps_to_wait.saturating_sub(1);
     }
@@ -242,14 +235,6 @@ mod tests {
             assert_eq!(shares.concat(), (0..steps * together).collect::<Vec<_>>(), "{passes} passes of {steps} steps");
             let most = steps.div_ceil(passes) * together;
             assert!(shares.iter().all(|share| share.len() <= most), "{passes} passes of {steps} steps: {shares:?}");
-        }
-    }
-
-    #[test]
-    fn a_few_rows_are_spread_over_the_steps() {
-        assert_eq!(asked(Pace::over(10, 2, 8), 4), [10]);
-        for (count, steps) in [(8, 8), (8, 12), (2, 8), (8, 1), (4, 2), (1, 32)] {
-            assert_eq!(asked(Pace::over(10, count, steps), steps), (10..10 + count).collect::<Vec<_>>(), "{count} rows over {steps} steps");
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::codec::{Codec, decode, group_of};
 use crate::lanes::{Kernel, Lanes};
 use crate::products::TOGETHER;
 use crate::queries::Queries;
-use crate::rows::{Pace, RowList, Rows};
+use crate::rows::{RowList, Rows};
 
 /// `scores[r][j] = queries[r] · keys[j]`.
 ///
@@ -66,7 +66,7 @@ impl<C: Codec, const ROWS: usize, const KEYS: usize> ScoreKeys<'_, C, ROWS, KEYS
         let group_values = group_of::<C>(self.dim);
         let queries = self.queries[..ROWS * self.dim].as_ptr();
         let keys = self.keys.several::<COUNT>(first);
-        let mut pace = Pace::over(first, COUNT, self.dim / L::WIDTH);
+        self.keys.prefetch(lanes, first..first + COUNT);
         let mut sums = [[lanes.splat(0.0); COUNT]; ROWS];
         for group in 0..self.dim / group_values {
             let mut scales = [(lanes.splat(0.0), lanes.splat(0.0)); COUNT];
@@ -76,7 +76,6 @@ impl<C: Codec, const ROWS: usize, const KEYS: usize> ScoreKeys<'_, C, ROWS, KEYS
             }
             let mut at = 0;
             while at < group_values {
-                pace.step(lanes, &self.keys);
                 for k in 0..COUNT {
                     // SAFETY: as above; `at` is a multiple of the width, of which the group is a multiple.
                     let key = unsafe { decode::<L, C>(lanes, keys[k], group, at, scales[k]) };
