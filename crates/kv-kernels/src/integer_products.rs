@@ -163,13 +163,14 @@ impl<C: ColumnCodec, const ROWS: usize> AddCodes<'_, C, ROWS> {
     ) {
         let factors = self.scratch.factors[..ROWS * KEYS].as_ptr();
         let mut sums = HalfSums::<D, ROWS, FIRST, COUNT>::new(dots, rounded, C::centre::<D>());
-        let (fours, rest) = self.values.fours();
+        let values = self.values;
+        let (fours, rest) = values.fours();
         let whole = TOKENS * fours.len();
         let passes = 2 / COUNT;
-        let mut pace = Pace::new(group * passes + FIRST, self.dim / C::GROUP * passes, fours.len(), TOKENS);
+        let mut pace = Pace::<TOKENS>::new(group * passes + FIRST, self.dim / C::GROUP * passes, fours.len(), values.ahead());
         for (index, rows) in fours.enumerate() {
             let first = TOKENS * index;
-            pace.step(dots.lanes(), &self.values);
+            pace.step(dots.lanes());
             // SAFETY: `add_codes` saw that each row has the bytes of all groups.
             let codes = unsafe { C::columns(dots, rows, group) };
             // SAFETY: a factor a token was rounded, and `KEYS` are whole fours.

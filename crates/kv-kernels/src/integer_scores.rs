@@ -10,7 +10,7 @@
 use std::marker::PhantomData;
 
 use crate::codec::{HALF, KeyCodec};
-use crate::group_heads::{GroupHeads, TOKENS};
+use crate::group_heads::TOKENS;
 use crate::lanes::{IntegerDots, IntegerKernel, Lanes};
 use crate::queries::{Queries, RoundedQueries};
 use crate::rows::{Pace, RowList, Rows};
@@ -20,34 +20,28 @@ const VECTORS: usize = 4;
 /// Query rows that do.
 const ROWS: usize = 8;
 
-/// As [`score_keys`](crate::scores::score_keys) for at most [`KEYS`](crate::key_block::KEYS) keys, with the queries rounded.
+/// As [`score_keys`](crate::scores::score_keys), with the queries rounded.
 ///
 /// # Shapes
 /// - scores: `[rows, stride]`, `rows` rounded up to whole vectors of queries
 #[inline(always)]
-pub(crate) fn score_codes<D: IntegerDots, C: KeyCodec>(
-    dots: D,
-    queries: &Queries,
-    keys: Rows<'_>,
-    scores: &mut [f32],
-    stride: usize,
-    heads: &mut GroupHeads,
-) {
+pub(crate) fn score_codes<D: IntegerDots, C: KeyCodec>(dots: D, queries: &Queries, keys: Rows<'_>, scores: &mut [f32], stride: usize) {
     let (dim, vectors) = (queries.dim, queries.rows().div_ceil(D::ROWS));
     let rows = vectors * D::ROWS;
     assert!(keys.row_bytes() >= C::row_bytes(dim) && dim.is_multiple_of(RoundedQueries::GROUP), "keys of {} bytes", keys.row_bytes());
     assert!(keys.count() <= stride && (rows - 1) * stride + keys.count() <= scores.len(), "room for the scores of {rows} rows");
-    heads.gather::<C>(keys, dim);
-    let (queries, heads) = (queries.rounded::<D>(), &*heads);
+    let queries = queries.rounded::<D>();
     let (groups, codec) = (dim / RoundedQueries::GROUP, PhantomData::<C>);
-    let together = vectors.div_ceil(vectors.div_ceil(VECTORS.min(ROWS / D::ROWS)));
-    for first_vector in (0..vectors).step_by(together) {
+    let passes = vectors.div_ceil(VECTORS.min(ROWS / D::ROWS));
+    let together = vectors.div_ceil(passes);
+    for (pass, first_vector) in (0..vectors).step_by(together).enumerate() {
+        let pace = Pace::new(pass, passes, keys.count() / TOKENS, keys.ahead());
         let scores = &mut scores[first_vector * D::ROWS * stride..];
         match together.min(vectors - first_vector) {
-            1 => dots.run(ScoreCodes::<C, 1> { queries, first_vector, groups, keys, heads, scores, stride, codec }),
-            2 => dots.run(ScoreCodes::<C, 2> { queries, first_vector, groups, keys, heads, scores, stride, codec }),
-            3 => dots.run(ScoreCodes::<C, 3> { queries, first_vector, groups, keys, heads, scores, stride, codec }),
-            _ => dots.run(ScoreCodes::<C, VECTORS> { queries, first_vector, groups, keys, heads, scores, stride, codec }),
+            1 => dots.run(ScoreCodes::<C, 1> { queries, first_vector, groups, keys, pace, scores, stride, codec }),
+            2 => dots.run(ScoreCodes::<C, 2> { queries, first_vector, groups, keys, pace, scores, stride, codec }),
+            3 => dots.run(ScoreCodes::<C, 3> { queries, first_vector, groups, keys, pace, scores, stride, codec }),
+            _ => dots.run(ScoreCodes::<C, VECTORS> { queries, first_vector, groups, keys, pace, scores, stride, codec }),
         }
     }
 }
@@ -57,135 +51,116 @@ struct ScoreCodes<'a, C, const VECTORS: usize> {
     first_vector: usize,
     groups: usize,
     keys: Rows<'a>,
-    heads: &'a GroupHeads,
+    pace: Pace<'a, TOKENS>,
     /// From the first vector's first row on.
     scores: &'a mut [f32],
     stride: usize,
     codec: PhantomData<C>,
 }
 
-impl<C: KeyCodec, const VECTORS: usize> IntegerKernel for ScoreCodes<'_, C, VECTORS> {
-    #[inline(always)]
-    fn run<D: IntegerDots>(mut self, dots: D) {
-        let count = self.keys.count();
-        for row in 0..VECTORS * D::ROWS {
-            self.scores[row * self.stride..][..count].fill(0.0);
-        }
-        for step in 0..self.groups.div_ceil(D::GROUPS) {
-            self.add_step(dots, step);
-        }
-    }
-}
-
 /// Query rows of a vector at most.
 const MOST_ROWS: usize = 4;
 
-impl<C: KeyCodec, const VECTORS: usize> ScoreCodes<'_, C, VECTORS> {
-    /// Adds to the scores what the groups of a step contribute.
+impl<C: KeyCodec, const VECTORS: usize> IntegerKernel for ScoreCodes<'_, C, VECTORS> {
     #[inline(always)]
-    fn add_step<D: IntegerDots>(&mut self, dots: D, step: usize) {
-        let (fours, rest) = self.keys.fours();
-        let mut pace = Pace::new(step, self.groups.div_ceil(D::GROUPS), fours.len(), TOKENS);
-        let step = self.step(dots, step);
+    fn run<D: IntegerDots>(self, dots: D) {
+        let vectors = QueryVectors::<VECTORS>::new::<D>(self.queries, self.first_vector, self.groups);
+        let ScoreCodes { keys, mut pace, scores: all, stride, .. } = self;
+        let (fours, rest) = keys.fours();
         let whole = TOKENS * fours.len();
-        for (index, keys) in fours.enumerate() {
-            let first = TOKENS * index;
-            pace.step(dots.lanes(), &self.keys);
-            let scores = step.score::<C>(dots, keys, first);
+        let mut to = all.as_mut_ptr();
+        for four in fours {
+            pace.step(dots.lanes());
+            let scores = vectors.score::<D, C>(dots, four);
             for v in 0..VECTORS {
-                let to = self.scores[v * D::ROWS * self.stride + first..].as_mut_ptr();
                 // SAFETY: `score_codes` saw that there is room for every vector's rows.
-                unsafe { dots.add_rows(scores[v], to, self.stride) };
+                unsafe { dots.store_rows(scores[v], to.wrapping_add(v * D::ROWS * stride), stride) };
             }
+            to = to.wrapping_add(TOKENS);
         }
-        let Some(keys) = rest else { return };
-        let scores = step.score::<C>(dots, keys, whole);
+        let Some(four) = rest else { return };
+        let scores = vectors.score::<D, C>(dots, four);
         for v in 0..VECTORS {
             let mut last = [[0.0; TOKENS]; MOST_ROWS];
             // SAFETY: four places for each row.
-            unsafe { dots.add_rows(scores[v], last.as_mut_ptr().cast(), TOKENS) };
+            unsafe { dots.store_rows(scores[v], last.as_mut_ptr().cast(), TOKENS) };
             for (row, last) in last[..D::ROWS].iter().enumerate() {
-                let scores = &mut self.scores[(v * D::ROWS + row) * self.stride..][whole..self.keys.count()];
-                scores.iter_mut().zip(last).for_each(|(score, last)| *score += last);
+                let scores = &mut all[(v * D::ROWS + row) * stride..][whole..keys.count()];
+                scores.copy_from_slice(&last[..scores.len()]);
             }
         }
     }
+}
 
-    /// What is the same for all keys of a step.
+/// Where the [`RoundedQueries`] of the vectors that are multiplied together lie.
+struct QueryVectors<const VECTORS: usize> {
+    groups: usize,
+    /// Vectors of all queries.
+    all: usize,
+    factors: *const i16,
+    sums: *const f32,
+    scales: *const f32,
+}
+
+impl<const VECTORS: usize> QueryVectors<VECTORS> {
+    fn new<D: IntegerDots>(queries: &RoundedQueries, first: usize, groups: usize) -> Self {
+        let (steps, width) = (groups.div_ceil(D::GROUPS), D::Lanes::WIDTH);
+        let all = queries.scales.len() / width;
+        assert!(first + VECTORS <= all && queries.sums.len() == steps * all * width, "{VECTORS} of {all} vectors");
+        assert_eq!(queries.factors.len(), steps * all * D::STEP_FACTORS, "factors of {all} vectors");
+        QueryVectors {
+            groups,
+            all,
+            factors: queries.factors[first * D::STEP_FACTORS..].as_ptr(),
+            sums: queries.sums[first * width..].as_ptr(),
+            scales: queries.scales[first * width..].as_ptr(),
+        }
+    }
+
+    /// The scores of four keys.
     #[inline(always)]
-    fn step<D: IntegerDots>(&self, dots: D, step: usize) -> Step<D, VECTORS> {
+    fn score<D: IntegerDots, C: KeyCodec>(&self, dots: D, keys: [*const u8; TOKENS]) -> [<D::Lanes as Lanes>::F32; VECTORS] {
         let (lanes, width) = (dots.lanes(), D::Lanes::WIDTH);
-        let (steps, step_factors) = (self.groups.div_ceil(D::GROUPS), D::QUADS * RoundedQueries::GROUP);
-        let place = |v: usize| (self.first_vector + v) * steps + step;
-        let factors = std::array::from_fn(|v| {
-            let factors = &self.queries.factors[place(v) * step_factors..][..step_factors];
-            // SAFETY: those of all quads were sliced.
-            unsafe { dots.load_factors(factors.as_ptr()) }
-        });
-        let sums = std::array::from_fn(|v| {
-            let sums = &self.queries.sums[place(v) * width..][..width];
-            // SAFETY: a vector was sliced.
-            unsafe { dots.load_sums(sums.as_ptr()) }
-        });
-        let worth = std::array::from_fn(|v| {
-            let worth = &self.queries.scales[(self.first_vector + v) * width..][..width];
-            // SAFETY: a vector was sliced.
-            unsafe { lanes.load_f32(worth.as_ptr().cast()) }
-        });
-        let first_group = step * D::GROUPS;
-        // Behind the last group stands the last again, whose factors are 0 there.
-        let groups = [first_group, (first_group + 1).min(self.groups - 1)];
-        let heads = self.heads;
-        Step {
-            factors,
-            sums,
-            worth,
-            at: groups.map(|group| group * C::row_bytes(C::GROUP)),
-            scales: groups.map(|group| heads.scales(group)),
-            minima: groups.map(|group| if C::HAS_OFFSET { heads.minima(group) } else { heads.scales(group) }),
-        }
-    }
-}
-
-/// The groups of all queries that are multiplied together.
-struct Step<D: IntegerDots, const VECTORS: usize> {
-    factors: [D::Factors; VECTORS],
-    sums: [D::Sums; VECTORS],
-    worth: [<D::Lanes as Lanes>::F32; VECTORS],
-    /// Where the groups begin in a row.
-    at: [usize; 2],
-    scales: [*const u8; 2],
-    minima: [*const u8; 2],
-}
-
-impl<D: IntegerDots, const VECTORS: usize> Step<D, VECTORS> {
-    /// What the step contributes to the scores of four keys, which are `first ..`.
-    #[inline(always)]
-    fn score<C: KeyCodec>(&self, dots: D, keys: [*const u8; TOKENS], first: usize) -> [<D::Lanes as Lanes>::F32; VECTORS] {
-        let lanes = dots.lanes();
-        let mut sums = [[dots.zero(); TOKENS]; VECTORS];
-        for k in 0..TOKENS {
-            // SAFETY: `score_codes` saw that each key has the bytes of all groups.
-            let codes = unsafe { C::key_codes(dots, [keys[k].wrapping_add(self.at[0]), keys[k].wrapping_add(self.at[1])]) };
-            for v in 0..VECTORS {
-                sums[v][k] = dots.dot(codes, self.factors[v]);
-            }
-        }
-        let halves = |heads: [*const u8; 2]| [heads[0].wrapping_add(first * HALF), heads[1].wrapping_add(first * HALF)];
-        // SAFETY: `GroupHeads` has the halves of whole fours of keys.
-        let scales = unsafe { dots.load_four_halves(halves(self.scales)) };
+        let (mut factors, mut sums) = (self.factors, self.sums);
+        let zero = lanes.splat(-C::zero::<D>() as f32);
         let mut scores = [lanes.splat(0.0); VECTORS];
-        for v in 0..VECTORS {
-            let sums = dots.quad_sums(sums[v]);
-            // A code of 0 is not a value of 0.
-            let sums = if C::zero::<D>() == 0 { sums } else { dots.add_times(sums, self.sums[v], -C::zero::<D>()) };
-            scores[v] = lanes.mul(dots.to_floats(sums), scales);
+        for first_group in (0..self.groups).step_by(D::GROUPS) {
+            // Behind the last group stands the last again, whose factors are 0 there.
+            let at = [first_group, (first_group + 1).min(self.groups - 1)].map(|group| group * C::row_bytes(C::GROUP));
+            let codes = |key: *const u8| {
+                // SAFETY: `score_codes` saw that each key has the bytes of all groups.
+                unsafe { C::key_codes(dots, [key.wrapping_add(at[0]), key.wrapping_add(at[1])]) }
+            };
+            let codes = [codes(keys[0]), codes(keys[1]), codes(keys[2]), codes(keys[3])];
+            // SAFETY: as of the codes; a group begins with its scale.
+            let scales = unsafe { dots.load_halves(keys, at) };
+            // What a factor adds whatever the code.
+            let mut offsets = lanes.mul(scales, zero);
             if C::HAS_OFFSET {
-                // SAFETY: as of the scales.
-                let minima = unsafe { dots.load_four_halves(halves(self.minima)) };
-                scores[v] = lanes.mul_add(dots.to_floats(self.sums[v]), minima, scores[v]);
+                // SAFETY: as of the scales, which minima follow.
+                let minima = unsafe { dots.load_halves(keys, [at[0] + HALF, at[1] + HALF]) };
+                offsets = lanes.mul_add(scales, zero, minima);
             }
-            scores[v] = lanes.mul(scores[v], self.worth[v]);
+            for v in 0..VECTORS {
+                // SAFETY: `new` saw that there are those of all vectors and steps.
+                let factors = unsafe { dots.load_factors(factors.wrapping_add(v * D::STEP_FACTORS)) };
+                let mut products = [dots.zero(); TOKENS];
+                for k in 0..TOKENS {
+                    products[k] = dots.dot(codes[k], factors);
+                }
+                let products = dots.to_floats(dots.quad_sums(products));
+                scores[v] = lanes.mul_add(products, scales, scores[v]);
+                if C::HAS_OFFSET || C::zero::<D>() != 0 {
+                    // SAFETY: as of the factors.
+                    let sums = unsafe { lanes.load_f32(sums.wrapping_add(v * width).cast()) };
+                    scores[v] = lanes.mul_add(sums, offsets, scores[v]);
+                }
+            }
+            (factors, sums) = (factors.wrapping_add(self.all * D::STEP_FACTORS), sums.wrapping_add(self.all * width));
+        }
+        for v in 0..VECTORS {
+            // SAFETY: `new` saw that there is one for each vector.
+            scores[v] = lanes.mul(scores[v], unsafe { lanes.load_f32(self.scales.wrapping_add(v * width).cast()) });
         }
         scores
     }
@@ -218,9 +193,8 @@ mod tests {
             // SAFETY: the keys are of the codec's format.
             let keys = unsafe { Rows::new(self.keys, C::row_bytes(self.dim), Ahead::NOTHING) };
             let mut scores = vec![f32::NAN; queries.rows().next_multiple_of(4) * KEYS];
-            let mut heads = GroupHeads::default();
             for _ in 0..2 {
-                score_codes::<_, C>(dots, &queries, keys, &mut scores, KEYS, &mut heads);
+                score_codes::<_, C>(dots, &queries, keys, &mut scores, KEYS);
             }
             for (row, scores) in scores.chunks_exact(KEYS).take(queries.rows()).enumerate() {
                 scores[..self.keys.len()].iter().enumerate().for_each(|(key, score)| (self.check)(row, key, *score));

@@ -4,7 +4,6 @@ use std::ops::Range;
 
 use crate::channel_scores::score_group;
 use crate::codec::{Bf16, Codec, F16, F32, Fp8E4m3, Q2_1, Q4_0, Q4_1, Q8_0, decode_channels};
-use crate::group_heads::GroupHeads;
 use crate::integer_products::{self, add_codes};
 use crate::integer_scores::score_codes;
 use crate::lanes::{IntegerDots, Lanes};
@@ -27,7 +26,6 @@ pub(crate) struct KeyBlock<'a> {
     values: Vec<RowStart<'a>>,
     scratch: Vec<f32>,
     transposed: Vec<f32>,
-    key_heads: GroupHeads,
     integers: integer_products::Scratch,
 }
 
@@ -87,7 +85,6 @@ impl<'a> KeyBlock<'a> {
             values: vec![],
             scratch: vec![],
             transposed: vec![],
-            key_heads: GroupHeads::default(),
             integers: integer_products::Scratch::default(),
         }
     }
@@ -172,18 +169,17 @@ impl<'a> KeyBlock<'a> {
                     if queries.rows() > 1
                         && let Some(dots) = lanes.integer_dots()
                     {
-                        let heads = &mut self.key_heads;
                         match format {
                             Format::Q8 { group: Q8_0::GROUP } => {
-                                score_codes::<_, Q8_0>(dots, queries, keys, scores, KEYS, heads);
+                                score_codes::<_, Q8_0>(dots, queries, keys, scores, KEYS);
                                 continue;
                             }
                             Format::Q4 { group: Q4_0::GROUP } => {
-                                score_codes::<_, Q4_0>(dots, queries, keys, scores, KEYS, heads);
+                                score_codes::<_, Q4_0>(dots, queries, keys, scores, KEYS);
                                 continue;
                             }
                             Format::Q4_1 { group: Q4_1::GROUP } => {
-                                score_codes::<_, Q4_1>(dots, queries, keys, scores, KEYS, heads);
+                                score_codes::<_, Q4_1>(dots, queries, keys, scores, KEYS);
                                 continue;
                             }
                             _ => {}

@@ -62,8 +62,8 @@ impl<C: Codec, R: RowList, const ROWS: usize> Kernel for AddRows<'_, C, R, ROWS>
         let mut vector = 0;
         // The sums, a weight a row, and what a vector is decoded with must fit in registers.
         let together = if L::REGISTERS >= ROWS * 5 + 6 { 4 } else { 2 };
-        let (passes, count) = (vectors.div_ceil(together), self.rows.count());
-        let pace = |vector: usize| Pace::new(vector / together, passes, count, 1);
+        let (passes, rows) = (vectors.div_ceil(together), self.rows);
+        let pace = |vector: usize| Pace::new(vector / together, passes, rows.count(), rows.ahead());
         while together == 4 && vector + 4 <= vectors {
             self.add::<L, 4>(lanes, vector, pace(vector));
             vector += 4;
@@ -81,7 +81,7 @@ impl<C: Codec, R: RowList, const ROWS: usize> Kernel for AddRows<'_, C, R, ROWS>
 impl<C: Codec, R: RowList, const ROWS: usize> AddRows<'_, C, R, ROWS> {
     /// Adds up `VECTORS` vectors of columns from the vector `first` on, in registers over all rows.
     #[inline(always)]
-    fn add<L: Lanes, const VECTORS: usize>(&mut self, lanes: L, first: usize, mut pace: Pace) {
+    fn add<L: Lanes, const VECTORS: usize>(&mut self, lanes: L, first: usize, mut pace: Pace<'_, 1>) {
         let column = first * L::WIDTH;
         // The columns are part of one group, or several whole ones, since `first` is a multiple of `VECTORS`.
         let groups = (VECTORS * L::WIDTH).checked_div(C::GROUP).unwrap_or(1).max(1);
@@ -98,7 +98,7 @@ impl<C: Codec, R: RowList, const ROWS: usize> AddRows<'_, C, R, ROWS> {
         }
         for j in 0..self.rows.count() {
             let row = self.rows.row(j);
-            pace.step(lanes, &self.rows);
+            pace.step(lanes);
             let mut row_weights = [lanes.splat(0.0); ROWS];
             for (r, weight) in row_weights.iter_mut().enumerate() {
                 // SAFETY: `add_rows` saw that there is a weight a row for each of `ROWS`.

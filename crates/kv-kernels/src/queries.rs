@@ -23,10 +23,10 @@ pub(crate) struct Queries {
 /// Queries that fill up the last vector are 0, and so are groups that fill up the last ones multiplied together.
 #[derive(Debug)]
 pub(crate) struct RoundedQueries {
-    /// `[vectors, steps]` of what [`IntegerDots::lay_out`] lays out for all quads, a step being the groups multiplied together.
+    /// `[steps, vectors]` of what [`IntegerDots::lay_out`] lays out for all quads, a step being the groups multiplied together.
     pub(crate) factors: Vec<i16>,
-    /// The sum of the factors of each group in all places of its quad: `[vectors, steps, quads, 4]`.
-    pub(crate) sums: Vec<i32>,
+    /// The sum of the factors of each group in all places of its quad: `[steps, vectors, quads, 4]`.
+    pub(crate) sums: Vec<f32>,
     /// What a factor of 1 is worth: `[vectors, quads, 4]`.
     pub(crate) scales: Vec<f32>,
 }
@@ -46,10 +46,10 @@ impl Queries {
     pub(crate) fn rounded<D: IntegerDots>(&self) -> &RoundedQueries {
         self.rounded.get_or_init(|| {
             let vectors = self.rows().div_ceil(D::ROWS);
-            let places = vectors * RoundedQueries::steps::<D>(self.dim);
+            let places = vectors * (self.dim / RoundedQueries::GROUP).div_ceil(D::GROUPS);
             let mut rounded = RoundedQueries {
-                factors: vec![0; places * D::QUADS * RoundedQueries::GROUP],
-                sums: vec![0; places * D::QUADS * 4],
+                factors: vec![0; places * D::STEP_FACTORS],
+                sums: vec![0.0; places * D::QUADS * 4],
                 scales: vec![0.0; vectors * D::QUADS * 4],
             };
             for (row, query) in self.values.chunks_exact(self.dim).enumerate() {
@@ -64,11 +64,6 @@ impl RoundedQueries {
     /// Values whose factors are summed: a group of ggml's formats.
     pub(crate) const GROUP: usize = 32;
 
-    /// Steps that a row of `dim` values takes.
-    pub(crate) fn steps<D: IntegerDots>(dim: usize) -> usize {
-        (dim / Self::GROUP).div_ceil(D::GROUPS)
-    }
-
     fn set<D: IntegerDots>(&mut self, row: usize, query: &[f32]) {
         /// Adding 1.5 · 2²³ rounds to the nearest whole number and leaves it in the lowest bits; the standard library's
         /// rounding is a call a value.
@@ -78,16 +73,16 @@ impl RoundedQueries {
         // A query that is not finite gives scores that are not numbers.
         let scale = if query.iter().all(|value| value.is_finite()) { largest / LARGEST_FACTOR } else { f32::NAN };
         self.scales[row * D::GROUPS * 4..][..D::GROUPS * 4].fill(scale);
-        let (vector, first_quad) = (row / D::ROWS, row % D::ROWS * D::GROUPS);
-        let (steps, step_factors) = (Self::steps::<D>(query.len()), D::QUADS * Self::GROUP);
+        let (vectors, first_quad) = (self.scales.len() / (D::QUADS * 4), row % D::ROWS * D::GROUPS);
         for (group, values) in query.chunks_exact(Self::GROUP).enumerate() {
-            let (place, quad) = (vector * steps + group / D::GROUPS, first_quad + group % D::GROUPS);
+            let (place, quad) = (group / D::GROUPS * vectors + row / D::ROWS, first_quad + group % D::GROUPS);
             let mut factors = [0; Self::GROUP];
             for (factor, value) in factors.iter_mut().zip(values) {
                 *factor = (value * inverse + ROUND).to_bits().wrapping_sub(ROUND.to_bits()).cast_signed();
             }
-            self.sums[(place * D::QUADS + quad) * 4..][..4].fill(factors.iter().fold(0, |sum, factor| factor.wrapping_add(sum)));
-            D::lay_out(quad, &factors, &mut self.factors[place * step_factors..][..step_factors]);
+            // At most `LARGEST_FACTOR` each, the sum of a group's is exact.
+            self.sums[(place * D::QUADS + quad) * 4..][..4].fill(factors.iter().fold(0, |sum, factor| factor.wrapping_add(sum)) as f32);
+            D::lay_out(quad, &factors, &mut self.factors[place * D::STEP_FACTORS..][..D::STEP_FACTORS]);
         }
     }
 }

@@ -79,47 +79,62 @@ impl Ahead<'_> {
     /// asked for all at once, rows would keep others waiting.
     #[inline(always)]
     pub(crate) fn prefetch<L: Lanes>(&self, lanes: L, rows: Range<usize>) {
-        const LINE: usize = 64;
         if let Some(rows) = self.starts.get(rows) {
-            let mut at = 0;
-            while at < self.row_bytes {
-                for row in rows {
-                    lanes.prefetch(row.0.wrapping_add(at));
-                }
-                at += LINE;
-            }
+            prefetch(lanes, rows, self.row_bytes);
         }
     }
 }
 
 /// Asks for the rows ahead little by little while others are passed over several times: all in the first pass, they would be
 /// more at once than the machine keeps track of, and in the other passes the memory would rest.
-pub(crate) struct Pace {
-    next: usize,
-    end: usize,
-    /// Rows asked for together.
-    together: usize,
+///
+/// `TOGETHER` rows are asked for together.
+pub(crate) struct Pace<'a, const TOGETHER: usize> {
+    rows: std::slice::Iter<'a, [RowStart<'a>; TOGETHER]>,
+    row_bytes: usize,
     passes: usize,
     steps_to_wait: usize,
 }
 
-impl Pace {
-    /// For one of the passes, of so many steps, in each of which the next `together` rows are passed over.
+impl<'a, const TOGETHER: usize> Pace<'a, TOGETHER> {
+    /// For one of the passes, of so many steps, in each of which `TOGETHER` rows are passed over.
     #[inline(always)]
-    pub(crate) fn new(pass: usize, passes: usize, steps: usize, together: usize) -> Pace {
-        let (share, all) = (steps.div_ceil(passes) * together, steps * together);
-        Pace { next: (pass * share).min(all), end: ((pass + 1) * share).min(all), together, passes, steps_to_wait: 0 }
+    pub(crate) fn new(pass: usize, passes: usize, steps: usize, ahead: Ahead<'a>) -> Pace<'a, TOGETHER> {
+        let (all, share) = (ahead.starts.as_chunks().0, steps.div_ceil(passes));
+        let end = steps.min(all.len());
+        let rows = all[(pass * share).min(end)..((pass + 1) * share).min(end)].iter();
+        Pace { rows, row_bytes: ahead.row_bytes, passes, steps_to_wait: 0 }
     }
 
     /// Takes a step.
     #[inline(always)]
-    pub(crate) fn step<L: Lanes>(&mut self, lanes: L, rows: &impl RowList) {
-        if self.steps_to_wait == 0 && self.next < self.end {
-            rows.prefetch(lanes, self.next..self.next + self.together);
-            self.next += self.together;
-            self.steps_to_wait = self.passes;
+    pub(crate) fn step<L: Lanes>(&mut self, lanes: L) {
+        if let Some(rows) = self.due() {
+            prefetch(lanes, rows, self.row_bytes);
         }
-        self.steps_to_wait = self.steps_to_wait.saturating_sub(1);
+    }
+
+    /// The rows to ask for in the next step.
+    #[inline(always)]
+    fn due(&mut self) -> Option<&'a [RowStart<'a>; TOGETHER]> {
+        if self.steps_to_wait > 0 {
+            self.steps_to_wait -= 1;
+            return None;
+        }
+        self.steps_to_wait = self.passes - 1;
+        self.rows.next()
+    }
+}
+
+#[inline(always)]
+fn prefetch<L: Lanes>(lanes: L, rows: &[RowStart<'_>], row_bytes: usize) {
+    const LINE: usize = 64;
+    let mut at = 0;
+    while at < row_bytes {
+        for row in rows {
+            lanes.prefetch(row.0.wrapping_add(at));
+        }
+        at += LINE;
     }
 }
 
@@ -130,8 +145,8 @@ pub(crate) trait RowList: Copy {
     fn row_bytes(&self) -> usize;
     /// The `index`th row, which must be less than the count.
     fn row(&self, index: usize) -> *const u8;
-    /// Asks memory for rows that will be read next.
-    fn prefetch<L: Lanes>(&self, lanes: L, rows: Range<usize>);
+    /// Rows that will be read next.
+    fn ahead(&self) -> Ahead<'_>;
 }
 
 impl RowList for Rows<'_> {
@@ -151,8 +166,8 @@ impl RowList for Rows<'_> {
     }
 
     #[inline(always)]
-    fn prefetch<L: Lanes>(&self, lanes: L, rows: Range<usize>) {
-        self.ahead.prefetch(lanes, rows);
+    fn ahead(&self) -> Ahead<'_> {
+        self.ahead
     }
 }
 
@@ -189,52 +204,38 @@ impl RowList for RowsInARow<'_> {
     }
 
     #[inline(always)]
-    fn prefetch<L: Lanes>(&self, _: L, _: Range<usize>) {}
+    fn ahead(&self) -> Ahead<'_> {
+        Ahead::NOTHING
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::cell::RefCell;
-
     use super::*;
-    use crate::lanes::Array;
 
-    /// Notes which rows are asked for.
-    #[derive(Clone, Copy)]
-    struct Asked<'a>(&'a RefCell<Vec<usize>>);
-
-    impl RowList for Asked<'_> {
-        fn count(&self) -> usize {
-            0
-        }
-
-        fn row_bytes(&self) -> usize {
-            0
-        }
-
-        fn row(&self, _: usize) -> *const u8 {
-            std::ptr::null()
-        }
-
-        fn prefetch<L: Lanes>(&self, _: L, rows: Range<usize>) {
-            self.0.borrow_mut().extend(rows);
-        }
-    }
-
-    /// The rows that so many steps of a pace ask for.
-    fn asked(mut pace: Pace, steps: usize) -> Vec<usize> {
-        let rows = RefCell::new(vec![]);
-        (0..steps).for_each(|_| pace.step(Array::<8>, &Asked(&rows)));
-        rows.into_inner()
+    /// What the steps of all passes ask for of as many rows as are passed over, or fewer.
+    fn asks_for_every_row_in_equal_shares<const TOGETHER: usize>(passes: usize, steps: usize, ahead: usize) {
+        let bytes = vec![0; ahead];
+        let starts: Vec<RowStart<'_>> = RowStart::each(&bytes, 1).collect();
+        let asked = |pass: usize| {
+            let mut pace = Pace::<TOGETHER>::new(pass, passes, steps, Ahead { starts: &starts, row_bytes: 1 });
+            let rows = (0..steps).filter_map(|_| pace.due()).flatten();
+            rows.map(|row| row.0.addr() - bytes.as_ptr().addr()).collect()
+        };
+        let shares: Vec<Vec<usize>> = (0..passes).map(asked).collect();
+        let all = ahead.min(steps * TOGETHER) / TOGETHER * TOGETHER;
+        assert_eq!(shares.concat(), (0..all).collect::<Vec<_>>(), "{passes} passes of {steps} steps, {ahead} rows");
+        let most = steps.div_ceil(passes) * TOGETHER;
+        assert!(shares.iter().all(|share| share.len() <= most), "{passes} passes of {steps} steps: {shares:?}");
     }
 
     #[test]
     fn all_passes_together_ask_for_every_row_in_equal_shares() {
-        for (passes, steps, together) in [(1, 64, 4), (4, 64, 4), (4, 63, 4), (3, 64, 1), (8, 3, 4), (4, 0, 1)] {
-            let shares: Vec<Vec<usize>> = (0..passes).map(|pass| asked(Pace::new(pass, passes, steps, together), steps)).collect();
-            assert_eq!(shares.concat(), (0..steps * together).collect::<Vec<_>>(), "{passes} passes of {steps} steps");
-            let most = steps.div_ceil(passes) * together;
-            assert!(shares.iter().all(|share| share.len() <= most), "{passes} passes of {steps} steps: {shares:?}");
+        for (passes, steps) in [(1, 64), (4, 64), (4, 63), (3, 64), (8, 3), (4, 0)] {
+            for ahead in [4 * steps, 4 * steps + 9, steps + 1, 0] {
+                asks_for_every_row_in_equal_shares::<1>(passes, steps, ahead);
+                asks_for_every_row_in_equal_shares::<4>(passes, steps, ahead);
+            }
         }
     }
 }

@@ -66,7 +66,7 @@ impl<C: Codec, const ROWS: usize, const KEYS: usize> ScoreKeys<'_, C, ROWS, KEYS
         let group_values = group_of::<C>(self.dim);
         let queries = self.queries[..ROWS * self.dim].as_ptr();
         let keys = self.keys.several::<COUNT>(first);
-        self.keys.prefetch(lanes, first..first + COUNT);
+        self.keys.ahead().prefetch(lanes, first..first + COUNT);
         let mut sums = [[lanes.splat(0.0); COUNT]; ROWS];
         for group in 0..self.dim / group_values {
             let mut scales = [(lanes.splat(0.0), lanes.splat(0.0)); COUNT];

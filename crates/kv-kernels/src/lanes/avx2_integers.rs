@@ -80,11 +80,6 @@ impl IntegerDots for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn load_sums(self, from: *const i32) -> __m256i {
-        enter!(_mm256_loadu_si256(from.cast()))
-    }
-
-    #[inline(always)]
     fn zero(self) -> __m256i {
         enter!(_mm256_setzero_si256())
     }
@@ -100,24 +95,25 @@ impl IntegerDots for Avx2 {
     }
 
     #[inline(always)]
-    fn add_times(self, sums: __m256i, others: __m256i, number: i32) -> __m256i {
-        enter!(_mm256_add_epi32(sums, _mm256_mullo_epi32(others, _mm256_set1_epi32(number))))
-    }
-
-    #[inline(always)]
     fn to_floats(self, sums: __m256i) -> __m256 {
         enter!(_mm256_cvtepi32_ps(sums))
     }
 
     #[inline(always)]
-    unsafe fn load_four_halves(self, [a, b]: [*const u8; 2]) -> __m256 {
-        enter!(_mm256_cvtph_ps(_mm_unpacklo_epi64(_mm_loadl_epi64(a.cast()), _mm_loadl_epi64(b.cast()))))
+    unsafe fn load_halves(self, [a, b, c, d]: [*const u8; 4], at: [usize; 2]) -> __m256 {
+        let mut halves = [0; 8];
+        for (four, at) in halves.chunks_exact_mut(4).zip(at) {
+            for (half, place) in four.iter_mut().zip([a, b, c, d]) {
+                *half = enter!(place.wrapping_add(at).cast::<i16>().read_unaligned());
+            }
+        }
+        let [a, b, c, d, e, f, g, h] = halves;
+        enter!(_mm256_cvtph_ps(_mm_setr_epi16(a, b, c, d, e, f, g, h)))
     }
 
     #[inline(always)]
-    unsafe fn add_rows(self, vector: __m256, to: *mut f32, _: usize) {
-        let four = enter!(_mm_add_ps(_mm256_castps256_ps128(vector), _mm256_extractf128_ps::<1>(vector)));
-        enter!(_mm_storeu_ps(to, _mm_add_ps(_mm_loadu_ps(to), four)));
+    unsafe fn store_rows(self, vector: __m256, to: *mut f32, _: usize) {
+        enter!(_mm_storeu_ps(to, _mm_add_ps(_mm256_castps256_ps128(vector), _mm256_extractf128_ps::<1>(vector))));
     }
 
     #[inline(always)]

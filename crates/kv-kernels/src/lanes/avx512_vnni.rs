@@ -90,11 +90,6 @@ impl IntegerDots for Avx512Vnni {
     }
 
     #[inline(always)]
-    unsafe fn load_sums(self, from: *const i32) -> __m512i {
-        enter!(_mm512_loadu_si512(from.cast()))
-    }
-
-    #[inline(always)]
     fn zero(self) -> __m512i {
         enter!(_mm512_setzero_si512())
     }
@@ -112,27 +107,26 @@ impl IntegerDots for Avx512Vnni {
     }
 
     #[inline(always)]
-    fn add_times(self, sums: __m512i, others: __m512i, number: i32) -> __m512i {
-        enter!(_mm512_add_epi32(sums, _mm512_mullo_epi32(others, _mm512_set1_epi32(number))))
-    }
-
-    #[inline(always)]
     fn to_floats(self, sums: __m512i) -> __m512 {
         enter!(_mm512_cvtepi32_ps(sums))
     }
 
     #[inline(always)]
-    unsafe fn load_four_halves(self, [from, _]: [*const u8; 2]) -> __m512 {
-        let four = enter!(from.cast::<i64>().read_unaligned());
-        enter!(_mm512_cvtph_ps(_mm256_set1_epi64x(four)))
+    unsafe fn load_halves(self, places: [*const u8; 4], [at, _]: [usize; 2]) -> __m512 {
+        let mut four = [0; 4];
+        for (half, place) in four.iter_mut().zip(places) {
+            *half = enter!(place.wrapping_add(at).cast::<i16>().read_unaligned());
+        }
+        let [a, b, c, d] = four;
+        enter!(_mm512_cvtph_ps(_mm256_broadcastq_epi64(_mm_setr_epi16(a, b, c, d, 0, 0, 0, 0))))
     }
 
     #[inline(always)]
-    unsafe fn add_rows(self, vector: __m512, to: *mut f32, stride: usize) {
-        enter!(add_four(_mm512_castps512_ps128(vector), to));
-        enter!(add_four(_mm512_extractf32x4_ps::<1>(vector), to.add(stride)));
-        enter!(add_four(_mm512_extractf32x4_ps::<2>(vector), to.add(2 * stride)));
-        enter!(add_four(_mm512_extractf32x4_ps::<3>(vector), to.add(3 * stride)));
+    unsafe fn store_rows(self, vector: __m512, to: *mut f32, stride: usize) {
+        enter!(_mm_storeu_ps(to, _mm512_castps512_ps128(vector)));
+        enter!(_mm_storeu_ps(to.add(stride), _mm512_extractf32x4_ps::<1>(vector)));
+        enter!(_mm_storeu_ps(to.add(2 * stride), _mm512_extractf32x4_ps::<2>(vector)));
+        enter!(_mm_storeu_ps(to.add(3 * stride), _mm512_extractf32x4_ps::<3>(vector)));
     }
 
     #[inline(always)]
@@ -187,17 +181,6 @@ impl IntegerDots for Avx512Vnni {
         let sums = enter!(_mm512_add_ps(_mm512_loadu_ps(to), _mm512_set1_ps(offset)));
         enter!(_mm512_storeu_ps(to, _mm512_fmadd_ps(_mm512_cvtepi32_ps(join(highs, lows)), _mm512_set1_ps(worth), sums)));
     }
-}
-
-/// # Safety
-/// Four values can be read and written.
-#[inline]
-#[target_feature(enable = "avx512f")]
-unsafe fn add_four(values: __m128, to: *mut f32) {
-    // SAFETY: promised by the caller.
-    let sum = _mm_add_ps(unsafe { _mm_loadu_ps(to) }, values);
-    // SAFETY: promised by the caller.
-    unsafe { _mm_storeu_ps(to, sum) };
 }
 
 /// `256 · high + low`.

@@ -23,6 +23,8 @@ pub(crate) trait IntegerDots: Copy {
     const GROUPS: usize;
     /// Rows of factors that a vector of sums is for.
     const ROWS: usize = Self::QUADS / Self::GROUPS;
+    /// Factors of all quads.
+    const STEP_FACTORS: usize = Self::QUADS * 32;
     /// The code of a signed byte of 0.
     const BYTE_ZERO: i32;
     /// Whether columns of bytes are added up faster than as floats.
@@ -60,27 +62,22 @@ pub(crate) trait IntegerDots: Copy {
     /// # Safety
     /// The factors of all quads, laid out, can be read.
     unsafe fn load_factors(self, from: *const i16) -> Self::Factors;
-    /// # Safety
-    /// A vector of integers can be read.
-    unsafe fn load_sums(self, from: *const i32) -> Self::Sums;
     fn zero(self) -> Self::Sums;
     /// Each code times its factor, added up to four sums in each quad.
     fn dot(self, codes: Self::Codes, factors: Self::Factors) -> Self::Sums;
     /// The sum over quad `q` of each of four vectors, in quad `q`.
     fn quad_sums(self, vectors: [Self::Sums; 4]) -> Self::Sums;
-    /// Adds each of the others times the number.
-    fn add_times(self, sums: Self::Sums, others: Self::Sums, number: i32) -> Self::Sums;
     fn to_floats(self, sums: Self::Sums) -> <Self::Lanes as Lanes>::F32;
-    /// Four half-precision values of each group, in its quads.
+    /// The half-precision values that stand `at[g]` bytes behind each place, in the quads of group `g`.
     ///
     /// # Safety
-    /// 8 bytes can be read of each.
-    unsafe fn load_four_halves(self, groups: [*const u8; 2]) -> <Self::Lanes as Lanes>::F32;
-    /// Adds the sum of the quads of row `r` to `to[r · stride ..][.. 4]`.
+    /// Those of the first [`GROUPS`](Self::GROUPS) groups can be read.
+    unsafe fn load_halves(self, places: [*const u8; 4], at: [usize; 2]) -> <Self::Lanes as Lanes>::F32;
+    /// Sets `to[r · stride ..][.. 4]` to the sum of the quads of row `r`.
     ///
     /// # Safety
-    /// Those places can be read and written.
-    unsafe fn add_rows(self, vector: <Self::Lanes as Lanes>::F32, to: *mut f32, stride: usize);
+    /// Those places can be written.
+    unsafe fn store_rows(self, vector: <Self::Lanes as Lanes>::F32, to: *mut f32, stride: usize);
 
     /// Columns 0 to 15 and 16 to 31 of the codes of signed bytes.
     ///
@@ -161,10 +158,6 @@ impl<L: Lanes> IntegerDots for NoDots<L> {
         self.0
     }
 
-    unsafe fn load_sums(self, _: *const i32) -> Infallible {
-        self.0
-    }
-
     fn zero(self) -> Infallible {
         self.0
     }
@@ -177,19 +170,15 @@ impl<L: Lanes> IntegerDots for NoDots<L> {
         match self.0 {}
     }
 
-    fn add_times(self, _: Infallible, _: Infallible, _: i32) -> Infallible {
-        self.0
-    }
-
     fn to_floats(self, _: Infallible) -> L::F32 {
         match self.0 {}
     }
 
-    unsafe fn load_four_halves(self, _: [*const u8; 2]) -> L::F32 {
+    unsafe fn load_halves(self, _: [*const u8; 4], _: [usize; 2]) -> L::F32 {
         match self.0 {}
     }
 
-    unsafe fn add_rows(self, _: L::F32, _: *mut f32, _: usize) {
+    unsafe fn store_rows(self, _: L::F32, _: *mut f32, _: usize) {
         match self.0 {}
     }
 
@@ -304,12 +293,6 @@ mod tests {
             for (quad, row) in rows.chunks_exact(32).enumerate() {
                 D::lay_out(quad, row.try_into().expect("32 were cut"), &mut factors);
             }
-            let start: Vec<i32> = (0..width as i32).map(|place| 1000 * place - 7000).collect();
-            // SAFETY: a vector of integers.
-            let sums = unsafe { dots.load_sums(start.as_ptr()) };
-            assert_eq!(values(lanes, dots.to_floats(sums)), start.iter().map(|sum| *sum as f32).collect::<Vec<_>>());
-            let fewer = dots.add_times(sums, sums, -3);
-            assert_eq!(values(lanes, dots.to_floats(fewer)), start.iter().map(|sum| -2.0 * *sum as f32).collect::<Vec<_>>());
             assert_eq!(values(lanes, dots.to_floats(dots.zero())), vec![0.0; width]);
             let groups: [&[u8]; 2] = [&bytes[..32], &bytes[37..69]];
             let starts = groups.map(<[u8]>::as_ptr);
@@ -317,17 +300,16 @@ mod tests {
             let as_bytes = (unsafe { dots.load_bytes(starts) }, groups.map(signed::<D>));
             // SAFETY: 16 bytes.
             let as_nibbles = (unsafe { dots.load_nibbles(starts) }, groups.map(|group| nibbles(&group[..16])));
-            for (codes, expected) in [as_bytes, as_nibbles] {
-                // SAFETY: all quads' factors were laid out.
-                let products = dots.dot(codes, unsafe { dots.load_factors(factors.as_ptr()) });
-                let quads = values(lanes, dots.to_floats(dots.quad_sums([products, sums, dots.zero(), sums])));
-                for (quad, quad_sums) in quads.chunks_exact(4).enumerate() {
-                    let row = &rows[quad * 32..][..32];
-                    let codes = &expected[quad % D::GROUPS];
-                    let exact = row.iter().zip(codes).map(|(factor, code)| factor * code).sum::<i32>() as f32;
-                    let started = start[4 * quad..][..4].iter().sum::<i32>() as f32;
-                    assert_eq!(quad_sums, [exact, started, 0.0, started], "quad {quad}");
-                }
+            // SAFETY: all quads' factors were laid out.
+            let laid_out = unsafe { dots.load_factors(factors.as_ptr()) };
+            let products = [dots.dot(as_bytes.0, laid_out), dots.dot(as_nibbles.0, laid_out)];
+            let quads = values(lanes, dots.to_floats(dots.quad_sums([products[0], products[1], dots.zero(), products[0]])));
+            for (quad, sums) in quads.chunks_exact(4).enumerate() {
+                let [bytes, nibbles] = [&as_bytes.1, &as_nibbles.1].map(|expected| {
+                    let row = rows[quad * 32..][..32].iter();
+                    row.zip(&expected[quad % D::GROUPS]).map(|(factor, code)| factor * code).sum::<i32>() as f32
+                });
+                assert_eq!(sums, [bytes, nibbles, 0.0, bytes], "quad {quad}");
             }
         }
     }
@@ -388,18 +370,21 @@ mod tests {
         #[inline(always)]
         fn run<D: IntegerDots>(self, dots: D) {
             let halves = [[1.5, -2.0, 0.25, 1024.0], [0.0, 0.5, 32.0, -8.0]];
-            let bytes: Vec<u8> = halves.iter().flatten().flat_map(|half| half::f16::from_f32(*half).to_le_bytes()).collect();
-            // SAFETY: four halves each.
-            let scales = unsafe { dots.load_four_halves([bytes.as_ptr(), bytes[8..].as_ptr()]) };
+            let places: [Vec<u8>; 4] = std::array::from_fn(|place| {
+                let [first, second] = halves.map(|group| half::f16::from_f32(group[place]).to_le_bytes());
+                [&[7][..], &first, &[7, 7, 7], &second].concat()
+            });
+            // SAFETY: the places hold a half behind 1 byte and behind 6.
+            let scales = unsafe { dots.load_halves(places.each_ref().map(|place| place.as_ptr()), [1, 6]) };
             let lanes = dots.lanes();
             let numbers: Vec<f32> = (1..17).map(|number| number as f32).collect();
             let stride = 5;
             let mut stored = vec![-1.0; D::ROWS * stride];
             // SAFETY: a stride for each row.
-            unsafe { dots.add_rows(lanes.mul(scales, floats(lanes, &numbers)), stored.as_mut_ptr(), stride) };
+            unsafe { dots.store_rows(lanes.mul(scales, floats(lanes, &numbers)), stored.as_mut_ptr(), stride) };
             for (row, stored) in stored.chunks_exact(stride).enumerate() {
                 let product = |group: usize, at: usize| numbers[4 * (row * D::GROUPS + group) + at] * halves[group][at];
-                let expected: [f32; 4] = std::array::from_fn(|at| (0..D::GROUPS).map(|group| product(group, at)).sum::<f32>() - 1.0);
+                let expected: [f32; 4] = std::array::from_fn(|at| (0..D::GROUPS).map(|group| product(group, at)).sum());
                 assert_eq!(stored[..4], expected, "row {row}");
                 assert_eq!(stored[4], -1.0, "no more than was promised");
             }
@@ -417,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_added_in_their_places() {
+    fn rows_are_stored_in_their_places() {
         on_all_integer_dots(Rows);
     }
 }

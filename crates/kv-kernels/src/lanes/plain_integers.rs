@@ -65,11 +65,6 @@ impl IntegerDots for PlainIntegers {
         unsafe { from.cast::<[[i16; GROUP]; 2]>().read() }
     }
 
-    unsafe fn load_sums(self, from: *const i32) -> [i32; WIDTH] {
-        // SAFETY: promised by the caller.
-        unsafe { from.cast::<[i32; WIDTH]>().read() }
-    }
-
     fn zero(self) -> [i32; WIDTH] {
         [0; WIDTH]
     }
@@ -95,28 +90,21 @@ impl IntegerDots for PlainIntegers {
         sums
     }
 
-    fn add_times(self, mut sums: [i32; WIDTH], others: [i32; WIDTH], number: i32) -> [i32; WIDTH] {
-        for (sum, other) in sums.iter_mut().zip(others) {
-            *sum = sum.wrapping_add(other.wrapping_mul(number));
-        }
-        sums
-    }
-
     fn to_floats(self, sums: [i32; WIDTH]) -> [f32; WIDTH] {
         sums.map(|sum| sum as f32)
     }
 
-    unsafe fn load_four_halves(self, [from, _]: [*const u8; 2]) -> [f32; WIDTH] {
+    unsafe fn load_halves(self, places: [*const u8; 4], [at, _]: [usize; 2]) -> [f32; WIDTH] {
         // SAFETY: promised by the caller.
-        let four = unsafe { from.cast::<[[u8; 2]; QUAD]>().read() }.map(|half| f16_to_f32(u16::from_le_bytes(half)));
+        let four = places.map(|place| f16_to_f32(u16::from_le_bytes(unsafe { place.wrapping_add(at).cast::<[u8; 2]>().read() })));
         std::array::from_fn(|at| four[at % QUAD])
     }
 
-    unsafe fn add_rows(self, vector: [f32; WIDTH], to: *mut f32, stride: usize) {
+    unsafe fn store_rows(self, vector: [f32; WIDTH], to: *mut f32, stride: usize) {
         for (quad, values) in vector.chunks_exact(QUAD).enumerate() {
             for (at, value) in values.iter().enumerate() {
                 // SAFETY: promised by the caller.
-                unsafe { *to.wrapping_add(quad * stride + at) += value };
+                unsafe { to.wrapping_add(quad * stride + at).write(*value) };
             }
         }
     }
