@@ -8,6 +8,7 @@
 use std::marker::PhantomData;
 
 use crate::codec::{Channels, Codec, HALF, Nibbles, Q4_1, TwoBits, decode_channels};
+use crate::factors::SIXTEEN;
 use crate::integer_channel_scores::score_group_codes;
 use crate::lanes::{Kernel, Lanes};
 use crate::products::{TOGETHER, add_rows};
@@ -40,7 +41,9 @@ pub(crate) fn score_group<L: Lanes>(
         return;
     }
     let channels = Channels::of(dim, group);
-    if let Some(dots) = lanes.integer_dots() {
+    if dim.is_multiple_of(SIXTEEN)
+        && let Some(dots) = lanes.integer_dots()
+    {
         match format {
             Format::Kivi2 { .. } => score_group_codes::<_, TwoBits>(dots, queries, &channels, scores, stride, scratch),
             _ => score_group_codes::<_, Nibbles>(dots, queries, &channels, scores, stride, scratch),
@@ -100,7 +103,7 @@ impl<C: Codec, const ROWS: usize> Kernel for ScoreChannels<'_, C, ROWS> {
     fn run<L: Lanes>(self, lanes: L) {
         /// Vectors of keys that are added up together.
         const VECTORS: usize = 2;
-        let ScaledQueries { offsets, .. } = scale_queries::<L, ROWS>(lanes, self.queries, self.channels, 0, self.scaled);
+        let offsets = scale_queries::<L, ROWS>(lanes, self.queries, self.channels, self.scaled);
         let codes = self.channels.codes.as_ptr();
         for first in (0..GROUP).step_by(VECTORS * L::WIDTH) {
             let mut sums = [[lanes.splat(0.0); VECTORS]; ROWS];
@@ -133,29 +136,15 @@ impl<C: Codec, const ROWS: usize> Kernel for ScoreChannels<'_, C, ROWS> {
     }
 }
 
-/// Of each query, what it adds to every score whatever the codes, which is not a number if it is not finite, and the largest
-/// magnitude of its values scaled.
-pub(crate) struct ScaledQueries<const ROWS: usize> {
-    pub(crate) offsets: [f32; TOGETHER],
-    pub(crate) largest: [f32; ROWS],
-}
-
-/// Multiplies the queries by the channels' scales into `scaled`; codes will count from `centre`.
+/// Multiplies the queries by the channels' scales into `scaled`, and returns what each adds to every score whatever the codes.
 ///
 /// # Shapes
 /// - queries, scaled: `[ROWS, dim]`, `dim` the channels that [`Channels::check`] saw, whole vectors
 #[inline(always)]
-pub(crate) fn scale_queries<L: Lanes, const ROWS: usize>(
-    lanes: L,
-    queries: &[f32],
-    channels: &Channels<'_>,
-    centre: i32,
-    scaled: &mut [f32],
-) -> ScaledQueries<ROWS> {
+fn scale_queries<L: Lanes, const ROWS: usize>(lanes: L, queries: &[f32], channels: &Channels<'_>, scaled: &mut [f32]) -> [f32; TOGETHER] {
     let dim = channels.scales.len() / HALF;
     let (queries, scaled) = (&queries[..ROWS * dim], &mut scaled[..ROWS * dim]);
-    let centre = lanes.splat(centre as f32);
-    let (mut offsets, mut largest) = ([lanes.splat(0.0); TOGETHER], [lanes.splat(0.0); ROWS]);
+    let mut offsets = [lanes.splat(0.0); TOGETHER];
     let halves = channels.scales.chunks_exact(HALF * L::WIDTH).zip(channels.minima.chunks_exact(HALF * L::WIDTH));
     for (vector, (scales, minima)) in halves.enumerate() {
         // SAFETY: `WIDTH` halves.
@@ -166,16 +155,10 @@ pub(crate) fn scale_queries<L: Lanes, const ROWS: usize>(
             let at = r * dim + vector * L::WIDTH;
             // SAFETY: `ROWS` times `dim` values were sliced, of which this is a vector.
             let query = unsafe { lanes.load_f32(queries.as_ptr().wrapping_add(at).cast()) };
-            let scaled_query = lanes.mul(query, scales);
-            offsets[r] = lanes.mul_add(scaled_query, centre, lanes.mul_add(query, minima, offsets[r]));
-            largest[r] = lanes.max(lanes.abs(scaled_query), largest[r]);
+            offsets[r] = lanes.mul_add(query, minima, offsets[r]);
             // SAFETY: as above.
-            unsafe { lanes.store(scaled_query, scaled.as_mut_ptr().wrapping_add(at)) };
+            unsafe { lanes.store(lanes.mul(query, scales), scaled.as_mut_ptr().wrapping_add(at)) };
         }
     }
-    let mut all = [0.0; ROWS];
-    for r in 0..ROWS {
-        all[r] = lanes.largest(largest[r]);
-    }
-    ScaledQueries { offsets: lanes.sums(offsets), largest: all }
+    lanes.sums(offsets)
 }

@@ -4,7 +4,6 @@
 use crate::codec::Columns;
 use crate::factors::Rounded;
 use crate::lanes::{IntegerDots, Lanes};
-use crate::products::TOGETHER;
 
 /// Columns of half a group, which are added up together.
 pub(crate) const COLUMNS: usize = 16;
@@ -18,10 +17,10 @@ impl<D: IntegerDots, const ROWS: usize, const FIRST: usize, const COUNT: usize> 
 
     /// Of nothing yet; codes will count from `centre`.
     #[inline(always)]
-    pub(crate) fn new(dots: D, rounded: &[Rounded; ROWS], centre: i32) -> Self {
+    pub(crate) fn new(dots: D, rounded: &Rounded<ROWS>, centre: i32) -> Self {
         let mut sums = [[dots.column_sums(0); COUNT]; ROWS];
         for r in 0..ROWS {
-            sums[r] = [dots.column_sums(rounded[r].sum.wrapping_mul(-centre)); COUNT];
+            sums[r] = [dots.column_sums(rounded.sums[r].wrapping_mul(-centre)); COUNT];
         }
         HalfSums(sums)
     }
@@ -41,18 +40,18 @@ impl<D: IntegerDots, const ROWS: usize, const FIRST: usize, const COUNT: usize> 
         }
     }
 
-    /// `out[r][column] += offsets[r] + worth · sum` for the columns of the group.
+    /// `out[r][column] += offset + worth · sum` for the columns of the group.
     ///
     /// # Shapes
     /// - out: `[ROWS, stride]`, from the group's first column on; the last row may end with the group
     #[inline(always)]
-    pub(crate) fn add_to<C: Columns>(self, dots: D, rounded: &[Rounded; ROWS], offsets: &[f32; TOGETHER], out: &mut [f32], stride: usize) {
+    pub(crate) fn add_to<C: Columns>(self, dots: D, rounded: &Rounded<ROWS>, out: &mut [f32], stride: usize) {
         for r in 0..ROWS {
             for half in 0..COUNT {
                 let out = &mut out[r * stride + (FIRST + half) * COLUMNS..][..COLUMNS];
                 let sums = C::in_order(dots, self.0[r][half]);
                 // SAFETY: so many values as there are columns.
-                unsafe { dots.add_totals(sums, rounded[r].worth, offsets[r], out.as_mut_ptr()) };
+                unsafe { dots.add_totals(sums, rounded.worth[r], rounded.offsets[r], out.as_mut_ptr()) };
             }
         }
     }

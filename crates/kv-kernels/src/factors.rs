@@ -1,39 +1,129 @@
-//! Query values and weights as whole numbers of 16 bits, so that quantised rows can be multiplied by them in integers.
+//! Query values and weights times scales as whole numbers of 16 bits, so that codes can be multiplied by them in integers.
 
+#![expect(clippy::needless_range_loop, reason = "indexes with constant bounds are unrolled, and name rows and vectors alike")]
+
+use crate::codec::{HALF, f16_to_f32};
 use crate::lanes::{IntegerDots, Lanes};
+use crate::products::TOGETHER;
 
 /// The largest magnitude of a factor: `256 · 127`, so that its two digits `256 · high + low` are signed bytes.
 pub(crate) const LARGEST_FACTOR: f32 = 127.0 * 256.0;
 
-/// What a row of factors stands for.
+/// Factors that are rounded together; rows of factors are whole ones of these.
+pub(crate) const SIXTEEN: usize = 16;
+
+/// Rows of numbers, each divided by what 1 is worth in it, so that its largest magnitude is [`LARGEST_FACTOR`].
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Rounded {
-    /// What a factor of 1 is worth.
-    pub(crate) worth: f32,
-    /// The sum of the factors.
-    pub(crate) sum: i32,
+pub(crate) struct Normalised<'a> {
+    /// `[rows, stride]`, filled up with 0 to whole sixteens.
+    pub(crate) values: &'a [f32],
+    pub(crate) stride: usize,
+    /// `[rows]`
+    pub(crate) worth: &'a [f32],
 }
 
-/// Rounds values, whole vectors of which `largest` is the largest in magnitude, to column factors.
+/// What the numbers of each row are multiplied by, in half precision: whole sixteens.
+pub(crate) struct Heads<'a> {
+    pub(crate) scales: &'a [[u8; HALF]],
+    pub(crate) minima: Option<&'a [[u8; HALF]]>,
+}
+
+/// What rows of factors stand for.
+pub(crate) struct Rounded<const ROWS: usize> {
+    /// What a factor of 1 is worth.
+    pub(crate) worth: [f32; ROWS],
+    /// The sum of a row's factors.
+    pub(crate) sums: [i32; TOGETHER],
+    /// The sum of a row's numbers, each times its minimum and as often its scale as was said.
+    pub(crate) offsets: [f32; TOGETHER],
+}
+
+/// Divides a row by what 1 is to be worth in it, which it returns, and fills it up with 0.
 ///
-/// # Shapes
-/// - values: `[rows]`
-/// - factors: `[rows]`, `rows` rounded up to a multiple of 16
+/// A number that is not finite is for the caller to find.
 #[inline(always)]
-pub(crate) fn round_to_factors<D: IntegerDots>(dots: D, values: &[f32], largest: f32, factors: &mut [i16]) -> Rounded {
-    let (lanes, width) = (dots.lanes(), D::Lanes::WIDTH);
-    assert!(factors.len() >= values.len(), "room for the factors of {} values", values.len());
-    let (inverse, one) = (lanes.splat(if largest == 0.0 { 0.0 } else { LARGEST_FACTOR / largest }), lanes.splat(1.0));
-    // At most `LARGEST_FACTOR` each, of the few hundred there are, the sum is exact.
-    let mut sum = lanes.splat(0.0);
-    for (values, factors) in values.chunks_exact(width).zip(factors.chunks_exact_mut(width)) {
+pub(crate) fn normalise<L: Lanes>(lanes: L, row: &[f32], to: &mut [f32]) -> f32 {
+    let (whole, rest) = row.split_at(row.len() / L::WIDTH * L::WIDTH);
+    let (to_whole, to_rest) = to.split_at_mut(whole.len());
+    let mut largest = lanes.splat(0.0);
+    for values in whole.chunks_exact(L::WIDTH) {
         // SAFETY: a vector of values.
         let values = unsafe { lanes.load_f32(values.as_ptr().cast()) };
-        let values = lanes.mul(values, inverse);
-        sum = lanes.mul_add(lanes.round(values), one, sum);
-        // SAFETY: a place a value.
-        unsafe { dots.store_column_factors(values, factors.as_mut_ptr()) };
+        largest = lanes.max(lanes.abs(values), largest);
     }
-    let zero = lanes.splat(0.0);
-    Rounded { worth: largest / LARGEST_FACTOR, sum: lanes.sums([sum, zero, zero, zero])[0] as i32 }
+    let largest = rest.iter().fold(lanes.largest(largest), |largest, value| largest.max(value.abs()));
+    let inverse = if largest == 0.0 { 0.0 } else { LARGEST_FACTOR / largest };
+    for (values, to) in whole.chunks_exact(L::WIDTH).zip(to_whole.chunks_exact_mut(L::WIDTH)) {
+        // SAFETY: a vector of values.
+        let values = unsafe { lanes.load_f32(values.as_ptr().cast()) };
+        // SAFETY: a place a value.
+        unsafe { lanes.store(lanes.mul(values, lanes.splat(inverse)), to.as_mut_ptr()) };
+    }
+    to_rest.fill(0.0);
+    to_rest.iter_mut().zip(rest).for_each(|(to, value)| *to = value * inverse);
+    largest / LARGEST_FACTOR
+}
+
+impl Normalised<'_> {
+    /// Multiplies the numbers by their scales and rounds them to column factors. The sums are of `numbers · (minima + times · scales)`.
+    ///
+    /// A factor of 1 is worth the largest scale times the largest number over [`LARGEST_FACTOR`]; if a scale is not finite, neither
+    /// is that.
+    ///
+    /// # Shapes
+    /// - factors: `[ROWS, stride]`
+    #[inline(always)]
+    pub(crate) fn times<D: IntegerDots, const ROWS: usize>(
+        &self,
+        dots: D,
+        heads: &Heads<'_>,
+        times: i32,
+        factors: &mut [i16],
+    ) -> Rounded<ROWS> {
+        let (lanes, width, count) = (dots.lanes(), D::Lanes::WIDTH, heads.scales.len());
+        assert!(count <= self.stride && count.is_multiple_of(SIXTEEN), "{count} scales for {} numbers", self.stride);
+        assert!(heads.minima.is_none_or(|minima| minima.len() == count), "as many minima as scales");
+        let values = self.values[..ROWS * self.stride].as_ptr();
+        let factors = factors[..ROWS * self.stride].as_mut_ptr();
+        let (scales, minima) = (heads.scales.as_ptr(), heads.minima.map(<[_]>::as_ptr));
+        // Magnitudes in half precision are in the order of their bits.
+        let largest = heads.scales.iter().fold(0, |largest, half| (u16::from_le_bytes(*half) & 0x7FFF).max(largest));
+        let largest = f16_to_f32(largest);
+        let inverse = lanes.splat(if largest == 0.0 { 0.0 } else { largest.recip() });
+        let (mut sums, mut offsets) = ([dots.zero(); TOGETHER], [lanes.splat(0.0); TOGETHER]);
+        for first in (0..count).step_by(SIXTEEN) {
+            let (mut scaled, mut offset) = ([lanes.splat(0.0); 2], [lanes.splat(0.0); 2]);
+            for v in 0..SIXTEEN / width {
+                let at = first + v * width;
+                // SAFETY: whole sixteens of scales.
+                let scale = unsafe { lanes.load_f16(scales.wrapping_add(at).cast()) };
+                offset[v] = lanes.mul(scale, lanes.splat(times as f32));
+                if let Some(minima) = minima {
+                    // SAFETY: as many as scales.
+                    let minima = unsafe { lanes.load_f16(minima.wrapping_add(at).cast()) };
+                    offset[v] = lanes.mul_add(scale, lanes.splat(times as f32), minima);
+                }
+                scaled[v] = lanes.mul(scale, inverse);
+            }
+            for r in 0..ROWS {
+                let mut products = [lanes.splat(0.0); 2];
+                for v in 0..SIXTEEN / width {
+                    // SAFETY: a row's numbers were sliced, and are whole sixteens.
+                    let numbers = unsafe { lanes.load_f32(values.wrapping_add(r * self.stride + first + v * width).cast()) };
+                    if minima.is_some() || times != 0 {
+                        offsets[r] = lanes.mul_add(numbers, offset[v], offsets[r]);
+                    }
+                    products[v] = lanes.mul(numbers, scaled[v]);
+                }
+                // SAFETY: a row's factors were sliced.
+                sums[r] = unsafe { dots.store_column_factors(products, sums[r], factors.wrapping_add(r * self.stride + first)) };
+            }
+        }
+        let (mut worth, mut offsets) = ([0.0; ROWS], lanes.sums(offsets));
+        for r in 0..ROWS {
+            worth[r] = self.worth[r] * largest;
+            offsets[r] *= self.worth[r];
+        }
+        Rounded { worth, sums: dots.totals(sums), offsets }
+    }
 }

@@ -3,14 +3,12 @@
 #![expect(clippy::needless_range_loop, reason = "indexes with constant bounds are unrolled")]
 
 use crate::codec::{HALF, IntegerCodec};
+use crate::factors::{Heads, SIXTEEN};
 use crate::key_block::KEYS;
 use crate::rows::{RowList, Rows};
 
 /// Tokens whose rows are taken together.
 pub(crate) const TOKENS: usize = 4;
-/// Values of the widest vector, of which there are whole ones.
-pub(crate) const WIDEST: usize = 16;
-
 /// What the groups of up to [`KEYS`] rows begin with, in half precision.
 #[derive(Debug, Default)]
 pub(crate) struct GroupHeads {
@@ -21,7 +19,7 @@ pub(crate) struct GroupHeads {
 }
 
 impl GroupHeads {
-    /// Copies them from rows of `dim` values. What fills up the last vectors is 0. A function of its own, so that it has
+    /// Copies them from rows of `dim` values. What fills up the last sixteen is 0. A function of its own, so that it has
     /// registers.
     #[inline(never)]
     pub(crate) fn gather<C: IntegerCodec>(&mut self, rows: Rows<'_>, dim: usize) {
@@ -40,7 +38,7 @@ impl GroupHeads {
             unsafe { self.copy::<C>(rows, groups, whole) };
         }
         for group in 0..groups {
-            let filling = group * KEYS + count..group * KEYS + count.next_multiple_of(WIDEST);
+            let filling = group * KEYS + count..group * KEYS + count.next_multiple_of(SIXTEEN);
             self.scales[filling.clone()].fill([0; HALF]);
             if C::HAS_OFFSET {
                 self.minima[filling].fill([0; HALF]);
@@ -75,15 +73,10 @@ impl GroupHeads {
         }
     }
 
-    /// Where the [`KEYS`] scales of a group lie.
+    /// Those of a group, `count` of which were gathered and what fills up the last sixteen.
     #[inline(always)]
-    pub(crate) fn scales(&self, group: usize) -> *const u8 {
-        self.scales[group * KEYS..(group + 1) * KEYS].as_ptr().cast()
-    }
-
-    /// Where the [`KEYS`] minima of a group lie, if there are offsets.
-    #[inline(always)]
-    pub(crate) fn minima(&self, group: usize) -> *const u8 {
-        self.minima[group * KEYS..(group + 1) * KEYS].as_ptr().cast()
+    pub(crate) fn of<C: IntegerCodec>(&self, group: usize, count: usize) -> Heads<'_> {
+        let places = group * KEYS..group * KEYS + count.next_multiple_of(SIXTEEN);
+        Heads { scales: &self.scales[places.clone()], minima: C::HAS_OFFSET.then(|| &self.minima[places]) }
     }
 }

@@ -1,24 +1,23 @@
 //! Queries times a group of keys that lie channel by channel, in integers.
 //!
 //! As in [`channel_scores`](crate::channel_scores), the queries are multiplied by the channels' scales first; then they
-//! are rounded to [`factors`](crate::factors), for each group anew.
-
-#![expect(clippy::needless_range_loop, reason = "indexes with constant bounds are unrolled, and name rows and halves alike")]
+//! are rounded to [`factors`](crate::factors), for each group anew. That changes `q · k` by at most
+//! `max |q| · max |scale| · Σ |code − centre| / 65024`.
 
 use std::marker::PhantomData;
 
-use crate::channel_scores::{GROUP, ScaledQueries, scale_queries};
+use crate::channel_scores::GROUP;
 use crate::codec::{ChannelCodec, Channels};
 use crate::column_sums::HalfSums;
-use crate::factors::{Rounded, round_to_factors};
-use crate::lanes::{IntegerDots, IntegerKernel, Lanes};
+use crate::factors::{Heads, Normalised, Rounded, SIXTEEN};
+use crate::lanes::{IntegerDots, IntegerKernel};
 use crate::products::TOGETHER;
 use crate::queries::Queries;
 
 /// Channels that an instruction takes together.
 const CHANNELS: usize = 4;
 
-/// As [`score_group`](crate::channel_scores::score_group), with the scaled queries rounded.
+/// As [`score_group`](crate::channel_scores::score_group) for whole sixteens of channels, with the scaled queries rounded.
 #[inline(always)]
 pub(crate) fn score_group_codes<D: IntegerDots, C: ChannelCodec>(
     dots: D,
@@ -28,41 +27,32 @@ pub(crate) fn score_group_codes<D: IntegerDots, C: ChannelCodec>(
     stride: usize,
     scratch: &mut Vec<f32>,
 ) {
-    let dim = queries.dim;
+    let (dim, rows) = (queries.dim, queries.rows());
     channels.check::<C>(dim, GROUP);
-    assert!(dim.is_multiple_of(D::Lanes::WIDTH) && dim.is_multiple_of(CHANNELS), "{dim} channels");
-    // The scaled queries, and behind them a factor for each value.
-    scratch.resize(TOGETHER * (dim + row_factors(dim) / 2), 0.0);
-    let (scaled, factors) = scratch.split_at_mut(TOGETHER * dim);
-    let factors = bytemuck::cast_slice_mut(factors);
-    let rows = queries.rows();
+    assert!(dim.is_multiple_of(SIXTEEN), "{dim} channels");
+    // Room for a factor, of half the bytes, for each value of so many rows.
+    scratch.resize(TOGETHER * dim / 2, 0.0);
+    let factors = bytemuck::cast_slice_mut(scratch);
     let together = rows.div_ceil(rows.div_ceil(TOGETHER));
-    for (queries, scores) in queries.values.chunks(together * dim).zip(scores.chunks_mut(together * stride)) {
-        let (scaled, factors) = (&mut *scaled, &mut *factors);
+    for (first, scores) in (0..rows).step_by(together).zip(scores.chunks_mut(together * stride)) {
+        let (queries, factors) = (queries.normalised(dots.lanes(), first), &mut *factors);
         let codec = PhantomData::<C>;
-        match queries.len() / dim {
-            1 => dots.run(ScoreChannelCodes::<C, 1> { queries, dim, channels, scores, stride, scaled, factors, codec }),
-            2 => dots.run(ScoreChannelCodes::<C, 2> { queries, dim, channels, scores, stride, scaled, factors, codec }),
-            3 => dots.run(ScoreChannelCodes::<C, 3> { queries, dim, channels, scores, stride, scaled, factors, codec }),
-            _ => dots.run(ScoreChannelCodes::<C, TOGETHER> { queries, dim, channels, scores, stride, scaled, factors, codec }),
+        match together.min(rows - first) {
+            1 => dots.run(ScoreChannelCodes::<C, 1> { queries, channels, scores, stride, factors, codec }),
+            2 => dots.run(ScoreChannelCodes::<C, 2> { queries, channels, scores, stride, factors, codec }),
+            3 => dots.run(ScoreChannelCodes::<C, 3> { queries, channels, scores, stride, factors, codec }),
+            _ => dots.run(ScoreChannelCodes::<C, TOGETHER> { queries, channels, scores, stride, factors, codec }),
         }
     }
 }
 
-/// Places for a query's factors: each begins at a multiple of 16.
-fn row_factors(dim: usize) -> usize {
-    dim.next_multiple_of(16)
-}
-
 struct ScoreChannelCodes<'a, C, const ROWS: usize> {
-    queries: &'a [f32],
-    dim: usize,
+    /// `[ROWS, dim]`
+    queries: Normalised<'a>,
     channels: &'a Channels<'a>,
     scores: &'a mut [f32],
     stride: usize,
     /// Scratch for `[ROWS, dim]`.
-    scaled: &'a mut [f32],
-    /// Scratch for `[ROWS, row_factors(dim)]`.
     factors: &'a mut [i16],
     codec: PhantomData<C>,
 }
@@ -71,49 +61,32 @@ impl<C: ChannelCodec, const ROWS: usize> IntegerKernel for ScoreChannelCodes<'_,
     #[inline(always)]
     fn run<D: IntegerDots>(mut self, dots: D) {
         self.scores.chunks_mut(self.stride).for_each(|row| row[..GROUP].fill(0.0));
-        let scaled = scale_queries(dots.lanes(), self.queries, self.channels, C::CENTRE, self.scaled);
-        let rounded = self.round_queries(dots, &scaled);
+        let heads = Heads { scales: self.channels.scales.as_chunks().0, minima: Some(self.channels.minima.as_chunks().0) };
+        let rounded = self.queries.times(dots, &heads, C::CENTRE, self.factors);
         if HalfSums::<D, ROWS, 0, 2>::FIT_REGISTERS {
-            self.score_halves::<D, 0, 2>(dots, &rounded, &scaled);
+            self.score_halves::<D, 0, 2>(dots, &rounded);
         } else {
-            self.score_halves::<D, 0, 1>(dots, &rounded, &scaled);
-            self.score_halves::<D, 1, 1>(dots, &rounded, &scaled);
+            self.score_halves::<D, 0, 1>(dots, &rounded);
+            self.score_halves::<D, 1, 1>(dots, &rounded);
         }
     }
 }
 
 impl<C: ChannelCodec, const ROWS: usize> ScoreChannelCodes<'_, C, ROWS> {
-    /// Rounds the scaled queries.
-    #[inline(always)]
-    fn round_queries<D: IntegerDots>(&mut self, dots: D, scaled: &ScaledQueries<ROWS>) -> [Rounded; ROWS] {
-        let (mut rounded, row_factors) = ([Rounded { worth: 0.0, sum: 0 }; ROWS], row_factors(self.dim));
-        for r in 0..ROWS {
-            let values = &self.scaled[r * self.dim..(r + 1) * self.dim];
-            let factors = &mut self.factors[r * row_factors..(r + 1) * row_factors];
-            rounded[r] = round_to_factors(dots, values, scaled.largest[r], factors);
-        }
-        rounded
-    }
-
     /// Adds up the scores of `COUNT` halves of the group from `FIRST` on.
     #[inline(always)]
-    fn score_halves<D: IntegerDots, const FIRST: usize, const COUNT: usize>(
-        &mut self,
-        dots: D,
-        rounded: &[Rounded; ROWS],
-        scaled: &ScaledQueries<ROWS>,
-    ) {
-        let row_factors = row_factors(self.dim);
-        let factors = self.factors[..ROWS * row_factors].as_ptr();
+    fn score_halves<D: IntegerDots, const FIRST: usize, const COUNT: usize>(&mut self, dots: D, rounded: &Rounded<ROWS>) {
+        let dim = self.queries.stride;
+        let factors = self.factors[..ROWS * dim].as_ptr();
         let mut sums = HalfSums::<D, ROWS, FIRST, COUNT>::new(dots, rounded, C::CENTRE);
-        for first in (0..self.dim).step_by(CHANNELS) {
+        for first in (0..dim).step_by(CHANNELS) {
             let rows = self.channels.codes.as_ptr().wrapping_add(first * C::row_bytes(GROUP));
             // SAFETY: `Channels::check` saw that there is a row of codes a channel.
             let codes = unsafe { C::columns(dots, rows) };
             // SAFETY: a factor a channel was rounded.
-            unsafe { sums.add_four(dots, codes, factors, row_factors, first) };
+            unsafe { sums.add_four(dots, codes, factors, dim, first) };
         }
-        sums.add_to::<C>(dots, rounded, &scaled.offsets, self.scores, self.stride);
+        sums.add_to::<C>(dots, rounded, self.scores, self.stride);
     }
 }
 
@@ -147,7 +120,7 @@ mod tests {
 
     fn stays_within_the_bound<C: ChannelCodec>(format: &str, largest_code: f32) {
         let format: Format = format.parse().expect("a format");
-        for (dim, rows) in [(32, 1), (64, 3), (96, 5)] {
+        for (dim, rows) in [(32, 1), (64, 3), (80, 4), (96, 5)] {
             let (keys, queries) = (noise(GROUP * dim, 7), noise(rows * dim, 1));
             let mut encoded = vec![0; dim * (2 * HALF + C::row_bytes(GROUP))];
             encode_channels(format, &keys.chunks_exact(dim).collect::<Vec<_>>(), &mut encoded);

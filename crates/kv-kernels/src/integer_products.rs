@@ -3,23 +3,25 @@
 //! A value is `scale · (code − zero) + minimum` in groups of 32 channels. For each group the weights are multiplied by
 //! the tokens' scales and rounded to [`factors`](crate::factors), for all tokens together:
 //! `Σ_j w[j] · v[j] = worth · Σ_j factor[j] · (code[j] − centre) + Σ_j w[j] · (minimum[j] + (centre − zero) · scale[j])`.
-//! The sums of integers are exact; a scaled weight is rounded to 16 bits of the largest, which changes an output by at most
-//! `max |w · scale| · Σ |code − centre| / 65024`: hence the centre, and the rest in floats.
+//! The sums of integers are exact; a scaled weight is rounded to 16 bits of the largest weight times the largest scale, which changes
+//! an output by at most `max |w| · max |scale| · Σ |code − centre| / 65024`: hence the centre, and the rest in floats.
 
 #![expect(clippy::needless_range_loop, reason = "indexes with constant bounds are unrolled, and name rows and halves alike")]
 
 use std::marker::PhantomData;
 
-use crate::codec::{ColumnCodec, HALF};
+use crate::codec::ColumnCodec;
 use crate::column_sums::{COLUMNS, HalfSums};
-use crate::factors::{Rounded, round_to_factors};
-use crate::group_heads::{GroupHeads, TOKENS, WIDEST};
+use crate::factors::{Normalised, Rounded, normalise};
+use crate::group_heads::{GroupHeads, TOKENS};
 use crate::key_block::KEYS;
 use crate::lanes::{IntegerDots, IntegerKernel, Lanes};
 use crate::products::TOGETHER;
 use crate::rows::{Pace, RowList, Rows};
 
 /// As [`add_rows`](crate::products::add_rows) for at most [`KEYS`] rows, with the weights rounded.
+///
+/// A weight that is not a number is not seen here; it shows in the total of the softmax.
 #[inline(always)]
 pub(crate) fn add_codes<D: IntegerDots, C: ColumnCodec>(
     dots: D,
@@ -34,7 +36,7 @@ pub(crate) fn add_codes<D: IntegerDots, C: ColumnCodec>(
     assert!((1..=KEYS).contains(&values.count()), "{} rows", values.count());
     assert!(2 * COLUMNS == C::GROUP && COLUMNS.is_multiple_of(D::Lanes::WIDTH), "groups of {}", C::GROUP);
     scratch.heads.gather::<C>(values, dim);
-    scratch.scaled.resize(TOGETHER * KEYS, 0.0);
+    scratch.weights.resize(TOGETHER * KEYS, 0.0);
     scratch.factors.resize(TOGETHER * KEYS, 0);
     let all = out.len() / dim;
     let together = all.div_ceil(all.div_ceil(TOGETHER));
@@ -55,8 +57,8 @@ pub(crate) fn add_codes<D: IntegerDots, C: ColumnCodec>(
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
     heads: GroupHeads,
-    /// The weights times a group's scales, and their factors: `[TOGETHER, KEYS]`.
-    scaled: Vec<f32>,
+    /// The weights normalised, and their factors of a group: `[TOGETHER, KEYS]`.
+    weights: Vec<f32>,
     factors: Vec<i16>,
 }
 
@@ -72,117 +74,69 @@ struct AddCodes<'a, C, const ROWS: usize> {
 
 impl<C: ColumnCodec, const ROWS: usize> IntegerKernel for AddCodes<'_, C, ROWS> {
     #[inline(always)]
-    fn run<D: IntegerDots>(mut self, dots: D) {
-        for group in 0..self.dim / C::GROUP {
-            let scaled = self.scale_weights(dots, group);
-            let rounded = self.round_weights(dots, &scaled);
+    fn run<D: IntegerDots>(self, dots: D) {
+        let AddCodes { weights, weight_stride, values, dim, out, scratch: Scratch { heads, weights: normalised, factors }, .. } = self;
+        let count = values.count();
+        let mut worth = [0.0; ROWS];
+        for r in 0..ROWS {
+            worth[r] = normalise(dots.lanes(), &weights[r * weight_stride..][..count], &mut normalised[r * KEYS..(r + 1) * KEYS]);
+        }
+        let normalised = Normalised { values: normalised, stride: KEYS, worth: &worth };
+        for group in 0..dim / C::GROUP {
+            let rounded = normalised.times(dots, &heads.of::<C>(group, count), C::centre::<D>() - C::zero::<D>(), factors);
+            let columns = GroupColumns { values, group, dim, factors, codec: self.codec };
+            let out = &mut out[group * C::GROUP..];
             if HalfSums::<D, ROWS, 0, 2>::FIT_REGISTERS {
-                self.add_halves::<D, 0, 2>(dots, group, &rounded, &scaled);
+                columns.add_halves::<D, ROWS, 0, 2>(dots, &rounded, out);
             } else {
-                self.add_halves::<D, 0, 1>(dots, group, &rounded, &scaled);
-                self.add_halves::<D, 1, 1>(dots, group, &rounded, &scaled);
+                columns.add_halves::<D, ROWS, 0, 1>(dots, &rounded, out);
+                columns.add_halves::<D, ROWS, 1, 1>(dots, &rounded, out);
             }
         }
     }
 }
 
-/// Of each row of scaled weights, the largest in magnitude, and what the weights add to every output whatever the codes, which
-/// is not a number if a weight or a scale is not finite.
-struct Scaled<const ROWS: usize> {
-    largest: [f32; ROWS],
-    offsets: [f32; TOGETHER],
+/// The columns of a group, and a factor for each row.
+struct GroupColumns<'a, C> {
+    values: Rows<'a>,
+    group: usize,
+    dim: usize,
+    /// `[ROWS, KEYS]`
+    factors: &'a [i16],
+    codec: PhantomData<C>,
 }
 
-impl<C: ColumnCodec, const ROWS: usize> AddCodes<'_, C, ROWS> {
-    /// Multiplies the weights by a group's scales.
+impl<C: ColumnCodec> GroupColumns<'_, C> {
+    /// Adds `COUNT` halves of the group from `FIRST` on to the output.
     #[inline(always)]
-    fn scale_weights<D: IntegerDots>(&mut self, dots: D, group: usize) -> Scaled<ROWS> {
-        let (lanes, width) = (dots.lanes(), D::Lanes::WIDTH);
-        let count = self.values.count();
-        let (zero, centre) = (lanes.splat(0.0), lanes.splat((C::centre::<D>() - C::zero::<D>()) as f32));
-        let (mut largest, mut offsets) = ([zero; ROWS], [zero; TOGETHER]);
-        let scales = self.scratch.heads.scales(group);
-        let minima = if C::HAS_OFFSET { self.scratch.heads.minima(group) } else { scales };
-        let all_scaled = self.scratch.scaled[..ROWS * KEYS].as_mut_ptr();
-        let weights = self.weights[..(ROWS - 1) * self.weight_stride + count].as_ptr();
-        for first in (0..count.next_multiple_of(WIDEST)).step_by(width) {
-            // SAFETY: a vector of halves, because `KEYS` are whole vectors.
-            let scales = unsafe { lanes.load_f16(scales.wrapping_add(first * HALF)) };
-            // SAFETY: as above.
-            let minima = unsafe { lanes.load_f16(minima.wrapping_add(first * HALF)) };
-            let is_whole = first + width <= count;
-            for r in 0..ROWS {
-                let weights = if is_whole {
-                    // SAFETY: `add_codes` saw that there is a weight a row.
-                    unsafe { lanes.load_f32(weights.wrapping_add(r * self.weight_stride + first).cast()) }
-                } else {
-                    let (weights, mut filled) = (&self.weights[r * self.weight_stride..][first.min(count)..count], [0.0; WIDEST]);
-                    filled[..weights.len()].copy_from_slice(weights);
-                    // SAFETY: as many as the widest vector has.
-                    unsafe { lanes.load_f32(filled.as_ptr().cast()) }
-                };
-                let scaled = lanes.mul(weights, scales);
-                largest[r] = lanes.max(lanes.abs(scaled), largest[r]);
-                // Even times 0: what is not finite must show.
-                offsets[r] = lanes.mul_add(scaled, centre, offsets[r]);
-                if C::HAS_OFFSET {
-                    offsets[r] = lanes.mul_add(weights, minima, offsets[r]);
-                }
-                // SAFETY: a vector, as above.
-                unsafe { lanes.store(scaled, all_scaled.wrapping_add(r * KEYS + first)) };
-            }
-        }
-        let mut all = [0.0; ROWS];
-        for r in 0..ROWS {
-            all[r] = lanes.largest(largest[r]);
-        }
-        Scaled { largest: all, offsets: lanes.sums(offsets) }
-    }
-
-    /// Rounds the scaled weights.
-    #[inline(always)]
-    fn round_weights<D: IntegerDots>(&mut self, dots: D, scaled: &Scaled<ROWS>) -> [Rounded; ROWS] {
-        let filled = self.values.count().next_multiple_of(WIDEST);
-        let Scratch { scaled: values, factors, .. } = &mut *self.scratch;
-        let mut rounded = [Rounded { worth: 0.0, sum: 0 }; ROWS];
-        for r in 0..ROWS {
-            let row = r * KEYS..r * KEYS + filled;
-            rounded[r] = round_to_factors(dots, &values[row.clone()], scaled.largest[r], &mut factors[row]);
-        }
-        rounded
-    }
-
-    /// Adds `COUNT` halves of a group from `FIRST` on to the output.
-    #[inline(always)]
-    fn add_halves<D: IntegerDots, const FIRST: usize, const COUNT: usize>(
-        &mut self,
+    fn add_halves<D: IntegerDots, const ROWS: usize, const FIRST: usize, const COUNT: usize>(
+        &self,
         dots: D,
-        group: usize,
-        rounded: &[Rounded; ROWS],
-        scaled: &Scaled<ROWS>,
+        rounded: &Rounded<ROWS>,
+        out: &mut [f32],
     ) {
-        let factors = self.scratch.factors[..ROWS * KEYS].as_ptr();
+        let factors = self.factors[..ROWS * KEYS].as_ptr();
         let mut sums = HalfSums::<D, ROWS, FIRST, COUNT>::new(dots, rounded, C::centre::<D>());
-        let values = self.values;
-        let (fours, rest) = values.fours();
+        let (fours, rest) = self.values.fours();
         let whole = TOKENS * fours.len();
         let passes = 2 / COUNT;
-        let mut pace = Pace::<TOKENS>::new(group * passes + FIRST, self.dim / C::GROUP * passes, fours.len(), values.ahead());
+        let (pass, all_passes) = (self.group * passes + FIRST, self.dim / C::GROUP * passes);
+        let mut pace = Pace::<TOKENS>::new(pass, all_passes, fours.len(), self.values.ahead());
         for (index, rows) in fours.enumerate() {
             let first = TOKENS * index;
             pace.step(dots.lanes());
             // SAFETY: `add_codes` saw that each row has the bytes of all groups.
-            let codes = unsafe { C::columns(dots, rows, group) };
+            let codes = unsafe { C::columns(dots, rows, self.group) };
             // SAFETY: a factor a token was rounded, and `KEYS` are whole fours.
             unsafe { sums.add_four(dots, codes, factors, KEYS, first) };
         }
         if let Some(rows) = rest {
             // SAFETY: as above.
-            let codes = unsafe { C::columns(dots, rows, group) };
+            let codes = unsafe { C::columns(dots, rows, self.group) };
             // SAFETY: as above.
             unsafe { sums.add_four(dots, codes, factors, KEYS, whole) };
         }
-        sums.add_to::<C>(dots, rounded, &scaled.offsets, &mut self.out[group * C::GROUP..], self.dim);
+        sums.add_to::<C>(dots, rounded, out, self.dim);
     }
 }
 
@@ -190,7 +144,7 @@ impl<C: ColumnCodec, const ROWS: usize> AddCodes<'_, C, ROWS> {
 mod tests {
     use super::*;
     use crate::Format;
-    use crate::codec::{Codec, Q2_1, Q4_0, Q4_1, Q8_0};
+    use crate::codec::{Codec, HALF, Q2_1, Q4_0, Q4_1, Q8_0};
     use crate::lanes::on_all_integer_dots;
     use crate::noise::noise;
     use crate::rows::{Ahead, RowStart};

@@ -30,7 +30,7 @@ pub(crate) fn score_codes<D: IntegerDots, C: KeyCodec>(dots: D, queries: &Querie
     let rows = vectors * D::ROWS;
     assert!(keys.row_bytes() >= C::row_bytes(dim) && dim.is_multiple_of(RoundedQueries::GROUP), "keys of {} bytes", keys.row_bytes());
     assert!(keys.count() <= stride && (rows - 1) * stride + keys.count() <= scores.len(), "room for the scores of {rows} rows");
-    let queries = queries.rounded::<D>();
+    let queries = queries.rounded(dots);
     let (groups, codec) = (dim / RoundedQueries::GROUP, PhantomData::<C>);
     let passes = vectors.div_ceil(VECTORS.min(ROWS / D::ROWS));
     let together = vectors.div_ceil(passes);
@@ -127,11 +127,8 @@ impl<const VECTORS: usize> QueryVectors<VECTORS> {
         for first_group in (0..self.groups).step_by(D::GROUPS) {
             // Behind the last group stands the last again, whose factors are 0 there.
             let at = [first_group, (first_group + 1).min(self.groups - 1)].map(|group| group * C::row_bytes(C::GROUP));
-            let codes = |key: *const u8| {
-                // SAFETY: `score_codes` saw that each key has the bytes of all groups.
-                unsafe { C::key_codes(dots, [key.wrapping_add(at[0]), key.wrapping_add(at[1])]) }
-            };
-            let codes = [codes(keys[0]), codes(keys[1]), codes(keys[2]), codes(keys[3])];
+            // SAFETY: `score_codes` saw that each key has the bytes of all groups.
+            let codes = unsafe { codes_of::<D, C>(dots, keys, at) };
             // SAFETY: as of the codes; a group begins with its scale.
             let scales = unsafe { dots.load_halves(keys, at) };
             // What a factor adds whatever the code.
@@ -164,6 +161,22 @@ impl<const VECTORS: usize> QueryVectors<VECTORS> {
         }
         scores
     }
+}
+
+/// The codes of the groups that stand so far behind the beginning of each key.
+///
+/// # Safety
+/// Those groups can be read.
+#[inline(always)]
+unsafe fn codes_of<D: IntegerDots, C: KeyCodec>(
+    dots: D,
+    [a, b, c, d]: [*const u8; TOKENS],
+    [first, last]: [usize; 2],
+) -> [D::Codes; TOKENS] {
+    let (a, b) = ([a.wrapping_add(first), a.wrapping_add(last)], [b.wrapping_add(first), b.wrapping_add(last)]);
+    let (c, d) = ([c.wrapping_add(first), c.wrapping_add(last)], [d.wrapping_add(first), d.wrapping_add(last)]);
+    // SAFETY: promised by the caller.
+    unsafe { [C::key_codes(dots, a), C::key_codes(dots, b), C::key_codes(dots, c), C::key_codes(dots, d)] }
 }
 
 #[cfg(test)]

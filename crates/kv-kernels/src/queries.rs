@@ -2,8 +2,8 @@
 
 use std::cell::OnceCell;
 
-use crate::factors::LARGEST_FACTOR;
-use crate::lanes::IntegerDots;
+use crate::factors::{Normalised, SIXTEEN, normalise};
+use crate::lanes::{IntegerDots, Kernel, Lanes};
 
 /// Query rows up to which keys and values are decoded in registers. For more it pays to decode a block once, the
 /// keys transposed, into scratch that stays close.
@@ -16,6 +16,14 @@ pub(crate) struct Queries {
     pub(crate) values: Vec<f32>,
     pub(crate) dim: usize,
     rounded: OnceCell<RoundedQueries>,
+    normalised: OnceCell<NormalisedQueries>,
+}
+
+/// Queries as [`Normalised`] has them.
+#[derive(Debug)]
+struct NormalisedQueries {
+    values: Vec<f32>,
+    worth: Vec<f32>,
 }
 
 /// Queries as factors times a scale, which keep 16 bits of the largest value of each.
@@ -35,7 +43,7 @@ impl Queries {
     /// # Shapes
     /// - values: `[rows, dim]`
     pub(crate) fn new(dim: usize, values: Vec<f32>) -> Queries {
-        Queries { values, dim, rounded: OnceCell::new() }
+        Queries { values, dim, rounded: OnceCell::new(), normalised: OnceCell::new() }
     }
 
     pub(crate) fn rows(&self) -> usize {
@@ -43,7 +51,7 @@ impl Queries {
     }
 
     /// The queries rounded.
-    pub(crate) fn rounded<D: IntegerDots>(&self) -> &RoundedQueries {
+    pub(crate) fn rounded<D: IntegerDots>(&self, dots: D) -> &RoundedQueries {
         self.rounded.get_or_init(|| {
             let vectors = self.rows().div_ceil(D::ROWS);
             let places = vectors * (self.dim / RoundedQueries::GROUP).div_ceil(D::GROUPS);
@@ -52,11 +60,42 @@ impl Queries {
                 sums: vec![0.0; places * D::QUADS * 4],
                 scales: vec![0.0; vectors * D::QUADS * 4],
             };
-            for (row, query) in self.values.chunks_exact(self.dim).enumerate() {
-                rounded.set::<D>(row, query);
+            let Normalised { values, stride, worth } = self.normalised(dots.lanes(), 0);
+            for (row, (query, worth)) in values.chunks_exact(stride).zip(worth).enumerate() {
+                rounded.set::<D>(row, &query[..self.dim], *worth);
             }
             rounded
         })
+    }
+
+    /// Query rows from one on, to be multiplied by scales. One that is not finite gives scores that are not numbers.
+    pub(crate) fn normalised<L: Lanes>(&self, lanes: L, first_row: usize) -> Normalised<'_> {
+        let stride = self.dim.next_multiple_of(SIXTEEN);
+        let all = self.normalised.get_or_init(|| {
+            let (values, worth) = (vec![0.0; self.rows() * stride], vec![0.0; self.rows()]);
+            lanes.run(Normalise { queries: self, all: NormalisedQueries { values, worth } })
+        });
+        Normalised { values: &all.values[first_row * stride..], stride, worth: &all.worth[first_row..] }
+    }
+}
+
+struct Normalise<'a> {
+    queries: &'a Queries,
+    all: NormalisedQueries,
+}
+
+impl Kernel for Normalise<'_> {
+    type Output = NormalisedQueries;
+
+    #[inline(always)]
+    fn run<L: Lanes>(mut self, lanes: L) -> NormalisedQueries {
+        let dim = self.queries.dim;
+        let rows = self.queries.values.chunks_exact(dim).zip(self.all.values.chunks_exact_mut(dim.next_multiple_of(SIXTEEN)));
+        for ((query, values), worth) in rows.zip(&mut self.all.worth) {
+            let is_finite = query.iter().all(|value| value.is_finite());
+            *worth = if is_finite { normalise(lanes, query, values) } else { f32::NAN };
+        }
+        self.all
     }
 }
 
@@ -64,21 +103,18 @@ impl RoundedQueries {
     /// Values whose factors are summed: a group of ggml's formats.
     pub(crate) const GROUP: usize = 32;
 
-    fn set<D: IntegerDots>(&mut self, row: usize, query: &[f32]) {
+    /// Rounds a normalised query.
+    fn set<D: IntegerDots>(&mut self, row: usize, query: &[f32], worth: f32) {
         /// Adding 1.5 · 2²³ rounds to the nearest whole number and leaves it in the lowest bits; the standard library's
         /// rounding is a call a value.
         const ROUND: f32 = 12_582_912.0;
-        let largest = query.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
-        let inverse = if largest == 0.0 { 0.0 } else { LARGEST_FACTOR / largest };
-        // A query that is not finite gives scores that are not numbers.
-        let scale = if query.iter().all(|value| value.is_finite()) { largest / LARGEST_FACTOR } else { f32::NAN };
-        self.scales[row * D::GROUPS * 4..][..D::GROUPS * 4].fill(scale);
+        self.scales[row * D::GROUPS * 4..][..D::GROUPS * 4].fill(worth);
         let (vectors, first_quad) = (self.scales.len() / (D::QUADS * 4), row % D::ROWS * D::GROUPS);
         for (group, values) in query.chunks_exact(Self::GROUP).enumerate() {
             let (place, quad) = (group / D::GROUPS * vectors + row / D::ROWS, first_quad + group % D::GROUPS);
             let mut factors = [0; Self::GROUP];
             for (factor, value) in factors.iter_mut().zip(values) {
-                *factor = (value * inverse + ROUND).to_bits().wrapping_sub(ROUND.to_bits()).cast_signed();
+                *factor = (value + ROUND).to_bits().wrapping_sub(ROUND.to_bits()).cast_signed();
             }
             // At most `LARGEST_FACTOR` each, the sum of a group's is exact.
             self.sums[(place * D::QUADS + quad) * 4..][..4].fill(factors.iter().fold(0, |sum, factor| factor.wrapping_add(sum)) as f32);

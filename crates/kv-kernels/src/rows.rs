@@ -75,12 +75,12 @@ impl<'a> Rows<'a> {
 impl Ahead<'_> {
     pub(crate) const NOTHING: Ahead<'static> = Ahead { starts: &[], row_bytes: 0 };
 
-    /// Asks memory for some of the rows. Pages and rings are runs too short for the machine to notice that it should, and
-    /// asked for all at once, rows would keep others waiting.
+    /// Asks memory for some of the rows, but the last ones that make no four. Pages and rings are runs too short for the machine
+    /// to notice that it should, and asked for all at once, rows would keep others waiting.
     #[inline(always)]
     pub(crate) fn prefetch<L: Lanes>(&self, lanes: L, rows: Range<usize>) {
-        if let Some(rows) = self.starts.get(rows) {
-            prefetch(lanes, rows, self.row_bytes);
+        for four in self.starts.get(rows).unwrap_or_default().as_chunks::<4>().0 {
+            prefetch(lanes, four, self.row_bytes);
         }
     }
 }
@@ -127,7 +127,7 @@ impl<'a, const TOGETHER: usize> Pace<'a, TOGETHER> {
 }
 
 #[inline(always)]
-fn prefetch<L: Lanes>(lanes: L, rows: &[RowStart<'_>], row_bytes: usize) {
+fn prefetch<L: Lanes, const COUNT: usize>(lanes: L, rows: &[RowStart<'_>; COUNT], row_bytes: usize) {
     const LINE: usize = 64;
     let mut at = 0;
     while at < row_bytes {

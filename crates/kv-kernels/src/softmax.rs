@@ -77,40 +77,60 @@ impl State {
     }
 }
 
-/// Vectors worked on together.
+/// Vectors worked on together, since one would wait for itself.
 const TOGETHER: usize = 4;
 
 /// The largest of whole vectors of scores and another; those that are not numbers do not count.
 #[inline(always)]
 fn largest_of<L: Lanes>(lanes: L, scores: &[f32], other: f32) -> f32 {
-    // Several running values, since one would wait for itself at every vector.
     let mut largest = [lanes.splat(other); TOGETHER];
-    for scores in scores.chunks(TOGETHER * L::WIDTH) {
-        for (largest, scores) in largest.iter_mut().zip(scores.chunks_exact(L::WIDTH)) {
-            // SAFETY: `WIDTH` values.
-            let scores = unsafe { lanes.load_f32(scores.as_ptr().cast()) };
-            *largest = lanes.max(scores, *largest);
+    let mut several = scores.chunks_exact(TOGETHER * L::WIDTH);
+    for scores in &mut several {
+        for v in 0..TOGETHER {
+            largest[v] = larger(lanes, largest[v], &scores[v * L::WIDTH..(v + 1) * L::WIDTH]);
         }
     }
+    for scores in several.remainder().chunks_exact(L::WIDTH) {
+        largest[0] = larger(lanes, largest[0], scores);
+    }
     lanes.largest(lanes.max(lanes.max(largest[0], largest[1]), lanes.max(largest[2], largest[3])))
+}
+
+/// The larger of each of a vector of scores and others.
+#[inline(always)]
+fn larger<L: Lanes>(lanes: L, others: L::F32, scores: &[f32]) -> L::F32 {
+    assert_eq!(scores.len(), L::WIDTH);
+    // SAFETY: `WIDTH` values.
+    lanes.max(unsafe { lanes.load_f32(scores.as_ptr().cast()) }, others)
 }
 
 /// Replaces each score of whole vectors by `2^(score − largest)`, and returns their sum.
 #[inline(always)]
 fn exp2_and_sum<L: Lanes>(lanes: L, scores: &mut [f32], largest: f32) -> f32 {
-    let (largest, one) = (lanes.splat(largest), lanes.splat(1.0));
+    let largest = lanes.splat(largest);
     let mut totals = [lanes.splat(0.0); TOGETHER];
-    for scores in scores.chunks_mut(TOGETHER * L::WIDTH) {
-        for (total, scores) in totals.iter_mut().zip(scores.chunks_exact_mut(L::WIDTH)) {
-            // SAFETY: `WIDTH` values.
-            let score = unsafe { lanes.load_f32(scores.as_ptr().cast()) };
-            let weight = exp2(lanes, lanes.sub(score, largest));
-            *total = lanes.mul_add(weight, one, *total);
-            // SAFETY: as above.
-            unsafe { lanes.store(weight, scores.as_mut_ptr()) };
+    let mut several = scores.chunks_exact_mut(TOGETHER * L::WIDTH);
+    for scores in &mut several {
+        for v in 0..TOGETHER {
+            totals[v] = weigh(lanes, totals[v], largest, &mut scores[v * L::WIDTH..(v + 1) * L::WIDTH]);
         }
     }
+    for scores in several.into_remainder().chunks_exact_mut(L::WIDTH) {
+        totals[0] = weigh(lanes, totals[0], largest, scores);
+    }
     lanes.sums(totals).into_iter().sum()
+}
+
+/// Replaces a vector of scores by weights, which it adds to totals.
+#[inline(always)]
+fn weigh<L: Lanes>(lanes: L, totals: L::F32, largest: L::F32, scores: &mut [f32]) -> L::F32 {
+    assert_eq!(scores.len(), L::WIDTH);
+    // SAFETY: `WIDTH` values.
+    let score = unsafe { lanes.load_f32(scores.as_ptr().cast()) };
+    let weight = exp2(lanes, lanes.sub(score, largest));
+    // SAFETY: as above.
+    unsafe { lanes.store(weight, scores.as_mut_ptr()) };
+    lanes.mul_add(weight, lanes.splat(1.0), totals)
 }
 
 impl Fold for State {

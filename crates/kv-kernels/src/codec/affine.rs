@@ -179,7 +179,7 @@ impl IntegerCodec for Q2_1 {
 impl Columns for Q2_1 {
     #[inline(always)]
     fn in_order<D: IntegerDots>(dots: D, sums: D::ColumnSums) -> D::ColumnSums {
-        dots.order_2bit_columns(sums)
+        dots.in_order_of_2bit_codes(sums)
     }
 }
 

@@ -129,7 +129,7 @@ impl Codec for TwoBits {
 impl Columns for TwoBits {
     #[inline(always)]
     fn in_order<D: IntegerDots>(dots: D, sums: D::ColumnSums) -> D::ColumnSums {
-        dots.order_2bit_columns(sums)
+        dots.in_order_of_2bit_codes(sums)
     }
 }
 

@@ -65,10 +65,10 @@ pub(crate) trait KeyCodec: IntegerCodec {
 
 /// Gives codes column by column.
 pub(crate) trait Columns {
-    /// Sums of the columns in the order of [`IntegerDots::add_totals`].
+    /// Sums of the columns from the first to the last.
     #[inline(always)]
-    fn in_order<D: IntegerDots>(_: D, sums: D::ColumnSums) -> D::ColumnSums {
-        sums
+    fn in_order<D: IntegerDots>(dots: D, sums: D::ColumnSums) -> D::ColumnSums {
+        dots.in_order(sums)
     }
 }
 

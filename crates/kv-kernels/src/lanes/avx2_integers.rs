@@ -95,6 +95,13 @@ impl IntegerDots for Avx2 {
     }
 
     #[inline(always)]
+    fn totals(self, vectors: [__m256i; 4]) -> [i32; 4] {
+        let sums = enter!(quad_sums(vectors));
+        let sums = enter!(_mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256::<1>(sums)));
+        bytemuck::cast(sums)
+    }
+
+    #[inline(always)]
     fn to_floats(self, sums: __m256i) -> __m256 {
         enter!(_mm256_cvtepi32_ps(sums))
     }
@@ -136,9 +143,10 @@ impl IntegerDots for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn store_column_factors(self, values: __m256, to: *mut i16) {
+    unsafe fn store_column_factors(self, values: [__m256; 2], sums: __m256i, to: *mut i16) -> __m256i {
         let words = enter!(whole_words(values));
-        enter!(_mm_storeu_si128(to.cast(), words));
+        enter!(_mm256_storeu_si256(to.cast(), words));
+        enter!(_mm256_add_epi32(sums, _mm256_madd_epi16(words, _mm256_set1_epi16(1))))
     }
 
     #[inline(always)]
@@ -158,13 +166,18 @@ impl IntegerDots for Avx2 {
     }
 
     #[inline(always)]
-    fn order_2bit_columns(self, [even, odd]: [__m256i; 2]) -> [__m256i; 2] {
-        [enter!(even_places_first(even)), enter!(even_places_first(odd))]
+    fn in_order(self, sums: [__m256i; 2]) -> [__m256i; 2] {
+        enter!(in_order(sums))
+    }
+
+    #[inline(always)]
+    fn in_order_of_2bit_codes(self, sums: [__m256i; 2]) -> [__m256i; 2] {
+        enter!(in_order_of_2bit_codes(sums))
     }
 
     #[inline(always)]
     unsafe fn add_totals(self, sums: [__m256i; 2], worth: f32, offset: f32, to: *mut f32) {
-        for (half, sums) in enter!(in_order(sums)).into_iter().enumerate() {
+        for (half, sums) in sums.into_iter().enumerate() {
             let to = to.wrapping_add(8 * half);
             let total = enter!(_mm256_add_ps(_mm256_loadu_ps(to), _mm256_set1_ps(offset)));
             enter!(_mm256_storeu_ps(to, _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums), _mm256_set1_ps(worth), total)));
@@ -286,12 +299,6 @@ unsafe fn columns_of_2bit_codes(a: *const u8, b: *const u8) -> [__m256i; 2] {
     [_mm256_and_si256(codes, code), _mm256_and_si256(_mm256_srli_epi32::<2>(codes), code)]
 }
 
-#[inline]
-#[target_feature(enable = "avx2")]
-fn even_places_first(sums: __m256i) -> __m256i {
-    _mm256_permutevar8x32_epi32(sums, _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7))
-}
-
 /// Columns 0 to 7 and 8 to 15 of the even and the odd ones.
 #[inline]
 #[target_feature(enable = "avx2")]
@@ -300,10 +307,18 @@ fn in_order([even, odd]: [__m256i; 2]) -> [__m256i; 2] {
     [_mm256_permute2x128_si256::<0x20>(first, last), _mm256_permute2x128_si256::<0x31>(first, last)]
 }
 
+/// Columns 0 to 7 and 8 to 15 of [`columns_of_2bit_codes`].
+#[inline]
+#[target_feature(enable = "avx2")]
+fn in_order_of_2bit_codes([even, odd]: [__m256i; 2]) -> [__m256i; 2] {
+    let (first, last) = (_mm256_unpacklo_epi32(even, odd), _mm256_unpackhi_epi32(even, odd));
+    [_mm256_unpacklo_epi64(first, last), _mm256_unpackhi_epi64(first, last)]
+}
+
 /// Each value rounded.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn whole_words(values: __m256) -> __m128i {
-    let whole = _mm256_cvtps_epi32(values);
-    _mm_packs_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256::<1>(whole))
+fn whole_words([first, last]: [__m256; 2]) -> __m256i {
+    let quarters = _mm256_packs_epi32(_mm256_cvtps_epi32(first), _mm256_cvtps_epi32(last));
+    _mm256_permute4x64_epi64::<0b11_01_10_00>(quarters)
 }

@@ -107,6 +107,11 @@ impl IntegerDots for Avx512Vnni {
     }
 
     #[inline(always)]
+    fn totals(self, vectors: [__m512i; 4]) -> [i32; 4] {
+        bytemuck::cast(enter!(add_quads(quad_sums(vectors))))
+    }
+
+    #[inline(always)]
     fn to_floats(self, sums: __m512i) -> __m512 {
         enter!(_mm512_cvtepi32_ps(sums))
     }
@@ -149,10 +154,12 @@ impl IntegerDots for Avx512Vnni {
     }
 
     #[inline(always)]
-    unsafe fn store_column_factors(self, values: __m512, to: *mut i16) {
-        let [high, low] = enter!(digits(values));
+    unsafe fn store_column_factors(self, [values, _]: [__m512; 2], sums: __m512i, to: *mut i16) -> __m512i {
+        let whole = enter!(_mm512_cvtps_epi32(values));
+        let [high, low] = enter!(digits(whole));
         enter!(_mm_storeu_si128(to.cast(), high));
         enter!(_mm_storeu_si128(to.cast::<__m128i>().add(1), low));
+        enter!(_mm512_add_epi32(sums, whole))
     }
 
     #[inline(always)]
@@ -172,7 +179,12 @@ impl IntegerDots for Avx512Vnni {
     }
 
     #[inline(always)]
-    fn order_2bit_columns(self, sums: [__m512i; 2]) -> [__m512i; 2] {
+    fn in_order(self, sums: [__m512i; 2]) -> [__m512i; 2] {
+        sums
+    }
+
+    #[inline(always)]
+    fn in_order_of_2bit_codes(self, sums: [__m512i; 2]) -> [__m512i; 2] {
         sums
     }
 
@@ -212,6 +224,13 @@ fn quad_sums([a, b, c, d]: [__m512i; 4]) -> __m512i {
     let ab = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
     let cd = _mm512_add_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
     _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd))
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn add_quads(sums: __m512i) -> __m128i {
+    let pairs = _mm256_add_epi32(_mm512_castsi512_si256(sums), _mm512_extracti64x4_epi64::<1>(sums));
+    _mm_add_epi32(_mm256_castsi256_si128(pairs), _mm256_extracti128_si256::<1>(pairs))
 }
 
 #[inline]
@@ -264,11 +283,10 @@ fn columns_of_2bit_codes<const WORD: i32>(rows: __m512i) -> __m512i {
     _mm512_and_si512(_mm512_srlv_epi32(_mm512_shuffle_epi8(words, bytes), shifts), _mm512_set1_epi8(3))
 }
 
-/// The high and the low digits of each value rounded.
+/// The high and the low digits of each number.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn digits(a: __m512) -> [__m128i; 2] {
-    let whole = _mm512_cvtps_epi32(a);
+fn digits(whole: __m512i) -> [__m128i; 2] {
     let high = _mm512_srai_epi32::<8>(_mm512_add_epi32(whole, _mm512_set1_epi32(128)));
     // The low byte is what is left of `whole` without the carry into `high`.
     [_mm512_cvtepi32_epi8(high), _mm512_cvtepi32_epi8(whole)]

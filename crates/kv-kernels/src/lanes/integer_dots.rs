@@ -67,6 +67,8 @@ pub(crate) trait IntegerDots: Copy {
     fn dot(self, codes: Self::Codes, factors: Self::Factors) -> Self::Sums;
     /// The sum over quad `q` of each of four vectors, in quad `q`.
     fn quad_sums(self, vectors: [Self::Sums; 4]) -> Self::Sums;
+    /// The sum of each vector.
+    fn totals(self, vectors: [Self::Sums; 4]) -> [i32; 4];
     fn to_floats(self, sums: Self::Sums) -> <Self::Lanes as Lanes>::F32;
     /// The half-precision values that stand `at[g]` bytes behind each place, in the quads of group `g`.
     ///
@@ -94,11 +96,12 @@ pub(crate) trait IntegerDots: Copy {
     /// # Safety
     /// 8 bytes can be read of each.
     unsafe fn columns_of_2bit_codes(self, rows: [*const u8; 4]) -> [Self::Columns; 2];
-    /// Rounds a vector of values to factors of as many rows. Those of a number of rows begin at a multiple of 16.
+    /// Rounds 16 values to factors of as many rows, which begin at a multiple of 16, and adds them to sums. The second vector
+    /// counts only if the first does not hold them all.
     ///
     /// # Safety
-    /// So many factors can be written.
-    unsafe fn store_column_factors(self, values: <Self::Lanes as Lanes>::F32, to: *mut i16);
+    /// 16 factors can be written.
+    unsafe fn store_column_factors(self, values: [<Self::Lanes as Lanes>::F32; 2], sums: Self::Sums, to: *mut i16) -> Self::Sums;
     /// The factors of rows `first .. first + 4`; `first` is a multiple of four.
     ///
     /// # Safety
@@ -108,9 +111,11 @@ pub(crate) trait IntegerDots: Copy {
     fn column_sums(self, sum: i32) -> Self::ColumnSums;
     /// Adds each row's factor times its code.
     fn add_columns(self, sums: Self::ColumnSums, codes: Self::Columns, factors: Self::ColumnFactors) -> Self::ColumnSums;
-    /// The sums of [`columns_of_2bit_codes`](Self::columns_of_2bit_codes) in the order of all others.
-    fn order_2bit_columns(self, sums: Self::ColumnSums) -> Self::ColumnSums;
-    /// `to[column] += offset + worth · sums[column]`.
+    /// The sums of bytes' or nibbles' columns from the first column to the last.
+    fn in_order(self, sums: Self::ColumnSums) -> Self::ColumnSums;
+    /// The sums of [`columns_of_2bit_codes`](Self::columns_of_2bit_codes) from the first column to the last.
+    fn in_order_of_2bit_codes(self, sums: Self::ColumnSums) -> Self::ColumnSums;
+    /// `to[column] += offset + worth · sums[column]`, the sums in order.
     ///
     /// # Safety
     /// 16 values can be read and written.
@@ -170,6 +175,10 @@ impl<L: Lanes> IntegerDots for NoDots<L> {
         match self.0 {}
     }
 
+    fn totals(self, _: [Infallible; 4]) -> [i32; 4] {
+        match self.0 {}
+    }
+
     fn to_floats(self, _: Infallible) -> L::F32 {
         match self.0 {}
     }
@@ -194,8 +203,8 @@ impl<L: Lanes> IntegerDots for NoDots<L> {
         match self.0 {}
     }
 
-    unsafe fn store_column_factors(self, _: L::F32, _: *mut i16) {
-        match self.0 {}
+    unsafe fn store_column_factors(self, _: [L::F32; 2], _: Infallible, _: *mut i16) -> Infallible {
+        self.0
     }
 
     unsafe fn load_column_factors(self, _: *const i16, _: usize) -> Infallible {
@@ -210,7 +219,11 @@ impl<L: Lanes> IntegerDots for NoDots<L> {
         self.0
     }
 
-    fn order_2bit_columns(self, _: Infallible) -> Infallible {
+    fn in_order(self, _: Infallible) -> Infallible {
+        self.0
+    }
+
+    fn in_order_of_2bit_codes(self, _: Infallible) -> Infallible {
         self.0
     }
 
@@ -325,10 +338,14 @@ mod tests {
             // Rounded to the nearest.
             let spread: Vec<f32> = whole.iter().enumerate().map(|(at, factor)| *factor as f32 + [0.4, -0.4][at % 2]).collect();
             let mut factors = vec![0; whole.len()];
-            for (values, factors) in spread.chunks_exact(width).zip(factors.chunks_exact_mut(width)) {
+            let mut sums = dots.zero();
+            for (values, factors) in spread.chunks_exact(16).zip(factors.chunks_exact_mut(16)) {
+                let values = [floats(lanes, values), floats(lanes, &values[16 - width..])];
                 // SAFETY: a place a value.
-                unsafe { dots.store_column_factors(floats(lanes, values), factors.as_mut_ptr()) };
+                sums = unsafe { dots.store_column_factors(values, sums, factors.as_mut_ptr()) };
             }
+            let (total, zero) = (whole.iter().sum::<i32>(), dots.zero());
+            assert_eq!(dots.totals([sums, zero, zero, sums]), [total, 0, 0, total]);
             let bytes = bytes();
             let rows: [&[u8]; 4] = std::array::from_fn(|row| &bytes[[5, 96, 0, 31][row]..][..32]);
             let starts = rows.map(<[u8]>::as_ptr);
@@ -349,7 +366,7 @@ mod tests {
                         for _ in 0..2 {
                             sums = dots.add_columns(sums, codes, four);
                         }
-                        let sums = if is_two_bits { dots.order_2bit_columns(sums) } else { sums };
+                        let sums = if is_two_bits { dots.in_order_of_2bit_codes(sums) } else { dots.in_order(sums) };
                         let mut totals = [0.5; 16];
                         // SAFETY: 16 values.
                         unsafe { dots.add_totals(sums, 0.25, 3.0, totals.as_mut_ptr()) };

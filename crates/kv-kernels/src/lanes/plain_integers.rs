@@ -1,7 +1,7 @@
 //! Integer dot products in plain Rust, for tests: they are slower than plain floats, but run on any machine and under Miri.
 
 use super::portable::Array;
-use super::{IntegerDots, IntegerKernel, Lanes};
+use super::{IntegerDots, IntegerKernel};
 use crate::codec::f16_to_f32;
 
 #[derive(Debug, Clone, Copy)]
@@ -90,6 +90,10 @@ impl IntegerDots for PlainIntegers {
         sums
     }
 
+    fn totals(self, vectors: [[i32; WIDTH]; 4]) -> [i32; 4] {
+        vectors.map(|sums| sums.into_iter().fold(0, i32::wrapping_add))
+    }
+
     fn to_floats(self, sums: [i32; WIDTH]) -> [f32; WIDTH] {
         sums.map(|sum| sum as f32)
     }
@@ -125,11 +129,14 @@ impl IntegerDots for PlainIntegers {
         halves(rows.map(|codes| std::array::from_fn(|column| (codes >> (2 * column) & 3) as i16)))
     }
 
-    unsafe fn store_column_factors(self, values: [f32; WIDTH], to: *mut i16) {
-        for (at, value) in self.lanes().round(values).into_iter().enumerate() {
+    unsafe fn store_column_factors(self, values: [[f32; WIDTH]; 2], mut sums: [i32; WIDTH], to: *mut i16) -> [i32; WIDTH] {
+        for (at, value) in values.as_flattened().iter().enumerate() {
+            let factor = value.round_ties_even() as i16;
+            sums[at % WIDTH] = sums[at % WIDTH].wrapping_add(i32::from(factor));
             // SAFETY: promised by the caller.
-            unsafe { to.wrapping_add(at).write(value as i16) };
+            unsafe { to.wrapping_add(at).write(factor) };
         }
+        sums
     }
 
     unsafe fn load_column_factors(self, factors: *const i16, first: usize) -> [i16; 4] {
@@ -150,7 +157,11 @@ impl IntegerDots for PlainIntegers {
         sums
     }
 
-    fn order_2bit_columns(self, sums: [i32; COLUMNS]) -> [i32; COLUMNS] {
+    fn in_order(self, sums: [i32; COLUMNS]) -> [i32; COLUMNS] {
+        sums
+    }
+
+    fn in_order_of_2bit_codes(self, sums: [i32; COLUMNS]) -> [i32; COLUMNS] {
         sums
     }
 
