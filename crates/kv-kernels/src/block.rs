@@ -201,7 +201,7 @@ impl KvBlock {
         for (key, slot) in keys.chunks_exact_mut(key_dim).zip(slots) {
             let first = self.first_of_group(slot);
             if decoded != Some(first) {
-                decode_channels(self.formats.keys, key_dim, self.key_group(head, first), &mut channels);
+                decode_channels(self.formats.keys, key_dim, self.key_groups(head, first..first + self.keys.tokens), &mut channels);
                 decoded = Some(first);
             }
             key.iter_mut().zip(channels.chunks_exact(tokens)).for_each(|(value, channel)| *value = channel[slot - first]);
@@ -240,9 +240,9 @@ impl KvBlock {
         RowStart::each(groups, self.keys.bytes / tokens).skip(slots.start - first).take(slots.len())
     }
 
-    /// The keys that are encoded with that of `first`, the first of its group.
-    pub(crate) fn key_group(&self, head: usize, first: usize) -> &[u8] {
-        self.keys.range(head, first..first + self.keys.tokens)
+    /// The keys of whole groups that are encoded together, one group after the other.
+    pub(crate) fn key_groups(&self, head: usize, slots: Range<usize>) -> &[u8] {
+        self.keys.range(head, slots)
     }
 }
 

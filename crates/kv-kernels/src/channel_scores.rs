@@ -1,4 +1,4 @@
-//! Queries times a group of keys whose values lie channel by channel (KIVI's keys).
+//! Queries times groups of keys whose values lie channel by channel (KIVI's keys).
 //!
 //! The queries are multiplied by the channels' scales first, so that codes need only be weighted and added up, in lanes
 //! that are keys: no sums over lanes are left.
@@ -13,59 +13,61 @@ use crate::integer_channel_scores::score_group_codes;
 use crate::lanes::{Kernel, Lanes};
 use crate::products::{TOGETHER, add_rows};
 use crate::queries::Queries;
-use crate::rows::RowsInARow;
+use crate::rows::{Ahead, RowsInARow};
 use crate::{Format, codec};
 
-/// `scores[r][j] = queries[r] · keys[j]` for the keys of a group.
+/// `scores[r][j] = queries[r] · keys[j]` for the keys of several groups.
 ///
 /// # Shapes
-/// - group: the encoded keys of as many tokens as the format encodes together
-/// - scores: `[rows, stride]`, of which the first columns are set, one a key; the last row may end with them
+/// - groups: one after the other, each the encoded keys of as many tokens as the format encodes together
+/// - ahead: as many rows as there are keys, or fewer
+/// - scores: `[rows, stride]` or more, of which the first columns are set, one a key; the last row may end with them
 #[inline(always)]
-pub(crate) fn score_group<L: Lanes>(
+pub(crate) fn score_groups<L: Lanes>(
     lanes: L,
     format: Format,
     queries: &Queries,
-    group: &[u8],
+    groups: &[u8],
+    ahead: Ahead<'_>,
     scores: &mut [f32],
     stride: usize,
     scratch: &mut Vec<f32>,
 ) {
     let (dim, tokens) = (queries.dim, format.key_tokens());
-    if L::WIDTH == 1 || tokens != Q4_1::GROUP {
-        scratch.resize(dim * tokens, 0.0);
-        decode_channels(format, dim, group, scratch);
-        let channels = RowsInARow::new(bytemuck::cast_slice(scratch), size_of::<f32>() * tokens);
-        scores.chunks_mut(stride).for_each(|row| row[..tokens].fill(0.0));
-        add_rows::<L, codec::F32>(lanes, &queries.values, dim, channels, tokens, scores, stride);
-        return;
-    }
-    let channels = Channels::of(dim, group);
-    if dim.is_multiple_of(SIXTEEN)
+    let is_in_registers = L::WIDTH > 1 && tokens == GROUP;
+    if is_in_registers
+        && dim.is_multiple_of(SIXTEEN)
         && let Some(dots) = lanes.integer_dots()
     {
         match format {
-            Format::Kivi2 { .. } => score_group_codes::<_, TwoBits>(dots, queries, &channels, scores, stride, scratch),
-            _ => score_group_codes::<_, Nibbles>(dots, queries, &channels, scores, stride, scratch),
+            Format::Kivi2 { .. } => score_group_codes::<_, TwoBits>(dots, queries, groups, ahead, scores, stride, scratch),
+            _ => score_group_codes::<_, Nibbles>(dots, queries, groups, ahead, scores, stride, scratch),
         }
         return;
     }
-    match format {
-        Format::Kivi2 { .. } => score_codes::<L, TwoBits>(lanes, queries, &channels, scores, stride, scratch),
-        _ => score_codes::<L, Nibbles>(lanes, queries, &channels, scores, stride, scratch),
+    for (index, group) in groups.chunks_exact(format.row_bytes(tokens * dim)).enumerate() {
+        let keys = index * tokens..(index + 1) * tokens;
+        ahead.prefetch(lanes, keys.clone());
+        let scores = &mut scores[keys.start..][..(queries.rows() - 1) * stride + tokens];
+        if !is_in_registers {
+            scratch.resize(dim * tokens, 0.0);
+            decode_channels(format, dim, group, scratch);
+            let channels = RowsInARow::new(bytemuck::cast_slice(scratch), size_of::<f32>() * tokens);
+            scores.chunks_mut(stride).for_each(|row| row[..tokens].fill(0.0));
+            add_rows::<L, codec::F32>(lanes, &queries.values, dim, channels, tokens, scores, stride);
+            continue;
+        }
+        match format {
+            Format::Kivi2 { .. } => score_codes::<L, TwoBits>(lanes, queries, group, scores, stride, scratch),
+            _ => score_codes::<L, Nibbles>(lanes, queries, group, scores, stride, scratch),
+        }
     }
 }
 
 #[inline(always)]
-fn score_codes<L: Lanes, C: Codec>(
-    lanes: L,
-    queries: &Queries,
-    channels: &Channels<'_>,
-    scores: &mut [f32],
-    stride: usize,
-    scratch: &mut Vec<f32>,
-) {
+fn score_codes<L: Lanes, C: Codec>(lanes: L, queries: &Queries, group: &[u8], scores: &mut [f32], stride: usize, scratch: &mut Vec<f32>) {
     let dim = queries.dim;
+    let channels = &Channels::of(dim, group);
     channels.check::<C>(dim, GROUP);
     assert!(dim.is_multiple_of(L::WIDTH), "{dim} channels");
     scratch.resize(TOGETHER * dim, 0.0);

@@ -9,7 +9,7 @@ use crate::lanes::{IntegerDots, Lanes};
 pub(crate) const COLUMNS: usize = 16;
 
 /// The sums of `COUNT` halves of a group from `FIRST` on, for each of `ROWS` rows of factors.
-pub(crate) struct HalfSums<D: IntegerDots, const ROWS: usize, const FIRST: usize, const COUNT: usize>([[D::ColumnSums; COUNT]; ROWS]);
+pub(crate) struct HalfSums<D: IntegerDots, const ROWS: usize, const FIRST: usize, const COUNT: usize>([[D::ColumnSums; ROWS]; COUNT]);
 
 impl<D: IntegerDots, const ROWS: usize, const FIRST: usize, const COUNT: usize> HalfSums<D, ROWS, FIRST, COUNT> {
     /// Whether they stay in registers, beside what they are made of.
@@ -18,11 +18,11 @@ impl<D: IntegerDots, const ROWS: usize, const FIRST: usize, const COUNT: usize> 
     /// Of nothing yet; codes will count from `centre`.
     #[inline(always)]
     pub(crate) fn new(dots: D, rounded: &Rounded<ROWS>, centre: i32) -> Self {
-        let mut sums = [[dots.column_sums(0); COUNT]; ROWS];
+        let mut sums = [dots.column_sums(0); ROWS];
         for r in 0..ROWS {
-            sums[r] = [dots.column_sums(rounded.sums[r].wrapping_mul(-centre)); COUNT];
+            sums[r] = dots.column_sums(rounded.sums[r].wrapping_mul(-centre));
         }
-        HalfSums(sums)
+        HalfSums([sums; COUNT])
     }
 
     /// Adds the codes of four rows, which are `first ..`.
@@ -31,12 +31,9 @@ impl<D: IntegerDots, const ROWS: usize, const FIRST: usize, const COUNT: usize> 
     /// `factors` is `[ROWS, stride]`, of which columns `first .. first + 4` can be read.
     #[inline(always)]
     pub(crate) unsafe fn add_four(&mut self, dots: D, codes: [D::Columns; 2], factors: *const i16, stride: usize, first: usize) {
-        for r in 0..ROWS {
+        for half in 0..COUNT {
             // SAFETY: promised by the caller.
-            let factors = unsafe { dots.load_column_factors(factors.wrapping_add(r * stride), first) };
-            for half in 0..COUNT {
-                self.0[r][half] = dots.add_columns(self.0[r][half], codes[FIRST + half], factors);
-            }
+            self.0[half] = unsafe { dots.add_columns(self.0[half], codes[FIRST + half], factors, stride, first) };
         }
     }
 
@@ -46,12 +43,33 @@ impl<D: IntegerDots, const ROWS: usize, const FIRST: usize, const COUNT: usize> 
     /// - out: `[ROWS, stride]`, from the group's first column on; the last row may end with the group
     #[inline(always)]
     pub(crate) fn add_to<C: Columns>(self, dots: D, rounded: &Rounded<ROWS>, out: &mut [f32], stride: usize) {
+        let lanes = dots.lanes();
         for r in 0..ROWS {
             for half in 0..COUNT {
-                let out = &mut out[r * stride + (FIRST + half) * COLUMNS..][..COLUMNS];
-                let sums = C::in_order(dots, self.0[r][half]);
-                // SAFETY: so many values as there are columns.
-                unsafe { dots.add_totals(sums, rounded.worth[r], rounded.offsets[r], out.as_mut_ptr()) };
+                let totals = dots.column_totals(C::in_order(dots, self.0[half][r]), rounded.worth[r], rounded.offsets[r]);
+                let out = out[r * stride + (FIRST + half) * COLUMNS..][..COLUMNS].chunks_exact_mut(D::Lanes::WIDTH);
+                for (out, total) in out.zip(totals) {
+                    // SAFETY: a vector.
+                    let sum = lanes.mul_add(total, lanes.splat(1.0), unsafe { lanes.load_f32(out.as_ptr().cast()) });
+                    // SAFETY: a vector.
+                    unsafe { lanes.store(sum, out.as_mut_ptr()) };
+                }
+            }
+        }
+    }
+
+    /// As [`add_to`](Self::add_to), whatever was in `out` before.
+    #[inline(always)]
+    pub(crate) fn store_in<C: Columns>(self, dots: D, rounded: &Rounded<ROWS>, out: &mut [f32], stride: usize) {
+        let lanes = dots.lanes();
+        for r in 0..ROWS {
+            for half in 0..COUNT {
+                let totals = dots.column_totals(C::in_order(dots, self.0[half][r]), rounded.worth[r], rounded.offsets[r]);
+                let out = out[r * stride + (FIRST + half) * COLUMNS..][..COLUMNS].chunks_exact_mut(D::Lanes::WIDTH);
+                for (out, total) in out.zip(totals) {
+                    // SAFETY: a vector.
+                    unsafe { lanes.store(total, out.as_mut_ptr()) };
+                }
             }
         }
     }

@@ -13,22 +13,23 @@ use crate::factors::{Heads, Normalised, Rounded, SIXTEEN};
 use crate::lanes::{IntegerDots, IntegerKernel};
 use crate::products::TOGETHER;
 use crate::queries::Queries;
+use crate::rows::Ahead;
 
 /// Channels that an instruction takes together.
 const CHANNELS: usize = 4;
 
-/// As [`score_group`](crate::channel_scores::score_group) for whole sixteens of channels, with the scaled queries rounded.
+/// As [`score_groups`](crate::channel_scores::score_groups) for whole sixteens of channels, with the scaled queries rounded.
 #[inline(always)]
 pub(crate) fn score_group_codes<D: IntegerDots, C: ChannelCodec>(
     dots: D,
     queries: &Queries,
-    channels: &Channels<'_>,
+    groups: &[u8],
+    ahead: Ahead<'_>,
     scores: &mut [f32],
     stride: usize,
     scratch: &mut Vec<f32>,
 ) {
     let (dim, rows) = (queries.dim, queries.rows());
-    channels.check::<C>(dim, GROUP);
     assert!(dim.is_multiple_of(SIXTEEN), "{dim} channels");
     // Room for a factor, of half the bytes, for each value of so many rows.
     scratch.resize(TOGETHER * dim / 2, 0.0);
@@ -36,12 +37,13 @@ pub(crate) fn score_group_codes<D: IntegerDots, C: ChannelCodec>(
     let together = rows.div_ceil(rows.div_ceil(TOGETHER));
     for (first, scores) in (0..rows).step_by(together).zip(scores.chunks_mut(together * stride)) {
         let (queries, factors) = (queries.normalised(dots.lanes(), first), &mut *factors);
+        let ahead = if first == 0 { ahead } else { Ahead::NOTHING };
         let codec = PhantomData::<C>;
         match together.min(rows - first) {
-            1 => dots.run(ScoreChannelCodes::<C, 1> { queries, channels, scores, stride, factors, codec }),
-            2 => dots.run(ScoreChannelCodes::<C, 2> { queries, channels, scores, stride, factors, codec }),
-            3 => dots.run(ScoreChannelCodes::<C, 3> { queries, channels, scores, stride, factors, codec }),
-            _ => dots.run(ScoreChannelCodes::<C, TOGETHER> { queries, channels, scores, stride, factors, codec }),
+            1 => dots.run(ScoreChannelCodes::<C, 1> { queries, groups, ahead, scores, stride, factors, codec }),
+            2 => dots.run(ScoreChannelCodes::<C, 2> { queries, groups, ahead, scores, stride, factors, codec }),
+            3 => dots.run(ScoreChannelCodes::<C, 3> { queries, groups, ahead, scores, stride, factors, codec }),
+            _ => dots.run(ScoreChannelCodes::<C, TOGETHER> { queries, groups, ahead, scores, stride, factors, codec }),
         }
     }
 }
@@ -49,7 +51,8 @@ pub(crate) fn score_group_codes<D: IntegerDots, C: ChannelCodec>(
 struct ScoreChannelCodes<'a, C, const ROWS: usize> {
     /// `[ROWS, dim]`
     queries: Normalised<'a>,
-    channels: &'a Channels<'a>,
+    groups: &'a [u8],
+    ahead: Ahead<'a>,
     scores: &'a mut [f32],
     stride: usize,
     /// Scratch for `[ROWS, dim]`.
@@ -59,34 +62,57 @@ struct ScoreChannelCodes<'a, C, const ROWS: usize> {
 
 impl<C: ChannelCodec, const ROWS: usize> IntegerKernel for ScoreChannelCodes<'_, C, ROWS> {
     #[inline(always)]
-    fn run<D: IntegerDots>(mut self, dots: D) {
-        self.scores.chunks_mut(self.stride).for_each(|row| row[..GROUP].fill(0.0));
-        let heads = Heads { scales: self.channels.scales.as_chunks().0, minima: Some(self.channels.minima.as_chunks().0) };
-        let rounded = self.queries.times(dots, &heads, C::CENTRE, self.factors);
-        if HalfSums::<D, ROWS, 0, 2>::FIT_REGISTERS {
-            self.score_halves::<D, 0, 2>(dots, &rounded);
-        } else {
-            self.score_halves::<D, 0, 1>(dots, &rounded);
-            self.score_halves::<D, 1, 1>(dots, &rounded);
+    fn run<D: IntegerDots>(self, dots: D) {
+        let ScoreChannelCodes { queries, groups, ahead, scores, stride, factors, .. } = self;
+        let dim = queries.stride;
+        for (index, group) in groups.chunks_exact(Channels::group_bytes::<C>(dim, GROUP)).enumerate() {
+            ahead.prefetch(dots.lanes(), index * GROUP..(index + 1) * GROUP);
+            let channels = Channels::of(dim, group);
+            channels.check::<C>(dim, GROUP);
+            let heads = Heads { scales: channels.scales.as_chunks().0, minima: Some(channels.minima.as_chunks().0) };
+            let rounded = queries.times(dots, &heads, C::CENTRE, factors);
+            let (channels, scores) =
+                (RoundedChannels::<C> { codes: channels.codes, factors, dim, codec: self.codec }, &mut scores[index * GROUP..]);
+            if HalfSums::<D, ROWS, 0, 2>::FIT_REGISTERS {
+                channels.score_halves::<D, ROWS, 0, 2>(dots, &rounded, scores, stride);
+            } else {
+                channels.score_halves::<D, ROWS, 0, 1>(dots, &rounded, scores, stride);
+                channels.score_halves::<D, ROWS, 1, 1>(dots, &rounded, scores, stride);
+            }
         }
     }
 }
 
-impl<C: ChannelCodec, const ROWS: usize> ScoreChannelCodes<'_, C, ROWS> {
+/// The codes of a group, and factors for each channel.
+struct RoundedChannels<'a, C> {
+    /// A row for each of `dim` channels.
+    codes: &'a [u8],
+    /// `[ROWS, dim]`
+    factors: &'a [i16],
+    dim: usize,
+    codec: PhantomData<C>,
+}
+
+impl<C: ChannelCodec> RoundedChannels<'_, C> {
     /// Adds up the scores of `COUNT` halves of the group from `FIRST` on.
     #[inline(always)]
-    fn score_halves<D: IntegerDots, const FIRST: usize, const COUNT: usize>(&mut self, dots: D, rounded: &Rounded<ROWS>) {
-        let dim = self.queries.stride;
-        let factors = self.factors[..ROWS * dim].as_ptr();
+    fn score_halves<D: IntegerDots, const ROWS: usize, const FIRST: usize, const COUNT: usize>(
+        &self,
+        dots: D,
+        rounded: &Rounded<ROWS>,
+        scores: &mut [f32],
+        stride: usize,
+    ) {
+        let factors = self.factors[..ROWS * self.dim].as_ptr();
         let mut sums = HalfSums::<D, ROWS, FIRST, COUNT>::new(dots, rounded, C::CENTRE);
-        for first in (0..dim).step_by(CHANNELS) {
-            let rows = self.channels.codes.as_ptr().wrapping_add(first * C::row_bytes(GROUP));
+        for first in (0..self.dim).step_by(CHANNELS) {
+            let rows = self.codes.as_ptr().wrapping_add(first * C::row_bytes(GROUP));
             // SAFETY: `Channels::check` saw that there is a row of codes a channel.
             let codes = unsafe { C::columns(dots, rows) };
             // SAFETY: a factor a channel was rounded.
-            unsafe { sums.add_four(dots, codes, factors, dim, first) };
+            unsafe { sums.add_four(dots, codes, factors, self.dim, first) };
         }
-        sums.add_to::<C>(dots, rounded, self.scores, self.stride);
+        sums.store_in::<C>(dots, rounded, scores, stride);
     }
 }
 
@@ -94,15 +120,18 @@ impl<C: ChannelCodec, const ROWS: usize> ScoreChannelCodes<'_, C, ROWS> {
 mod tests {
     use super::*;
     use crate::Format;
-    use crate::codec::{HALF, Nibbles, TwoBits, decode_channels, encode_channels};
+    use crate::codec::{Nibbles, TwoBits, decode_channels, encode_channels};
     use crate::lanes::on_all_integer_dots;
     use crate::noise::noise;
 
-    /// Scores a group of keys, and checks each score.
+    /// Keys of the groups.
+    const KEYS: usize = 3 * GROUP;
+
+    /// Scores groups of keys, and checks each score.
     #[derive(Clone, Copy)]
     struct Score<'a, C, F> {
         queries: &'a [f32],
-        channels: &'a Channels<'a>,
+        groups: &'a [u8],
         dim: usize,
         check: F,
         codec: PhantomData<C>,
@@ -112,30 +141,37 @@ mod tests {
         #[inline(always)]
         fn run<D: IntegerDots>(self, dots: D) {
             let queries = Queries::new(self.dim, self.queries.to_vec());
-            let mut scores = vec![f32::NAN; queries.rows() * GROUP];
-            score_group_codes::<_, C>(dots, &queries, self.channels, &mut scores, GROUP, &mut vec![]);
-            scores.into_iter().enumerate().for_each(|(at, score)| (self.check)(at / GROUP, at % GROUP, score));
+            let mut scores = vec![f32::NAN; queries.rows() * KEYS];
+            score_group_codes::<_, C>(dots, &queries, self.groups, Ahead::NOTHING, &mut scores, KEYS, &mut vec![]);
+            scores.into_iter().enumerate().for_each(|(at, score)| (self.check)(at / KEYS, at % KEYS, score));
         }
     }
 
     fn stays_within_the_bound<C: ChannelCodec>(format: &str, largest_code: f32) {
         let format: Format = format.parse().expect("a format");
         for (dim, rows) in [(32, 1), (64, 3), (80, 4), (96, 5)] {
-            let (keys, queries) = (noise(GROUP * dim, 7), noise(rows * dim, 1));
-            let mut encoded = vec![0; dim * (2 * HALF + C::row_bytes(GROUP))];
-            encode_channels(format, &keys.chunks_exact(dim).collect::<Vec<_>>(), &mut encoded);
-            let mut decoded = vec![0.0; dim * GROUP];
-            decode_channels(format, dim, &encoded, &mut decoded);
+            let (keys, queries) = (noise(KEYS * dim, 7), noise(rows * dim, 1));
+            let mut encoded = vec![0; KEYS / GROUP * Channels::group_bytes::<C>(dim, GROUP)];
+            // `[groups, dim, GROUP]`
+            let mut decoded = vec![0.0; KEYS * dim];
+            let groups = encoded.chunks_exact_mut(Channels::group_bytes::<C>(dim, GROUP)).zip(decoded.chunks_exact_mut(GROUP * dim));
+            for (keys, (encoded, decoded)) in keys.chunks_exact(GROUP * dim).zip(groups) {
+                encode_channels(format, &keys.chunks_exact(dim).collect::<Vec<_>>(), encoded);
+                decode_channels(format, dim, encoded, decoded);
+            }
             let check = |row: usize, key: usize, score: f32| {
                 let query = &queries[row * dim..][..dim];
-                let expected: f32 = query.iter().zip(decoded.chunks_exact(GROUP)).map(|(query, channel)| query * channel[key]).sum();
+                let expected: f32 = query
+                    .iter()
+                    .zip(decoded[key / GROUP * GROUP * dim..].chunks_exact(GROUP))
+                    .map(|(query, channel)| query * channel[key % GROUP])
+                    .sum();
                 // Half a factor's worth a channel, times codes of half the range from the centre at most: a factor is worth a scale
                 // of 2 / largest_code at most over 32512.
                 let bound = 0.5 * (2.0 / largest_code / 32_512.0) * (largest_code / 2.0 + 1.0) * dim as f32 + 1e-5;
                 assert!((score - expected).abs() < bound, "{format}, dim {dim}, {rows} rows: {score} instead of {expected}");
             };
-            let channels = Channels::of(dim, &encoded);
-            on_all_integer_dots(Score::<C, _> { queries: &queries, channels: &channels, dim, check, codec: PhantomData });
+            on_all_integer_dots(Score::<C, _> { queries: &queries, groups: &encoded, dim, check, codec: PhantomData });
         }
     }
 

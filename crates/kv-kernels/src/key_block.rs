@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::channel_scores::score_group;
+use crate::channel_scores::score_groups;
 use crate::codec::{Bf16, Codec, F16, F32, Fp8E4m3, Q2_1, Q4_0, Q4_1, Q8_0, decode_channels};
 use crate::integer_products::{self, add_codes};
 use crate::integer_scores::score_codes;
@@ -195,22 +195,27 @@ impl<'a> KeyBlock<'a> {
                     let format = block.formats().keys;
                     let tokens = format.key_tokens();
                     let slots = first_slot..first_slot + columns.len();
-                    for first in (block.first_of_group(slots.start)..slots.end).step_by(tokens) {
-                        let group = block.key_group(head, first);
-                        let wanted = slots.start.max(first)..slots.end.min(first + tokens);
-                        ahead.prefetch(lanes, wanted.start - slots.start..wanted.end - slots.start);
-                        let column = columns.start + wanted.start - slots.start;
-                        let all = (queries.rows() - 1) * KEYS;
-                        if wanted.len() == tokens {
-                            let scores = &mut scores[column..column + all + tokens];
-                            score_group(lanes, format, queries, group, scores, KEYS, &mut self.transposed);
+                    let mut slot = slots.start;
+                    while slot < slots.end {
+                        let first = block.first_of_group(slot);
+                        let scores = &mut scores[columns.start + slot - slots.start..];
+                        let whole = (slots.end - first) / tokens * tokens;
+                        if slot == first && whole > 0 {
+                            let groups = block.key_groups(head, first..first + whole);
+                            let ahead = ahead.after(slot - slots.start);
+                            score_groups(lanes, format, queries, groups, ahead, scores, KEYS, &mut self.transposed);
+                            slot += whole;
                             continue;
                         }
-                        self.scratch.resize(queries.rows() * tokens, 0.0);
-                        score_group(lanes, format, queries, group, &mut self.scratch, tokens, &mut self.transposed);
-                        for (scores, sums) in scores.chunks_exact_mut(KEYS).zip(self.scratch.chunks_exact(tokens)) {
-                            scores[column..column + wanted.len()].copy_from_slice(&sums[wanted.start - first..wanted.end - first]);
+                        let group = block.key_groups(head, first..first + tokens);
+                        let sums = &mut self.scratch;
+                        sums.resize(queries.rows() * tokens, 0.0);
+                        score_groups(lanes, format, queries, group, Ahead::NOTHING, sums, tokens, &mut self.transposed);
+                        let wanted = slot - first..(slots.end - first).min(tokens);
+                        for (scores, sums) in scores.chunks_mut(KEYS).zip(sums.chunks_exact(tokens)) {
+                            scores[..wanted.len()].copy_from_slice(&sums[wanted.clone()]);
                         }
+                        slot += wanted.len();
                     }
                 }
             }
@@ -310,7 +315,7 @@ impl<'a> KeyBlock<'a> {
                     let slots = first_slot..first_slot + columns.len();
                     for first in (block.first_of_group(slots.start)..slots.end).step_by(tokens) {
                         self.scratch.resize(dim * tokens, 0.0);
-                        decode_channels(format, dim, block.key_group(head, first), &mut self.scratch);
+                        decode_channels(format, dim, block.key_groups(head, first..first + tokens), &mut self.scratch);
                         let wanted = slots.start.max(first)..slots.end.min(first + tokens);
                         let column = columns.start + wanted.start - slots.start;
                         for (row, channel) in self.transposed.chunks_exact_mut(stride).zip(self.scratch.chunks_exact(tokens)) {

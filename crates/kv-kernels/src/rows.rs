@@ -72,7 +72,12 @@ impl<'a> Rows<'a> {
     }
 }
 
-impl Ahead<'_> {
+impl<'a> Ahead<'a> {
+    /// The rows that come after so many.
+    pub(crate) fn after(self, rows: usize) -> Ahead<'a> {
+        Ahead { starts: self.starts.get(rows..).unwrap_or_default(), row_bytes: self.row_bytes }
+    }
+
     pub(crate) const NOTHING: Ahead<'static> = Ahead { starts: &[], row_bytes: 0 };
 
     /// Asks memory for some of the rows, but the last ones that make no four. Pages and rings are runs too short for the machine

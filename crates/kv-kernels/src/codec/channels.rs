@@ -59,6 +59,11 @@ impl<'a> Channels<'a> {
         Channels { scales, minima, codes }
     }
 
+    /// Bytes of a group of `tokens` keys of `dim` channels.
+    pub(crate) fn group_bytes<C: Codec>(dim: usize, tokens: usize) -> usize {
+        dim * (HEAD + C::row_bytes(tokens))
+    }
+
     /// Panics unless there are a scale, a minimum and a row of `tokens` codes for each of `dim` channels.
     pub(crate) fn check<C: Codec>(&self, dim: usize, tokens: usize) {
         assert!(self.scales.len() == HALF * dim && self.minima.len() == HALF * dim, "scales and minima of {dim} channels");

@@ -30,8 +30,6 @@ impl IntegerDots for Avx2 {
     type Factors = [__m256i; 4];
     /// Rows 0 and 1, then 2 and 3, side by side: the even columns, then the odd ones.
     type Columns = [[__m256i; 2]; 2];
-    /// The factors of rows 0 and 1, and of 2 and 3, in all places.
-    type ColumnFactors = [__m256i; 2];
     type ColumnSums = [__m256i; 2];
 
     #[inline(always)]
@@ -150,19 +148,29 @@ impl IntegerDots for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn load_column_factors(self, factors: *const i16, first: usize) -> [__m256i; 2] {
-        let pairs = factors.wrapping_add(first).cast::<i32>();
-        enter!([_mm256_set1_epi32(pairs.read_unaligned()), _mm256_set1_epi32(pairs.add(1).read_unaligned())])
-    }
-
-    #[inline(always)]
     fn column_sums(self, sum: i32) -> [__m256i; 2] {
         [enter!(_mm256_set1_epi32(sum)); 2]
     }
 
+    /// One pair of rows after the other: the columns of both and all sums are more than there are registers.
     #[inline(always)]
-    fn add_columns(self, [first, last]: [__m256i; 2], codes: [[__m256i; 2]; 2], factors: [__m256i; 2]) -> [__m256i; 2] {
-        enter!([add_column(first, [codes[0][0], codes[1][0]], factors), add_column(last, [codes[0][1], codes[1][1]], factors)])
+    unsafe fn add_columns<const COUNT: usize>(
+        self,
+        mut sums: [[__m256i; 2]; COUNT],
+        codes: [[__m256i; 2]; 2],
+        factors: *const i16,
+        stride: usize,
+        first: usize,
+    ) -> [[__m256i; 2]; COUNT] {
+        for (pair, codes) in codes.into_iter().enumerate() {
+            for (list, sums) in sums.iter_mut().enumerate() {
+                let factors = factors.wrapping_add(list * stride + first + 2 * pair).cast::<i32>();
+                let factors = enter!(_mm256_set1_epi32(factors.read_unaligned()));
+                sums[0] = enter!(_mm256_add_epi32(sums[0], _mm256_madd_epi16(codes[0], factors)));
+                sums[1] = enter!(_mm256_add_epi32(sums[1], _mm256_madd_epi16(codes[1], factors)));
+            }
+        }
+        sums
     }
 
     #[inline(always)]
@@ -176,12 +184,9 @@ impl IntegerDots for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn add_totals(self, sums: [__m256i; 2], worth: f32, offset: f32, to: *mut f32) {
-        for (half, sums) in sums.into_iter().enumerate() {
-            let to = to.wrapping_add(8 * half);
-            let total = enter!(_mm256_add_ps(_mm256_loadu_ps(to), _mm256_set1_ps(offset)));
-            enter!(_mm256_storeu_ps(to, _mm256_fmadd_ps(_mm256_cvtepi32_ps(sums), _mm256_set1_ps(worth), total)));
-        }
+    fn column_totals(self, [first, last]: [__m256i; 2], worth: f32, offset: f32) -> [__m256; 2] {
+        let (worth, offset) = enter!((_mm256_set1_ps(worth), _mm256_set1_ps(offset)));
+        enter!([_mm256_fmadd_ps(_mm256_cvtepi32_ps(first), worth, offset), _mm256_fmadd_ps(_mm256_cvtepi32_ps(last), worth, offset)])
     }
 }
 
@@ -219,13 +224,6 @@ fn quad_sums([a, b, c, d]: [__m256i; 4]) -> __m256i {
     let ab = _mm256_add_epi32(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
     let cd = _mm256_add_epi32(_mm256_unpacklo_epi32(c, d), _mm256_unpackhi_epi32(c, d));
     _mm256_add_epi32(_mm256_unpacklo_epi64(ab, cd), _mm256_unpackhi_epi64(ab, cd))
-}
-
-#[inline]
-#[target_feature(enable = "avx2")]
-fn add_column(sums: __m256i, codes: [__m256i; 2], factors: [__m256i; 2]) -> __m256i {
-    let sums = _mm256_add_epi32(sums, _mm256_madd_epi16(codes[0], factors[0]));
-    _mm256_add_epi32(sums, _mm256_madd_epi16(codes[1], factors[1]))
 }
 
 /// # Safety

@@ -40,7 +40,6 @@ impl IntegerDots for Avx512Vnni {
     /// The high digits of the first and the last 16 factors, and the low ones.
     type Factors = [[__m512i; 2]; 2];
     type Columns = __m512i;
-    type ColumnFactors = [__m512i; 2];
     type ColumnSums = [__m512i; 2];
 
     #[inline(always)]
@@ -163,19 +162,26 @@ impl IntegerDots for Avx512Vnni {
     }
 
     #[inline(always)]
-    unsafe fn load_column_factors(self, factors: *const i16, first: usize) -> [__m512i; 2] {
-        let high = factors.cast::<u8>().wrapping_add(2 * first - first % DIGITS);
-        [high, high.wrapping_add(DIGITS)].map(|four| enter!(_mm512_set1_epi32(four.cast::<i32>().read_unaligned())))
-    }
-
-    #[inline(always)]
     fn column_sums(self, sum: i32) -> [__m512i; 2] {
         [enter!(_mm512_setzero_si512()), enter!(_mm512_set1_epi32(sum))]
     }
 
     #[inline(always)]
-    fn add_columns(self, [highs, lows]: [__m512i; 2], codes: __m512i, [high, low]: [__m512i; 2]) -> [__m512i; 2] {
-        [enter!(_mm512_dpbusd_epi32(highs, codes, high)), enter!(_mm512_dpbusd_epi32(lows, codes, low))]
+    unsafe fn add_columns<const COUNT: usize>(
+        self,
+        mut sums: [[__m512i; 2]; COUNT],
+        codes: __m512i,
+        factors: *const i16,
+        stride: usize,
+        first: usize,
+    ) -> [[__m512i; 2]; COUNT] {
+        for (list, [highs, lows]) in sums.iter_mut().enumerate() {
+            let high = factors.wrapping_add(list * stride).cast::<u8>().wrapping_add(2 * first - first % DIGITS);
+            let low = high.wrapping_add(DIGITS);
+            *highs = enter!(_mm512_dpbusd_epi32(*highs, codes, _mm512_set1_epi32(high.cast::<i32>().read_unaligned())));
+            *lows = enter!(_mm512_dpbusd_epi32(*lows, codes, _mm512_set1_epi32(low.cast::<i32>().read_unaligned())));
+        }
+        sums
     }
 
     #[inline(always)]
@@ -189,9 +195,8 @@ impl IntegerDots for Avx512Vnni {
     }
 
     #[inline(always)]
-    unsafe fn add_totals(self, [highs, lows]: [__m512i; 2], worth: f32, offset: f32, to: *mut f32) {
-        let sums = enter!(_mm512_add_ps(_mm512_loadu_ps(to), _mm512_set1_ps(offset)));
-        enter!(_mm512_storeu_ps(to, _mm512_fmadd_ps(_mm512_cvtepi32_ps(join(highs, lows)), _mm512_set1_ps(worth), sums)));
+    fn column_totals(self, [highs, lows]: [__m512i; 2], worth: f32, offset: f32) -> [__m512; 2] {
+        [enter!(_mm512_fmadd_ps(_mm512_cvtepi32_ps(join(highs, lows)), _mm512_set1_ps(worth), _mm512_set1_ps(offset))); 2]
     }
 }
 

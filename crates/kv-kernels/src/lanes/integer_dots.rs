@@ -38,8 +38,6 @@ pub(crate) trait IntegerDots: Copy {
     type Factors: Copy;
     /// The codes of 16 columns of four rows.
     type Columns: Copy;
-    /// A factor for each of four rows.
-    type ColumnFactors: Copy;
     /// A sum for each of 16 columns.
     type ColumnSums: Copy;
 
@@ -102,24 +100,27 @@ pub(crate) trait IntegerDots: Copy {
     /// # Safety
     /// 16 factors can be written.
     unsafe fn store_column_factors(self, values: [<Self::Lanes as Lanes>::F32; 2], sums: Self::Sums, to: *mut i16) -> Self::Sums;
-    /// The factors of rows `first .. first + 4`; `first` is a multiple of four.
-    ///
-    /// # Safety
-    /// So many were stored, or multiples of 16.
-    unsafe fn load_column_factors(self, factors: *const i16, first: usize) -> Self::ColumnFactors;
     /// The same sum for every column.
     fn column_sums(self, sum: i32) -> Self::ColumnSums;
-    /// Adds each row's factor times its code.
-    fn add_columns(self, sums: Self::ColumnSums, codes: Self::Columns, factors: Self::ColumnFactors) -> Self::ColumnSums;
+    /// Adds the codes of four rows, each times its factor, for `COUNT` lists of factors at once. Those of the rows are
+    /// `first .. first + 4`, and `first` is a multiple of four.
+    ///
+    /// # Safety
+    /// `factors` is `[COUNT, stride]`, whole sixteens of which were stored, and holds those of the rows.
+    unsafe fn add_columns<const COUNT: usize>(
+        self,
+        sums: [Self::ColumnSums; COUNT],
+        codes: Self::Columns,
+        factors: *const i16,
+        stride: usize,
+        first: usize,
+    ) -> [Self::ColumnSums; COUNT];
     /// The sums of bytes' or nibbles' columns from the first column to the last.
     fn in_order(self, sums: Self::ColumnSums) -> Self::ColumnSums;
     /// The sums of [`columns_of_2bit_codes`](Self::columns_of_2bit_codes) from the first column to the last.
     fn in_order_of_2bit_codes(self, sums: Self::ColumnSums) -> Self::ColumnSums;
-    /// `to[column] += offset + worth · sums[column]`, the sums in order.
-    ///
-    /// # Safety
-    /// 16 values can be read and written.
-    unsafe fn add_totals(self, sums: Self::ColumnSums, worth: f32, offset: f32, to: *mut f32);
+    /// `offset + worth · sums[column]`, the sums in order. The second vector counts only if the first does not hold all columns.
+    fn column_totals(self, sums: Self::ColumnSums, worth: f32, offset: f32) -> [<Self::Lanes as Lanes>::F32; 2];
 }
 
 /// Vectors that come without: there is no value of this type.
@@ -136,7 +137,6 @@ impl<L: Lanes> IntegerDots for NoDots<L> {
     type Codes = Infallible;
     type Factors = Infallible;
     type Columns = Infallible;
-    type ColumnFactors = Infallible;
     type ColumnSums = Infallible;
 
     fn run<K: IntegerKernel>(self, _: K) {
@@ -207,16 +207,19 @@ impl<L: Lanes> IntegerDots for NoDots<L> {
         self.0
     }
 
-    unsafe fn load_column_factors(self, _: *const i16, _: usize) -> Infallible {
-        self.0
-    }
-
     fn column_sums(self, _: i32) -> Infallible {
         self.0
     }
 
-    fn add_columns(self, _: Infallible, _: Infallible, _: Infallible) -> Infallible {
-        self.0
+    unsafe fn add_columns<const COUNT: usize>(
+        self,
+        _: [Infallible; COUNT],
+        _: Infallible,
+        _: *const i16,
+        _: usize,
+        _: usize,
+    ) -> [Infallible; COUNT] {
+        match self.0 {}
     }
 
     fn in_order(self, _: Infallible) -> Infallible {
@@ -227,7 +230,7 @@ impl<L: Lanes> IntegerDots for NoDots<L> {
         self.0
     }
 
-    unsafe fn add_totals(self, _: Infallible, _: f32, _: f32, _: *mut f32) {
+    fn column_totals(self, _: Infallible, _: f32, _: f32) -> [L::F32; 2] {
         match self.0 {}
     }
 }
@@ -359,20 +362,21 @@ mod tests {
             let all = [(as_bytes, false), (as_nibbles, false), (as_two_bits, true)];
             for ((halves, expected), is_two_bits) in all {
                 for (half, codes) in halves.into_iter().enumerate() {
-                    for first in [0, 4, 12, 16, 28] {
-                        // SAFETY: 32 were stored.
-                        let four = unsafe { dots.load_column_factors(factors.as_ptr(), first) };
-                        let mut sums = dots.column_sums(-1000);
+                    for first in [0, 4, 8, 12] {
+                        let mut sums = [dots.column_sums(-1000), dots.column_sums(500)];
                         for _ in 0..2 {
-                            sums = dots.add_columns(sums, codes, four);
+                            // SAFETY: two lists of 16 were stored.
+                            sums = unsafe { dots.add_columns(sums, codes, factors.as_ptr(), 16, first) };
                         }
-                        let sums = if is_two_bits { dots.in_order_of_2bit_codes(sums) } else { dots.in_order(sums) };
-                        let mut totals = [0.5; 16];
-                        // SAFETY: 16 values.
-                        unsafe { dots.add_totals(sums, 0.25, 3.0, totals.as_mut_ptr()) };
-                        for (column, total) in totals.into_iter().enumerate() {
-                            let exact = (0..4).map(|row| 2 * whole[first + row] * expected[row][16 * half + column]).sum::<i32>();
-                            assert_eq!(total, 3.5 + 0.25 * (exact - 1000) as f32, "half {half}, column {column}, rows from {first} on");
+                        for (list, sums) in sums.into_iter().enumerate() {
+                            let sums = if is_two_bits { dots.in_order_of_2bit_codes(sums) } else { dots.in_order(sums) };
+                            let totals = dots.column_totals(sums, 0.25, 3.0).map(|totals| values(lanes, totals)).concat();
+                            let factors = &whole[16 * list + first..];
+                            for (column, total) in totals[..16].iter().enumerate() {
+                                let exact = (0..4).map(|row| 2 * factors[row] * expected[row][16 * half + column]).sum::<i32>();
+                                let sum = exact + [-1000, 500][list];
+                                assert_eq!(*total, 3.0 + 0.25 * sum as f32, "half {half}, column {column}, rows from {first} on");
+                            }
                         }
                     }
                 }

@@ -27,7 +27,6 @@ impl IntegerDots for PlainIntegers {
     type Factors = [[i16; GROUP]; 2];
     /// The columns of each row.
     type Columns = [[i16; COLUMNS]; 4];
-    type ColumnFactors = [i16; 4];
     type ColumnSums = [i32; COLUMNS];
 
     fn run<K: IntegerKernel>(self, kernel: K) {
@@ -139,19 +138,25 @@ impl IntegerDots for PlainIntegers {
         sums
     }
 
-    unsafe fn load_column_factors(self, factors: *const i16, first: usize) -> [i16; 4] {
-        // SAFETY: promised by the caller.
-        unsafe { factors.wrapping_add(first).cast::<[i16; 4]>().read() }
-    }
-
     fn column_sums(self, sum: i32) -> [i32; COLUMNS] {
         [sum; COLUMNS]
     }
 
-    fn add_columns(self, mut sums: [i32; COLUMNS], codes: [[i16; COLUMNS]; 4], factors: [i16; 4]) -> [i32; COLUMNS] {
-        for (codes, factor) in codes.into_iter().zip(factors) {
-            for (sum, code) in sums.iter_mut().zip(codes) {
-                *sum = sum.wrapping_add(i32::from(code) * i32::from(factor));
+    unsafe fn add_columns<const COUNT: usize>(
+        self,
+        mut sums: [[i32; COLUMNS]; COUNT],
+        codes: [[i16; COLUMNS]; 4],
+        factors: *const i16,
+        stride: usize,
+        first: usize,
+    ) -> [[i32; COLUMNS]; COUNT] {
+        for (list, sums) in sums.iter_mut().enumerate() {
+            // SAFETY: promised by the caller.
+            let factors = unsafe { factors.wrapping_add(list * stride + first).cast::<[i16; 4]>().read() };
+            for (codes, factor) in codes.into_iter().zip(factors) {
+                for (sum, code) in sums.iter_mut().zip(codes) {
+                    *sum = sum.wrapping_add(i32::from(code) * i32::from(factor));
+                }
             }
         }
         sums
@@ -165,11 +170,8 @@ impl IntegerDots for PlainIntegers {
         sums
     }
 
-    unsafe fn add_totals(self, sums: [i32; COLUMNS], worth: f32, offset: f32, to: *mut f32) {
-        for (column, sum) in sums.into_iter().enumerate() {
-            // SAFETY: promised by the caller.
-            unsafe { *to.wrapping_add(column) += offset + worth * sum as f32 };
-        }
+    fn column_totals(self, sums: [i32; COLUMNS], worth: f32, offset: f32) -> [[f32; WIDTH]; 2] {
+        [0, WIDTH].map(|first| std::array::from_fn(|column| offset + worth * sums[first + column] as f32))
     }
 }
 
