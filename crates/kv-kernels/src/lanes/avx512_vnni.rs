@@ -59,8 +59,8 @@ impl IntegerDots for Avx512Vnni {
 
     #[inline(always)]
     unsafe fn load_bytes(self, [from, _]: [*const u8; 2]) -> [__m512i; 2] {
-        let halves = [enter!(_mm_loadu_si128(from.cast())), enter!(_mm_loadu_si128(from.add(16).cast()))];
-        halves.map(|half| enter!(plus_128(_mm512_broadcast_i32x4(half))))
+        let (first, last) = enter!((_mm_loadu_si128(from.cast()), _mm_loadu_si128(from.add(16).cast())));
+        enter!([plus_128(_mm512_broadcast_i32x4(first)), plus_128(_mm512_broadcast_i32x4(last))])
     }
 
     #[inline(always)]
@@ -84,7 +84,9 @@ impl IntegerDots for Avx512Vnni {
 
     #[inline(always)]
     unsafe fn load_factors(self, from: *const i16) -> [[__m512i; 2]; 2] {
-        let [high, low] = [[0, 32], [64, 96]].map(|halves| halves.map(|at| enter!(_mm512_loadu_si512(from.add(at).cast()))));
+        let from = from.cast::<__m512i>();
+        let high = enter!([_mm512_loadu_si512(from), _mm512_loadu_si512(from.add(1))]);
+        let low = enter!([_mm512_loadu_si512(from.add(2)), _mm512_loadu_si512(from.add(3))]);
         [high, low]
     }
 
