@@ -46,9 +46,9 @@ pub(crate) fn score_groups<L: Lanes>(
         return;
     }
     for (index, group) in groups.chunks_exact(format.row_bytes(tokens * dim)).enumerate() {
-        let keys = index * tokens..(index + 1) * tokens;
-        ahead.prefetch(lanes, keys.clone());
-        let scores = &mut scores[keys.start..][..(queries.rows() - 1) * stride + tokens];
+        let first = index * tokens;
+        (first..first + tokens).step_by(4).for_each(|first| ahead.prefetch::<L, 4>(lanes, first));
+        let scores = &mut scores[first..][..(queries.rows() - 1) * stride + tokens];
         if !is_in_registers {
             scratch.resize(dim * tokens, 0.0);
             decode_channels(format, dim, group, scratch);

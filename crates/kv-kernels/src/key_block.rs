@@ -7,7 +7,7 @@ use crate::codec::{Bf16, Codec, F16, F32, Fp8E4m3, Q2_1, Q4_0, Q4_1, Q8_0, decod
 use crate::integer_products::{self, add_codes};
 use crate::integer_scores::score_codes;
 use crate::lanes::{IntegerDots, Lanes};
-use crate::products::{add_rows, decode_rows};
+use crate::products::{BlockStride, add_rows, decode_rows};
 use crate::queries::{FEW_ROWS, Queries};
 use crate::rows::{Ahead, RowStart, Rows, RowsInARow};
 use crate::scores::score_keys;
@@ -262,14 +262,14 @@ impl<'a> KeyBlock<'a> {
             }
             if rows_are_few || format == Format::F32 {
                 with_codec!(format, C => {
-                    add_rows::<L, C>(lanes, weights, KEYS, values, dim, out, dim);
+                    add_rows::<L, C>(lanes, weights, BlockStride, values, dim, out, dim);
                     continue;
                 }, else {});
             }
             with_codec!(format, C => decode_rows::<L, C>(lanes, dim, values, &mut self.scratch), else {
                 decode_plainly(format, dim, values, &mut self.scratch);
             });
-            add_rows::<L, F32>(lanes, weights, KEYS, in_a_row(&self.scratch, dim), dim, out, dim);
+            add_rows::<L, F32>(lanes, weights, BlockStride, in_a_row(&self.scratch, dim), dim, out, dim);
         }
     }
 

@@ -6,11 +6,35 @@
 use std::marker::PhantomData;
 
 use crate::codec::{Codec, decode, decode_row};
+use crate::key_block::KEYS;
 use crate::lanes::{Kernel, Lanes};
 use crate::rows::{Pace, RowList, Rows};
 
 /// Query rows that share a decoded vector.
 pub(crate) const TOGETHER: usize = 4;
+
+/// How far the first weights of two query rows are apart.
+pub(crate) trait Stride: Copy {
+    fn get(self) -> usize;
+}
+
+/// Weights of a block of [`KEYS`]: a number the compiler knows, for which an address takes no instruction.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BlockStride;
+
+impl Stride for BlockStride {
+    #[inline(always)]
+    fn get(self) -> usize {
+        KEYS
+    }
+}
+
+impl Stride for usize {
+    #[inline(always)]
+    fn get(self) -> usize {
+        self
+    }
+}
 
 /// `out[r] += Σ weights[r][j] · rows[j]`.
 ///
@@ -22,7 +46,7 @@ pub(crate) const TOGETHER: usize = 4;
 pub(crate) fn add_rows<L: Lanes, C: Codec>(
     lanes: L,
     weights: &[f32],
-    weight_stride: usize,
+    weight_stride: impl Stride,
     rows: impl RowList,
     dim: usize,
     out: &mut [f32],
@@ -31,21 +55,21 @@ pub(crate) fn add_rows<L: Lanes, C: Codec>(
     assert!(rows.row_bytes() >= C::row_bytes(dim) && dim.is_multiple_of(L::WIDTH), "rows of {} bytes", rows.row_bytes());
     let all = out.len().div_ceil(out_stride);
     let together = all.div_ceil(all.div_ceil(TOGETHER));
-    for (weights, out) in weights.chunks(together * weight_stride).zip(out.chunks_mut(together * out_stride)) {
-        assert!(weights.len() >= (out.len().div_ceil(out_stride) - 1) * weight_stride + rows.count(), "a weight a row");
+    for (weights, out) in weights.chunks(together * weight_stride.get()).zip(out.chunks_mut(together * out_stride)) {
+        assert!(weights.len() >= (out.len().div_ceil(out_stride) - 1) * weight_stride.get() + rows.count(), "a weight a row");
         let codec = PhantomData::<C>;
         match out.len().div_ceil(out_stride) {
-            1 => lanes.run(AddRows::<C, _, 1> { weights, weight_stride, rows, dim, out, out_stride, codec }),
-            2 => lanes.run(AddRows::<C, _, 2> { weights, weight_stride, rows, dim, out, out_stride, codec }),
-            3 => lanes.run(AddRows::<C, _, 3> { weights, weight_stride, rows, dim, out, out_stride, codec }),
-            _ => lanes.run(AddRows::<C, _, TOGETHER> { weights, weight_stride, rows, dim, out, out_stride, codec }),
+            1 => lanes.run(AddRows::<C, _, _, 1> { weights, weight_stride, rows, dim, out, out_stride, codec }),
+            2 => lanes.run(AddRows::<C, _, _, 2> { weights, weight_stride, rows, dim, out, out_stride, codec }),
+            3 => lanes.run(AddRows::<C, _, _, 3> { weights, weight_stride, rows, dim, out, out_stride, codec }),
+            _ => lanes.run(AddRows::<C, _, _, TOGETHER> { weights, weight_stride, rows, dim, out, out_stride, codec }),
         }
     }
 }
 
-struct AddRows<'a, C, R, const ROWS: usize> {
+struct AddRows<'a, C, S, R, const ROWS: usize> {
     weights: &'a [f32],
-    weight_stride: usize,
+    weight_stride: S,
     rows: R,
     dim: usize,
     out: &'a mut [f32],
@@ -53,7 +77,7 @@ struct AddRows<'a, C, R, const ROWS: usize> {
     codec: PhantomData<C>,
 }
 
-impl<C: Codec, R: RowList, const ROWS: usize> Kernel for AddRows<'_, C, R, ROWS> {
+impl<C: Codec, S: Stride, R: RowList, const ROWS: usize> Kernel for AddRows<'_, C, S, R, ROWS> {
     type Output = ();
 
     #[inline(always)]
@@ -78,7 +102,7 @@ impl<C: Codec, R: RowList, const ROWS: usize> Kernel for AddRows<'_, C, R, ROWS>
     }
 }
 
-impl<C: Codec, R: RowList, const ROWS: usize> AddRows<'_, C, R, ROWS> {
+impl<C: Codec, S: Stride, R: RowList, const ROWS: usize> AddRows<'_, C, S, R, ROWS> {
     /// Adds up `VECTORS` vectors of columns from the vector `first` on, in registers over all rows.
     #[inline(always)]
     fn add<L: Lanes, const VECTORS: usize>(&mut self, lanes: L, first: usize, mut pace: Pace<'_, 1>) {
@@ -102,7 +126,7 @@ impl<C: Codec, R: RowList, const ROWS: usize> AddRows<'_, C, R, ROWS> {
             let mut row_weights = [lanes.splat(0.0); ROWS];
             for (r, weight) in row_weights.iter_mut().enumerate() {
                 // SAFETY: `add_rows` saw that there is a weight a row for each of `ROWS`.
-                let value = unsafe { self.weights.get_unchecked(r * self.weight_stride + j) };
+                let value = unsafe { self.weights.get_unchecked(r * self.weight_stride.get() + j) };
                 *weight = lanes.splat(*value);
             }
             for g in 0..groups {

@@ -1,7 +1,6 @@
 //! Encoded rows of one length, wherever they lie.
 
 use std::marker::PhantomData;
-use std::ops::Range;
 
 use crate::lanes::Lanes;
 
@@ -80,12 +79,12 @@ impl<'a> Ahead<'a> {
 
     pub(crate) const NOTHING: Ahead<'static> = Ahead { starts: &[], row_bytes: 0 };
 
-    /// Asks memory for some of the rows, but the last ones that make no four. Pages and rings are runs too short for the machine
-    /// to notice that it should, and asked for all at once, rows would keep others waiting.
+    /// Asks memory for `COUNT` rows, if there are so many. Pages and rings are runs too short for the machine to notice that it
+    /// should, and asked for all at once, rows would keep others waiting.
     #[inline(always)]
-    pub(crate) fn prefetch<L: Lanes>(&self, lanes: L, rows: Range<usize>) {
-        for four in self.starts.get(rows).unwrap_or_default().as_chunks::<4>().0 {
-            prefetch(lanes, four, self.row_bytes);
+    pub(crate) fn prefetch<L: Lanes, const COUNT: usize>(&self, lanes: L, first: usize) {
+        if let Some(rows) = self.starts.get(first..first + COUNT).and_then(|rows| rows.as_array::<COUNT>()) {
+            prefetch(lanes, rows, self.row_bytes);
         }
     }
 }

@@ -66,7 +66,7 @@ impl<C: Codec, const ROWS: usize, const KEYS: usize> ScoreKeys<'_, C, ROWS, KEYS
         let group_values = group_of::<C>(self.dim);
         let queries = self.queries[..ROWS * self.dim].as_ptr();
         let keys = self.keys.several::<COUNT>(first);
-        self.keys.ahead().prefetch(lanes, first..first + COUNT);
+        self.keys.ahead().prefetch::<L, COUNT>(lanes, first);
         let mut sums = [[lanes.splat(0.0); COUNT]; ROWS];
         for group in 0..self.dim / group_values {
             let mut scales = [(lanes.splat(0.0), lanes.splat(0.0)); COUNT];
@@ -99,6 +99,7 @@ impl<C: Codec, const ROWS: usize, const KEYS: usize> ScoreKeys<'_, C, ROWS, KEYS
             }
             return;
         }
+        let mut scores = [[0.0; COUNT]; ROWS];
         for r in (0..ROWS).step_by(4 / COUNT) {
             let mut four = [lanes.splat(0.0); 4];
             for (i, sum) in four.iter_mut().enumerate() {
@@ -108,9 +109,12 @@ impl<C: Codec, const ROWS: usize, const KEYS: usize> ScoreKeys<'_, C, ROWS, KEYS
             }
             for (i, sum) in lanes.sums(four).into_iter().enumerate() {
                 if r + i / COUNT < ROWS {
-                    self.scores[(r + i / COUNT) * self.stride + first + i % COUNT] = sum;
+                    scores[r + i / COUNT][i % COUNT] = sum;
                 }
             }
+        }
+        for r in 0..ROWS {
+            self.scores[r * self.stride + first..][..COUNT].copy_from_slice(&scores[r]);
         }
     }
 }

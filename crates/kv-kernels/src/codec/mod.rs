@@ -13,7 +13,7 @@ use crate::lanes::{IntegerDots, Lanes};
 pub(crate) use affine::{Q2_1, Q4_1, decode_q2_1, decode_q4_1, encode_q2_1, encode_q4_1};
 pub(crate) use channels::{ChannelCodec, Channels, Nibbles, TwoBits, decode_channels, encode_channels};
 pub(crate) use float::{
-    Bf16, F16, F32, Fp8E4m3, decode_bf16, decode_f16, decode_fp8_e4m3, encode_bf16, encode_f16, encode_fp8_e4m3, f16_to_f32,
+    Bf16, F16, F32, Fp8E4m3, decode_bf16, decode_f16, decode_fp8_e4m3, encode_bf16, encode_f16, encode_fp8_e4m3, f16_to_f32, f32_to_f16,
     fp8_e4m3_to_f32,
 };
 pub(crate) use scaled::{Q4_0, Q8_0, decode_q4_0, decode_q8_0, encode_q4_0, encode_q8_0};
@@ -141,5 +141,5 @@ fn read_half(bytes: &[u8]) -> f32 {
 }
 
 fn write_half(value: f32, bytes: &mut [u8]) {
-    bytes[..HALF].copy_from_slice(&half::f16::from_f32(value).to_le_bytes());
+    bytes[..HALF].copy_from_slice(&f32_to_f16(value).to_le_bytes());
 }

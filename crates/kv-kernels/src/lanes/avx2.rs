@@ -2,6 +2,8 @@
 
 use std::arch::x86_64::*;
 
+#[cfg(miri)]
+use super::interpreted::{_mm_prefetch, _mm256_cvtph_ps};
 use super::{Kernel, Lanes};
 
 /// Exists only where AVX2, FMA and F16C were detected.

@@ -5,6 +5,8 @@
 
 use std::arch::x86_64::*;
 
+#[cfg(miri)]
+use super::interpreted::_mm256_cvtph_ps;
 use super::{Avx2, IntegerDots, IntegerKernel};
 
 /// Enters a function that enables the instructions.

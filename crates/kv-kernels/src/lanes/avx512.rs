@@ -3,6 +3,8 @@
 use std::arch::x86_64::*;
 
 use super::avx512_vnni::Avx512Vnni;
+#[cfg(miri)]
+use super::interpreted::{_mm_prefetch, _mm512_cvtph_ps, _mm512_max_ps, _mm512_permutexvar_ps, _mm512_roundscale_ps, _mm512_scalef_ps};
 use super::{Kernel, Lanes};
 
 /// Exists only where AVX-512 F, BW, DQ and VL were detected; with the integer dot products of VNNI or without.

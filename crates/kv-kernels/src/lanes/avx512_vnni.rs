@@ -2,6 +2,8 @@
 
 use std::arch::x86_64::*;
 
+#[cfg(miri)]
+use super::interpreted::{_mm512_cvtph_ps, _mm512_cvtps_epi32};
 use super::{Avx512, IntegerDots, IntegerKernel};
 
 /// Exists only where AVX-512 F, BW, DQ, VL and VNNI were detected.

@@ -260,6 +260,7 @@ pub(crate) fn on_all_integer_dots(kernel: impl IntegerKernel + Copy) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::f32_to_f16;
 
     fn floats<L: Lanes>(lanes: L, values: &[f32]) -> L::F32 {
         assert!(values.len() >= L::WIDTH);
@@ -392,7 +393,7 @@ mod tests {
         fn run<D: IntegerDots>(self, dots: D) {
             let halves = [[1.5, -2.0, 0.25, 1024.0], [0.0, 0.5, 32.0, -8.0]];
             let places: [Vec<u8>; 4] = std::array::from_fn(|place| {
-                let [first, second] = halves.map(|group| half::f16::from_f32(group[place]).to_le_bytes());
+                let [first, second] = halves.map(|group| f32_to_f16(group[place]).to_le_bytes());
                 [&[7][..], &first, &[7, 7, 7], &second].concat()
             });
             // SAFETY: the places hold a half behind 1 byte and behind 6.

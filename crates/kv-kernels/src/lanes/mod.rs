@@ -20,6 +20,8 @@ mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod avx512_vnni;
 mod integer_dots;
+#[cfg(all(miri, target_arch = "x86_64"))]
+mod interpreted;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 #[cfg(test)]
