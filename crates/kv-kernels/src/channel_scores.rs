@@ -16,23 +16,28 @@ use crate::queries::Queries;
 use crate::rows::{Ahead, RowsInARow};
 use crate::{Format, codec};
 
+/// Groups of keys of a format, each as many as it encodes together, one after the other.
+pub(crate) struct KeyGroups<'a> {
+    pub(crate) format: Format,
+    pub(crate) encoded: &'a [u8],
+    /// As many rows as there are keys, or fewer.
+    pub(crate) ahead: Ahead<'a>,
+}
+
 /// `scores[r][j] = queries[r] · keys[j]` for the keys of several groups.
 ///
 /// # Shapes
-/// - groups: one after the other, each the encoded keys of as many tokens as the format encodes together
-/// - ahead: as many rows as there are keys, or fewer
 /// - scores: `[rows, stride]` or more, of which the first columns are set, one a key; the last row may end with them
 #[inline(always)]
 pub(crate) fn score_groups<L: Lanes>(
     lanes: L,
-    format: Format,
     queries: &Queries,
-    groups: &[u8],
-    ahead: Ahead<'_>,
+    keys: &KeyGroups<'_>,
     scores: &mut [f32],
     stride: usize,
     scratch: &mut Vec<f32>,
 ) {
+    let KeyGroups { format, encoded, ahead } = *keys;
     let (dim, tokens) = (queries.dim, format.key_tokens());
     let is_in_registers = L::WIDTH > 1 && tokens == GROUP;
     if is_in_registers
@@ -40,12 +45,12 @@ pub(crate) fn score_groups<L: Lanes>(
         && let Some(dots) = lanes.integer_dots()
     {
         match format {
-            Format::Kivi2 { .. } => score_group_codes::<_, TwoBits>(dots, queries, groups, ahead, scores, stride, scratch),
-            _ => score_group_codes::<_, Nibbles>(dots, queries, groups, ahead, scores, stride, scratch),
+            Format::Kivi2 { .. } => score_group_codes::<_, TwoBits>(dots, queries, encoded, ahead, scores, stride, scratch),
+            _ => score_group_codes::<_, Nibbles>(dots, queries, encoded, ahead, scores, stride, scratch),
         }
         return;
     }
-    for (index, group) in groups.chunks_exact(format.row_bytes(tokens * dim)).enumerate() {
+    for (index, group) in encoded.chunks_exact(format.row_bytes(tokens * dim)).enumerate() {
         let first = index * tokens;
         (first..first + tokens).step_by(4).for_each(|first| ahead.prefetch::<L, 4>(lanes, first));
         let scores = &mut scores[first..][..(queries.rows() - 1) * stride + tokens];

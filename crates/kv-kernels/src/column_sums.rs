@@ -1,6 +1,8 @@
 //! Codes of several rows times a factor a row, added up column by column: what weighing values in integers and scoring keys
 //! channel by channel have in common.
 
+use std::slice::ChunksExactMut;
+
 use crate::codec::Columns;
 use crate::factors::Rounded;
 use crate::lanes::{IntegerDots, Lanes};
@@ -19,8 +21,8 @@ impl<D: IntegerDots, const ROWS: usize, const FIRST: usize, const COUNT: usize> 
     #[inline(always)]
     pub(crate) fn new(dots: D, rounded: &Rounded<ROWS>, centre: i32) -> Self {
         let mut sums = [dots.column_sums(0); ROWS];
-        for r in 0..ROWS {
-            sums[r] = dots.column_sums(rounded.sums[r].wrapping_mul(-centre));
+        for (sums, sum) in sums.iter_mut().zip(rounded.sums) {
+            *sums = dots.column_sums(sum.wrapping_mul(-centre));
         }
         HalfSums([sums; COUNT])
     }
@@ -28,7 +30,7 @@ impl<D: IntegerDots, const ROWS: usize, const FIRST: usize, const COUNT: usize> 
     /// Adds the codes of four rows, which are `first ..`.
     ///
     /// # Safety
-    /// `factors` is `[ROWS, stride]`, of which columns `first .. first + 4` can be read.
+    /// As [`IntegerDots::add_columns`] for `ROWS` lists of factors.
     #[inline(always)]
     pub(crate) unsafe fn add_four(&mut self, dots: D, codes: [D::Columns; 2], factors: *const i16, stride: usize, first: usize) {
         for half in 0..COUNT {
@@ -42,17 +44,15 @@ impl<D: IntegerDots, const ROWS: usize, const FIRST: usize, const COUNT: usize> 
     /// # Shapes
     /// - out: `[ROWS, stride]`, from the group's first column on; the last row may end with the group
     #[inline(always)]
-    pub(crate) fn add_to<C: Columns>(self, dots: D, rounded: &Rounded<ROWS>, out: &mut [f32], stride: usize) {
+    pub(crate) fn add_to<C: Columns>(&self, dots: D, rounded: &Rounded<ROWS>, out: &mut [f32], stride: usize) {
         let lanes = dots.lanes();
         for r in 0..ROWS {
             for half in 0..COUNT {
-                let totals = dots.column_totals(C::in_order(dots, self.0[half][r]), rounded.worth[r], rounded.offsets[r]);
-                let out = out[r * stride + (FIRST + half) * COLUMNS..][..COLUMNS].chunks_exact_mut(D::Lanes::WIDTH);
-                for (out, total) in out.zip(totals) {
+                for (out, total) in Self::columns(out, stride, r, half).zip(self.totals::<C>(dots, rounded, r, half)) {
                     // SAFETY: a vector.
-                    let sum = lanes.mul_add(total, lanes.splat(1.0), unsafe { lanes.load_f32(out.as_ptr().cast()) });
+                    let before = unsafe { lanes.load_f32(out.as_ptr().cast()) };
                     // SAFETY: a vector.
-                    unsafe { lanes.store(sum, out.as_mut_ptr()) };
+                    unsafe { lanes.store(lanes.mul_add(total, lanes.splat(1.0), before), out.as_mut_ptr()) };
                 }
             }
         }
@@ -60,17 +60,25 @@ impl<D: IntegerDots, const ROWS: usize, const FIRST: usize, const COUNT: usize> 
 
     /// As [`add_to`](Self::add_to), whatever was in `out` before.
     #[inline(always)]
-    pub(crate) fn store_in<C: Columns>(self, dots: D, rounded: &Rounded<ROWS>, out: &mut [f32], stride: usize) {
-        let lanes = dots.lanes();
+    pub(crate) fn store_in<C: Columns>(&self, dots: D, rounded: &Rounded<ROWS>, out: &mut [f32], stride: usize) {
         for r in 0..ROWS {
             for half in 0..COUNT {
-                let totals = dots.column_totals(C::in_order(dots, self.0[half][r]), rounded.worth[r], rounded.offsets[r]);
-                let out = out[r * stride + (FIRST + half) * COLUMNS..][..COLUMNS].chunks_exact_mut(D::Lanes::WIDTH);
-                for (out, total) in out.zip(totals) {
+                for (out, total) in Self::columns(out, stride, r, half).zip(self.totals::<C>(dots, rounded, r, half)) {
                     // SAFETY: a vector.
-                    unsafe { lanes.store(total, out.as_mut_ptr()) };
+                    unsafe { dots.lanes().store(total, out.as_mut_ptr()) };
                 }
             }
         }
+    }
+
+    /// The vectors of a row's half.
+    #[inline(always)]
+    fn columns(out: &mut [f32], stride: usize, r: usize, half: usize) -> ChunksExactMut<'_, f32> {
+        out[r * stride + (FIRST + half) * COLUMNS..][..COLUMNS].chunks_exact_mut(D::Lanes::WIDTH)
+    }
+
+    #[inline(always)]
+    fn totals<C: Columns>(&self, dots: D, rounded: &Rounded<ROWS>, r: usize, half: usize) -> [<D::Lanes as Lanes>::F32; 2] {
+        dots.column_totals(C::in_order(dots, self.0[half][r]), rounded.worth[r], rounded.offsets[r])
     }
 }

@@ -1,7 +1,5 @@
 //! Query values and weights times scales as whole numbers of 16 bits, so that codes can be multiplied by them in integers.
 
-#![expect(clippy::needless_range_loop, reason = "indexes with constant bounds are unrolled, and name rows and vectors alike")]
-
 use crate::codec::{HALF, f16_to_f32};
 use crate::lanes::{IntegerDots, Lanes};
 use crate::products::TOGETHER;

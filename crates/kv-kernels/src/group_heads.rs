@@ -9,6 +9,7 @@ use crate::rows::{RowList, Rows};
 
 /// Tokens whose rows are taken together.
 pub(crate) const TOKENS: usize = 4;
+
 /// What the groups of up to [`KEYS`] rows begin with, in half precision.
 #[derive(Debug, Default)]
 pub(crate) struct GroupHeads {

@@ -6,8 +6,6 @@
 //! The sums of integers are exact; a scaled weight is rounded to 16 bits of the largest weight times the largest scale, which changes
 //! an output by at most `max |w| · max |scale| · Σ |code − centre| / 65024`: hence the centre, and the rest in floats.
 
-#![expect(clippy::needless_range_loop, reason = "indexes with constant bounds are unrolled, and name rows and halves alike")]
-
 use std::marker::PhantomData;
 
 use crate::codec::ColumnCodec;

@@ -176,7 +176,14 @@ unsafe fn codes_of<D: IntegerDots, C: KeyCodec>(
     let (a, b) = ([a.wrapping_add(first), a.wrapping_add(last)], [b.wrapping_add(first), b.wrapping_add(last)]);
     let (c, d) = ([c.wrapping_add(first), c.wrapping_add(last)], [d.wrapping_add(first), d.wrapping_add(last)]);
     // SAFETY: promised by the caller.
-    unsafe { [C::key_codes(dots, a), C::key_codes(dots, b), C::key_codes(dots, c), C::key_codes(dots, d)] }
+    let a = unsafe { C::key_codes(dots, a) };
+    // SAFETY: as above.
+    let b = unsafe { C::key_codes(dots, b) };
+    // SAFETY: as above.
+    let c = unsafe { C::key_codes(dots, c) };
+    // SAFETY: as above.
+    let d = unsafe { C::key_codes(dots, d) };
+    [a, b, c, d]
 }
 
 #[cfg(test)]

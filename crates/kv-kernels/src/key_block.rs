@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::channel_scores::score_groups;
+use crate::channel_scores::{KeyGroups, score_groups};
 use crate::codec::{Bf16, Codec, F16, F32, Fp8E4m3, Q2_1, Q4_0, Q4_1, Q8_0, decode_channels};
 use crate::integer_products::{self, add_codes};
 use crate::integer_scores::score_codes;
@@ -201,16 +201,17 @@ impl<'a> KeyBlock<'a> {
                         let scores = &mut scores[columns.start + slot - slots.start..];
                         let whole = (slots.end - first) / tokens * tokens;
                         if slot == first && whole > 0 {
-                            let groups = block.key_groups(head, first..first + whole);
-                            let ahead = ahead.after(slot - slots.start);
-                            score_groups(lanes, format, queries, groups, ahead, scores, KEYS, &mut self.transposed);
+                            let (encoded, ahead) = (block.key_groups(head, first..first + whole), ahead.after(slot - slots.start));
+                            let keys = KeyGroups { format, encoded, ahead };
+                            score_groups(lanes, queries, &keys, scores, KEYS, &mut self.transposed);
                             slot += whole;
                             continue;
                         }
-                        let group = block.key_groups(head, first..first + tokens);
+                        let encoded = block.key_groups(head, first..first + tokens);
+                        let keys = KeyGroups { format, encoded, ahead: Ahead::NOTHING };
                         let sums = &mut self.scratch;
                         sums.resize(queries.rows() * tokens, 0.0);
-                        score_groups(lanes, format, queries, group, Ahead::NOTHING, sums, tokens, &mut self.transposed);
+                        score_groups(lanes, queries, &keys, sums, tokens, &mut self.transposed);
                         let wanted = slot - first..(slots.end - first).min(tokens);
                         for (scores, sums) in scores.chunks_mut(KEYS).zip(sums.chunks_exact(tokens)) {
                             scores[..wanted.len()].copy_from_slice(&sums[wanted.clone()]);
