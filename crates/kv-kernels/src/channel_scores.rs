@@ -52,7 +52,7 @@ pub(crate) fn score_groups<L: Lanes>(
     }
     for (index, group) in encoded.chunks_exact(format.row_bytes(tokens * dim)).enumerate() {
         let first = index * tokens;
-        (first..first + tokens).step_by(4).for_each(|first| ahead.prefetch::<L, 4>(lanes, first));
+        ahead.prefetch_all(lanes, first..first + tokens);
         let scores = &mut scores[first..][..(queries.rows() - 1) * stride + tokens];
         if !is_in_registers {
             scratch.resize(dim * tokens, 0.0);

@@ -32,7 +32,7 @@ pub(crate) struct Rounded<const ROWS: usize> {
     pub(crate) worth: [f32; ROWS],
     /// The sum of a row's factors.
     pub(crate) sums: [i32; TOGETHER],
-    /// The sum of a row's numbers, each times its minimum and as often its scale as was said.
+    /// The sum of a row's numbers, each times its minimum and `centre` times its scale.
     pub(crate) offsets: [f32; TOGETHER],
 }
 
@@ -63,7 +63,8 @@ pub(crate) fn normalise<L: Lanes>(lanes: L, row: &[f32], to: &mut [f32]) -> f32 
 }
 
 impl Normalised<'_> {
-    /// Multiplies the numbers by their scales and rounds them to column factors. The sums are of `numbers · (minima + times · scales)`.
+    /// Multiplies the numbers by their scales and rounds them to column factors. The offsets are of
+    /// `numbers · (minima + centre · scales)`.
     ///
     /// A factor of 1 is worth the largest scale times the largest number over [`LARGEST_FACTOR`]; if a scale is not finite, neither
     /// is that.
@@ -71,11 +72,11 @@ impl Normalised<'_> {
     /// # Shapes
     /// - factors: `[ROWS, stride]`
     #[inline(always)]
-    pub(crate) fn times<D: IntegerDots, const ROWS: usize>(
+    pub(crate) fn round_scaled<D: IntegerDots, const ROWS: usize>(
         &self,
         dots: D,
         heads: &Heads<'_>,
-        times: i32,
+        centre: i32,
         factors: &mut [i16],
     ) -> Rounded<ROWS> {
         let (lanes, width, count) = (dots.lanes(), D::Lanes::WIDTH, heads.scales.len());
@@ -95,11 +96,11 @@ impl Normalised<'_> {
                 let at = first + v * width;
                 // SAFETY: whole sixteens of scales.
                 let scale = unsafe { lanes.load_f16(scales.wrapping_add(at).cast()) };
-                offset[v] = lanes.mul(scale, lanes.splat(times as f32));
+                offset[v] = lanes.mul(scale, lanes.splat(centre as f32));
                 if let Some(minima) = minima {
                     // SAFETY: as many as scales.
                     let minima = unsafe { lanes.load_f16(minima.wrapping_add(at).cast()) };
-                    offset[v] = lanes.mul_add(scale, lanes.splat(times as f32), minima);
+                    offset[v] = lanes.mul_add(scale, lanes.splat(centre as f32), minima);
                 }
                 scaled[v] = lanes.mul(scale, inverse);
             }
@@ -108,7 +109,7 @@ impl Normalised<'_> {
                 for v in 0..SIXTEEN / width {
                     // SAFETY: a row's numbers were sliced, and are whole sixteens.
                     let numbers = unsafe { lanes.load_f32(values.wrapping_add(r * self.stride + first + v * width).cast()) };
-                    if minima.is_some() || times != 0 {
+                    if minima.is_some() || centre != 0 {
                         offsets[r] = lanes.mul_add(numbers, offset[v], offsets[r]);
                     }
                     products[v] = lanes.mul(numbers, scaled[v]);

@@ -66,13 +66,11 @@ impl<C: ChannelCodec, const ROWS: usize> IntegerKernel for ScoreChannelCodes<'_,
         let ScoreChannelCodes { queries, groups, ahead, scores, stride, factors, .. } = self;
         let dim = queries.stride;
         for (index, group) in groups.chunks_exact(Channels::group_bytes::<C>(dim, GROUP)).enumerate() {
-            for first in (index * GROUP..(index + 1) * GROUP).step_by(4) {
-                ahead.prefetch::<D::Lanes, 4>(dots.lanes(), first);
-            }
+            ahead.prefetch_all(dots.lanes(), index * GROUP..(index + 1) * GROUP);
             let channels = Channels::of(dim, group);
             channels.check::<C>(dim, GROUP);
             let heads = Heads { scales: channels.scales.as_chunks().0, minima: Some(channels.minima.as_chunks().0) };
-            let rounded = queries.times(dots, &heads, C::CENTRE, factors);
+            let rounded = queries.round_scaled(dots, &heads, C::CENTRE, factors);
             let (channels, scores) =
                 (RoundedChannels::<C> { codes: channels.codes, factors, dim, codec: self.codec }, &mut scores[index * GROUP..]);
             if HalfSums::<D, ROWS, 0, 2>::FIT_REGISTERS {

@@ -81,7 +81,7 @@ impl<C: ColumnCodec, const ROWS: usize> IntegerKernel for AddCodes<'_, C, ROWS> 
         }
         let normalised = Normalised { values: normalised, stride: KEYS, worth: &worth };
         for group in 0..dim / C::GROUP {
-            let rounded = normalised.times(dots, &heads.of::<C>(group, count), C::centre::<D>() - C::zero::<D>(), factors);
+            let rounded = normalised.round_scaled(dots, &heads.of::<C>(group, count), C::centre::<D>() - C::zero::<D>(), factors);
             let columns = GroupColumns { values, group, dim, factors, codec: self.codec };
             let out = &mut out[group * C::GROUP..];
             if HalfSums::<D, ROWS, 0, 2>::FIT_REGISTERS {

@@ -1,6 +1,7 @@
 //! Encoded rows of one length, wherever they lie.
 
 use std::marker::PhantomData;
+use std::ops::Range;
 
 use crate::lanes::Lanes;
 
@@ -85,6 +86,14 @@ impl<'a> Ahead<'a> {
     pub(crate) fn prefetch<L: Lanes, const COUNT: usize>(&self, lanes: L, first: usize) {
         if let Some(rows) = self.starts.get(first..first + COUNT).and_then(|rows| rows.as_array::<COUNT>()) {
             prefetch(lanes, rows, self.row_bytes);
+        }
+    }
+
+    /// Asks for whole fours of rows.
+    #[inline(always)]
+    pub(crate) fn prefetch_all<L: Lanes>(&self, lanes: L, rows: Range<usize>) {
+        for first in rows.step_by(4) {
+            self.prefetch::<L, 4>(lanes, first);
         }
     }
 }
