@@ -10,13 +10,13 @@ pub(crate) const LARGEST_FACTOR: f32 = 127.0 * 256.0;
 /// Factors that are rounded together; rows of factors are whole ones of these.
 pub(crate) const SIXTEEN: usize = 16;
 
-/// Rows of numbers, each divided by what 1 is worth in it, so that its largest magnitude is [`LARGEST_FACTOR`].
+/// Rows of numbers, each scaled so that its largest magnitude is [`LARGEST_FACTOR`].
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Normalised<'a> {
     /// `[rows, stride]`, filled up with 0 to whole sixteens.
     pub(crate) values: &'a [f32],
     pub(crate) stride: usize,
-    /// `[rows]`
+    /// What a scaled number of 1 stands for in each row: `[rows]`.
     pub(crate) worth: &'a [f32],
 }
 
@@ -36,9 +36,13 @@ pub(crate) struct Rounded<const ROWS: usize> {
     pub(crate) offsets: [f32; TOGETHER],
 }
 
-/// Divides a row by what 1 is to be worth in it, which it returns, and fills it up with 0.
+/// The largest magnitude for which `LARGEST_FACTOR / magnitude` overflows, rounded up. A row of such numbers counts as a
+/// row of zeros: beside a softmax weight of 1 they are nothing, and infinity times zero would not be a number.
+const NEGLIGIBLE: f32 = 1e-34;
+
+/// Divides a row by what a factor of 1 stands for, which it returns, and fills it up with 0.
 ///
-/// A number that is not finite is for the caller to find.
+/// A row whose numbers are all [`NEGLIGIBLE`] becomes zeros. A number that is not finite is for the caller to find.
 #[inline(always)]
 pub(crate) fn normalise<L: Lanes>(lanes: L, row: &[f32], to: &mut [f32]) -> f32 {
     let (whole, rest) = row.split_at(row.len() / L::WIDTH * L::WIDTH);
@@ -50,7 +54,11 @@ pub(crate) fn normalise<L: Lanes>(lanes: L, row: &[f32], to: &mut [f32]) -> f32 
         largest = lanes.max(lanes.abs(values), largest);
     }
     let largest = rest.iter().fold(lanes.largest(largest), |largest, value| largest.max(value.abs()));
-    let inverse = if largest == 0.0 { 0.0 } else { LARGEST_FACTOR / largest };
+    if largest <= NEGLIGIBLE {
+        to.fill(0.0);
+        return 0.0;
+    }
+    let inverse = LARGEST_FACTOR / largest;
     for (values, to) in whole.chunks_exact(L::WIDTH).zip(to_whole.chunks_exact_mut(L::WIDTH)) {
         // SAFETY: a vector of values.
         let values = unsafe { lanes.load_f32(values.as_ptr().cast()) };
@@ -124,5 +132,45 @@ impl Normalised<'_> {
             offsets[r] *= self.worth[r];
         }
         Rounded { worth, sums: dots.totals(sums), offsets }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::KernelPath;
+    use crate::lanes::Kernel;
+
+    struct Normalise<'a>(&'a [f32]);
+
+    impl Kernel for Normalise<'_> {
+        type Output = (Vec<f32>, f32);
+
+        #[inline(always)]
+        fn run<L: Lanes>(self, lanes: L) -> (Vec<f32>, f32) {
+            let mut to = vec![f32::NAN; self.0.len().next_multiple_of(SIXTEEN)];
+            let worth = normalise(lanes, self.0, &mut to);
+            (to, worth)
+        }
+    }
+
+    #[test]
+    fn rows_of_any_magnitude_are_scaled_or_zero() {
+        for magnitude in [0.0, f32::from_bits(1), f32::MIN_POSITIVE, 1e-37, 9e-35, 1e-34, 1.1e-34, 1e-20, 1.0, 1e20, 1e38] {
+            for len in [1, 15, 16, 17, 33] {
+                let row: Vec<f32> = (0..len).map(|index| magnitude * [1.0, -0.5, 0.25][index % 3]).collect();
+                for path in KernelPath::available() {
+                    let (scaled, worth) = path.run(SIXTEEN, Normalise(&row));
+                    let is_scaled = magnitude > NEGLIGIBLE;
+                    let largest = scaled.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
+                    let expected = if is_scaled { LARGEST_FACTOR } else { 0.0 };
+                    assert!((largest - expected).abs() <= 0.01, "{magnitude:e} on {path}: {largest}");
+                    for (value, scaled) in row.iter().zip(&scaled).filter(|_| is_scaled) {
+                        assert!((scaled * worth - value).abs() <= 1e-6 * magnitude, "{magnitude:e} on {path}");
+                    }
+                    assert!(scaled[len..].iter().all(|value| *value == 0.0), "filled up with 0");
+                }
+            }
+        }
     }
 }

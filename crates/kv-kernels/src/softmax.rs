@@ -162,3 +162,40 @@ impl Fold for ProbabilitySums<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::attend::attend_on;
+    use crate::format::tests::ALL as FORMATS;
+    use crate::noise::noise;
+    use crate::{Formats, HeadShape, KernelPath, KvBlock, Mask, Part, RowShape, Run};
+
+    /// Weights of a block far below the running maximum are so small that the inverse of the largest overflows.
+    #[test]
+    fn keys_far_below_the_maximum_add_nothing_on_every_path() {
+        const TOKENS: usize = 256;
+        const DIM: usize = 64;
+        let shape = HeadShape { heads: 5, kv_heads: 1, key_dim: DIM, value_dim: DIM };
+        let row = RowShape { heads: 1, key_dim: DIM, value_dim: DIM };
+        for format in FORMATS.into_iter().filter(|format| Formats::both(*format).check_dims(DIM, DIM).is_ok()) {
+            let blocks = [1.0, -1.0].map(|key| {
+                let mut block = KvBlock::new(row, Formats::both(format), TOKENS);
+                block.write(0..TOKENS, 0..1, &[key; TOKENS * DIM], &noise(TOKENS * DIM, 2));
+                block
+            });
+            let run = |index: usize| Run::Block { block: &blocks[index], first_head: 0, slots: 0..TOKENS, first_position: index * TOKENS };
+            // Scores of the two blocks differ by so many powers of e: 2⁻¹⁰¹ to 2⁻¹⁴⁴.
+            for distance in [70.0, 76.0, 78.0, 80.0, 84.0, 87.0, 88.0, 92.0, 100.0] {
+                let queries = [distance / 16.0; 5 * DIM];
+                let part = |runs| Part { queries: &queries, mask: Mask::Causal, runs };
+                for path in KernelPath::available() {
+                    let near = attend_on(path, shape, 2 * TOKENS - 1, &[part(vec![run(0)])]);
+                    let both = attend_on(path, shape, 2 * TOKENS - 1, &[part(vec![run(0), run(1)])]);
+                    for (near, both) in near.out.iter().zip(&both.out) {
+                        assert!((near - both).abs() < 1e-6, "{format} on {path}, {distance} apart: {both} instead of {near}");
+                    }
+                }
+            }
+        }
+    }
+}
