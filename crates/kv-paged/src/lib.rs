@@ -32,7 +32,8 @@ pub struct Paged {
 #[derive(Debug, Default)]
 struct Table {
     blocks: Vec<BlockId>,
-    /// Pages set aside by `begin` for the step in progress, so that two steps cannot count on the same one.
+    /// Pages set aside by `begin` for the step in progress, so that two steps cannot count on the same one: first the
+    /// copy of a shared page, if the step writes into one, then the step's new pages in ascending order.
     set_aside: Vec<BlockId>,
 }
 
@@ -64,7 +65,7 @@ impl KvCache for Paged {
 
     fn close(&mut self, seq: SeqId) -> Result<(), CacheError> {
         let Table { blocks, set_aside } = self.sequences.close(seq)?;
-        blocks.into_iter().chain(set_aside).for_each(|id| self.pool.release(id));
+        self.pool.release(blocks.into_iter().chain(set_aside));
         Ok(())
     }
 
@@ -115,21 +116,21 @@ impl KvCache for Paged {
     fn commit(&mut self, seq: SeqId) -> Result<(), CacheError> {
         let block_size = self.config.block_size;
         let (step, table) = self.sequences.commit(seq)?;
-        let mut set_aside = std::mem::take(&mut table.set_aside);
+        let mut set_aside = std::mem::take(&mut table.set_aside).into_iter();
         let first = step.run.start;
         if let Some(last) = table.blocks.last_mut().filter(|_| first % block_size != 0 && !step.run.is_empty())
             && self.pool.is_shared(*last)
         {
-            let copy = set_aside.pop().expect("`begin` set a page aside for the copy");
+            let copy = set_aside.next().expect("`begin` set a page aside for the copy");
             self.pool.copy(*last, copy, first % block_size);
-            self.pool.release(*last);
+            self.pool.release([*last]);
             *last = copy;
         }
         while table.blocks.len() * block_size < step.run.end {
-            table.blocks.push(set_aside.pop().expect("`begin` set the step's pages aside"));
+            table.blocks.push(set_aside.next().expect("`begin` set the step's pages aside"));
         }
         // The fork that shared the last page may have been closed since `begin`.
-        set_aside.into_iter().for_each(|id| self.pool.release(id));
+        self.pool.release(set_aside);
         let kv_heads = self.sequences.geometry().kv_heads;
         let blocks = &self.sequences.state(seq)?.blocks;
         for (layer, fresh) in step.layers.iter().enumerate() {
@@ -148,7 +149,7 @@ impl KvCache for Paged {
                 return Err(CacheError::Full { needed: 1, free: 0 });
             }
             let page = self.pool.take();
-            self.sequences.state_mut(seq)?.set_aside.push(page);
+            self.sequences.state_mut(seq)?.set_aside.insert(0, page);
         }
         blocks.iter().for_each(|id| self.pool.share(*id));
         Ok(self.sequences.open(seen, Table { blocks, set_aside: vec![] }))
@@ -159,7 +160,7 @@ impl KvCache for Paged {
         self.release_set_aside(seq)?;
         let table = self.sequences.truncate(seq, len)?;
         let kept = len.div_ceil(self.config.block_size);
-        table.blocks.drain(kept..).for_each(|id| self.pool.release(id));
+        self.pool.release(table.blocks.drain(kept..));
         Ok(())
     }
 
@@ -224,7 +225,7 @@ impl Paged {
 
     fn release_set_aside(&mut self, seq: SeqId) -> Result<(), CacheError> {
         let set_aside = std::mem::take(&mut self.sequences.state_mut(seq)?.set_aside);
-        set_aside.into_iter().for_each(|id| self.pool.release(id));
+        self.pool.release(set_aside);
         Ok(())
     }
 }
@@ -244,5 +245,75 @@ fn write_pages(pool: &mut Pool, blocks: &[BlockId], block_size: usize, run: &Ran
         let slots = first_slot + start - page * block_size..first_slot + end - page * block_size;
         block.write(slots, first_head..first_head + kv_heads, keys, values);
         start = end;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use kv_conformance::{Text, fill, toy_geometry};
+
+    const TOKENS: usize = 2000;
+
+    fn filled(paged: &mut Paged, seq: SeqId, to: usize, chunk: usize) {
+        let text = Text::new(paged.sequences.geometry(), 1, to);
+        let seen = paged.seen(seq).expect("an open sequence");
+        fill(paged, seq, &text, seen..to, chunk).expect("a pool without limit");
+    }
+
+    /// How many runs are left when pages that follow each other in a slab are joined, and the fewest there can be: one
+    /// per slab.
+    fn runs_and_slabs(paged: &Paged, seq: SeqId) -> (usize, usize) {
+        let blocks = &paged.sequences.state(seq).expect("an open sequence").blocks;
+        let places: Vec<(*const kv_kernels::KvBlock, Range<usize>)> = blocks
+            .iter()
+            .map(|id| {
+                let (block, slots) = paged.pool.rows(*id, paged.config.block_size);
+                (std::ptr::from_ref(block), slots)
+            })
+            .collect();
+        let joins = places.windows(2).filter(|pair| pair[0].0 == pair[1].0 && pair[0].1.end == pair[1].1.start).count();
+        let slabs: BTreeSet<_> = places.iter().map(|(block, _)| *block).collect();
+        (places.len() - joins, slabs.len())
+    }
+
+    fn assert_joined(paged: &Paged, seq: SeqId, when: &str) {
+        let (runs, slabs) = runs_and_slabs(paged, seq);
+        assert_eq!(runs, slabs, "{when}: runs and slabs");
+    }
+
+    fn new() -> Paged {
+        Paged::new(Config::default(), &Geometry { layers: 1, ..toy_geometry() }).expect("the default config")
+    }
+
+    #[test]
+    fn pages_lie_in_the_order_of_the_tokens_whatever_the_step() {
+        for chunk in [1, 7, 16, 100, 512, TOKENS] {
+            let mut paged = new();
+            let seq = paged.open().expect("a sequence");
+            filled(&mut paged, seq, TOKENS, chunk);
+            assert_joined(&paged, seq, &format!("in steps of {chunk}"));
+        }
+    }
+
+    #[test]
+    fn pages_that_are_used_again_lie_in_order_too() {
+        for chunk in [1, 100, 512] {
+            let mut paged = new();
+            let [first, second] = [paged.open().expect("a sequence"), paged.open().expect("a sequence")];
+            filled(&mut paged, first, TOKENS, 512);
+            filled(&mut paged, second, TOKENS, 512);
+            paged.close(first).expect("an open sequence");
+            let third = paged.open().expect("a sequence");
+            filled(&mut paged, third, TOKENS, chunk);
+            assert_joined(&paged, third, "after another sequence was closed");
+
+            paged.truncate(third, 100).expect("a length it has");
+            paged.begin(third, 100..900).expect("a pool without limit");
+            filled(&mut paged, third, TOKENS, chunk);
+            assert_joined(&paged, third, "after truncate and an abandoned step");
+        }
     }
 }

@@ -23,6 +23,7 @@ pub(crate) struct Pool {
     /// page tables of the machine, which costs more than reading them.
     slabs: Vec<KvBlock>,
     pages: Vec<Page>,
+    /// From the last page to the first, so that the first is taken next.
     free: Vec<BlockId>,
 }
 
@@ -47,7 +48,8 @@ impl Pool {
         self.free.len() + (self.limit - self.pages.len())
     }
 
-    /// A page with one reference, reused if one is free.
+    /// The first free page, with one reference; a new one if none is free. Pages taken one after the other therefore
+    /// lie in ascending order, whatever order they were released in.
     ///
     /// # Panics
     /// If the limit is reached; `begin` has checked [`available`](Pool::available).
@@ -69,7 +71,6 @@ impl Pool {
         self.slabs.push(KvBlock::new(self.shape, self.formats, count * self.block_size));
         let first = self.pages.len();
         self.pages.extend((0..count).map(|page| Page { slab, first_slot: page * self.block_size, references: 0 }));
-        // Taken from the end, in the order in which they lie.
         self.free.extend((first..first + count).rev().map(BlockId));
     }
 
@@ -78,12 +79,18 @@ impl Pool {
         self.pages[id.0].references += 1;
     }
 
-    /// Notes that one block table less names the page, and frees it after the last.
-    pub(crate) fn release(&mut self, id: BlockId) {
-        let page = &mut self.pages[id.0];
-        page.references -= 1;
-        if page.references == 0 {
-            self.free.push(id);
+    /// Notes that one block table less names each of these pages, and frees those that none names any more.
+    pub(crate) fn release(&mut self, ids: impl IntoIterator<Item = BlockId>) {
+        let free = self.free.len();
+        for id in ids {
+            let page = &mut self.pages[id.0];
+            page.references -= 1;
+            if page.references == 0 {
+                self.free.push(id);
+            }
+        }
+        if self.free.len() > free {
+            self.free.sort_unstable_by(|a, b| b.cmp(a));
         }
     }
 
@@ -142,7 +149,19 @@ mod tests {
         assert_eq!(pool.slabs.iter().map(|slab| slab.slots() / 64).collect::<Vec<_>>(), [1, 1, 2, 4, 3]);
         assert_eq!(taken, (0..11).map(BlockId).collect::<Vec<_>>(), "in the order in which they lie");
         assert_eq!(pool.available(), 0);
-        pool.release(BlockId(5));
+        pool.release([BlockId(5)]);
         assert_eq!((pool.available(), pool.take()), (1, BlockId(5)));
+    }
+
+    #[test]
+    fn pages_are_taken_in_ascending_order_however_they_were_released() {
+        let mut pool = Pool::new(RowShape { heads: 1, key_dim: 2, value_dim: 2 }, Formats::F32, 64, 8);
+        (0..8).for_each(|_| {
+            pool.take();
+        });
+        pool.release([2, 3, 4].map(BlockId));
+        pool.release([7, 0, 6].map(BlockId));
+        let taken: Vec<BlockId> = (0..6).map(|_| pool.take()).collect();
+        assert_eq!(taken, [0, 2, 3, 4, 6, 7].map(BlockId));
     }
 }
