@@ -106,7 +106,8 @@ fn only_the_kernels_and_the_allocator_may_be_unsafe() {
 #[test]
 fn only_the_runner_reads_files_arguments_and_the_environment() {
     for (name, _) in ALLOWED.iter().filter(|(name, _)| !matches!(*name, "runner" | "workspace-tests")) {
-        for (path, text) in crate_sources(name) {
+        // A test that measures its whole process starts one of its own.
+        for (path, text) in crate_sources(name).into_iter().filter(|(path, _)| !path.ends_with("kv-conformance/src/own_process.rs")) {
             for forbidden in ["std::fs", "std::env", "std::process"] {
                 assert!(!text.contains(forbidden), "{path} uses {forbidden}");
             }
@@ -126,6 +127,29 @@ fn only_builtin_names_the_strategies() {
     for (path, text) in crate_sources("runner") {
         assert!(!mentions(&text) || path.ends_with("src/lib.rs"), "{path} names a strategy");
     }
+}
+
+/// Every crate of the workspace but the kernels is compiled with overflow checks and debug assertions, by
+/// `cargo run -p runner` and by `cargo test --workspace` alike.
+#[test]
+fn the_dev_profile_checks_arithmetic_everywhere_but_in_the_kernels() {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml");
+    let manifest: toml::Table = std::fs::read_to_string(manifest).unwrap().parse().unwrap();
+    let dev = &manifest["profile"]["dev"];
+    let checks = |profile: &toml::Value| ["debug-assertions", "overflow-checks"].map(|key| profile.get(key).and_then(toml::Value::as_bool));
+    assert_eq!(checks(dev), [Some(true); 2]);
+    for (package, profile) in dev["package"].as_table().unwrap() {
+        let is_checked = ALLOWED.iter().any(|(name, _)| name == package) && package != "kv-kernels";
+        assert!(!is_checked || checks(profile) == [None; 2], "{package} is exempt without being named here");
+    }
+    assert_eq!(checks(&dev["package"]["kv-kernels"]), [Some(false); 2]);
+}
+
+#[test]
+#[should_panic(expected = "overflow")]
+fn an_overflow_panics() {
+    let most = std::hint::black_box(usize::MAX);
+    std::hint::black_box(most + 1);
 }
 
 #[test]

@@ -47,3 +47,6 @@ pub use formats::Formats;
 pub use path::{KernelPath, PathError};
 pub use ring::KvRing;
 pub use rotate::rotate_row;
+
+/// Whether this crate was compiled with debug assertions: what they cost would be in every timing.
+pub const HAS_DEBUG_ASSERTIONS: bool = cfg!(debug_assertions);

@@ -24,6 +24,7 @@ pub(crate) fn read(threads: usize) -> Environment {
         known("attention kernels", kernels()),
         known("matrix products", "Burn 0.22.1, flex backend".into()),
         known("build", format!("profile {}, opt-level {}, {}", build::PROFILE, build::OPT_LEVEL, build::TARGET)),
+        known("run-time checks", run_time_checks()),
         recorded("compiler", build::RUSTC, "the compiler did not say"),
         recorded("commit", build::COMMIT, "not built in a git checkout"),
     ];
@@ -41,6 +42,13 @@ fn kernels() -> String {
     )
 }
 
+/// Whether arithmetic and assertions are checked; a test holds the profile to it that both are on or both off.
+fn run_time_checks() -> String {
+    let state = |on: bool| if on { "on" } else { "off" };
+    let kernels = state(kv_kernels::HAS_DEBUG_ASSERTIONS);
+    format!("overflow checks and debug assertions {} in kvlab's crates, {kernels} in the attention kernels", state(cfg!(debug_assertions)))
+}
+
 /// Warnings about the machine and the sweep, in words.
 pub(crate) fn warnings(decode_steps: usize) -> Vec<String> {
     let mut warnings = vec![];
@@ -48,6 +56,12 @@ pub(crate) fn warnings(decode_steps: usize) -> Vec<String> {
     if let Some(load) = System::load_average().ok().map(|load| load.one).filter(|load| *load > 0.5 * cpus as f64) {
         warnings
             .push(format!("The machine was busy when the sweep started: load average {load:.2} on {cpus} CPUs. Timings may be too long."));
+    }
+    if !kv_metrics::counts_allocations() {
+        warnings.push(
+            "This program does not install the counting allocator, so heap bytes were not measured: see `runner::main`'s documentation."
+                .into(),
+        );
     }
     if decode_steps < 20 {
         warnings.push(format!("Only {decode_steps} decode steps were timed in a cell, so the 95th percentile is close to the maximum."));
