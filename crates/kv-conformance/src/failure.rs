@@ -2,13 +2,15 @@
 
 use kv_core::{CacheError, ConfigError};
 
-/// A check passed, or it does not apply.
+/// A check passed, or says why it did not run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// The strategy does what the check asks.
     Passed,
     /// The check does not apply to this instance, for this reason.
     Skipped(String),
+    /// The check applies, and could not be run here, for this reason.
+    NotRun(String),
 }
 
 /// What a check answers.
@@ -30,6 +32,11 @@ impl Failure {
     /// A failure.
     pub fn new(what: impl Into<String>, mend: impl Into<String>) -> Failure {
         Failure { what: what.into(), mend: mend.into(), full: false }
+    }
+
+    /// The same, with when it happened in front.
+    pub(crate) fn when(self, when: &str) -> Failure {
+        Failure { what: format!("{when}: {}", self.what), ..self }
     }
 }
 

@@ -22,14 +22,22 @@ mod checks;
 pub mod doc;
 mod driver;
 mod failure;
+mod heap;
 mod macros;
+mod own_process;
+mod room;
 mod subject;
 mod text;
+mod watched;
 
 pub use checks::*;
 pub use driver::{fill, step};
 pub use failure::{Failure, Outcome, Verdict};
 #[doc(hidden)]
+pub use kv_metrics::CountingAllocator;
+#[doc(hidden)]
+pub use own_process::assert_passes_in_own_process;
+#[doc(hidden)]
 pub use subject::assert_passes;
-pub use subject::{Subject, report, run};
+pub use subject::{LONG_RUN, Report, Subject, report, run};
 pub use text::{Text, toy_geometry};

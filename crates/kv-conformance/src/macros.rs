@@ -1,6 +1,8 @@
-//! The macro that makes a `#[test]` of every check.
+//! The macros that make a `#[test]` of every check.
 
-/// Expands to a `#[test]` for each check, over a strategy in its default config or in the ones given.
+/// Expands to a `#[test]` for each check, over a strategy in its default config or in the ones given, and installs the
+/// allocator that counts the bytes a strategy reports: once in a test program. A program that has an allocator of its
+/// own, or tests several strategies, uses [`conformance_checks!`](crate::conformance_checks).
 ///
 /// Several configs get a module each, so that a test's name says what failed:
 ///
@@ -14,19 +16,31 @@
 /// ```
 #[macro_export]
 macro_rules! conformance_tests {
+    ($($tests:tt)+) => {
+        #[global_allocator]
+        static COUNTING_ALLOCATOR: $crate::CountingAllocator = $crate::CountingAllocator;
+
+        $crate::conformance_checks!($($tests)+);
+    };
+}
+
+/// [`conformance_tests!`](crate::conformance_tests) without the allocator. In a program that does not install it, the
+/// check of the bytes is reported as not run.
+#[macro_export]
+macro_rules! conformance_checks {
     ($strategy:ty { $($name:ident: $config:expr),+ $(,)? }) => {
         $(
             mod $name {
                 use super::*;
-                $crate::conformance_tests!(@tests $strategy, $config);
+                $crate::conformance_checks!(@tests $strategy, $config);
             }
         )+
     };
     ($strategy:ty) => {
-        $crate::conformance_tests!(@tests $strategy, "");
+        $crate::conformance_checks!(@tests $strategy, "");
     };
     (@tests $strategy:ty, $config:expr) => {
-        $crate::conformance_tests!(@each $strategy, $config;
+        $crate::conformance_checks!(@each $strategy, $config;
             config_is_strict
             starts_empty_and_forgets
             refusals_leave_no_trace
@@ -39,11 +53,17 @@ macro_rules! conformance_tests {
             forks_are_isolated
             full_loses_nothing
             nothing_leaks
-            bytes_are_true
             runs_are_reproducible
             random_traces_agree_with_a_model
             threads_and_nans_do_not_spread
+            long_runs_hold
         );
+
+        #[test]
+        fn bytes_are_true() {
+            let test = concat!(module_path!(), "::bytes_are_true");
+            $crate::assert_passes_in_own_process($crate::Subject::of::<$strategy>($config), test, "bytes_are_true", $crate::bytes_are_true);
+        }
     };
     (@each $strategy:ty, $config:expr; $($check:ident)+) => {
         $(

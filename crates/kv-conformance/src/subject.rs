@@ -1,7 +1,9 @@
 //! What is checked: a strategy with a config.
 
-use kv_core::{CacheError, Entry, Geometry, KvCache, Registry, Strategy};
+use kv_core::{Entry, Geometry, KvCache, Registry, Strategy};
 
+use crate::heap::Heap;
+use crate::watched::{Log, Watched};
 use crate::{CHECKS, Check, Failure, Outcome, Verdict, toy_geometry};
 
 /// A strategy with a config.
@@ -10,7 +12,13 @@ pub struct Subject {
     entry: Entry,
     config: toml::Table,
     geometry: Geometry,
+    long_run: usize,
+    heap: Heap,
+    log: Log,
 }
+
+/// Tokens that [`long_runs_hold`](crate::long_runs_hold) feeds, unless told otherwise.
+pub const LONG_RUN: usize = 2048;
 
 impl Subject {
     /// The strategy `S` with a config written as TOML, for example `"window = 16"`.
@@ -25,7 +33,19 @@ impl Subject {
 
     /// A registered strategy with a config, checked on a small model of this geometry.
     pub fn new(entry: Entry, config: toml::Table, geometry: Geometry) -> Subject {
-        Subject { entry, config, geometry }
+        Subject { entry, config, geometry, long_run: LONG_RUN, heap: Heap::Thread, log: Log::default() }
+    }
+
+    /// The same, with another number of tokens for [`long_runs_hold`](crate::long_runs_hold).
+    #[must_use]
+    pub fn with_long_run(self, tokens: usize) -> Subject {
+        Subject { long_run: tokens, ..self }
+    }
+
+    /// The same, with the heap bytes of the whole process counted and not of one thread: nothing else may run in it.
+    #[must_use]
+    pub fn alone_in_its_process(self) -> Subject {
+        Subject { heap: Heap::Process, ..self }
     }
 
     /// The small model's geometry.
@@ -36,6 +56,21 @@ impl Subject {
     /// The strategy.
     pub fn entry(&self) -> &Entry {
         &self.entry
+    }
+
+    /// The config.
+    pub(crate) fn config(&self) -> &toml::Table {
+        &self.config
+    }
+
+    /// Tokens of a long run.
+    pub(crate) fn long_run(&self) -> usize {
+        self.long_run
+    }
+
+    /// Whose heap bytes are counted.
+    pub(crate) fn heap(&self) -> Heap {
+        self.heap
     }
 
     /// A fresh cache for the small model.
@@ -51,7 +86,9 @@ impl Subject {
     /// # Errors
     /// A [`Failure`] if the config does not fit.
     pub fn build_for(&self, geometry: &Geometry) -> Result<Box<dyn KvCache>, Failure> {
-        Ok(self.entry.build(&self.config, geometry)?)
+        let cache = self.entry.build(&self.config, geometry)?;
+        let origin = (self.entry, self.config.clone(), geometry.clone());
+        Ok(Box::new(Watched::new(cache, self.log.clone(), origin)))
     }
 }
 
@@ -62,50 +99,60 @@ impl std::fmt::Display for Subject {
     }
 }
 
-/// Runs every check over a subject.
-pub fn report(subject: &Subject) -> Vec<(&'static Check, Outcome)> {
-    CHECKS.iter().map(|check| (check, run(subject, check.run))).collect()
+/// How a check of a subject ended.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// The check.
+    pub check: &'static Check,
+    /// What it answered.
+    pub outcome: Outcome,
+    /// Tokens of the longest sequence that it fed: nothing is said of longer ones.
+    pub tokens: usize,
 }
 
-/// Runs one check: a panic is a failure, and running out of room that is honestly limited is a skip.
-pub fn run(subject: &Subject, check: fn(&Subject) -> Outcome) -> Outcome {
+/// Runs every check over a subject.
+pub fn report(subject: &Subject) -> Vec<Report> {
+    let run = |check: &'static Check| {
+        let (outcome, tokens) = run(subject, check.run);
+        Report { check, outcome, tokens }
+    };
+    CHECKS.iter().map(run).collect()
+}
+
+/// Runs one check, and answers the tokens of the longest sequence that it fed too. A panic is a failure, and so is
+/// running out of room unless the room is honestly limited: then the check is skipped.
+pub fn run(subject: &Subject, check: fn(&Subject) -> Outcome) -> (Outcome, usize) {
+    subject.log.take();
     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| check(subject)));
-    match outcome {
-        Err(panic) => {
+    let (tokens, untrue_full) = subject.log.take();
+    let outcome = match (outcome, untrue_full) {
+        (Err(panic), _) => {
             let message = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
             let what = format!("the strategy panicked: {}", message.unwrap_or("without a message"));
             Err(Failure::new(what, "refuse with a `CacheError` what can be refused"))
         }
-        Ok(Err(failure)) if failure.full => match room(subject) {
-            Some(tokens) => Ok(Verdict::Skipped(format!("the check needs more than the {tokens} tokens that fit"))),
-            None => Err(failure),
-        },
-        Ok(outcome) => outcome,
-    }
+        (Ok(_), Some(untrue)) => {
+            Err(Failure::new(untrue, "a cache is full only when the tokens do not fit: count what is free, in tokens"))
+        }
+        (Ok(Err(failure)), None) if failure.full => Ok(Verdict::Skipped(format!("the check needs more than the {tokens} tokens that fit"))),
+        (Ok(outcome), None) => outcome,
+    };
+    (outcome, tokens)
 }
 
-/// Tokens that fit into a fresh cache, if they are too few for some check and yet some.
-fn room(subject: &Subject) -> Option<usize> {
-    const ENOUGH: usize = 1000;
-    let mut cache = subject.build().ok()?;
-    let seq = cache.open().ok()?;
-    match cache.begin(seq, 0..ENOUGH) {
-        Err(CacheError::Full { free, .. }) => Some(free).filter(|free| *free > 0),
-        _ => None,
-    }
-}
-
-/// Whether nothing failed, with the skips written out: what a `#[test]` asserts.
+/// Whether nothing failed, with what was skipped or not run written out: what a `#[test]` asserts.
 #[doc(hidden)]
 pub fn assert_passes(subject: &Subject, name: &str, check: fn(&Subject) -> Outcome) {
-    match run(subject, check) {
+    let (outcome, tokens) = run(subject, check);
+    match outcome {
         Ok(Verdict::Passed) => {}
-        Ok(Verdict::Skipped(reason)) => skipped(&format!("{subject}: {name} does not apply: {reason}")),
-        Err(failure) => panic!("{subject}: {name}: {failure}"),
+        Ok(Verdict::Skipped(reason)) => say(&format!("{subject}: {name} does not apply: {reason}")),
+        Ok(Verdict::NotRun(reason)) => say(&format!("{subject}: {name} was NOT RUN: {reason}")),
+        Err(failure) => panic!("{subject}: {name}, after at most {tokens} tokens: {failure}"),
     }
 }
 
 #[expect(clippy::print_stderr, reason = "a test harness shows what was not tested")]
-fn skipped(line: &str) {
+pub(crate) fn say(line: &str) {
     eprintln!("{line}");
 }

@@ -4,15 +4,20 @@
 
 #[path = "broken/mod.rs"]
 mod broken;
+#[path = "broken/lax.rs"]
+mod lax;
 
 use broken::Broken;
-use broken::lax::Lax;
-use kv_conformance::{CHECKS, Subject, Verdict, report};
+use kv_conformance::{CHECKS, LONG_RUN, Report, Subject, Verdict, report};
+use lax::Lax;
+
+#[global_allocator]
+static ALLOCATOR: kv_metrics::CountingAllocator = kv_metrics::CountingAllocator;
 
 /// The checks that a bug fails, each with its message.
 fn failures(bug: &str) -> Vec<(&'static str, String)> {
     let outcomes = report(&Subject::of::<Broken>(&format!("bug = '{bug}'")));
-    outcomes.into_iter().filter_map(|(check, outcome)| Some((check.name, outcome.err()?.to_string()))).collect()
+    outcomes.into_iter().filter_map(|Report { check, outcome, .. }| Some((check.name, outcome.err()?.to_string()))).collect()
 }
 
 /// Other checks that a bug cannot help failing.
@@ -57,16 +62,16 @@ macro_rules! caught {
 
 caught! {
     positions_after_eviction by positions_are_relative,
-        others Only(&["guarantee_holds", "chunks_do_not_matter", "runs_are_reproducible", "threads_and_nans_do_not_spread"]);
+        others Only(&["guarantee_holds", "chunks_do_not_matter", "runs_are_reproducible", "threads_and_nans_do_not_spread", "long_runs_hold"]);
     rollback_resurrects by truncate_then_append_is_fresh, others Only(&["random_traces_agree_with_a_model"]);
-    quantiser_idle_in_decode by guarantee_holds, others Only(&["chunks_do_not_matter"]);
+    quantiser_idle_in_decode by guarantee_holds, others Only(&["chunks_do_not_matter", "long_runs_hold"]);
     bytes_thirty_two_fold by bytes_are_true, others Only(&[]);
-    block_boundary by guarantee_holds, others Only(&["chunks_do_not_matter", "random_traces_agree_with_a_model"]);
+    block_boundary by guarantee_holds, others Only(&["chunks_do_not_matter", "random_traces_agree_with_a_model", "long_runs_hold"]);
     shared_prefix_written by forks_are_isolated, others Only(&["random_traces_agree_with_a_model"]);
     leaks_generations by starts_empty_and_forgets, others Only(&["bytes_are_true", "random_traces_agree_with_a_model"]);
     row_per_query_head by bytes_are_true, others Only(&[]);
-    ring_overwrites_within_step by chunks_do_not_matter, others Only(&["runs_are_reproducible", "threads_and_nans_do_not_spread"]);
-    baseline_forgets by guarantee_holds, others Only(&["chunks_do_not_matter", "random_traces_agree_with_a_model"]);
+    ring_overwrites_within_step by chunks_do_not_matter, others Only(&["runs_are_reproducible", "threads_and_nans_do_not_spread", "long_runs_hold"]);
+    baseline_forgets by guarantee_holds, others Only(&["chunks_do_not_matter", "random_traces_agree_with_a_model", "long_runs_hold"]);
     window_never_trims by bytes_are_true, others Only(&["nothing_evicted_is_exact"]);
     warm_across_cells by starts_empty_and_forgets, others Any;
     overflow_loses by full_loses_nothing, others Only(&[]);
@@ -76,23 +81,44 @@ caught! {
     unseeded by runs_are_reproducible, others Any;
     seen_is_resident by random_traces_agree_with_a_model, others Only(&["bytes_are_true"]);
     window_one_short by nothing_evicted_is_exact, others Only(&["bytes_are_true"]);
+    lossy_forgets by guarantee_holds, others Only(&["long_runs_hold"]);
+    seals_wrongly_late by long_runs_hold, others Only(&[]);
+    prompt_end_forgets by long_runs_hold, others Only(&["random_traces_agree_with_a_model"]);
+    full_by_step_size by full_loses_nothing, others Only(&[]);
+    full_before_it_is by forks_are_isolated, others Any;
 }
 
 #[test]
 fn without_a_bug_everything_passes() {
-    for (check, outcome) in report(&Subject::of::<Broken>("")) {
-        assert!(outcome.is_ok(), "{}: {}", check.name, outcome.unwrap_err());
+    for Report { check, outcome, tokens } in report(&Subject::of::<Broken>("")) {
+        assert!(outcome.is_ok(), "{}, {tokens} tokens: {}", check.name, outcome.unwrap_err());
     }
 }
 
 #[test]
+fn every_outcome_names_the_length_it_reached() {
+    let subject = Subject::of::<Broken>("").with_long_run(700);
+    for Report { check, tokens, .. } in report(&subject) {
+        match check.name {
+            "config_is_strict" => assert_eq!(tokens, 0),
+            "guarantee_holds" => assert_eq!(tokens, 514),
+            "long_runs_hold" => assert_eq!(tokens, 700),
+            // Those that do not apply to an exact cache feed it nothing.
+            "nothing_evicted_is_exact" | "positions_are_relative" => assert_eq!(tokens, 0),
+            name => assert!((1..4096 + 61).contains(&tokens), "{name}: {tokens}"),
+        }
+    }
+    assert_eq!(kv_conformance::run(&Subject::of::<Broken>(""), kv_conformance::long_runs_hold).1, LONG_RUN);
+}
+
+#[test]
 fn unknown_keys_are_caught_by_config_is_strict() {
-    let outcome = kv_conformance::run(&Subject::of::<Lax>(""), kv_conformance::config_is_strict);
+    let (outcome, _) = kv_conformance::run(&Subject::of::<Lax>(""), kv_conformance::config_is_strict);
     assert!(outcome.unwrap_err().to_string().contains("the unknown key `no_such_key` was ignored"));
 }
 
 #[test]
 fn skips_say_why() {
-    let outcome = kv_conformance::run(&Subject::of::<Broken>(""), kv_conformance::positions_are_relative);
+    let (outcome, _) = kv_conformance::run(&Subject::of::<Broken>(""), kv_conformance::positions_are_relative);
     assert!(matches!(outcome, Ok(Verdict::Skipped(reason)) if reason.contains("exact")));
 }

@@ -11,12 +11,26 @@ use std::marker::PhantomData;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Every program that links this crate allocates through it.
+/// The system's allocator, counting. A program whose heap bytes are to be measured installs it:
+///
+/// ```
+/// #[global_allocator]
+/// static ALLOCATOR: kv_metrics::CountingAllocator = kv_metrics::CountingAllocator;
+/// # fn main() { assert!(kv_metrics::counts_allocations()); }
+/// ```
+///
+/// In a library this line would decide for everyone who depends on it.
 #[derive(Debug, Default)]
-struct CountingAllocator;
+pub struct CountingAllocator;
 
-#[global_allocator]
-static ALLOCATOR: CountingAllocator = CountingAllocator;
+/// Whether this program has installed the [`CountingAllocator`]; without it every meter reads 0.
+pub fn counts_allocations() -> bool {
+    let meter = ThreadMeter::start();
+    let probe = std::hint::black_box(Box::new(0u64));
+    let counts = meter.live_bytes() != 0;
+    drop(probe);
+    counts
+}
 
 /// Counts the heap's bytes, process-wide, from its start until it is dropped. One can exist at a time.
 #[derive(Debug)]
@@ -136,6 +150,14 @@ unsafe impl GlobalAlloc for CountingAllocator {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[global_allocator]
+    static ALLOCATOR: CountingAllocator = CountingAllocator;
+
+    #[test]
+    fn an_installed_allocator_is_noticed() {
+        assert!(counts_allocations());
+    }
 
     #[test]
     fn a_thread_sees_its_own_bytes_only() {

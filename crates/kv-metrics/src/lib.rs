@@ -2,11 +2,11 @@
 //!
 //! It knows nothing of caches, and it decides nothing: what is measured when, and in which pass, is the
 //! runner's business. An instrument that disturbs (the allocator counts only while a [`HeapMeter`] lives) is
-//! never on while something else is timed. Linking this crate makes its allocator the program's, so that a
-//! stranger's program is measured without doing anything.
+//! never on while something else is timed. The allocator counts nothing until a program installs it: see
+//! [`CountingAllocator`].
 
 mod allocator;
 mod statistics;
 
-pub use allocator::{HeapMeter, ThreadMeter};
+pub use allocator::{CountingAllocator, HeapMeter, ThreadMeter, counts_allocations};
 pub use statistics::quantile;

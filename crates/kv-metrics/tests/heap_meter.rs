@@ -1,6 +1,9 @@
 //! The process-wide meter, alone in its process: tests beside it would be counted.
 
-use kv_metrics::HeapMeter;
+use kv_metrics::{CountingAllocator, HeapMeter};
+
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 #[test]
 fn counts_what_is_live_and_the_peak() {

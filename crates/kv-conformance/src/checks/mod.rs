@@ -4,7 +4,9 @@ mod attention;
 mod bytes;
 mod configs;
 mod lifecycle;
+mod long_runs;
 mod refusals;
+mod rows;
 mod spread;
 mod traces;
 
@@ -14,6 +16,7 @@ pub use attention::{attend_equals_view, chunks_do_not_matter, guarantee_holds, n
 pub use bytes::bytes_are_true;
 pub use configs::config_is_strict;
 pub use lifecycle::{forks_are_isolated, starts_empty_and_forgets, truncate_then_append_is_fresh};
+pub use long_runs::long_runs_hold;
 pub use refusals::{full_loses_nothing, refusals_leave_no_trace};
 pub use spread::{nothing_leaks, threads_and_nans_do_not_spread};
 pub use traces::{random_traces_agree_with_a_model, runs_are_reproducible};
@@ -34,7 +37,7 @@ const fn check(name: &'static str, what: &'static str, run: fn(&Subject) -> Outc
 }
 
 /// Every check, the cheapest first.
-pub const CHECKS: [Check; 16] = [
+pub const CHECKS: [Check; 17] = [
     check("config_is_strict", "the config survives TOML and refuses unknown keys by name", config_is_strict),
     check(
         "starts_empty_and_forgets",
@@ -71,6 +74,7 @@ pub const CHECKS: [Check; 16] = [
         "attention does not depend on threads, nor a NaN reach earlier queries",
         threads_and_nans_do_not_spread,
     ),
+    check("long_runs_hold", "a long prompt in chunks and token by token, and what follows, keeps the guarantee", long_runs_hold),
 ];
 
 /// The largest difference that the order of summation may make, for values between −1 and 1.

@@ -5,6 +5,7 @@ use kv_core::{CacheError, Geometry, KvCache, Rows, SeqId, View};
 use super::lifecycle::snapshot;
 use crate::driver::{append, difference};
 use crate::failure::ensure;
+use crate::room::Room;
 use crate::{Failure, Outcome, Subject, Text, Verdict, fill, step};
 
 /// Each misuse is the typed error its method documents, and the run goes on as if it had not been.
@@ -152,8 +153,11 @@ pub fn full_loses_nothing(subject: &Subject) -> Outcome {
     }
     let seq = cache.open()?;
     let mut position = 0;
+    let said = Room::free(subject.entry(), subject.config(), &geometry, 0..MOST + STEP);
+    let claims = "what an empty cache says is free must be what fits, in steps of any size";
     let (needed, free, before) = loop {
         if position >= MOST {
+            ensure!(said.is_none(), claims, "an empty cache says that {} tokens fit, and {position} did", said.unwrap_or_default());
             return Ok(Verdict::Skipped(format!("there is no limit within {MOST} tokens")));
         }
         let before = cache.usage();
@@ -164,6 +168,11 @@ pub fn full_loses_nothing(subject: &Subject) -> Outcome {
         }
         position += STEP;
     };
+    ensure!(
+        said == Some(position + free),
+        claims,
+        "an empty cache says that {said:?} tokens fit, and after {position} it says that {free} more do"
+    );
     let numbers = "count in tokens: what the step adds, and what would still fit";
     ensure!(needed == STEP && free < STEP, numbers, "{STEP} tokens do not fit, and the refusal says {needed} needed, {free} free");
     for more in free + 1..free + 40 {

@@ -1,7 +1,5 @@
 //! A strategy with one of the bugs that were shipped in caches, chosen by its config.
 
-pub(crate) mod lax;
-
 use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -57,6 +55,18 @@ pub(crate) enum Bug {
     SeenIsResident,
     /// An evicting cache masks one token too many from the start.
     WindowOneShort,
+    /// A lossy cache loses all but the last 288 tokens.
+    LossyForgets,
+    /// What is sealed at the 1000th token is sealed wrongly.
+    SealsWronglyLate,
+    /// `prompt_end` drops the last token, though nothing may be lost.
+    PromptEndForgets,
+    /// Steps of more than 64 tokens are refused as if there were no room for them.
+    FullByStepSize,
+    /// The tokens of a second sequence count tenfold against the limit.
+    FullBeforeItIs,
+    /// Rows are copied on another thread, kept, and not reported.
+    BytesOfAnotherThread,
 }
 
 /// The mistake, by its name.
@@ -84,6 +94,8 @@ pub(crate) struct Broken {
     forks: Vec<(SeqId, SeqId)>,
     /// The copies for the other query heads of each KV head.
     copies: Vec<f32>,
+    /// What another thread allocated.
+    hidden: Vec<Vec<f32>>,
 }
 
 impl Strategy for Broken {
@@ -92,7 +104,7 @@ impl Strategy for Broken {
     type Config = Config;
 
     fn new(config: Config, geometry: &Geometry) -> Result<Broken, ConfigError> {
-        Ok(Broken { bug: config.bug, sequences: Sequences::new(geometry), closed: None, forks: vec![], copies: vec![] })
+        Ok(Broken { bug: config.bug, sequences: Sequences::new(geometry), closed: None, forks: vec![], copies: vec![], hidden: vec![] })
     }
 }
 
@@ -162,7 +174,26 @@ impl KvCache for Broken {
             self.sequences.state_mut(seq)?.iter_mut().flatten().for_each(|view| *view = View::default());
             return Err(CacheError::Full { needed: fresh.len(), free: LIMIT - fresh.start });
         }
+        let others: usize = self.sequences.iter().map(|(_, seen)| seen).sum::<usize>() - fresh.start;
+        let free = match self.bug {
+            Bug::FullByStepSize => 64,
+            Bug::FullBeforeItIs => LIMIT.saturating_sub(fresh.start + 10 * others),
+            _ => usize::MAX,
+        };
+        if fresh.len() > free {
+            return Err(CacheError::Full { needed: fresh.len(), free });
+        }
         self.sequences.begin(seq, fresh)
+    }
+
+    fn prompt_end(&mut self, seq: SeqId) -> Result<(), CacheError> {
+        let (key_dim, value_dim) = self.dims();
+        let last = self.sequences.seen(seq)?.wrapping_sub(1);
+        if self.bug == Bug::PromptEndForgets {
+            let views = self.sequences.state_mut(seq)?.iter_mut().flatten();
+            views.for_each(|view| view.retain(key_dim, value_dim, |position| position != last));
+        }
+        Ok(())
     }
 
     fn append(&mut self, seq: SeqId, layer: usize, keys: Tensor<3>, values: Tensor<3>) -> Result<(), CacheError> {
@@ -222,6 +253,12 @@ impl KvCache for Broken {
                     added.extend(step.run.start, fresh, kv_head);
                 }
                 match bug {
+                    Bug::LossyForgets => added.values.iter_mut().for_each(|value| *value = (*value * 64.0).round() / 64.0),
+                    Bug::SealsWronglyLate => {
+                        if let Some(row) = added.positions.iter().position(|position| *position == 999) {
+                            added.values[row * value_dim..(row + 1) * value_dim].fill(0.0);
+                        }
+                    }
                     Bug::QuantiserIdleInDecode if step.run.len() > 1 => {
                         added.values.iter_mut().for_each(|value| *value = (*value * 64.0).round() / 64.0)
                     }
@@ -240,6 +277,9 @@ impl KvCache for Broken {
                 view.positions.extend(&added.positions);
                 view.keys.extend(&added.keys);
                 view.values.extend(&added.values);
+                if bug == Bug::LossyForgets {
+                    view.retain(key_dim, value_dim, |position| position + 288 >= step.run.end);
+                }
                 if bug != Bug::WindowNeverTrims {
                     view.retain(key_dim, value_dim, |position| position.saturating_add(window) >= step.run.end);
                 }
@@ -250,6 +290,12 @@ impl KvCache for Broken {
             let rows = committed.iter().flat_map(|added| added.keys.iter().chain(&added.values));
             let copied: Vec<f32> = rows.copied().collect();
             (1..heads / kv_heads).for_each(|_| self.copies.extend(&copied));
+        }
+        // Few, so that what starting a thread allocates on this one stays within what is allowed.
+        if bug == Bug::BytesOfAnotherThread && step.run.start == 0 {
+            let rows: Vec<f32> = committed.iter().flat_map(|added| &added.values).copied().collect();
+            let copy = std::thread::scope(|scope| scope.spawn(|| rows.clone()).join());
+            self.hidden.push(copy.unwrap());
         }
         if bug == Bug::SharedPrefixWritten {
             let others: Vec<SeqId> = self.forks.iter().filter(|(parent, _)| *parent == seq).map(|(_, fork)| *fork).collect();
@@ -338,7 +384,7 @@ impl KvCache for Broken {
 
     fn guarantee(&self) -> Guarantee {
         match self.bug {
-            Bug::QuantiserIdleInDecode | Bug::Unseeded => Guarantee::Lossy(ErrorBound::of_rows(0.01, 0.01)),
+            Bug::QuantiserIdleInDecode | Bug::Unseeded | Bug::LossyForgets => Guarantee::Lossy(ErrorBound::of_rows(0.01, 0.01)),
             _ if self.window() != usize::MAX => Guarantee::Evicts(None),
             _ => Guarantee::Exact,
         }
