@@ -14,7 +14,7 @@ const fn column(name: &'static str, meaning: &'static str) -> Column {
 }
 
 /// Every column, in order.
-pub const COLUMNS: [Column; 26] = [
+pub const COLUMNS: [Column; 27] = [
     column("label", "the strategy instance, as the config calls it"),
     column("strategy", "the strategy's id"),
     column("model", "the model the cache served"),
@@ -28,9 +28,10 @@ pub const COLUMNS: [Column; 26] = [
         "what the cache promises, compared with recomputing; K and V bound a stored value's error, relative to the largest in the row or group it is encoded with",
     ),
     column("ttft_ms", "time to first token: the whole prompt until the first token is chosen, in milliseconds"),
-    column("tpot_ms_p50", "time per output token: median time of a decode step of the whole batch, in milliseconds"),
+    column("tpot_ms_p50", "time per output token: median time of a decode step of the whole batch, without the first, in milliseconds"),
     column("tpot_ms_p95", "95th percentile of the same; close to the maximum when decode_steps is below 20"),
-    column("cache_ms_p50", "of a decode step: append, attend and commit over all layers, median in milliseconds"),
+    column("cache_ms_p50", "of a decode step: begin, append, attend and commit over all layers, median in milliseconds"),
+    column("seam_ms_p50", "of a decode step: copying each sequence's rows out of the batch's for the cache, median in milliseconds"),
     column("model_ms_p50", "of a decode step: everything else, median in milliseconds"),
     column("tokens_per_s", "decode throughput of the batch: batch / median step time"),
     column("total_ms", "all steps of the cell together, in milliseconds"),

@@ -73,6 +73,8 @@ pub struct Row {
     pub tpot_ms_p50: Option<f64>,
     pub tpot_ms_p95: Option<f64>,
     pub cache_ms_p50: Option<f64>,
+    #[serde(default)]
+    pub seam_ms_p50: Option<f64>,
     pub model_ms_p50: Option<f64>,
     pub tokens_per_s: Option<f64>,
     pub total_ms: Option<f64>,
@@ -103,10 +105,16 @@ pub struct Sample {
     pub phase: String,
     /// Which step of the phase.
     pub step: usize,
+    /// Whether the step is left out of medians and percentiles: the first decode step of a cell, the slowest nearly always.
+    #[serde(default)]
+    pub warm_up: bool,
     /// Tokens in the sequence after the step.
     pub position: usize,
     /// The whole step.
     pub step_ms: f64,
-    /// Of it: append, attend and commit, all layers.
+    /// Of it: what the cache does, begin, append, attend, commit and the end of the prompt, all layers.
     pub cache_ms: f64,
+    /// Of it: copying each sequence's rows out of the batch's, for the cache. The rest of the step is the model's.
+    #[serde(default)]
+    pub seam_ms: f64,
 }

@@ -57,7 +57,7 @@ mod tests {
         let csv = String::from_utf8(results_csv(&[row]).unwrap()).unwrap();
         let names: Vec<&str> = COLUMNS.iter().map(|column| column.name).collect();
         assert_eq!(csv.lines().next().unwrap(), names.join(","));
-        assert_eq!(csv.lines().nth(1).unwrap(), "a,b,c,decode,1,1,failed,\"cache is full, \"\"really\"\"\",,,,,,,,,,,,,,,,,,");
+        assert_eq!(csv.lines().nth(1).unwrap(), "a,b,c,decode,1,1,failed,\"cache is full, \"\"really\"\"\",,,,,,,,,,,,,,,,,,,");
     }
 
     #[test]
@@ -69,9 +69,11 @@ mod tests {
             batch: 2,
             phase: "decode".into(),
             step: 3,
+            warm_up: false,
             position: 131,
             step_ms: 1.25,
             cache_ms: 0.5,
+            seam_ms: 0.25,
         };
         let csv = samples_csv(std::slice::from_ref(&sample)).unwrap();
         assert_eq!(read_samples(&csv).unwrap(), [sample]);

@@ -103,6 +103,9 @@ pub(crate) struct CheckArguments {
     /// A parameter of the strategies, for example block_size=16.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) sets: Vec<String>,
+    /// Tokens that the longest check feeds, in chunks and one by one.
+    #[arg(long, default_value_t = kv_conformance::LONG_RUN as u32, value_parser = clap::value_parser!(u32).range(2..=65_536))]
+    pub(crate) tokens: u32,
     /// Print JSON instead of a table.
     #[arg(long)]
     pub(crate) json: bool,
@@ -158,6 +161,16 @@ pub(crate) struct RooflineArguments {
 }
 
 /// Runs the command line of the program with these strategies.
+///
+/// For memory to be measured, the program installs the allocator that counts (a library must not decide that):
+///
+/// ```
+/// #[global_allocator]
+/// static ALLOCATOR: runner::CountingAllocator = runner::CountingAllocator;
+/// # fn main() {}
+/// ```
+///
+/// Without it heap bytes are missing from every row, and the conformance check of the bytes is reported as not run.
 pub fn main(registry: Registry) -> ExitCode {
     let arguments = with_default_command(std::env::args_os().collect());
     let cli = match Cli::try_parse_from(arguments) {
@@ -179,7 +192,7 @@ pub fn main(registry: Registry) -> ExitCode {
         Command::Generate(arguments) => commands::generate(&registry, &arguments),
         Command::Fetch { name } => commands::fetch(&name),
         Command::Report { folder, peer } => commands::report(&folder, &peer),
-        Command::Roofline(arguments) => commands::roofline(&arguments),
+        Command::Roofline(arguments) => commands::roofline(&registry, &arguments),
         Command::Schema => commands::print_schema(&registry),
     });
     outcome.unwrap_or_else(|problem: Problem| {

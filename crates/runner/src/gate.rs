@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kv_conformance::{Subject, report};
+use kv_conformance::{Report, Subject, report};
 use kv_core::Geometry;
 
 use crate::plan::Cell;
@@ -10,16 +10,29 @@ use crate::plan::Cell;
 /// The instances that failed, by label, with the checks they failed.
 pub(crate) type Rejected = BTreeMap<String, String>;
 
+/// What runs in the process beside the gate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Beside {
+    /// Nothing: heap bytes are counted over all threads.
+    Nothing,
+    /// Other tests: heap bytes are counted on the calling thread.
+    #[cfg(test)]
+    Tests,
+}
+
 /// Holds every instance of the plan against the suite, on a small model with rows of the real model's shape.
-pub(crate) fn rejected(cells: &[Cell], geometry: &Geometry) -> Rejected {
+pub(crate) fn rejected(cells: &[Cell], geometry: &Geometry, beside: Beside) -> Rejected {
     let small = Geometry { layers: 3, heads: 6, kv_heads: 2, ..geometry.clone() };
     let mut checked = BTreeMap::new();
     for cell in cells {
         checked.entry(cell.label.clone()).or_insert_with(|| {
-            let outcomes = report(&Subject::new(cell.strategy, cell.config.clone(), small.clone()));
-            let failures: Vec<String> =
-                outcomes.into_iter().filter_map(|(check, outcome)| Some(format!("{}: {}", check.name, outcome.err()?.what))).collect();
-            failures.join("; ")
+            let subject = Subject::new(cell.strategy, cell.config.clone(), small.clone());
+            let subject = if beside == Beside::Nothing { subject.alone_in_its_process() } else { subject };
+            let failed = |Report { check, outcome, tokens }| match outcome {
+                Ok(_) => None,
+                Err(failure) => Some(format!("{} (up to {tokens} tokens): {}", check.name, failure.what)),
+            };
+            report(&subject).into_iter().filter_map(failed).collect::<Vec<_>>().join("; ")
         });
     }
     checked.retain(|_, failures| !failures.is_empty());
@@ -116,9 +129,9 @@ mod tests {
         let model = kv_model::Preset::find("tiny").unwrap();
         let model = kv_model::Preset::build(model.config(Some(1)), 0).unwrap();
         let plan = Plan { cells: vec![cell(&registry, "forgetful"), cell(&registry, "paged")], decode_steps: 2, prefill_chunk: 8 };
-        let rejected = rejected(&plan.cells, &model.decoder.config().geometry);
+        let rejected = rejected(&plan.cells, &model.decoder.config().geometry, Beside::Tests);
         assert_eq!(rejected.keys().collect::<Vec<_>>(), ["forgetful"]);
-        assert!(rejected["forgetful"].contains("guarantee_holds: the query at position"), "{rejected:?}");
+        assert!(rejected["forgetful"].contains("guarantee_holds (up to 9 tokens): the query at position"), "{rejected:?}");
 
         let setting = Setting { decoder: &model.decoder, model: "tiny", plan: &plan, seed: 0, rejected: &rejected };
         let outcomes: Vec<_> = plan.cells.iter().map(|cell| cell::run(&setting, cell)).collect();

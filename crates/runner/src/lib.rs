@@ -1,10 +1,14 @@
 //! Sweeps key-value cache strategies over sequence lengths and writes a report: the command line of kvlab.
 //!
 //! It is the only crate that reads files, arguments and the environment, and the only one that names the
-//! built-in strategies, in [`builtin()`]. A program with a strategy of its own is one line:
+//! built-in strategies, in [`builtin()`]. A program with a strategy of its own is one line, and one more that lets it
+//! measure memory:
 //!
 //! ```no_run
 //! # mod my_crate { pub type MyCache = kv_naive::Naive; }
+//! #[global_allocator]
+//! static ALLOCATOR: runner::CountingAllocator = runner::CountingAllocator;
+//!
 //! fn main() -> std::process::ExitCode {
 //!     runner::main(kv_core::Registry::new().with::<my_crate::MyCache>())
 //! }
@@ -33,6 +37,7 @@ use std::process::ExitCode;
 pub use cli::main;
 pub use commands::schema;
 pub use config::{Config, ConfigFile, Instance, Lengths, ModelChoice, Sweep, Workload, load_config};
+pub use kv_metrics::CountingAllocator;
 pub use models::fetched;
 pub use plan::{Cell, Plan, plan};
 pub use problem::Problem;

@@ -52,6 +52,10 @@ pub fn plan(file: &ConfigFile, registry: &Registry, model: &ModelConfig, only: O
         _ => Ok(*value.get_ref()),
     };
     let decode_steps = at_least_one("decode_steps", &sweep.decode_steps)?;
+    if decode_steps < 2 {
+        let message = "`decode_steps` is 1: it must be at least 2, because the first step of a cell is a warm-up and does not count";
+        return Err(file.problem(&sweep.decode_steps, message));
+    }
     let prefill_chunk = at_least_one("prefill_chunk", &sweep.prefill_chunk)?;
     let lengths = &sweep.lengths.get_ref().0;
     if lengths.first().is_none_or(|first| *first == 0) {

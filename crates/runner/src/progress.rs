@@ -65,7 +65,8 @@ impl Progress {
         let result = match (row.status, &row.error) {
             (Status::Failed, error) => format!("FAILED: {}", error.as_deref().unwrap_or("no reason")),
             (Status::Ok, _) => {
-                format!("{:.2} ms a token, first after {:.0} ms", row.tpot_ms_p50.unwrap_or_default(), row.ttft_ms.unwrap_or_default())
+                let tpot = row.tpot_ms_p50.map_or("no step beside the warm-up".to_owned(), |ms| format!("{ms:.2} ms per token"));
+                format!("{tpot}, first after {:.0} ms", row.ttft_ms.unwrap_or_default())
             }
         };
         let line = format!("[{}/{}] {what}: {result}; {}", self.done, self.cells, self.time_left());

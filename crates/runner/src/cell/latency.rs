@@ -24,12 +24,9 @@ pub(super) struct Latency {
     pub(super) guarantee: Guarantee,
 }
 
-/// Runs a cell's workload on a fresh cache, after a short run that is thrown away.
+/// Runs a cell's workload on a fresh cache. Its first decode step is the warm-up: memory that the prompt never touched
+/// is touched then, and the prompt's code and data have to leave the caches.
 pub(super) fn measure(setting: &Setting<'_>, cell: &Cell) -> Result<Latency, CellError> {
-    const WARM_UP_TOKENS: usize = 16;
-    let warm_up = prompts(setting, cell, cell.seq_len.min(WARM_UP_TOKENS));
-    Run::new(setting, cell)?.decode(&warm_up, 1)?;
-
     let run = Run::new(setting, cell)?;
     match cell.workload {
         Workload::Decode => run.decode(&prompts(setting, cell, cell.seq_len), setting.plan.decode_steps),
@@ -86,6 +83,7 @@ impl<'a> Run<'a> {
     }
 
     fn record(&mut self, phase: &str, step: usize, elapsed: Duration) {
+        let spent = self.cache.take_spent();
         self.samples.push(Sample {
             label: self.cell.label.clone(),
             workload: self.cell.workload.name().into(),
@@ -93,9 +91,11 @@ impl<'a> Run<'a> {
             batch: self.cell.batch,
             phase: phase.into(),
             step,
+            warm_up: phase == DECODE && step == 0,
             position: self.sequences.first().map_or(0, |sequence| sequence.tokens().len()),
             step_ms: milliseconds(elapsed),
-            cache_ms: milliseconds(self.cache.take_spent()),
+            cache_ms: milliseconds(spent.cache),
+            seam_ms: milliseconds(spent.seam),
         });
     }
 }

@@ -4,7 +4,7 @@
 //! timed, so that counting disturbs nothing. What the rows contain does not matter to these bytes.
 
 use kv_core::{Geometry, KvCache, Rows, SeqId, Tensor};
-use kv_metrics::HeapMeter;
+use kv_metrics::{HeapMeter, counts_allocations};
 
 use super::{CellError, Setting};
 use crate::config::Workload;
@@ -16,8 +16,11 @@ pub(super) struct Memory {
     pub(super) peak_bytes: i64,
 }
 
-/// Fills a fresh cache as the cell's workload does and counts.
-pub(super) fn measure(setting: &Setting<'_>, cell: &Cell) -> Result<Memory, CellError> {
+/// Fills a fresh cache as the cell's workload does and counts; `None` in a program that cannot count.
+pub(super) fn measure(setting: &Setting<'_>, cell: &Cell) -> Result<Option<Memory>, CellError> {
+    if !counts_allocations() {
+        return Ok(None);
+    }
     let geometry = &setting.decoder.config().geometry;
     let (prompt, steps) = match cell.workload {
         Workload::Decode => (cell.seq_len, setting.plan.decode_steps),
@@ -45,7 +48,7 @@ pub(super) fn measure(setting: &Setting<'_>, cell: &Cell) -> Result<Memory, Cell
     }
     let memory = Memory { live_bytes: meter.live_bytes(), peak_bytes: meter.peak_bytes() };
     drop(cache);
-    Ok(memory)
+    Ok(Some(memory))
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

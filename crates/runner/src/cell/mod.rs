@@ -61,11 +61,11 @@ pub(crate) fn run(setting: &Setting<'_>, cell: &Cell) -> Outcome {
     }
 }
 
-fn measured(setting: &Setting<'_>, cell: &Cell, latency: latency::Latency, memory: memory::Memory) -> Outcome {
-    let decode = || latency.samples.iter().filter(|sample| sample.phase == latency::DECODE);
-    let steps: Vec<f64> = decode().map(|sample| sample.step_ms).collect();
-    let cache: Vec<f64> = decode().map(|sample| sample.cache_ms).collect();
-    let model: Vec<f64> = decode().map(|sample| sample.step_ms - sample.cache_ms).collect();
+fn measured(setting: &Setting<'_>, cell: &Cell, latency: latency::Latency, memory: Option<memory::Memory>) -> Outcome {
+    let decode = |part: fn(&Sample) -> f64| -> Vec<f64> {
+        latency.samples.iter().filter(|sample| sample.phase == latency::DECODE && !sample.warm_up).map(part).collect()
+    };
+    let steps = decode(|sample| sample.step_ms);
     let tpot_ms_p50 = quantile(&steps, 0.5);
     let Usage { payload_bytes, metadata_bytes, slack_bytes, scratch_peak_bytes, seen_tokens, resident_tokens, .. } = latency.usage;
     let row = Row {
@@ -73,8 +73,9 @@ fn measured(setting: &Setting<'_>, cell: &Cell, latency: latency::Latency, memor
         ttft_ms: Some(latency.ttft_ms),
         tpot_ms_p50,
         tpot_ms_p95: quantile(&steps, 0.95),
-        cache_ms_p50: quantile(&cache, 0.5),
-        model_ms_p50: quantile(&model, 0.5),
+        cache_ms_p50: quantile(&decode(|sample| sample.cache_ms), 0.5),
+        seam_ms_p50: quantile(&decode(|sample| sample.seam_ms), 0.5),
+        model_ms_p50: quantile(&decode(|sample| sample.step_ms - sample.cache_ms - sample.seam_ms), 0.5),
         tokens_per_s: tpot_ms_p50.map(|milliseconds| cell.batch as f64 * 1e3 / milliseconds),
         total_ms: Some(latency.samples.iter().map(|sample| sample.step_ms).sum()),
         payload_bytes: Some(payload_bytes),
@@ -82,9 +83,9 @@ fn measured(setting: &Setting<'_>, cell: &Cell, latency: latency::Latency, memor
         slack_bytes: Some(slack_bytes),
         reserved_bytes: Some(latency.usage.reserved_bytes()),
         scratch_peak_bytes: Some(scratch_peak_bytes),
-        heap_live_bytes: Some(memory.live_bytes),
-        heap_peak_bytes: Some(memory.peak_bytes),
-        bytes_per_token: Some(memory.live_bytes as f64 / seen_tokens.max(1) as f64),
+        heap_live_bytes: memory.as_ref().map(|memory| memory.live_bytes),
+        heap_peak_bytes: memory.as_ref().map(|memory| memory.peak_bytes),
+        bytes_per_token: memory.as_ref().map(|memory| memory.live_bytes as f64 / seen_tokens.max(1) as f64),
         seen_tokens: Some(seen_tokens),
         resident_tokens: Some(resident_tokens),
         ..blank_row(setting, cell)
@@ -107,4 +108,62 @@ fn blank_row(setting: &Setting<'_>, cell: &Cell) -> Row {
 fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
     text.unwrap_or("without a message").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Workload;
+
+    fn cell(config: &str, workload: Workload, batch: usize) -> Cell {
+        Cell {
+            label: "contiguous".into(),
+            strategy: *crate::builtin().get("contiguous").unwrap(),
+            config: toml::from_str(config).unwrap(),
+            workload,
+            seq_len: 16,
+            batch,
+            recomputes: false,
+        }
+    }
+
+    fn outcome(cell: Cell) -> Outcome {
+        let model = kv_model::Preset::build(kv_model::Preset::find("tiny").unwrap().config(Some(1)), 0).unwrap();
+        let plan = Plan { cells: vec![], decode_steps: 4, prefill_chunk: 8 };
+        run(&Setting { decoder: &model.decoder, model: "tiny", plan: &plan, seed: 0, rejected: &Rejected::new() }, &cell)
+    }
+
+    #[test]
+    fn room_for_the_cells_own_tokens_is_enough() {
+        let row = outcome(cell("growth = { reserve = 16 }", Workload::Generate, 1)).row;
+        assert_eq!((row.status, row.error), (Status::Ok, None));
+        let row = outcome(cell("growth = { reserve = 15 }", Workload::Generate, 1)).row;
+        assert_eq!(row.error.as_deref(), Some("cache is full: 1 more tokens needed, 0 free"));
+    }
+
+    #[test]
+    fn the_first_decode_step_is_kept_and_left_out_of_the_medians() {
+        let Outcome { row, samples } = outcome(cell("", Workload::Decode, 1));
+        let marked: Vec<(&str, bool)> = samples.iter().map(|sample| (sample.phase.as_str(), sample.warm_up)).collect();
+        assert_eq!(marked, [("prefill", false), ("decode", true), ("decode", false), ("decode", false), ("decode", false)]);
+        let steps: Vec<f64> = samples[2..].iter().map(|sample| sample.step_ms).collect();
+        assert_eq!(row.tpot_ms_p50, quantile(&steps, 0.5));
+        assert_eq!(row.tpot_ms_p95, quantile(&steps, 0.95));
+    }
+
+    #[test]
+    fn a_batch_pays_for_its_copies_at_the_seam() {
+        let Outcome { samples, .. } = outcome(cell("", Workload::Decode, 3));
+        for Sample { step_ms, cache_ms, seam_ms, .. } in samples {
+            assert!(cache_ms > 0.0 && seam_ms > 0.0 && cache_ms + seam_ms < step_ms, "{step_ms} ms: {cache_ms} and {seam_ms}");
+        }
+    }
+
+    #[test]
+    fn a_program_that_cannot_count_bytes_has_none_in_its_rows() {
+        let row = outcome(cell("", Workload::Decode, 1)).row;
+        assert!(!kv_metrics::counts_allocations(), "the library's tests install no allocator");
+        assert_eq!((row.heap_live_bytes, row.heap_peak_bytes, row.bytes_per_token), (None, None, None));
+        assert!(row.payload_bytes.is_some_and(|bytes| bytes > 0), "the cache's own account is there");
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use kv_conformance::{CHECKS, Outcome, Subject, Verdict, report, toy_geometry};
+use kv_conformance::{CHECKS, Outcome, Report, Subject, Verdict, report, toy_geometry};
 use kv_core::{Entry, Registry};
 use serde_json::json;
 
@@ -30,15 +30,17 @@ pub(crate) fn check(registry: &Registry, arguments: &CheckArguments) -> Result<E
     let mut results = vec![];
     for entry in entries {
         say(&format!("checking {}", entry.id()));
-        results.push((entry.id(), report(&Subject::new(*entry, config.clone(), geometry.clone()))));
+        let subject =
+            Subject::new(*entry, config.clone(), geometry.clone()).with_long_run(arguments.tokens as usize).alone_in_its_process();
+        results.push((entry.id(), report(&subject)));
     }
-    let failed = results.iter().any(|(_, outcomes)| outcomes.iter().any(|(_, outcome)| outcome.is_err()));
+    let failed = results.iter().any(|(_, reports)| reports.iter().any(|report| report.outcome.is_err()));
     let text = if arguments.json { as_json(&results) } else { as_table(&results) };
     print(&text);
     Ok(if failed { exit::some_failed() } else { exit::OK })
 }
 
-type Results<'a> = Vec<(&'static str, Vec<(&'a kv_conformance::Check, Outcome)>)>;
+type Results = Vec<(&'static str, Vec<Report>)>;
 
 fn chosen<'a>(registry: &'a Registry, ids: &[String]) -> Result<Vec<&'a Entry>, Problem> {
     if ids.is_empty() {
@@ -57,27 +59,37 @@ fn word(outcome: &Outcome) -> &'static str {
     match outcome {
         Ok(Verdict::Passed) => "passed",
         Ok(Verdict::Skipped(_)) => "n/a",
+        Ok(Verdict::NotRun(_)) => "NOT RUN",
         Err(_) => "FAILED",
     }
 }
 
-/// A row a check and a column a strategy, then every failure and every skip with its reason.
-fn as_table(results: &Results<'_>) -> String {
+/// A row for each check and a column for each strategy, then every failure and everything skipped, with its reason.
+fn as_table(results: &Results) -> String {
     let width = CHECKS.iter().map(|check| check.name.len()).max().unwrap_or(0);
     let mut text = format!("{:width$}", "check");
     results.iter().for_each(|(id, _)| text.push_str(&format!("  {id:>12}")));
     text.push('\n');
     for (row, check) in CHECKS.iter().enumerate() {
         text.push_str(&format!("{:width$}", check.name));
-        results.iter().for_each(|(_, outcomes)| text.push_str(&format!("  {:>12}", word(&outcomes[row].1))));
+        for (_, reports) in results {
+            let Report { outcome, tokens, .. } = &reports[row];
+            let tokens = if matches!(outcome, Ok(Verdict::Passed) | Err(_)) { tokens.to_string() } else { String::new() };
+            text.push_str(&format!("  {:>12}", format!("{} {tokens:>4}", word(outcome))));
+        }
         text.push('\n');
     }
-    for (id, outcomes) in results {
-        for (check, outcome) in outcomes {
+    text.push_str("\nThe number is the length in tokens of the longest sequence that a check fed: of longer ones nothing is known.\n");
+    for (id, reports) in results {
+        for Report { check, outcome, tokens } in reports {
             match outcome {
                 Ok(Verdict::Passed) => {}
                 Ok(Verdict::Skipped(reason)) => text.push_str(&format!("\n{id}: {} does not apply: {reason}", check.name)),
-                Err(failure) => text.push_str(&format!("\n{id}: {} FAILED: {failure}\n  asked: {}", check.name, check.what)),
+                Ok(Verdict::NotRun(reason)) => text.push_str(&format!("\n{id}: {} was NOT RUN: {reason}", check.name)),
+                Err(failure) => {
+                    let (name, what) = (check.name, check.what);
+                    text.push_str(&format!("\n{id}: {name} FAILED after at most {tokens} tokens: {failure}\n  asked: {what}"));
+                }
             }
         }
     }
@@ -85,19 +97,17 @@ fn as_table(results: &Results<'_>) -> String {
     text
 }
 
-fn as_json(results: &Results<'_>) -> String {
-    let outcome = |(check, outcome): &(&kv_conformance::Check, Outcome)| {
+fn as_json(results: &Results) -> String {
+    let outcome = |Report { check, outcome, tokens }: &Report| {
         let reason = match outcome {
             Ok(Verdict::Passed) => None,
-            Ok(Verdict::Skipped(reason)) => Some(reason.clone()),
+            Ok(Verdict::Skipped(reason) | Verdict::NotRun(reason)) => Some(reason.clone()),
             Err(failure) => Some(failure.what.clone()),
         };
         let mend = outcome.as_ref().err().map(|failure| failure.mend.clone());
-        json!({ "check": check.name, "outcome": word(outcome).to_lowercase(), "reason": reason, "mend": mend })
+        json!({ "check": check.name, "outcome": word(outcome).to_lowercase(), "tokens": tokens, "reason": reason, "mend": mend })
     };
-    let strategies: Vec<_> = results
-        .iter()
-        .map(|(id, outcomes)| json!({ "strategy": id, "checks": outcomes.iter().map(outcome).collect::<Vec<_>>() }))
-        .collect();
+    let strategies: Vec<_> =
+        results.iter().map(|(id, reports)| json!({ "strategy": id, "checks": reports.iter().map(outcome).collect::<Vec<_>>() })).collect();
     serde_json::to_string_pretty(&strategies).unwrap_or_default() + "\n"
 }

@@ -2,8 +2,7 @@
 
 use std::process::ExitCode;
 
-use kv_core::Geometry;
-use kv_kernels::HeadShape;
+use kv_core::{Geometry, Registry};
 use kv_model::Preset;
 
 use super::{print, use_threads};
@@ -12,7 +11,7 @@ use crate::problem::did_you_mean;
 use crate::roofline::{Roofline, Settings, Spread, measure};
 use crate::{Problem, exit};
 
-pub(crate) fn roofline(arguments: &RooflineArguments) -> Result<ExitCode, Problem> {
+pub(crate) fn roofline(registry: &Registry, arguments: &RooflineArguments) -> Result<ExitCode, Problem> {
     let RooflineArguments { models, tokens, rounds, threads, json } = arguments;
     if *tokens == 0 || *rounds == 0 {
         return Err(Problem::new("`--tokens` and `--rounds` must be at least 1"));
@@ -21,20 +20,22 @@ pub(crate) fn roofline(arguments: &RooflineArguments) -> Result<ExitCode, Proble
     use_threads(*threads)?;
     let settings = Settings { models, tokens: *tokens, rounds: *rounds };
     // On a thread of the pool: handing each layer's work over from outside would be timed as well.
-    let result = rayon::scope(|_| measure(&settings));
+    let result = rayon::scope(|_| measure(registry, &settings));
+    let result = result.map_err(|error| {
+        Problem::new(format!("cannot fill the caches: {error}")).help("`roofline` reads caches of the strategies in `runner::builtin()`")
+    })?;
     let text = if *json { serde_json::to_string_pretty(&result).unwrap_or_default() + "\n" } else { as_table(&result) };
     print(&text);
     Ok(exit::OK)
 }
 
-fn shape_of(name: &str) -> Result<(String, usize, HeadShape), Problem> {
+fn shape_of(name: &str) -> Result<(String, Geometry), Problem> {
     let preset = Preset::find(name).ok_or_else(|| {
         let known = Preset::ALL.map(|preset| preset.name);
         let help = did_you_mean(name, known).unwrap_or_else(|| format!("known are {}", known.join(", ")));
         Problem::new(format!("unknown model shape `{name}`")).help(help)
     })?;
-    let Geometry { layers, heads, kv_heads, key_dim, value_dim, .. } = preset.config(None).geometry;
-    Ok((name.to_owned(), layers, HeadShape { heads, kv_heads, key_dim, value_dim }))
+    Ok((name.to_owned(), preset.config(None).geometry))
 }
 
 fn as_table(result: &Roofline) -> String {
@@ -53,12 +54,12 @@ fn as_table(result: &Roofline) -> String {
         if row.model != model {
             model = &row.model;
             text.push_str(&format!(
-                "\n{model}\n{:10} {:12} {:>11} {:>21} {:>21} {:>12} {:>14}\n",
+                "\n{model}\n{:10} {:22} {:>11} {:>21} {:>21} {:>12} {:>14}\n",
                 "format", "layout", "µs a layer", "GB/s", "of the bandwidth", "× f32", "× contiguous"
             ));
         }
         text.push_str(&format!(
-            "{:10} {:12} {:>11.1} {:>21} {:>21} {:>12.2} {:>14.2}\n",
+            "{:10} {:22} {:>11.1} {:>21} {:>21} {:>12.2} {:>14.2}\n",
             row.format,
             row.layout,
             1e6 * row.layer_seconds.median,

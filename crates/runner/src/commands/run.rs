@@ -9,7 +9,7 @@ use kv_report::{Results, Row, Status};
 use super::{print, use_threads};
 use crate::cli::RunArguments;
 use crate::config::{ConfigFile, load_config};
-use crate::gate::{self, Rejected};
+use crate::gate::{self, Beside, Rejected};
 use crate::models::ModelSource;
 use crate::plan::{Plan, plan};
 use crate::progress::{human, say};
@@ -46,7 +46,7 @@ pub(crate) fn run(registry: &Registry, arguments: &RunArguments) -> Result<ExitC
         Rejected::new()
     } else {
         say("holding the strategies against the conformance suite");
-        gate::rejected(&plan.cells, &model.decoder.config().geometry)
+        gate::rejected(&plan.cells, &model.decoder.config().geometry, Beside::Nothing)
     };
     let seed = arguments.seed.unwrap_or(file.config.sweep.seed);
     let samples = sweep::run(&plan, &model.decoder, &source.label(), seed, &rejected, &mut results, &folder)?;

@@ -63,7 +63,7 @@ pub struct Sweep {
     #[serde(default = "default_batch")]
     #[schemars(with = "Vec<usize>")]
     pub batch: Spanned<Vec<usize>>,
-    /// Decode steps that are timed at each length.
+    /// Decode steps that are timed at each length, at least 2: the first is kept in samples.csv and left out of the medians.
     #[serde(default = "default_decode_steps")]
     #[schemars(with = "usize")]
     pub decode_steps: Spanned<usize>,

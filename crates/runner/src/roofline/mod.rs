@@ -1,27 +1,27 @@
 //! How close decode attention comes to the machine's memory: its read bandwidth, and what `attend` reaches of it in
 //! each format and layout, measured in turns.
 //!
-//! It measures the kernels alone, on random keys and values: no model, no strategy. Everything that is timed reads
-//! more than the last-level cache holds before it comes round again.
+//! The caches are those that users run, filled by their strategies with random keys and values; there is no model.
+//! Everything that is timed reads more than the last-level cache holds before it comes round again.
 
 mod bandwidth;
 mod case;
 
-use std::time::Instant;
-
-use kv_kernels::{HeadShape, KernelPath};
+use kv_core::{Geometry, Registry};
+use kv_kernels::KernelPath;
 use kv_metrics::quantile;
 use serde::Serialize;
 
 use bandwidth::{ReadBuffer, last_level_cache};
+pub(crate) use case::CaseError;
 use case::{Case, Layout};
 
 use crate::progress::Steps;
 
 /// What is measured.
 pub(crate) struct Settings {
-    /// Each model's name, its number of layers and its heads.
-    pub(crate) models: Vec<(String, usize, HeadShape)>,
+    /// Each model's name and shape.
+    pub(crate) models: Vec<(String, Geometry)>,
     /// Keys of a sequence.
     pub(crate) tokens: usize,
     /// Times that everything is visited.
@@ -77,23 +77,24 @@ impl Spread {
 }
 
 /// Measures everything in turns: in each round the bandwidth, then every case of every model.
-pub(crate) fn measure(settings: &Settings) -> Roofline {
+///
+/// # Errors
+/// [`CaseError`] if a strategy that comes with kvlab is not registered, or refuses.
+pub(crate) fn measure(registry: &Registry, settings: &Settings) -> Result<Roofline, CaseError> {
     let cache = last_level_cache();
     let threads = rayon::current_num_threads();
     let buffer = ReadBuffer::larger_than(cache);
     let mut rows = vec![];
     let mut bandwidths = vec![];
     let steps = Steps::new("roofline", settings.models.len() * settings.rounds);
-    for (model, layers, shape) in &settings.models {
-        let mut cases = Case::all(*shape, *layers, settings.tokens);
+    for (model, geometry) in &settings.models {
+        let mut cases = Case::all(registry, geometry, settings.tokens)?;
         let mut seconds: Vec<Vec<f64>> = vec![vec![]; cases.len()];
         let mut round_bandwidths = vec![];
         for _ in 0..settings.rounds {
             round_bandwidths.push(buffer.read_bytes_per_second());
             for (case, seconds) in cases.iter_mut().zip(&mut seconds) {
-                let started = Instant::now();
-                let layers = case.attend_all_layers();
-                seconds.push(started.elapsed().as_secs_f64() / layers as f64);
+                seconds.push(case.attend()?.as_secs_f64());
             }
             steps.advance(model);
         }
@@ -119,7 +120,7 @@ pub(crate) fn measure(settings: &Settings) -> Roofline {
         bandwidths.extend(round_bandwidths);
     }
     steps.clear();
-    Roofline {
+    Ok(Roofline {
         threads,
         kernel_path: KernelPath::current().to_string(),
         tokens: settings.tokens,
@@ -127,5 +128,5 @@ pub(crate) fn measure(settings: &Settings) -> Roofline {
         last_level_cache_bytes: cache,
         read_bandwidth: Spread::of(&bandwidths),
         rows,
-    }
+    })
 }

@@ -1,3 +1,6 @@
+#[global_allocator]
+static ALLOCATOR: runner::CountingAllocator = runner::CountingAllocator;
+
 fn main() -> std::process::ExitCode {
     runner::main(runner::builtin().with::<recent_window::RecentWindow>())
 }
