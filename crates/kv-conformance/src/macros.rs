@@ -1,8 +1,8 @@
 //! The macro that makes a `#[test]` of every check.
 
-/// Expands to a `#[test]` for each check, over a strategy in its default config or in the ones given.
+/// Expands to one `#[test]` per check, for a strategy with its default config or with the given configs.
 ///
-/// Several configs get a module each, so that a test's name says what failed:
+/// With several configs, each gets its own module, so that the name of a test shows the config:
 ///
 /// ```
 /// # mod my_crate { pub type MyCache = kv_conformance::doc::Plain; }

@@ -1,4 +1,4 @@
-//! What is checked: a strategy with a config.
+//! The subject of a check: a strategy with a config.
 
 use kv_core::{CacheError, Entry, Geometry, KvCache, Registry, Strategy};
 
@@ -13,7 +13,7 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// The strategy `S` with a config written as TOML, for example `"window = 16"`.
+    /// The strategy `S` with a config in TOML, for example `"window = 16"`.
     ///
     /// # Panics
     /// If the text is not TOML.
@@ -23,7 +23,7 @@ impl Subject {
         Subject::new(entry, toml::from_str(config).expect("a config is TOML"), toy_geometry())
     }
 
-    /// A registered strategy with a config, checked on a small model of this geometry.
+    /// A registered strategy with a config, checked on a small model with this geometry.
     pub fn new(entry: Entry, config: toml::Table, geometry: Geometry) -> Subject {
         Subject { entry, config, geometry }
     }
@@ -67,17 +67,17 @@ pub fn report(subject: &Subject) -> Vec<(&'static Check, Outcome)> {
     CHECKS.iter().map(|check| (check, run(subject, check.run))).collect()
 }
 
-/// Runs one check: a panic is a failure, and running out of room that is honestly limited is a skip.
+/// Runs one check. A panic is a failure. If the cache has a true limit that is too small for the check, it is skipped.
 pub fn run(subject: &Subject, check: fn(&Subject) -> Outcome) -> Outcome {
     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| check(subject)));
     match outcome {
         Err(panic) => {
             let message = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
             let what = format!("the strategy panicked: {}", message.unwrap_or("without a message"));
-            Err(Failure::new(what, "refuse with a `CacheError` what can be refused"))
+            Err(Failure::new(what, "return a `CacheError` instead of panicking"))
         }
         Ok(Err(failure)) if failure.full => match room(subject) {
-            Some(tokens) => Ok(Verdict::Skipped(format!("the check needs more than the {tokens} tokens that fit"))),
+            Some(tokens) => Ok(Verdict::Skipped(format!("the check needs more than {tokens} tokens, the limit of this config"))),
             None => Err(failure),
         },
         Ok(outcome) => outcome,
@@ -95,7 +95,7 @@ fn room(subject: &Subject) -> Option<usize> {
     }
 }
 
-/// Whether nothing failed, with the skips written out: what a `#[test]` asserts.
+/// The assertion of a `#[test]`: panics if the check fails, and prints the reason if it is skipped.
 #[doc(hidden)]
 pub fn assert_passes(subject: &Subject, name: &str, check: fn(&Subject) -> Outcome) {
     match run(subject, check) {
