@@ -1,9 +1,8 @@
-//! Instruments: a counting allocator for exact heap bytes, and the statistics of timings.
+//! Measurement: a counting allocator for exact heap bytes, and statistics for timings.
 //!
-//! It knows nothing of caches, and it decides nothing: what is measured when, and in which pass, is the
-//! runner's business. An instrument that disturbs (the allocator counts only while a [`HeapMeter`] lives) is
-//! never on while something else is timed. Linking this crate makes its allocator the program's, so that a
-//! stranger's program is measured without doing anything.
+//! This crate knows nothing about caches. The runner decides what is measured, and in which pass. The allocator
+//! counts process-wide only while a [`HeapMeter`] exists, so that it does not disturb timings. Linking this crate
+//! makes its allocator the program's allocator, so that a third-party program is measured without extra code.
 
 mod allocator;
 mod statistics;
