@@ -1,1 +1,1 @@
-//! Holds the workspace's `[[test]]` targets; it has no code of its own.
+//! Contains only the workspace's `[[test]]` targets.

@@ -1,4 +1,4 @@
-//! The machine and the build, and what about them should make a reader careful.
+//! Facts about the machine and the build, and warnings about them.
 
 use kv_kernels::KernelPath;
 use kv_report::{Environment, Fact};
@@ -6,7 +6,7 @@ use sysinfo::System;
 
 use crate::build;
 
-/// Reads what can be read; what cannot is said with the reason.
+/// Reads all facts. One that cannot be read has a reason instead of a value.
 pub(crate) fn read(threads: usize) -> Environment {
     let system = System::new_all();
     let of_system = |name: &str, read: fn(&System) -> String| match &system {
@@ -24,33 +24,33 @@ pub(crate) fn read(threads: usize) -> Environment {
         known("attention kernels", kernels()),
         known("matrix products", "Burn 0.22.1, flex backend".into()),
         known("build", format!("profile {}, opt-level {}, {}", build::PROFILE, build::OPT_LEVEL, build::TARGET)),
-        recorded("compiler", build::RUSTC, "the compiler did not say"),
+        recorded("compiler", build::RUSTC, "the compiler did not report its version"),
         recorded("commit", build::COMMIT, "not built in a git checkout"),
     ];
     Environment { facts }
 }
 
-/// The kernels' path, and what else the machine could run.
+/// The kernel path, and the other paths that the machine supports.
 fn kernels() -> String {
     let others = KernelPath::available().into_iter().filter(|path| *path != KernelPath::current());
     let others: Vec<String> = others.map(|path| path.to_string()).collect();
     format!(
-        "{} (this machine can also run {})",
+        "{} (this machine also supports {})",
         KernelPath::current(),
-        if others.is_empty() { "no other".into() } else { others.join(", ") }
+        if others.is_empty() { "no others".into() } else { others.join(", ") }
     )
 }
 
-/// Warnings about the machine and the sweep, in words.
+/// Warnings about the machine and the sweep.
 pub(crate) fn warnings(decode_steps: usize) -> Vec<String> {
     let mut warnings = vec![];
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     if let Some(load) = System::load_average().ok().map(|load| load.one).filter(|load| *load > 0.5 * cpus as f64) {
         warnings
-            .push(format!("The machine was busy when the sweep started: load average {load:.2} on {cpus} CPUs. Timings may be too long."));
+            .push(format!("The machine was busy when the sweep started: load average {load:.2} on {cpus} CPUs. Timings may be too high."));
     }
     if decode_steps < 20 {
-        warnings.push(format!("Only {decode_steps} decode steps were timed in a cell, so the 95th percentile is close to the maximum."));
+        warnings.push(format!("Only {decode_steps} decode steps were timed per cell, so the 95th percentile is close to the maximum."));
     }
     warnings
 }

@@ -280,7 +280,7 @@ fn an_interrupted_sweep_keeps_what_it_measured() {
     assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
     let rest: Vec<String> = lines.map(Result::unwrap).collect();
     assert_eq!(child.wait().unwrap().code(), Some(130), "{rest:?}");
-    assert!(rest.iter().any(|line| line.contains("finishing the cell in hand")), "{rest:?}");
+    assert!(rest.iter().any(|line| line.contains("finishing the current cell")), "{rest:?}");
     let csv = std::fs::read_to_string(out.path().join("results.csv")).unwrap();
     let rows = csv.lines().count() - 1;
     assert!((2..18).contains(&rows), "{rows} rows");
