@@ -43,7 +43,7 @@ for row, values in rows.items():
     cases.append(
         {"format": "fp8_e4m3", "row": row, "values": bits(values), "encoded": encoded.tobytes().hex(), "decoded": bits(encoded)}
     )
-# Bytes that no encoder of ours wrote.
+# Bytes that kvlab's encoders did not write.
 for name in ("q8_0", "q4_0", "q4_1"):
     block, size = gguf.GGML_QUANT_SIZES[TYPES[name]]
     groups = random.integers(0, 256, size=(ROW // block, size), dtype=numpy.uint8)
