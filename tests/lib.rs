@@ -1,1 +1,1 @@
-//! Contains only the workspace's `[[test]]` targets.
+//! Holds the workspace's `[[test]]` targets; it has no code of its own.
