@@ -1,4 +1,4 @@
-//! The invariants of ARCHITECTURE.md, read off `cargo metadata` and the sources.
+//! The invariants of ARCHITECTURE.md, checked against `cargo metadata` and the sources.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-/// The workspace's crates, each allowed to depend on those before it (as far as `ALLOWED` goes).
+/// The workspace's crates, and the workspace crates that each may depend on.
 const ALLOWED: [(&str, &[&str]); 13] = [
     ("kv-core", &[]),
     ("kv-kernels", &[]),
@@ -39,8 +39,8 @@ const ALLOWED: [(&str, &[&str]); 13] = [
     ("workspace-tests", &[]),
 ];
 
-/// Normal dependencies of each crate, as `cargo metadata` tells them. Its JSON is read as it is: a crate for it
-/// would ask for another feature of `serde_json`, and Burn would be built twice.
+/// The normal dependencies of each crate, from `cargo metadata`. Its JSON is read directly, because a crate for it
+/// would enable another feature of `serde_json`, and Burn would be built twice.
 fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml");
     let mut cargo = Command::new(env!("CARGO"));

@@ -1,4 +1,4 @@
-//! Every config in `bench-configs/` is readable and makes a plan; the published schema is the current one.
+//! Every config in `bench-configs/` can be read and planned, and the published schema is current.
 
 use std::path::{Path, PathBuf};
 
@@ -19,7 +19,7 @@ fn every_config_makes_a_plan() {
         }
         let file = load_config(&path, &[], &[]).unwrap();
         let choice = file.config.model.get_ref();
-        // The shape of a model that must be fetched is known as well.
+        // The shape of a model that must be fetched is also a preset.
         let preset = choice.preset.as_deref().or(choice.fetched.as_deref()).unwrap();
         let model = Preset::find(preset).unwrap().config(choice.layers);
         let plan = plan(&file, &builtin(), &model, None).unwrap();

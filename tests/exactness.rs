@@ -1,4 +1,4 @@
-//! The output with an exact cache equals the output without one: logits of a whole model, step by step.
+//! An exact cache gives the same output as no cache: logits of a whole model, step by step.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use kv_core::{KvCache, Registry};

@@ -1,11 +1,11 @@
-//! Greedy text of a real model against an independent engine. Needs the fetched model:
+//! Compares the greedy text of a real model with an independent engine. Needs the fetched model:
 //!
 //! ```sh
 //! cargo run -p runner -- fetch smollm2-135m
 //! cargo test -p workspace-tests --test golden -- --ignored
 //! ```
 //!
-//! `golden/make_smollm2.py` made the expected tokens, with llama.cpp.
+//! `golden/make_smollm2.py` generates the expected tokens with llama.cpp.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use kv_model::{Model, Sequence, StepInput, argmax, gguf};

@@ -1,4 +1,4 @@
-//! Records how the runner was built, because a benchmark must say so.
+//! Records how the runner was built, for the report.
 
 use std::process::Command;
 
@@ -15,7 +15,7 @@ fn main() {
         println!("cargo::rustc-env={name}={value}");
     }
     println!("cargo::rerun-if-changed=build.rs");
-    // Where the checked-out commit is written down; missing outside a git checkout.
+    // The files that record the checked-out commit. Missing outside a git checkout.
     for name in ["HEAD", "logs/HEAD"] {
         if let Some(path) = first_line("git", &["rev-parse", "--git-path", name]) {
             println!("cargo::rerun-if-changed={path}");

@@ -1,11 +1,11 @@
-"""Makes smollm2.json: greedy continuations of SmolLM2-135M-Instruct by llama.cpp, an engine that is not ours.
+"""Writes smollm2.json: greedy continuations of SmolLM2-135M-Instruct by llama.cpp, an independent engine.
 
     pip install llama-cpp-python gguf
     cargo run -p runner -- fetch smollm2-135m      # prints the path of the GGUF
     python tests/golden/make_smollm2.py PATH_OF_THE_GGUF > tests/golden/smollm2.json
 
-The quantised weights are first written out as f32, so that both engines multiply the same numbers
-(llama.cpp would otherwise quantise the activations too); the cache is f32 and flash attention off.
+The quantized weights are first written out as f32, so that both engines multiply the same numbers. Otherwise llama.cpp
+would quantize the activations too. The cache is f32, and flash attention is off.
 """
 
 import json

@@ -1,6 +1,6 @@
-"""Measures llama.cpp and kvlab in turns on one model, and compares what a long cache costs.
+"""Measures llama.cpp and kvlab alternately on one model, and compares the cost of a long cache.
 
-See README.md beside this file. Needs llama-cpp-python; everything else is the standard library.
+See README.md in this folder. Needs llama-cpp-python, and otherwise only the standard library.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from pathlib import Path
 import llama_cpp
 
 ROOT = Path(__file__).resolve().parents[2]
-# The cache format: ggml's number for it, and the label of ours in bench-configs/peers.toml.
+# Cache formats: ggml's type number, and kvlab's label in bench-configs/peers.toml.
 FORMATS = {"f16": (1, "contiguous f16"), "q8_0": (8, "quantized q8_0")}
 SHALLOW, MIDDLE, DEEP = LENGTHS = (16, 4096, 7936)
 COLUMNS = ["peer", "seq_len", "ttft_ms", "tpot_ms_p50", "tpot_ms_lower", "tpot_ms_upper", "rounds"]
@@ -37,7 +37,7 @@ def measure_llama(model: str, ggml_type: int, threads: int, steps: int) -> dict[
         verbose=False,
     )
     tokens = random.Random(1).choices(range(llama.n_vocab()), k=DEEP)
-    llama.eval(tokens[:SHALLOW])  # Warms the caches and the weights' pages.
+    llama.eval(tokens[:SHALLOW])  # Warms the CPU caches and loads the weights into memory.
     measured = {}
     for length in LENGTHS:
         llama.reset()
@@ -55,7 +55,7 @@ def measure_llama(model: str, ggml_type: int, threads: int, steps: int) -> dict[
 
 
 def measure_kvlab(label: str, kernel_path: str | None, threads: int, steps: int, folder: Path) -> dict[int, tuple[float, float]]:
-    """The same of kvlab, by its runner."""
+    """The same for kvlab, measured by its runner."""
     command = ["cargo", "run", "--quiet", "-p", "runner", "--", "bench-configs/peers.toml", "--only", label]
     command += ["--kernel-path", kernel_path] if kernel_path else []
     command += ["--out", str(folder), "--threads", str(threads), "--set", f"sweep.decode_steps={steps}"]
@@ -67,7 +67,7 @@ def measure_kvlab(label: str, kernel_path: str | None, threads: int, steps: int,
 
 
 def measure_round(arguments: argparse.Namespace, done: int) -> dict[tuple[str, str], dict[int, tuple[float, float]]]:
-    """Each engine once in each format, in turns."""
+    """Measures each engine once in each format, alternately."""
     measured = {}
     with tempfile.TemporaryDirectory() as folder:
         for name in arguments.formats:
@@ -84,11 +84,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", help="the GGUF that `runner fetch smollm2-135m` printed")
     parser.add_argument("--out", default="peers.csv", help="the CSV to write [default: %(default)s]")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of both [default: %(default)s]")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads for each engine [default: %(default)s]")
     parser.add_argument("--steps", type=int, default=32, help="decode steps at each length [default: %(default)s]")
     parser.add_argument("--formats", nargs="+", choices=FORMATS, default=list(FORMATS), help="cache formats [default: both]")
-    parser.add_argument("--kernel-path", help="instructions of kvlab's kernels, as `runner --help` says [default: the best]")
-    parser.add_argument("--rounds", type=int, default=3, help="turns of each engine [default: %(default)s]")
+    parser.add_argument("--kernel-path", help="kvlab's kernel path, see `runner --help` [default: the best]")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds; each measures both engines [default: %(default)s]")
     arguments = parser.parse_args()
 
     rounds = []
@@ -96,7 +96,7 @@ def main() -> None:
         for _ in range(arguments.rounds):
             rounds.append(measure_round(arguments, len(rounds)))
     except KeyboardInterrupt:
-        print(f"interrupted: {len(rounds)} whole rounds are kept", file=sys.stderr)
+        print(f"interrupted: {len(rounds)} complete rounds are kept", file=sys.stderr)
         if not rounds:
             sys.exit(130)
     runs = {key: [round[key] for round in rounds] for key in rounds[0]}
@@ -105,14 +105,14 @@ def main() -> None:
         table = csv.writer(file)
         table.writerow(COLUMNS)
         for (engine, name), measured in runs.items():
-            # Our own lines are in the report already.
+            # kvlab's own lines are already in the report.
             for length in LENGTHS if engine == "llama.cpp" else ():
                 first = statistics.median(run[length][0] for run in measured)
                 steps = sorted(run[length][1] for run in measured)
                 row = [f"llama.cpp {llama_cpp.__version__} {name}", length, first, statistics.median(steps), steps[0], steps[-1]]
                 table.writerow([*(f"{value:.4f}" if isinstance(value, float) else value for value in row), len(measured)])
 
-    print(f"\nmedians of {len(rounds)} rounds in turns, {arguments.threads} threads; in brackets the least and the most")
+    print(f"\nmedians of {len(rounds)} rounds, {arguments.threads} threads; minimum and maximum in brackets")
     print(f"llama.cpp: {llama_cpp.llama_print_system_info().decode().strip(' |')}; kvlab: {arguments.kernel_path or 'the best path'}")
     for name in arguments.formats:
         growth = {}

@@ -1,4 +1,4 @@
-//! The plainest strategy there is, for the documentation's examples and for the suite's own tests.
+//! The simplest possible strategy, for the examples in the documentation and for the suite's own tests.
 
 use std::ops::Range;
 
@@ -6,12 +6,12 @@ use kv_core::{CacheError, ConfigError, Geometry, Guarantee, HeldRows, KvCache, S
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// There is nothing to choose.
+/// No parameters.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {}
 
-/// Keeps every row as it came.
+/// Keeps every row unchanged.
 #[derive(Debug)]
 pub struct Plain {
     rows: HeldRows,
@@ -19,7 +19,7 @@ pub struct Plain {
 
 impl Strategy for Plain {
     const ID: &'static str = "plain";
-    const SUMMARY: &'static str = "keeps every row as it came";
+    const SUMMARY: &'static str = "keeps every row unchanged";
     type Config = Config;
 
     fn new(_: Config, geometry: &Geometry) -> Result<Plain, ConfigError> {

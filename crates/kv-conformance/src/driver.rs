@@ -1,4 +1,4 @@
-//! Driving a cache as a model would.
+//! Drives a cache as a model would.
 
 use std::ops::Range;
 
@@ -6,15 +6,15 @@ use kv_core::{CacheError, KvCache, Rows, SeqId};
 
 use crate::Text;
 
-/// Runs one step of a sequence; answers each layer's attention of the fresh positions, `[fresh, heads, value_dim]`.
+/// Runs one step of a sequence and returns each layer's attention for the fresh positions, `[fresh, heads, value_dim]`.
 ///
 /// # Errors
-/// Whatever the cache refuses.
+/// Any error that the cache returns.
 pub fn step(cache: &mut dyn KvCache, seq: SeqId, text: &Text, fresh: Range<usize>) -> Result<Vec<Rows>, CacheError> {
     step_with(cache, seq, text, fresh, |_, _, _| {})
 }
 
-/// The same, with a look at the cache between each layer's `attend` and what follows.
+/// Like [`step`], but calls `look` after each layer's `attend`.
 pub(crate) fn step_with(
     cache: &mut dyn KvCache,
     seq: SeqId,
@@ -36,7 +36,7 @@ pub(crate) fn step_with(
     Ok(outputs)
 }
 
-/// Appends a layer's rows of the positions `run`.
+/// Appends one layer's rows for the positions `run`.
 pub(crate) fn append(cache: &mut dyn KvCache, seq: SeqId, text: &Text, layer: usize, run: Range<usize>) -> Result<(), CacheError> {
     cache.append(seq, layer, text.keys(layer, run.clone()).into_tensor(), text.values(layer, run).into_tensor())
 }
@@ -44,7 +44,7 @@ pub(crate) fn append(cache: &mut dyn KvCache, seq: SeqId, text: &Text, layer: us
 /// Feeds positions in steps of `chunk` tokens without attending.
 ///
 /// # Errors
-/// Whatever the cache refuses.
+/// Any error that the cache returns.
 pub fn fill(cache: &mut dyn KvCache, seq: SeqId, text: &Text, positions: Range<usize>, chunk: usize) -> Result<(), CacheError> {
     for start in positions.clone().step_by(chunk) {
         let run = cache.begin(seq, start..(start + chunk).min(positions.end))?;
@@ -56,13 +56,13 @@ pub fn fill(cache: &mut dyn KvCache, seq: SeqId, text: &Text, positions: Range<u
     Ok(())
 }
 
-/// One token of rows.
+/// The rows of one token.
 pub(crate) fn token(rows: &Rows, token: usize) -> &[f32] {
     let [_, heads, dim] = rows.dims();
     &rows.values()[token * heads * dim..(token + 1) * heads * dim]
 }
 
-/// The largest difference of two rows; infinite if one is not a number and the other is.
+/// The largest difference between two rows. Infinite if a value is NaN in only one of them.
 pub(crate) fn difference(a: &[f32], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len(), "rows of one shape");
     a.iter().zip(b).map(|(a, b)| if a.is_nan() == b.is_nan() { (a - b).abs() } else { f32::INFINITY }).fold(0.0, f32::max)

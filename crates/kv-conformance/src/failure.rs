@@ -2,10 +2,10 @@
 
 use kv_core::{CacheError, ConfigError};
 
-/// A check passed, or says why it did not run.
+/// The check passed, or the reason why it did not run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// The strategy does what the check asks.
+    /// The strategy does what the check requires.
     Passed,
     /// The check does not apply to this instance, for this reason.
     Skipped(String),
@@ -13,18 +13,18 @@ pub enum Verdict {
     NotRun(String),
 }
 
-/// What a check answers.
+/// The result of a check.
 pub type Outcome = Result<Verdict, Failure>;
 
-/// A broken promise, and where to look for it.
+/// What went wrong, and where to look for the cause.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[error("{what}\n  mend: {mend}")]
+#[error("{what}\n  hint: {mend}")]
 pub struct Failure {
-    /// What was expected and what came, with numbers.
+    /// The expected and the actual result, with numbers.
     pub what: String,
-    /// What is usually wrong then.
+    /// The usual cause or fix.
     pub mend: String,
-    /// Whether the cache said that it is full, which ends a check and need not be wrong.
+    /// Whether the cache reported that it is full, which ends a check and may be correct.
     pub(crate) full: bool,
 }
 
@@ -44,20 +44,23 @@ impl From<CacheError> for Failure {
     fn from(error: CacheError) -> Failure {
         let what = format!("the cache refused a legal call: {error}");
         let full = matches!(error, CacheError::Full { .. });
-        Failure { full, ..Failure::new(what, "a refusal must have one of the reasons its method documents") }
+        Failure { full, ..Failure::new(what, "return only the errors that the method documents") }
     }
 }
 
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Failure {
-        Failure::new(format!("the cache could not be built: {error}"), "give the suite a config that fits keys of 64 and values of 32")
+        Failure::new(
+            format!("the cache could not be built: {error}"),
+            "give the suite a config that accepts a key_dim of 64 and a value_dim of 32",
+        )
     }
 }
 
 /// Fails unless a condition holds.
 macro_rules! ensure {
     ($condition:expr, $mend:expr, $($what:tt)+) => {
-        // Bound, because a comparison with NaN must count as failed and `!(a <= b)` reads as a mistake.
+        // Bound to a name because a comparison with NaN must count as failed, and `!(a <= b)` looks like a mistake.
         let holds: bool = $condition;
         if !holds {
             return Err($crate::Failure::new(format!($($what)+), $mend));

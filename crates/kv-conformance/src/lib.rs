@@ -1,9 +1,9 @@
-//! What every key-value cache strategy must satisfy, as functions and as a test macro.
+//! The checks that every KV-cache strategy must pass, as functions and as a test macro.
 //!
-//! A strategy proves itself here before a number about it is printed. Each check is a `pub fn` over a
-//! [`Subject`], a strategy with a config; [`CHECKS`] lists them, and [`conformance_tests!`] makes a `#[test]` of
-//! each. Everything is seeded, small, and needs neither a network nor a model. It does not measure: speed and
-//! quality are the runner's.
+//! A strategy must pass them before kvlab reports a number about it. Each check is a `pub fn` that takes a
+//! [`Subject`], which is a strategy with a config. [`CHECKS`] lists them, and [`conformance_tests!`] makes a
+//! `#[test]` of each. All checks are seeded and small, and need neither a network nor a model. They do not
+//! measure speed or quality; the runner does.
 //!
 //! ```
 //! # mod my_crate { pub type MyCache = kv_conformance::doc::Plain; }
@@ -13,8 +13,8 @@
 //! # fn main() {}
 //! ```
 //!
-//! A check that does not apply (a window strategy cannot equal recomputing, a cache without a limit cannot be
-//! full) is skipped with a reason, never passed over in silence.
+//! A check that does not apply is skipped with a reason, never silently. For example, a window strategy cannot
+//! equal recomputation, and a cache without a limit cannot be full.
 #![forbid(unsafe_code)]
 
 mod checks;

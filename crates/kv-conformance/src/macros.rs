@@ -1,10 +1,10 @@
 //! The macros that make a `#[test]` of every check.
 
-/// Expands to a `#[test]` for each check, over a strategy in its default config or in the ones given, and installs the
-/// allocator that counts the bytes a strategy reports: once in a test program. A program that has an allocator of its
-/// own, or tests several strategies, uses [`conformance_checks!`](crate::conformance_checks).
+/// Expands to one `#[test]` per check, for a strategy with its default config or with the given configs, and installs
+/// the allocator that counts heap bytes. Use it once per test program. A program with an allocator of its own, or with
+/// several strategies, uses [`conformance_checks!`](crate::conformance_checks).
 ///
-/// Several configs get a module each, so that a test's name says what failed:
+/// With several configs, each gets its own module, so that the name of a test shows the config:
 ///
 /// ```
 /// # mod my_crate { pub type MyCache = kv_conformance::doc::Plain; }

@@ -1,4 +1,4 @@
-//! What is checked: a strategy with a config.
+//! The subject of a check: a strategy with a config.
 
 use kv_core::{Entry, Geometry, KvCache, Registry, Strategy};
 
@@ -21,7 +21,7 @@ pub struct Subject {
 pub const LONG_RUN: usize = 2048;
 
 impl Subject {
-    /// The strategy `S` with a config written as TOML, for example `"window = 16"`.
+    /// The strategy `S` with a config in TOML, for example `"window = 16"`.
     ///
     /// # Panics
     /// If the text is not TOML.
@@ -31,7 +31,7 @@ impl Subject {
         Subject::new(entry, toml::from_str(config).expect("a config is TOML"), toy_geometry())
     }
 
-    /// A registered strategy with a config, checked on a small model of this geometry.
+    /// A registered strategy with a config, checked on a small model with this geometry.
     pub fn new(entry: Entry, config: toml::Table, geometry: Geometry) -> Subject {
         Subject { entry, config, geometry, long_run: LONG_RUN, heap: Heap::Thread, log: Log::default() }
     }
@@ -119,8 +119,8 @@ pub fn report(subject: &Subject) -> Vec<Report> {
     CHECKS.iter().map(run).collect()
 }
 
-/// Runs one check, and answers the tokens of the longest sequence that it fed too. A panic is a failure, and so is
-/// running out of room unless the room is honestly limited: then the check is skipped.
+/// Runs one check. Returns its outcome and the length in tokens of the longest sequence that it fed. A panic is a
+/// failure. If the cache has a true limit that is too small for the check, the check is skipped.
 pub fn run(subject: &Subject, check: fn(&Subject) -> Outcome) -> (Outcome, usize) {
     subject.log.take();
     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| check(subject)));
@@ -129,18 +129,20 @@ pub fn run(subject: &Subject, check: fn(&Subject) -> Outcome) -> (Outcome, usize
         (Err(panic), _) => {
             let message = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
             let what = format!("the strategy panicked: {}", message.unwrap_or("without a message"));
-            Err(Failure::new(what, "refuse with a `CacheError` what can be refused"))
+            Err(Failure::new(what, "return a `CacheError` instead of panicking"))
         }
         (Ok(_), Some(untrue)) => {
-            Err(Failure::new(untrue, "a cache is full only when the tokens do not fit: count what is free, in tokens"))
+            Err(Failure::new(untrue, "return `Full` only when the tokens do not fit, and count what is free in tokens"))
         }
-        (Ok(Err(failure)), None) if failure.full => Ok(Verdict::Skipped(format!("the check needs more than the {tokens} tokens that fit"))),
+        (Ok(Err(failure)), None) if failure.full => {
+            Ok(Verdict::Skipped(format!("the check needs more than {tokens} tokens, and this config has a limit")))
+        }
         (Ok(outcome), None) => outcome,
     };
     (outcome, tokens)
 }
 
-/// Whether nothing failed, with what was skipped or not run written out: what a `#[test]` asserts.
+/// The assertion of a `#[test]`: panics if the check fails, and prints why it was skipped or not run.
 #[doc(hidden)]
 pub fn assert_passes(subject: &Subject, name: &str, check: fn(&Subject) -> Outcome) {
     let (outcome, tokens) = run(subject, check);

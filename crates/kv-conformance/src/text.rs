@@ -1,13 +1,13 @@
-//! The rows a toy model would append: a function of the token, its position, the layer and the head.
+//! The rows of a toy model, computed from the token, its position, the layer and the head.
 
 use kv_core::{Geometry, Rope, Rows, View, reference};
 
-/// A model of uneven numbers: 3 layers, 6 heads over 2 KV heads, keys of 64 and values of 32.
+/// A small model whose dimensions all differ: 3 layers, 6 query heads, 2 KV heads, `key_dim` 64, `value_dim` 32.
 pub fn toy_geometry() -> Geometry {
     Geometry { layers: 3, heads: 6, kv_heads: 2, key_dim: 64, value_dim: 32, rope: Rope::new(10_000.0, 64), context: 1 << 20 }
 }
 
-/// Tokens by identity; the same token gives the same rows in every sequence, but for the rotation of its position.
+/// A sequence of tokens. The same token gives the same rows in every sequence, except for the rotation to its position.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Text {
     /// The model's geometry.
@@ -24,7 +24,7 @@ enum Kind {
 }
 
 impl Text {
-    /// `len` tokens, no two texts of different seeds sharing any.
+    /// `len` tokens. Texts with different seeds share no tokens.
     pub fn new(geometry: &Geometry, seed: u64, len: usize) -> Text {
         Text { geometry: geometry.clone(), tokens: (0..len as u64).map(|index| seed << 32 | index).collect() }
     }
@@ -44,7 +44,7 @@ impl Text {
         self.rows(Kind::Query, layer, positions, self.geometry.heads, self.geometry.key_dim)
     }
 
-    /// What one KV head would hold of these positions if nothing were rounded.
+    /// The unrounded rows of one KV head at these positions.
     pub fn view(&self, layer: usize, kv_head: usize, positions: &[usize]) -> View {
         let keys = self.keys(layer, positions.iter().copied());
         let values = self.values(layer, positions.iter().copied());
@@ -56,7 +56,7 @@ impl Text {
         view
     }
 
-    /// What attention over these positions would answer for the query at `position`: `[1, heads, value_dim]`.
+    /// The exact attention of the query at `position` over these positions: `[1, heads, value_dim]`.
     pub fn oracle(&self, layer: usize, position: usize, positions: &[usize]) -> Rows {
         let views: Vec<View> = (0..self.geometry.kv_heads).map(|kv_head| self.view(layer, kv_head, positions)).collect();
         let query = self.queries(layer, std::iter::once(position));
@@ -80,7 +80,7 @@ impl Text {
     }
 }
 
-/// Turns the planes `(i, i + turns.len())` of a row.
+/// Rotates the planes `(i, i + turns.len())` of a row.
 fn turn(row: &mut [f32], turns: &[(f32, f32)]) {
     let planes = turns.len();
     for (plane, (sin, cos)) in turns.iter().enumerate() {
@@ -90,7 +90,7 @@ fn turn(row: &mut [f32], turns: &[(f32, f32)]) {
     }
 }
 
-/// A value between −1 and 1, by the finaliser of SplitMix64 (Steele, Lea and Flood, doi:10.1145/2660193.2660195).
+/// A value between −1 and 1, from the finalizer of SplitMix64 (Steele, Lea and Flood, doi:10.1145/2660193.2660195).
 fn noise(token: u64, place: u64) -> f32 {
     let mut bits = token.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ place.wrapping_mul(0xD1B5_4A32_D192_ED03);
     bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);

@@ -1,5 +1,5 @@
-//! The suite is tested itself: a strategy with each bug that caches were shipped with must fail the check meant
-//! for it, and the same strategy without a bug must pass them all. A test's name is the bug and the check.
+//! Tests of the suite itself. A strategy with a bug that real caches have shipped with must fail the check meant
+//! for that bug. The same strategy without a bug must pass every check. A test's name is the bug and the check.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 #[path = "broken/mod.rs"]
@@ -20,11 +20,11 @@ fn failures(bug: &str) -> Vec<(&'static str, String)> {
     outcomes.into_iter().filter_map(|Report { check, outcome, .. }| Some((check.name, outcome.err()?.to_string()))).collect()
 }
 
-/// Other checks that a bug cannot help failing.
+/// Other checks that a bug also fails.
 enum Others {
-    /// These and no more.
+    /// Exactly these.
     Only(&'static [&'static str]),
-    /// The bug carries over from one cache to the next, and so disturbs whatever compares two caches.
+    /// The bug carries over from one cache to the next, so it disturbs every check that compares two caches.
     Any,
 }
 
@@ -33,7 +33,7 @@ fn assert_caught(bug: &str, meant: &str, others: Others) {
     let names: Vec<&str> = failures.iter().map(|(name, _)| *name).collect();
     assert!(names.contains(&meant), "{bug} is not caught by {meant}, but by {names:?}");
     for (name, message) in &failures {
-        assert!(message.contains("mend: "), "{bug}: {name} does not say what to mend: {message}");
+        assert!(message.contains("hint: "), "{bug}: {name} gives no hint: {message}");
     }
     if let Others::Only(others) = others {
         let order = |name: &&str| CHECKS.iter().position(|check| check.name == *name);

@@ -8,22 +8,23 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// "concat" copies the whole cache at every step; "doubling" copies when it is full and then holds
-    /// twice as much; { reserve = N } takes room for N tokens at once and refuses more.
+    /// "concat" copies the whole cache at every step. "doubling" doubles the capacity and copies the cache when it is
+    /// full. { reserve = N } allocates memory for N tokens up front and refuses more.
     pub growth: Growth,
-    /// Storage format of keys and values: f32, f16, bf16, fp8_e4m3, q8_0, q4_0, q4_1, or { keys = …, values = … }.
+    /// Storage format of keys and values: f32, f16, bf16, fp8_e4m3, q8_0, q4_0 or q4_1. Use { keys = …, values = … } to
+    /// set them separately.
     pub format: Formats,
 }
 
-/// What happens when a token needs room.
+/// How memory grows when a token does not fit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Growth {
-    /// A new run, exactly large enough, at every step: O(n) copied a token.
+    /// A new buffer of exactly the right size at every step: O(n) copying per token.
     Concat,
-    /// A run twice as large when the old one is full: O(1) copied a token on average.
+    /// A buffer twice as large when the old one is full: amortized O(1) copying per token.
     Doubling,
-    /// Room for this many tokens from the start, and never more.
+    /// A fixed capacity of this many tokens, allocated up front.
     Reserve(usize),
 }
 

@@ -1,8 +1,8 @@
-//! One run of memory a layer and sequence, grown as the sequence grows.
+//! One buffer per layer and sequence, which grows with the sequence.
 //!
-//! It shares nothing between sequences and forgets nothing: the plain cache every engine starts with. How
-//! it grows is a parameter, because growth is where plain caches differ: concatenating copies everything
-//! at every step, doubling copies seldom and wastes up to half, a reservation never copies and can be full.
+//! This is the cache that most engines start with: it shares nothing between sequences and evicts nothing.
+//! Growth is a parameter, because it is where such caches differ. Concatenation copies everything at every
+//! step. Doubling copies rarely and wastes up to half of the memory. A reservation never copies but can be full.
 #![forbid(unsafe_code)]
 
 mod config;
@@ -14,18 +14,18 @@ use kv_kernels::{BlockBytes, HeadShape, KvBlock, Mask, Part, RowShape, Run};
 
 pub use config::{Config, Growth};
 
-/// Keys and values of each sequence, one block a layer.
+/// Keys and values of each sequence, one block per layer.
 #[derive(Debug)]
 pub struct Contiguous {
     config: Config,
     shape: RowShape,
-    /// One block a layer; the first `seen` slots of each are filled.
+    /// One block per layer. The first `seen` slots of each are filled.
     sequences: Sequences<Vec<KvBlock>>,
 }
 
 impl Strategy for Contiguous {
     const ID: &'static str = "contiguous";
-    const SUMMARY: &'static str = "one run of memory a layer and sequence, grown by concatenation, doubling or reservation";
+    const SUMMARY: &'static str = "one buffer per layer and sequence, grown by concatenation, grown by doubling, or reserved up front";
     type Config = Config;
 
     fn new(config: Config, geometry: &Geometry) -> Result<Contiguous, ConfigError> {

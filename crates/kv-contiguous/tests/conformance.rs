@@ -1,4 +1,4 @@
-//! The contiguous cache against the suite, in every growth and format.
+//! The contiguous cache against the suite, with every growth and several formats.
 
 kv_conformance::conformance_tests!(kv_contiguous::Contiguous {
     doubling: "",

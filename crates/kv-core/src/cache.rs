@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use crate::{CacheError, Fresh, Guarantee, Tensor, Usage};
 
-/// Names an open sequence of one cache. Ids are never used twice.
+/// The id of an open sequence of one cache. Ids are never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SeqId(pub(crate) u64);
 
@@ -15,12 +15,12 @@ impl fmt::Display for SeqId {
     }
 }
 
-/// What the newest token's query sees in one head of one layer, decoded.
+/// The decoded rows that the newest token's query sees in one KV head of one layer.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct View {
-    /// The position each token had when it was appended, in the order of the rows.
+    /// The position at which each token was appended, in the order of the rows.
     pub positions: Vec<usize>,
-    /// `[tokens, key_dim]`, turned as the newest query sees them.
+    /// `[tokens, key_dim]`, rotated as the newest query sees them.
     pub keys: Vec<f32>,
     /// `[tokens, value_dim]`
     pub values: Vec<f32>,
@@ -43,7 +43,7 @@ impl View {
         self.values.truncate(kept.len() * value_dim);
     }
 
-    /// Adds one KV head's rows of a step, the first at position `first`.
+    /// Adds one KV head's rows of a step. The first row is at position `first`.
     pub fn extend(&mut self, first: usize, fresh: &Fresh, kv_head: usize) {
         let [tokens, ..] = fresh.keys.dims();
         for token in 0..tokens {
@@ -57,37 +57,37 @@ impl View {
 /// The keys and values of all layers and all sequences of one model.
 ///
 /// A step of a sequence is `begin`, then `append` and `attend` for each layer in order, then `commit`.
-/// Steps of different sequences may interleave. Until `commit`, a layer sees every token of the step, and a
-/// step that is abandoned (by calling `begin` again) leaves no trace. Every refusal leaves the cache as it was.
+/// Steps of different sequences may interleave. Until `commit`, a layer sees every token of the step. Calling
+/// `begin` again abandons the step in progress, which leaves no trace. Every error leaves the cache as it was.
 ///
-/// Keys arrive rotated, at absolute positions. Shapes are `[tokens, heads, dim]`.
+/// Keys are already rotated to their absolute positions. Shapes are `[tokens, heads, dim]`.
 pub trait KvCache: fmt::Debug + Send {
     /// Opens an empty sequence.
     ///
     /// # Errors
-    /// [`CacheError::Full`] if the strategy reserves memory at once and has none left.
+    /// [`CacheError::Full`] if the strategy reserves memory up front and has none left.
     fn open(&mut self) -> Result<SeqId, CacheError>;
 
-    /// Forgets a sequence and frees what it alone held.
+    /// Closes a sequence and frees the rows that it alone holds.
     ///
     /// # Errors
     /// [`CacheError::Closed`].
     fn close(&mut self, seq: SeqId) -> Result<(), CacheError>;
 
-    /// Tokens committed so far: the position of the next.
+    /// The number of tokens committed so far, which is also the position of the next token.
     ///
     /// # Errors
     /// [`CacheError::Closed`].
     fn seen(&self, seq: SeqId) -> Result<usize, CacheError>;
 
-    /// Starts a step that adds the tokens at positions `fresh`, and answers which positions the model must
-    /// run: `fresh`, or more if the strategy does not hold the earlier ones. Capacity is checked here.
+    /// Starts a step that adds the tokens at positions `fresh`. Returns the positions that the model must run:
+    /// `fresh`, or more if the strategy does not hold the earlier ones. Capacity is checked here.
     ///
     /// # Errors
     /// [`CacheError::Full`], [`CacheError::Misplaced`], [`CacheError::Closed`].
     fn begin(&mut self, seq: SeqId, fresh: Range<usize>) -> Result<Range<usize>, CacheError>;
 
-    /// Takes one layer's rows of the positions that `begin` answered.
+    /// Takes one layer's rows for the positions that `begin` returned.
     ///
     /// # Shapes
     /// - keys: `[tokens, kv_heads, key_dim]`
@@ -97,23 +97,23 @@ pub trait KvCache: fmt::Debug + Send {
     /// [`CacheError::NoStep`], [`CacheError::LayerOrder`], [`CacheError::Shape`], [`CacheError::Closed`].
     fn append(&mut self, seq: SeqId, layer: usize, keys: Tensor<3>, values: Tensor<3>) -> Result<(), CacheError>;
 
-    /// Attention of the step's queries over what the layer holds, this step's rows included.
+    /// Attention of the step's queries over the rows of the layer, including those of this step.
     ///
     /// # Shapes
-    /// - queries: `[tokens, heads, key_dim]`, at the positions that `begin` answered
+    /// - queries: `[tokens, heads, key_dim]`, at the positions that `begin` returned
     /// - returns: `[tokens, heads, value_dim]`
     ///
     /// # Errors
     /// [`CacheError::Empty`] before the layer's `append`, [`CacheError::Shape`], [`CacheError::Closed`].
     fn attend(&mut self, seq: SeqId, layer: usize, queries: Tensor<3>) -> Result<Tensor<3>, CacheError>;
 
-    /// Ends the step. Eviction, sealing and quantisation happen here and nowhere else.
+    /// Ends the step. Eviction, sealing and quantization happen here and nowhere else.
     ///
     /// # Errors
     /// [`CacheError::NoStep`], [`CacheError::LayerOrder`] if layers are missing, [`CacheError::Closed`].
     fn commit(&mut self, seq: SeqId) -> Result<(), CacheError>;
 
-    /// Tells that the prompt is complete, for strategies that compress it once. Called between steps.
+    /// Signals that the prompt is complete, for strategies that compress it once. Called between steps.
     ///
     /// # Errors
     /// [`CacheError::Closed`].
@@ -121,7 +121,7 @@ pub trait KvCache: fmt::Debug + Send {
         self.seen(seq).map(|_| ())
     }
 
-    /// Opens a sequence that starts as a copy of another's committed tokens.
+    /// Opens a sequence that starts with the committed tokens of another.
     ///
     /// # Errors
     /// [`CacheError::Unsupported`], [`CacheError::Full`], [`CacheError::Closed`].
@@ -130,7 +130,7 @@ pub trait KvCache: fmt::Debug + Send {
         Err(unsupported::<Self>("fork"))
     }
 
-    /// Cuts a sequence to its first `len` tokens, and abandons a step in progress.
+    /// Truncates a sequence to its first `len` tokens and abandons a step in progress.
     ///
     /// # Errors
     /// [`CacheError::Unsupported`], [`CacheError::TruncateBeyondEnd`], [`CacheError::Closed`].
@@ -140,21 +140,21 @@ pub trait KvCache: fmt::Debug + Send {
         Err(unsupported::<Self>("truncate"))
     }
 
-    /// The reference reading: the rows of one KV head that the newest token's query sees, those of a step in
-    /// progress included. `attend` of a one-token step equals dense attention over this.
+    /// The reference: the rows of one KV head that the newest token's query sees, including those of a step in
+    /// progress. `attend` of a one-token step equals dense attention over these rows.
     ///
     /// # Errors
     /// [`CacheError::Closed`].
     fn view(&self, seq: SeqId, layer: usize, kv_head: usize) -> Result<View, CacheError>;
 
-    /// Memory and tokens, over everything.
+    /// Memory and tokens, over all sequences and pools.
     fn usage(&self) -> Usage;
 
-    /// What this instance promises.
+    /// The guarantee of this instance.
     fn guarantee(&self) -> Guarantee;
 
-    /// Whether `begin` always answers `0..fresh.end`, so that a driver gains nothing by feeding a prompt in
-    /// chunks: each chunk would run all before it again.
+    /// Whether `begin` always returns `0..fresh.end`. If so, a driver should not feed a prompt in chunks, because
+    /// each chunk would rerun all tokens before it.
     fn recomputes(&self) -> bool {
         false
     }

@@ -1,8 +1,8 @@
-//! What can go wrong between a decoder and a cache, and while a cache is configured.
+//! Errors of a cache, of its config and of the registry.
 
 use crate::{GeometryError, SeqId};
 
-/// A refused operation. Whatever it says, the cache is as it was before the call.
+/// A refused operation. The cache is as it was before the call.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CacheError {
@@ -14,7 +14,7 @@ pub enum CacheError {
         /// Tokens that would still fit.
         free: usize,
     },
-    /// Something was to be read before anything was written.
+    /// A layer was read before anything was written to it.
     #[error("layer {layer} of {seq} is empty: append keys and values before attending")]
     Empty {
         /// The sequence.
@@ -22,18 +22,18 @@ pub enum CacheError {
         /// The layer.
         layer: usize,
     },
-    /// The sequence was closed or never opened.
+    /// The sequence has been closed, or was never opened.
     #[error("{seq} is not open")]
     Closed {
         /// The sequence.
         seq: SeqId,
     },
-    /// The strategy cannot do this.
+    /// The strategy does not support the operation.
     #[error("`{strategy}` does not support {operation}: {reason}")]
     Unsupported {
         /// The strategy's id.
         strategy: &'static str,
-        /// What was asked for.
+        /// The operation.
         operation: &'static str,
         /// Why not.
         reason: String,
@@ -45,7 +45,7 @@ pub enum CacheError {
         seq: SeqId,
         /// Tokens committed so far.
         seen: usize,
-        /// Where the refused step would start.
+        /// The position at which the refused step would start.
         start: usize,
     },
     /// `append`, `attend` or `commit` without a `begin`.
@@ -54,27 +54,27 @@ pub enum CacheError {
         /// The sequence.
         seq: SeqId,
     },
-    /// Layers must be appended in order, each once a step, and all before `commit`.
+    /// Layers must be appended in order, each once per step, and all before `commit`.
     #[error("{seq} expects layer {expected} next, not {layer}")]
     LayerOrder {
         /// The sequence.
         seq: SeqId,
-        /// The layer that is due; the number of layers if all were appended.
+        /// The expected layer, or the number of layers if all were appended.
         expected: usize,
-        /// The layer that came; the number of layers for a `commit` that came too early.
+        /// The layer that was passed, or the number of layers for a `commit` that came too early.
         layer: usize,
     },
-    /// The rows handed over do not have the geometry's shape.
+    /// The rows do not have the geometry's shape.
     #[error("{what} have shape {actual:?}, expected {expected:?}")]
     Shape {
         /// Which rows.
         what: &'static str,
-        /// `[tokens, heads, dim]` as they came.
+        /// The actual shape, `[tokens, heads, dim]`.
         actual: [usize; 3],
-        /// `[tokens, heads, dim]` as they should be.
+        /// The expected shape, `[tokens, heads, dim]`.
         expected: [usize; 3],
     },
-    /// A sequence cannot be cut to a length it does not have.
+    /// A sequence cannot be truncated to more tokens than it has seen.
     #[error("{seq} has seen {seen} tokens and cannot be truncated to {len}")]
     TruncateBeyondEnd {
         /// The sequence.
@@ -86,17 +86,17 @@ pub enum CacheError {
     },
 }
 
-/// A config no strategy can be built from.
+/// A config from which no strategy can be built.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
     /// The table does not fit the config's type: an unknown key, a wrong type, a missing value.
     #[error("{message}")]
     Parse {
-        /// What the parser says, the key's name and what would be right included.
+        /// The parser's message, with the name of the key and what would be right.
         message: String,
     },
-    /// A value is impossible.
+    /// A value is invalid.
     #[error("`{key}` is {value}: {reason}")]
     Value {
         /// The key.
@@ -106,7 +106,7 @@ pub enum ConfigError {
         /// What would be right.
         reason: String,
     },
-    /// The geometry is impossible.
+    /// The geometry is invalid.
     #[error(transparent)]
     Geometry(#[from] GeometryError),
 }
@@ -123,11 +123,11 @@ impl ConfigError {
 #[non_exhaustive]
 pub enum RegistryError {
     /// No strategy has this id.
-    #[error("unknown strategy `{id}`; known are {}", known.join(", "))]
+    #[error("unknown strategy `{id}`; known strategies: {}", known.join(", "))]
     Unknown {
-        /// The id asked for.
+        /// The requested id.
         id: String,
-        /// The ids there are.
+        /// The known ids.
         known: Vec<&'static str>,
     },
 }

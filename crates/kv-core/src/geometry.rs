@@ -1,30 +1,30 @@
-//! The shape of a model's attention, as far as a cache must know it.
+//! The shape of a model's attention, as far as a cache needs it.
 
 use crate::Rope;
 
-/// What a cache stores for a token, and how queries meet it.
+/// The shape of a token's keys, values and queries.
 ///
-/// Grouped-query, multi-query and latent caches are data here: `kv_heads < heads`, `kv_heads == 1`, and
-/// `key_dim ≠ value_dim`.
+/// Grouped-query, multi-query and latent attention differ only in these numbers: `kv_heads < heads`,
+/// `kv_heads == 1`, and `key_dim ≠ value_dim`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Geometry {
     /// Decoder layers.
     pub layers: usize,
     /// Query heads; a multiple of `kv_heads`.
     pub heads: usize,
-    /// Heads of keys and values.
+    /// KV heads.
     pub kv_heads: usize,
-    /// Values in a query and a key.
+    /// Values per query row and per key row.
     pub key_dim: usize,
-    /// Values in a value.
+    /// Values per value row.
     pub value_dim: usize,
     /// How the model rotates keys and queries.
     pub rope: Rope,
-    /// Positions the model was made for.
+    /// Context length of the model, in tokens.
     pub context: usize,
 }
 
-/// A geometry no model can have.
+/// A geometry that no model can have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum GeometryError {
@@ -34,8 +34,8 @@ pub enum GeometryError {
         /// The count.
         name: &'static str,
     },
-    /// Query heads cannot be shared out among the KV heads.
-    #[error("{heads} heads are not a multiple of {kv_heads} KV heads")]
+    /// The query heads cannot be divided evenly among the KV heads.
+    #[error("{heads} query heads are not a multiple of {kv_heads} KV heads")]
     Heads {
         /// Query heads.
         heads: usize,
@@ -43,20 +43,20 @@ pub enum GeometryError {
         kv_heads: usize,
     },
     /// More values are rotated than a key has.
-    #[error("{rotated} values are rotated, and a key has {key_dim}")]
+    #[error("{rotated} values of each key are rotated, but a key has only {key_dim}")]
     Rope {
-        /// Values rotated.
+        /// Rotated values per key.
         rotated: usize,
-        /// Values in a key.
+        /// Values per key.
         key_dim: usize,
     },
 }
 
 impl Geometry {
-    /// Checks what every cache relies on.
+    /// Checks the properties that every cache relies on.
     ///
     /// # Errors
-    /// [`GeometryError`] names the first count that is impossible.
+    /// [`GeometryError`] names the first invalid count.
     pub fn check(&self) -> Result<(), GeometryError> {
         let counts = [
             ("layers", self.layers),
@@ -79,7 +79,7 @@ impl Geometry {
         Ok(())
     }
 
-    /// Values a token adds to the cache over all layers: `layers · kv_heads · (key_dim + value_dim)`.
+    /// Values that each token adds to the cache, over all layers: `layers · kv_heads · (key_dim + value_dim)`.
     pub fn values_per_token(&self) -> usize {
         self.layers * self.kv_heads * (self.key_dim + self.value_dim)
     }

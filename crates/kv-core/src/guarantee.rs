@@ -1,29 +1,28 @@
-//! What a cache promises about its attention.
+//! The guarantee that a cache makes about its attention.
 
-/// How close a cache's attention is to attention over everything that was appended.
+/// How close a cache's attention is to attention over all appended rows.
 ///
-/// It belongs to the instance and not to the type: the same strategy in `f32` and in 4 bits promises
-/// different things.
+/// It belongs to the instance, not to the type: the same strategy has different guarantees in `f32` and in 4 bits.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub enum Guarantee {
-    /// Equal to recomputing, up to the order of summation.
+    /// Equal to recomputation, up to the order of summation.
     Exact,
-    /// Every token is attended, but keys and values were rounded.
+    /// Every token is attended, but keys and values are rounded.
     Lossy(ErrorBound),
-    /// Some tokens are forgotten; those kept are exact, or rounded within a bound.
+    /// Some tokens are evicted. The remaining ones are exact, or rounded within a bound.
     Evicts(Option<ErrorBound>),
 }
 
-/// How far a stored row may be from the row that was appended: the largest error of any of its values, as
-/// a fraction of the largest magnitude in the row, or in the rows that were encoded together with it.
+/// How far a stored row may be from the appended row: the largest error of any of its values, as a fraction of
+/// the largest magnitude in the row, or in all rows that are encoded together with it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ErrorBound {
     /// For keys.
     pub keys: f32,
     /// For values.
     pub values: f32,
-    /// Consecutive tokens whose keys are encoded together: 1, unless keys are scaled a channel.
+    /// Consecutive tokens whose keys are encoded together: 1, unless keys have one scale per channel.
     pub key_tokens: usize,
 }
 
@@ -39,7 +38,7 @@ impl std::fmt::Display for Guarantee {
 }
 
 impl ErrorBound {
-    /// For rows that are each encoded on their own.
+    /// The bound for rows that are encoded one by one.
     pub fn of_rows(keys: f32, values: f32) -> ErrorBound {
         ErrorBound { keys, values, key_tokens: 1 }
     }

@@ -1,22 +1,22 @@
-//! Rows as they came: the storage of strategies whose point is *which* tokens are kept.
+//! Unencoded rows: storage for strategies that differ only in *which* tokens they keep.
 
 use std::ops::Range;
 
 use crate::{CacheError, Geometry, Rows, SeqId, Sequences, Tensor, Usage, View, reference};
 
-/// Every open sequence's rows in full precision, each with its position; a strategy says which are kept and
-/// which a query sees.
+/// The rows of every open sequence in full precision, each with its position. The strategy decides which rows are
+/// kept and which rows a query sees.
 ///
-/// It is plain and not fast: attention is the reference. A strategy that should be fast keeps its rows in
-/// blocks and attends with the kernels.
+/// It is simple, not fast: it uses the reference attention. A fast strategy keeps its rows in blocks and attends
+/// with the kernels.
 #[derive(Debug)]
 pub struct HeldRows {
-    /// For each layer, a view a KV head.
+    /// For each layer, one view per KV head.
     sequences: Sequences<Vec<Vec<View>>>,
 }
 
 impl HeldRows {
-    /// No sequences yet.
+    /// Storage without sequences.
     pub fn new(geometry: &Geometry) -> HeldRows {
         HeldRows { sequences: Sequences::new(geometry) }
     }
@@ -24,7 +24,7 @@ impl HeldRows {
     /// [`KvCache::open`](crate::KvCache::open).
     ///
     /// # Errors
-    /// None so far.
+    /// None at present.
     pub fn open(&mut self) -> Result<SeqId, CacheError> {
         let Geometry { layers, kv_heads, .. } = *self.sequences.geometry();
         Ok(self.sequences.open(0, vec![vec![View::default(); kv_heads]; layers]))
@@ -63,8 +63,8 @@ impl HeldRows {
         self.sequences.append(seq, layer, keys, values)
     }
 
-    /// [`KvCache::attend`](crate::KvCache::attend), where the query at position `q` sees the held rows at those
-    /// positions `k ≤ q` for which `sees(q, k)`.
+    /// [`KvCache::attend`](crate::KvCache::attend). The query at position `q` sees the held rows at positions
+    /// `k ≤ q` for which `sees(q, k)` is true.
     ///
     /// # Errors
     /// [`CacheError::Empty`], [`CacheError::Shape`], [`CacheError::Closed`].
@@ -83,8 +83,8 @@ impl HeldRows {
         Ok(reference::attend_views(self.sequences.geometry(), first_query, &queries, &views, visible).into_tensor())
     }
 
-    /// [`KvCache::commit`](crate::KvCache::commit): of `seen` tokens, those at positions for which
-    /// `keeps(seen, position)` are kept.
+    /// [`KvCache::commit`](crate::KvCache::commit). Of `seen` tokens, it keeps those for which
+    /// `keeps(seen, position)` is true.
     ///
     /// # Errors
     /// [`CacheError::NoStep`], [`CacheError::LayerOrder`], [`CacheError::Closed`].
@@ -100,7 +100,7 @@ impl HeldRows {
         Ok(())
     }
 
-    /// [`KvCache::view`](crate::KvCache::view), of the rows for which `sees(newest, position)`.
+    /// [`KvCache::view`](crate::KvCache::view) of the rows for which `sees(newest, position)` is true.
     ///
     /// # Errors
     /// [`CacheError::Closed`].
@@ -116,7 +116,7 @@ impl HeldRows {
         Ok(view)
     }
 
-    /// [`KvCache::fork`](crate::KvCache::fork), a copy of every row.
+    /// [`KvCache::fork`](crate::KvCache::fork). Copies every row.
     ///
     /// # Errors
     /// [`CacheError::Closed`].

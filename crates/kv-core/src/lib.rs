@@ -1,9 +1,9 @@
-//! The contract between a decoder and a key-value cache strategy, and what both sides need to keep it.
+//! The contract between a decoder and a KV-cache strategy, and what both sides need to implement it.
 //!
-//! It is not a cache and not a model: it holds the traits, the geometry, the errors, the bookkeeping of
-//! sequences and steps that every strategy shares, and the reference attention they are tested against.
+//! This crate contains no cache and no model. It has the traits, the geometry, the errors, the bookkeeping of
+//! sequences and steps that all strategies share, and the reference attention that they are tested against.
 //!
-//! One cache object serves all layers and all sequences of one model. A step is
+//! One cache object serves all layers and all sequences of one model. This is a step:
 //!
 //! ```
 //! # use kv_core::{CacheError, Geometry, KvCache, SeqId, Tensor};
@@ -11,20 +11,20 @@
 //! let seen = cache.seen(seq)?;
 //! let run = cache.begin(seq, seen..seen + 1)?; // which positions must the model run?
 //! for layer in 0..geometry.layers {
-//!     let keys = rows(run.len(), geometry.kv_heads, geometry.key_dim); // rotated, at absolute positions
+//!     let keys = rows(run.len(), geometry.kv_heads, geometry.key_dim); // rotated to their absolute positions
 //!     let values = rows(run.len(), geometry.kv_heads, geometry.value_dim);
 //!     let queries = rows(run.len(), geometry.heads, geometry.key_dim);
 //!     cache.append(seq, layer, keys, values)?;
 //!     let _out = cache.attend(seq, layer, queries)?;
 //! }
-//! cache.commit(seq)?; // the step is over: evict, seal and quantise now, never earlier
+//! cache.commit(seq)?; // eviction, sealing and quantization happen here, never earlier
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! Reading order: [`Geometry`], [`KvCache`], [`CacheError`], [`Usage`], [`Guarantee`], then [`Strategy`] and
-//! [`Registry`] for how a cache is named, configured and built, and [`Sequences`] for the bookkeeping, or
-//! [`HeldRows`] if a strategy's point is which tokens are kept and not how they lie.
+//! Reading order: [`Geometry`], [`KvCache`], [`CacheError`], [`Usage`], [`Guarantee`]. Then [`Strategy`] and
+//! [`Registry`], which name, configure and build a cache. Then [`Sequences`] for the bookkeeping, or
+//! [`HeldRows`] for strategies that differ only in which tokens they keep.
 #![forbid(unsafe_code)]
 
 mod cache;

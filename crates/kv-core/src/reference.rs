@@ -1,15 +1,15 @@
-//! Attention written plainly in double precision: the oracle of every strategy.
+//! Attention in plain double precision: the oracle for every strategy.
 
 use crate::{Geometry, Rows, View};
 
-/// Softmax attention over decoded rows: the query at position `q` sees the rows at those positions `k` for
-/// which `sees(q, k)`, and query head `h` reads KV head `h / (heads / kv_heads)`.
+/// Softmax attention over decoded rows. The query at position `q` sees the rows at positions `k` for which
+/// `sees(q, k)` is true. Query head `h` reads KV head `h / (heads / kv_heads)`.
 ///
 /// `out = Σ softmax(q·kᵢ / √key_dim)ᵢ · vᵢ` (Vaswani et al., arXiv:1706.03762, eq. 1).
 ///
 /// # Shapes
 /// - queries: `[tokens, heads, key_dim]`, the first at position `first_query`
-/// - views: one a KV head
+/// - views: one per KV head
 /// - returns: `[tokens, heads, value_dim]`; NaN where a query sees nothing
 pub fn attend_views(geometry: &Geometry, first_query: usize, queries: &Rows, views: &[View], sees: impl Fn(usize, usize) -> bool) -> Rows {
     let Geometry { heads, kv_heads, key_dim, value_dim, .. } = *geometry;
@@ -25,7 +25,7 @@ pub fn attend_views(geometry: &Geometry, first_query: usize, queries: &Rows, vie
     Rows::new([tokens, heads, value_dim], out)
 }
 
-/// A query sees its own position and all before.
+/// A query sees its own position and all earlier ones.
 pub fn causal(query: usize, key: usize) -> bool {
     key <= query
 }

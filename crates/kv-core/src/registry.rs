@@ -1,12 +1,12 @@
-//! The strategies there are, by id.
+//! The known strategies, by id.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::{ConfigError, Geometry, KvCache, RegistryError, Strategy};
 
-/// A set of strategies. It is an ordinary value: a program that wants another strategy adds it with
-/// [`with`](Registry::with) and passes the registry on.
+/// A set of strategies. It is an ordinary value: a program adds its own strategy with [`with`](Registry::with)
+/// and passes the registry on.
 #[derive(Clone, Default)]
 pub struct Registry {
     entries: BTreeMap<&'static str, Entry>,
@@ -34,7 +34,7 @@ impl Registry {
     /// Adds a strategy.
     ///
     /// # Panics
-    /// If the id is taken: two strategies of one name are a mistake in the program, not in its input.
+    /// If the id is taken. Two strategies with the same name are a bug in the program, not in its input.
     #[must_use = "`with` returns the larger registry"]
     #[track_caller]
     pub fn with<S: Strategy>(mut self) -> Registry {
@@ -46,14 +46,14 @@ impl Registry {
             defaults: || toml::Table::try_from(S::Config::default()).expect("a config is a TOML table"),
         };
         let taken = self.entries.insert(S::ID, entry);
-        assert!(taken.is_none(), "two strategies are called `{}`", S::ID);
+        assert!(taken.is_none(), "two strategies have the id `{}`", S::ID);
         self
     }
 
     /// The strategy called `id`.
     ///
     /// # Errors
-    /// [`RegistryError::Unknown`] lists the known ones.
+    /// [`RegistryError::Unknown`] lists the known ids.
     pub fn get(&self, id: &str) -> Result<&Entry, RegistryError> {
         self.entries.get(id).ok_or_else(|| RegistryError::Unknown { id: id.to_owned(), known: self.entries.keys().copied().collect() })
     }
@@ -70,7 +70,7 @@ impl Entry {
         self.id
     }
 
-    /// What it is, in a line.
+    /// A one-line summary.
     pub fn summary(&self) -> &'static str {
         self.summary
     }

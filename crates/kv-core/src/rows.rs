@@ -1,4 +1,4 @@
-//! Rows in host memory: what a tensor at the seam becomes while a strategy works on it.
+//! Rows in host memory. Strategies convert tensors to rows, and rows back to tensors.
 
 use burn::tensor::{Device, TensorData};
 
@@ -11,13 +11,13 @@ pub struct Rows {
     values: Vec<f32>,
 }
 
-/// The device all of the project's tensors live on: Burn's CPU backend.
+/// The device of all tensors: Burn's CPU backend.
 pub fn device() -> Device {
     Device::flex()
 }
 
 impl Rows {
-    /// Rows over these values.
+    /// Rows with these values.
     ///
     /// # Panics
     /// If there are not `tokens · heads · dim` values.
@@ -26,10 +26,10 @@ impl Rows {
         Rows { dims, values }
     }
 
-    /// Takes a tensor's values; free of copies if nobody else holds the tensor.
+    /// Takes a tensor's values. Copies nothing if nobody else holds the tensor.
     ///
     /// # Errors
-    /// [`CacheError::Shape`] if the tensor does not have the `expected` shape; `what` names it.
+    /// [`CacheError::Shape`] if the tensor does not have the `expected` shape. `what` names the tensor.
     pub fn take(what: &'static str, tensor: Tensor<3>, expected: [usize; 3]) -> Result<Rows, CacheError> {
         let actual = tensor.dims();
         if actual != expected {
@@ -49,7 +49,7 @@ impl Rows {
         &self.values
     }
 
-    /// One head's row of one token.
+    /// The row of one head and token.
     pub fn row(&self, token: usize, head: usize) -> &[f32] {
         let [_, heads, dim] = self.dims;
         &self.values[(token * heads + head) * dim..][..dim]
@@ -60,7 +60,7 @@ impl Rows {
         Tensor::from_data(TensorData::new(self.values, self.dims), &device())
     }
 
-    /// Bytes of the values.
+    /// Allocated bytes of the values.
     pub fn bytes(&self) -> usize {
         self.values.capacity() * size_of::<f32>()
     }

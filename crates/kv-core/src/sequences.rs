@@ -1,13 +1,13 @@
-//! The open sequences of a cache and the step each is in: the bookkeeping every strategy shares.
+//! The open sequences of a cache and their steps in progress: the bookkeeping that all strategies share.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
 use crate::{CacheError, Geometry, Rows, SeqId, Tensor};
 
-/// Open sequences, each with a state `S` of the strategy's own.
+/// Open sequences, each with a strategy-specific state `S`.
 ///
-/// It checks what the contract asks of a caller (ids, positions, layer order, shapes) and holds the rows of
+/// It checks what the contract requires of a caller (ids, positions, layer order, shapes) and holds the rows of
 /// a step until the strategy takes them in its `commit`.
 #[derive(Debug)]
 pub struct Sequences<S> {
@@ -24,12 +24,12 @@ struct Sequence<S> {
     state: S,
 }
 
-/// A step in progress, or just ended: the positions the model runs and the rows it has appended.
+/// A step in progress, or one that has just ended: the positions that the model runs and the rows it has appended.
 #[derive(Debug)]
 pub struct Step {
-    /// Positions the model runs.
+    /// Positions that the model runs.
     pub run: Range<usize>,
-    /// Layers appended so far, in order; `None` for one that was dropped again.
+    /// Layers appended so far, in order. `None` for a layer that was dropped.
     pub layers: Vec<Option<Fresh>>,
 }
 
@@ -43,7 +43,7 @@ pub struct Fresh {
 }
 
 impl<S> Sequences<S> {
-    /// No sequences yet.
+    /// Bookkeeping without sequences.
     pub fn new(geometry: &Geometry) -> Sequences<S> {
         Sequences { geometry: geometry.clone(), next: 0, open: BTreeMap::new(), last_step_bytes: 0 }
     }
@@ -61,7 +61,7 @@ impl<S> Sequences<S> {
         seq
     }
 
-    /// Removes a sequence and answers its state.
+    /// Removes a sequence and returns its state.
     ///
     /// # Errors
     /// [`CacheError::Closed`].
@@ -85,7 +85,7 @@ impl<S> Sequences<S> {
         Ok(&self.get(seq)?.state)
     }
 
-    /// A sequence's state, to change it.
+    /// A sequence's state, mutable.
     ///
     /// # Errors
     /// [`CacheError::Closed`].
@@ -93,12 +93,12 @@ impl<S> Sequences<S> {
         Ok(&mut self.get_mut(seq)?.state)
     }
 
-    /// Every open sequence with the tokens it has seen.
+    /// Every open sequence's state and the number of tokens it has seen.
     pub fn iter(&self) -> impl Iterator<Item = (&S, usize)> {
         self.open.values().map(|sequence| (&sequence.state, sequence.seen))
     }
 
-    /// Checks that a step may add `fresh`; changes nothing.
+    /// Checks that a step may add `fresh`. Changes nothing.
     ///
     /// # Errors
     /// [`CacheError::Misplaced`] if `fresh` does not start where the sequence ends, [`CacheError::Closed`].
@@ -110,7 +110,7 @@ impl<S> Sequences<S> {
         Ok(())
     }
 
-    /// Starts a step in which the model runs the positions `run`, and forgets an abandoned one.
+    /// Starts a step in which the model runs the positions `run`, and discards an abandoned step.
     ///
     /// # Errors
     /// [`CacheError::Closed`].
@@ -142,14 +142,14 @@ impl<S> Sequences<S> {
         let keys = Rows::take("keys", keys, [tokens, kv_heads, key_dim])?;
         let values = Rows::take("values", values, [tokens, kv_heads, value_dim])?;
         step.layers.push(Some(Fresh { keys, values }));
-        // Steps are fullest at their last layer; adding up at each would be work in every timed append.
+        // A step holds most at its last layer. Counting at every layer would add work to every timed append.
         if layer + 1 == layers {
             self.last_step_bytes = self.step_bytes();
         }
         Ok(())
     }
 
-    /// Drops a layer's rows before the step ends, for strategies that will not need them again.
+    /// Drops a layer's rows before the step ends, for strategies that do not need them again.
     ///
     /// # Errors
     /// [`CacheError::NoStep`], [`CacheError::Closed`].
@@ -160,7 +160,7 @@ impl<S> Sequences<S> {
         Ok(())
     }
 
-    /// A layer's rows of the step in progress, with the position of the first, for `attend`.
+    /// A layer's rows of the step in progress, with the position of the first row, for `attend`.
     ///
     /// # Errors
     /// [`CacheError::Empty`] if there are none, [`CacheError::Closed`].
@@ -168,7 +168,7 @@ impl<S> Sequences<S> {
         self.fresh_if_any(seq, layer)?.ok_or(CacheError::Empty { seq, layer })
     }
 
-    /// A layer's rows of the step in progress, with the position of the first, for `view`.
+    /// A layer's rows of the step in progress, with the position of the first row, for `view`.
     ///
     /// # Errors
     /// [`CacheError::Closed`].
@@ -187,7 +187,7 @@ impl<S> Sequences<S> {
         Rows::take("queries", queries, [tokens, self.geometry.heads, self.geometry.key_dim])
     }
 
-    /// Ends a step: counts its tokens as seen and hands its rows over, with the state to put them in.
+    /// Ends a step: counts its tokens as seen, and returns its rows with the state to store them in.
     ///
     /// # Errors
     /// [`CacheError::NoStep`], [`CacheError::LayerOrder`] if layers are missing, [`CacheError::Closed`].
@@ -203,7 +203,7 @@ impl<S> Sequences<S> {
         Ok((step, &mut sequence.state))
     }
 
-    /// Checks that a sequence can be cut to `len` tokens; changes nothing.
+    /// Checks that a sequence can be truncated to `len` tokens. Changes nothing.
     ///
     /// # Errors
     /// [`CacheError::TruncateBeyondEnd`], [`CacheError::Closed`].
@@ -215,7 +215,7 @@ impl<S> Sequences<S> {
         Ok(())
     }
 
-    /// Cuts the count of tokens seen, abandons a step, and answers the state to cut.
+    /// Truncates the number of tokens seen, abandons a step in progress, and returns the state to truncate.
     ///
     /// # Errors
     /// [`CacheError::TruncateBeyondEnd`], [`CacheError::Closed`].
@@ -227,7 +227,7 @@ impl<S> Sequences<S> {
         Ok(&mut sequence.state)
     }
 
-    /// Bytes of the rows that all steps in progress held when one last appended its last layer.
+    /// Bytes of the rows of all steps in progress, measured when a step last appended its last layer.
     pub fn scratch_bytes(&self) -> usize {
         self.last_step_bytes
     }

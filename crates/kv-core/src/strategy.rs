@@ -8,22 +8,22 @@ use crate::{ConfigError, Geometry, KvCache};
 
 /// A cache that can be named in a config file.
 ///
-/// Writing one takes a config type, these five items and the [`KvCache`] methods; registering it is
+/// To write one, implement a config type, the items below and the [`KvCache`] methods. To register it, call
 /// `registry.with::<MyCache>()`.
 pub trait Strategy: KvCache + Sized + 'static {
     /// The strategy's name in configs, results and legends.
     const ID: &'static str;
 
-    /// One line for lists and reports.
+    /// A one-line summary for lists and reports.
     const SUMMARY: &'static str;
 
-    /// The parameters. Its doc comments become their descriptions, its `Default` their defaults. Mark it
-    /// `#[serde(default, deny_unknown_fields)]`, so that a misspelt key is refused.
+    /// The parameters. Doc comments become their descriptions, and `Default` gives their defaults. Mark the type
+    /// `#[serde(default, deny_unknown_fields)]`, so that a misspelled key is refused.
     type Config: DeserializeOwned + Serialize + Default + JsonSchema;
 
     /// Builds an empty cache.
     ///
     /// # Errors
-    /// [`ConfigError::Value`] names the parameter that is impossible, alone or with this geometry.
+    /// [`ConfigError::Value`] names a parameter that is invalid, by itself or with this geometry.
     fn new(config: Self::Config, geometry: &Geometry) -> Result<Self, ConfigError>;
 }

@@ -1,41 +1,41 @@
-//! What a cache occupies, in bytes, and what it holds, in tokens.
+//! The bytes that a cache occupies and the tokens that it holds.
 
 use std::iter::Sum;
 use std::ops::AddAssign;
 
 /// A cache's own account of its memory, over all open sequences and its pools.
 ///
-/// `payload + metadata + slack` is what the allocator sees between steps; a row shared by several
-/// sequences counts once.
+/// `payload + metadata + slack` equals the allocator's count between steps. A row shared by several sequences
+/// counts once.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Bytes of the keys' and values' codes.
+    /// Bytes of the codes of keys and values.
     pub payload_bytes: usize,
     /// Bytes of scales, block tables, position maps and other bookkeeping.
     pub metadata_bytes: usize,
     /// Bytes reserved but not filled.
     pub slack_bytes: usize,
-    /// The most bytes held only during the last step, its rows before they were committed included.
+    /// Peak bytes held only during the last step, including its rows before they were committed.
     pub scratch_peak_bytes: usize,
-    /// Of the payload: bytes that more than one sequence reads.
+    /// The part of the payload that more than one sequence reads.
     pub shared_bytes: usize,
     /// Bytes on disk.
     pub disk_bytes: usize,
     /// Tokens ever appended to the open sequences.
     pub seen_tokens: usize,
-    /// Tokens whose rows are held; a shared token counts once for each sequence.
+    /// Tokens whose rows are held. A shared token counts once for each sequence.
     pub resident_tokens: usize,
 }
 
 impl Usage {
-    /// Bytes taken from the allocator between steps.
+    /// Bytes allocated between steps.
     pub fn reserved_bytes(&self) -> usize {
         self.payload_bytes + self.metadata_bytes + self.slack_bytes
     }
 }
 
 impl Usage {
-    /// The same with more bytes of bookkeeping.
+    /// The same usage with more bytes of metadata.
     #[must_use]
     pub fn with_metadata(mut self, bytes: usize) -> Usage {
         self.metadata_bytes += bytes;

@@ -1,9 +1,9 @@
-//! One query's attention over a cache, every format in every layout, in bytes of the cache read a second.
+//! Attention of one query over a cache, for every format and layout, in cache bytes read per second.
 //!
-//! `cargo bench -p kv-kernels` runs all of it, which takes an hour; a filter chooses, for example
+//! `cargo bench -p kv-kernels` runs all cases, which takes an hour. A filter selects some, for example
 //! `cargo bench -p kv-kernels -- q8_0/dim64/group3/8k/contiguous`.
-//! Caches of 1k tokens fit in the second-level cache and show what the instructions cost; those of 32k do not,
-//! and show what the memory gives.
+//! Caches of 1k tokens fit in the L2 cache and show the cost of the instructions. Those of 32k do not fit and show the
+//! memory bandwidth.
 
 use std::hint::black_box;
 use std::ops::Range;
@@ -29,11 +29,11 @@ fn benches(criterion: &mut Criterion) {
                         let shape = HeadShape { heads: KV_HEADS * group, kv_heads: KV_HEADS, key_dim: dim, value_dim: dim };
                         let mut group = criterion.benchmark_group(format!("{format}/dim{dim}/group{group}/{name}"));
                         group.throughput(Throughput::Bytes((tokens * KV_HEADS * 2 * format.row_bytes(dim)) as u64));
-                        // Building the cache is put off until the filter has let the benchmark through.
+                        // The cache is built only if the filter selects the benchmark.
                         group.bench_function(layout, |bencher| {
                             let cache = Cache::new(shape, format, tokens, layout);
                             let queries = ramp(shape.heads * dim);
-                            // On a thread of the pool, as in a program that computes there: handing work over from
+                            // Runs on a thread of the pool, like a program that computes there. Handing over work from
                             // outside costs more than a small attention.
                             rayon::scope(|_| {
                                 bencher.iter(|| {
@@ -50,7 +50,7 @@ fn benches(criterion: &mut Criterion) {
     }
 }
 
-/// Runs of tokens: the block each lies in, its slots, and the position of the first.
+/// Runs of tokens: the block of each run, its slots, and the position of the first token.
 struct Cache {
     blocks: Vec<KvBlock>,
     runs: Vec<(usize, Range<usize>, usize)>,

@@ -1,5 +1,5 @@
-//! Attends so many times to a cache of 8192 tokens of one KV head with four queries of 64 values, for tools that count instructions:
-//! tests/ports/README.md says how. Not for timing; that is `cargo bench`.
+//! Runs attention a given number of times over a cache of 8192 tokens of one KV head, with four queries of 64 values. It is for
+//! tools that count instructions, see tests/ports/README.md. For timings, use `cargo bench`.
 
 use std::hint::black_box;
 

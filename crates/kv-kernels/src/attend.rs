@@ -1,4 +1,4 @@
-//! Causal attention of a step's queries over any list of runs of tokens, read where they lie.
+//! Causal attention of a step's queries over any list of runs of tokens, read in place.
 
 use std::ops::Range;
 
@@ -10,13 +10,13 @@ use crate::{KernelPath, KvBlock};
 /// The heads of an attention layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeadShape {
-    /// Query heads; a multiple of `kv_heads`. Query heads `g·h .. g·(h+1)` share KV head `h`, `g = heads / kv_heads`.
+    /// Query heads, a multiple of `kv_heads`. Query heads `g·h .. g·(h+1)` share KV head `h`, with `g = heads / kv_heads`.
     pub heads: usize,
-    /// Heads of keys and values.
+    /// KV heads.
     pub kv_heads: usize,
-    /// Values in a query and a key; scores are scaled by `1 / √key_dim`.
+    /// Values per query row and key row. Scores are scaled by `1 / √key_dim`.
     pub key_dim: usize,
-    /// Values in a value and in a head's output.
+    /// Values per value row and per head of the output.
     pub value_dim: usize,
 }
 
@@ -26,7 +26,7 @@ impl HeadShape {
         self.heads / self.kv_heads
     }
 
-    /// The largest number of values that divides the rows of keys and those of values.
+    /// The greatest common divisor of `key_dim` and `value_dim`.
     fn unit(&self) -> usize {
         let (mut a, mut b) = (self.key_dim, self.value_dim);
         while b != 0 {
@@ -39,27 +39,27 @@ impl HeadShape {
 /// Which keys a query may see, by position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mask {
-    /// Its own position and all before.
+    /// Its own position and all earlier ones.
     Causal,
-    /// The last `n` positions, its own included.
+    /// The last `n` positions, including its own.
     Window(usize),
 }
 
-/// Consecutive tokens in one place.
+/// Consecutive tokens, stored contiguously.
 #[derive(Debug, Clone)]
 pub enum Run<'a> {
     /// Slots of a block, encoded in its formats.
     Block {
         /// The block.
         block: &'a KvBlock,
-        /// The block's head that is KV head 0 of this attention.
+        /// The head of the block that is KV head 0 of this attention.
         first_head: usize,
         /// The tokens' slots.
         slots: Range<usize>,
         /// Position of the token in the first slot.
         first_position: usize,
     },
-    /// Rows as they came from the model.
+    /// Unencoded rows from the model.
     Rows {
         /// `[tokens, kv_heads, key_dim]`
         keys: &'a [f32],
@@ -70,46 +70,46 @@ pub enum Run<'a> {
     },
 }
 
-/// Runs that are attended with the same queries under the same mask.
+/// Runs that are attended with the same queries and the same mask.
 ///
-/// An attention usually has one part. A strategy that moved some of its keys gives those a part of their
-/// own, with queries turned the other way: the scores are the same and no stored key is touched.
+/// An attention usually has one part. If a strategy has moved some of its keys, those form a separate part, with
+/// queries rotated the other way. The scores are the same, and no stored key changes.
 #[derive(Debug, Clone)]
 pub struct Part<'a> {
     /// `[tokens, heads, key_dim]`
     pub queries: &'a [f32],
-    /// Which of the keys each query may see.
+    /// The mask, which determines the keys that each query sees.
     pub mask: Mask,
     /// The keys and values.
     pub runs: Vec<Run<'a>>,
 }
 
-/// What attention gives.
+/// The result of attention.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Attention {
     /// `[tokens, heads, value_dim]`
     pub out: Vec<f32>,
-    /// The logarithm of each query's sum of the exponentials of its scores, `[tokens, heads]`: what attention over
-    /// other keys is merged with, and what turns a score into a probability.
+    /// The log-sum-exp of each query's scores, `[tokens, heads]`. It is needed to merge with attention over other keys, and
+    /// to turn a score into a probability.
     pub log_sum_exp: Vec<f32>,
 }
 
 /// Softmax attention of consecutive queries over all `parts` together, in one pass.
 ///
-/// Every query must see at least one key. Work is spread over rayon's current pool, by KV head, by tiles of
-/// queries and, where those are too few, by shares of the keys, whose results are merged exactly; each tile
-/// folds in block after block with the online softmax of Milakov and Gimelshein (arXiv:1805.02867), so scores
-/// of a whole row are never held.
+/// Every query must see at least one key. The work is split over rayon's current pool by KV head, by tiles of
+/// queries and, if those are too few, by shares of the keys, whose results are merged exactly. Each tile processes
+/// its blocks one by one with the online softmax of Milakov and Gimelshein (arXiv:1805.02867), so the scores of a
+/// whole row are never in memory.
 ///
 /// The query in row `i` has position `first_query + i`.
 ///
 /// # Panics
-/// If the parts do not have queries of one and the same number of tokens.
+/// If the parts do not all have queries of the same number of tokens.
 pub fn attend(shape: HeadShape, first_query: usize, parts: &[Part<'_>]) -> Attention {
     attend_on(KernelPath::current(), shape, first_query, parts)
 }
 
-/// [`attend()`] on a path of one's choice.
+/// [`attend()`] on a given path.
 pub(crate) fn attend_on(path: KernelPath, shape: HeadShape, first_query: usize, parts: &[Part<'_>]) -> Attention {
     let parts = &join_runs(parts);
     let keys = Keys::of(shape, parts);
@@ -120,7 +120,7 @@ pub(crate) fn attend_on(path: KernelPath, shape: HeadShape, first_query: usize, 
         let fold = State::new(tile.rows(), shape.value_dim);
         path.run(unit, Walk { tile, fold })
     };
-    // The states of the first share, and behind them those of the others in the same order.
+    // The states of the first share, followed by those of the other shares in the same order.
     let mut merged = each_tile(&tiles, fold);
     let others = merged.split_off(tiles.len() / shares);
     for share in others.chunks_exact(merged.len().max(1)) {
@@ -135,21 +135,21 @@ pub(crate) fn attend_on(path: KernelPath, shape: HeadShape, first_query: usize, 
     attention
 }
 
-/// For every key the sum of the probabilities that all queries of all heads of its KV head give it: what
-/// strategies that keep the keys attended most (H2O, arXiv:2306.14048) add up.
+/// For every key, the sum of its attention probabilities over all queries of all query heads of its KV head.
+/// Strategies that keep the most attended keys (H2O, arXiv:2306.14048) accumulate this sum.
 ///
-/// It reads the keys once more, with the `log_sum_exp` that [`attend()`] gave for the same arguments.
+/// It reads the keys again, and takes the `log_sum_exp` that [`attend()`] returned for the same arguments.
 ///
 /// # Shapes
-/// - returns: `[kv_heads, keys]`, the keys in the order of the parts' runs
+/// - returns: `[kv_heads, keys]`, with the keys in the order of the parts' runs
 ///
 /// # Panics
-/// If the arguments are not those of one attention.
+/// If the arguments are not those of the same attention.
 pub fn probability_sums(shape: HeadShape, first_query: usize, parts: &[Part<'_>], log_sum_exp: &[f32]) -> Vec<f32> {
     probability_sums_on(KernelPath::current(), shape, first_query, parts, log_sum_exp)
 }
 
-/// [`probability_sums()`] on a path of one's choice.
+/// [`probability_sums()`] on a given path.
 pub(crate) fn probability_sums_on(
     path: KernelPath,
     shape: HeadShape,
@@ -207,7 +207,7 @@ mod tests {
     use crate::{Format, Formats, RowShape, reference};
     use proptest::prelude::*;
 
-    /// A cheap generator with its own seed: the values only have to differ.
+    /// A cheap seeded generator. The values only have to differ.
     fn noise(count: usize, seed: u64) -> Vec<f32> {
         let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
         (0..count)
@@ -230,13 +230,13 @@ mod tests {
         cut: usize,
     }
 
-    /// The stored tokens cut into two blocks that begin in the middle, and fresh rows.
+    /// The stored tokens, split into two blocks, and fresh rows. The first block does not start at slot 0.
     struct Data {
         keys: Vec<f32>,
         values: Vec<f32>,
         queries: Vec<f32>,
         blocks: [KvBlock; 2],
-        /// Tokens in the first block, of all that are stored: whole groups.
+        /// Stored tokens in the first block, in whole groups.
         cut: usize,
         stored: usize,
         /// The first slot used.
@@ -266,7 +266,7 @@ mod tests {
         fn part(&self, case: &Case) -> Part<'_> {
             let HeadShape { kv_heads, key_dim, value_dim, .. } = case.shape;
             let Data { keys, values, queries, blocks, cut, stored, offset } = self;
-            // Two runs that follow each other, and are joined.
+            // Two adjacent runs, which are joined.
             let half = cut / 2 / offset * offset;
             let runs = vec![
                 Run::Block { block: &blocks[0], first_head: 1, slots: *offset..offset + half, first_position: 0 },
@@ -281,7 +281,7 @@ mod tests {
             Part { queries, mask: case.mask, runs }
         }
 
-        /// A head's key and value of a token, as they are decoded.
+        /// The decoded key and value of one head and token.
         fn row(&self, case: &Case, kv_head: usize, token: usize) -> (Vec<f32>, Vec<f32>) {
             let HeadShape { kv_heads, key_dim, value_dim, .. } = case.shape;
             let (mut key, mut value) = (vec![], vec![]);
@@ -299,7 +299,7 @@ mod tests {
             (key, value)
         }
 
-        /// What the plain reference says: the attention, and for every key the sum of its probabilities.
+        /// The result of the plain reference: the attention, and the sum of probabilities of every key.
         fn expected(&self, case: &Case) -> (Attention, Vec<f32>) {
             let shape = case.shape;
             let tokens = self.stored + case.fresh;

@@ -1,4 +1,4 @@
-//! A run of token slots in one format: the unit in which strategies own memory.
+//! A run of token slots in one format: the unit of memory that strategies own.
 
 use std::ops::{Add, Range};
 
@@ -6,21 +6,21 @@ use crate::codec::{decode_channels, encode_channels};
 use crate::rows::RowStart;
 use crate::{Format, Formats};
 
-/// The rows of one token: how many heads, and how long a key and a value of one head are.
+/// The rows of one token: the number of heads, and the dimensions of a key and a value of one head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RowShape {
-    /// KV heads whose rows lie in the block (for a block of several layers: of all its layers).
+    /// KV heads whose rows are in the block. For a block of several layers, those of all its layers.
     pub heads: usize,
-    /// Values in a key.
+    /// Values per key row.
     pub key_dim: usize,
-    /// Values in a value.
+    /// Values per value row.
     pub value_dim: usize,
 }
 
 /// Slots for the keys and values of a fixed number of tokens, encoded in [`Formats`].
 ///
-/// Laid out `[heads, slots, row]`, keys and values apart, so that attention reads one head's rows as a
-/// stream. A block does not know which of its slots are filled; its owner does.
+/// The layout is `[heads, slots, row]`, with keys and values separate, so that attention reads one head's rows as a
+/// stream. A block does not know which of its slots are filled. Its owner does.
 #[derive(Debug, Clone)]
 pub struct KvBlock {
     shape: RowShape,
@@ -30,14 +30,14 @@ pub struct KvBlock {
     values: Rows,
 }
 
-/// The bytes of a block; their sum is what it takes from the allocator for its rows.
+/// The bytes of a block. Their sum is the size of the allocation for its rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BlockBytes {
     /// Codes of the filled slots.
     pub codes: usize,
     /// Scales of the filled slots.
     pub scales: usize,
-    /// Slots not filled, and what rounding to whole words adds.
+    /// Unfilled slots, and the padding to whole words.
     pub slack: usize,
 }
 
@@ -50,11 +50,11 @@ impl Add for BlockBytes {
 }
 
 impl KvBlock {
-    /// A block of `slots` token slots, zeroed; rounded up to whole groups if the format encodes keys of several
-    /// tokens at once.
+    /// A zeroed block of `slots` token slots. If the format encodes the keys of several tokens together, `slots` is
+    /// rounded up to whole groups.
     ///
     /// # Panics
-    /// If a row is not a whole number of the format's groups; strategies check that when they are built.
+    /// If a row is not a whole number of the format's groups. Strategies check this when they are built.
     pub fn new(shape: RowShape, formats: Formats, slots: usize) -> KvBlock {
         formats.check_dims(shape.key_dim, shape.value_dim).expect("the strategy checked its formats");
         let slots = slots.next_multiple_of(formats.keys.key_tokens());
@@ -67,12 +67,12 @@ impl KvBlock {
         }
     }
 
-    /// Token slots, filled or not.
+    /// Token slots, filled or unfilled.
     pub fn slots(&self) -> usize {
         self.slots
     }
 
-    /// What the block's memory is spent on if `filled` of its slots are in use.
+    /// How the block's memory is used if `filled` of its slots are filled.
     pub fn bytes(&self, filled: usize) -> BlockBytes {
         let RowShape { heads, key_dim, value_dim } = self.shape;
         let Formats { keys, values } = self.formats;
@@ -83,15 +83,15 @@ impl KvBlock {
         BlockBytes { codes, scales, slack: allocated - codes - scales }
     }
 
-    /// Encodes tokens into consecutive slots, for `heads` heads from `first_head` on.
+    /// Encodes tokens into consecutive slots of the given heads.
     ///
     /// # Shapes
     /// - keys: `[tokens, heads, key_dim]`
     /// - values: `[tokens, heads, value_dim]`
     ///
     /// # Panics
-    /// If the slots or heads lie outside the block, the slices disagree about the number of tokens, or the slots
-    /// are not whole groups of a format that encodes keys of several tokens at once.
+    /// If the slots or heads are outside the block, if the lengths of the slices do not match, or if the slots are not
+    /// whole groups of a format that encodes the keys of several tokens together.
     pub fn write(&mut self, slots: Range<usize>, heads: Range<usize>, keys: &[f32], values: &[f32]) {
         let RowShape { key_dim, value_dim, .. } = self.shape;
         let rows = slots.len() * heads.len();
@@ -120,7 +120,7 @@ impl KvBlock {
         }
     }
 
-    /// Replaces the block by one of `slots` slots that keeps the first `filled`.
+    /// Replaces the block with one of `slots` slots and keeps the first `filled` slots.
     ///
     /// # Panics
     /// If `filled` slots do not fit.
@@ -132,18 +132,18 @@ impl KvBlock {
 
     /// Makes room for `tokens` tokens by doubling, and keeps the first `filled` slots.
     ///
-    /// A token is copied once on average, and at most half of the slots are unused.
+    /// A token is copied once on average. At most half of the slots are unused.
     pub fn make_room(&mut self, tokens: usize, filled: usize) {
         if tokens > self.slots {
             self.resize(tokens.max(2 * self.slots).max(FIRST_SLOTS), filled);
         }
     }
 
-    /// Copies whole tokens from another block: bytes if the formats agree, otherwise decoded and encoded.
+    /// Copies whole tokens from another block. If the formats differ, tokens are decoded and encoded again.
     ///
     /// # Panics
-    /// If the shapes differ, the slots lie outside either block, or either's are not whole groups of a format that
-    /// encodes keys of several tokens at once.
+    /// If the shapes differ, if the slots are outside either block, or if they are not whole groups of a format that
+    /// encodes the keys of several tokens together.
     pub fn copy_from(&mut self, first_slot: usize, source: &KvBlock, source_slots: Range<usize>) {
         assert_eq!(self.shape, source.shape, "blocks of one geometry");
         let slots = first_slot..first_slot + source_slots.len();
@@ -163,7 +163,8 @@ impl KvBlock {
     /// Copies whole tokens to other slots of the block.
     ///
     /// # Panics
-    /// If slots lie outside the block, or are not whole groups of a format that encodes keys of several tokens at once.
+    /// If slots are outside the block, or are not whole groups of a format that encodes the keys of several tokens
+    /// together.
     pub fn copy_within(&mut self, source: Range<usize>, first_slot: usize) {
         for head in 0..self.shape.heads {
             for rows in [&mut self.keys, &mut self.values] {
@@ -193,7 +194,7 @@ impl KvBlock {
         }
     }
 
-    /// Decodes keys that are encoded a channel at a time; `keys` is `[slots, key_dim]`.
+    /// Decodes keys that are encoded channel by channel. `keys` is `[slots, key_dim]`.
     fn decode_key_groups(&self, head: usize, slots: Range<usize>, keys: &mut [f32]) {
         let (key_dim, tokens) = (self.shape.key_dim, self.keys.tokens);
         let mut channels = vec![0.0; key_dim * tokens];
@@ -208,54 +209,54 @@ impl KvBlock {
         }
     }
 
-    /// What a token of this block is made of.
+    /// The shape of a token's rows.
     pub fn shape(&self) -> RowShape {
         self.shape
     }
 
-    /// How the block encodes its rows.
+    /// The formats of the rows.
     pub fn formats(&self) -> Formats {
         self.formats
     }
 
-    /// The encoded keys, a row of [`Formats::keys`]'s bytes each, of a format that encodes each on its own.
+    /// The encoded keys, one row each in the format [`Formats::keys`], which must encode each key on its own.
     pub(crate) fn key_rows(&self, head: usize, slots: Range<usize>) -> impl ExactSizeIterator<Item = RowStart<'_>> {
         RowStart::each(self.keys.range(head, slots), self.keys.bytes)
     }
 
-    /// The encoded values, a row of [`Formats::values`]'s bytes each.
+    /// The encoded values, one row each in the format [`Formats::values`].
     pub(crate) fn value_rows(&self, head: usize, slots: Range<usize>) -> impl ExactSizeIterator<Item = RowStart<'_>> {
         RowStart::each(self.values.range(head, slots), self.values.bytes)
     }
 
-    /// The first slot whose key is encoded together with a slot's.
+    /// The first slot whose key is encoded together with that of `slot`.
     pub(crate) fn first_of_group(&self, slot: usize) -> usize {
         slot - slot % self.keys.tokens
     }
 
-    /// For keys that are encoded together, an equal share of their bytes for each: where to ask memory for it.
+    /// For keys that are encoded together, an equal share of the group's bytes for each key, for prefetching.
     pub(crate) fn key_shares(&self, head: usize, slots: Range<usize>) -> impl Iterator<Item = RowStart<'_>> {
         let (tokens, first) = (self.keys.tokens, self.first_of_group(slots.start));
         let groups = self.keys.range(head, first..slots.end.next_multiple_of(tokens));
         RowStart::each(groups, self.keys.bytes / tokens).skip(slots.start - first).take(slots.len())
     }
 
-    /// The keys of whole groups that are encoded together, one group after the other.
+    /// The keys of whole groups that are encoded together, group by group.
     pub(crate) fn key_groups(&self, head: usize, slots: Range<usize>) -> &[u8] {
         self.keys.range(head, slots)
     }
 }
 
-/// Slots of a block that grows by doubling, when its first token comes.
+/// Initial slots of a block that grows by doubling.
 const FIRST_SLOTS: usize = 16;
 
-/// Encoded rows, `[heads, slots / tokens, bytes]`, over words so that a row of floats is aligned.
+/// Encoded rows, `[heads, slots / tokens, bytes]`, stored as words so that rows of floats are aligned.
 #[derive(Debug, Clone)]
 struct Rows {
     slots: usize,
     /// Tokens that are encoded together.
     tokens: usize,
-    /// Bytes of the rows of that many tokens.
+    /// Bytes of the rows of `tokens` tokens.
     bytes: usize,
     words: Vec<u32>,
 }
@@ -269,7 +270,7 @@ impl Rows {
     fn bytes_of(&self, head: usize, slots: Range<usize>) -> Range<usize> {
         assert!(slots.end <= self.slots, "slots {slots:?} of {}", self.slots);
         if self.tokens == 1 {
-            // No division: this is asked for every page.
+            // Without a division, because this is called for every page.
             return (head * self.slots + slots.start) * self.bytes..(head * self.slots + slots.end) * self.bytes;
         }
         let is_whole = slots.start.is_multiple_of(self.tokens) && slots.end.is_multiple_of(self.tokens);

@@ -1,7 +1,7 @@
-//! Queries times groups of keys whose values lie channel by channel (KIVI's keys).
+//! Queries times groups of keys stored channel by channel (KIVI's keys).
 //!
-//! The queries are multiplied by the channels' scales first, so that codes need only be weighted and added up, in lanes
-//! that are keys: no sums over lanes are left.
+//! The queries are multiplied by the channels' scales first. The codes then only need to be weighted and summed. Each lane
+//! is a key, so no sums across lanes are needed.
 
 #![expect(clippy::needless_range_loop, reason = "indexes with constant bounds are unrolled, and name rows and vectors alike")]
 
@@ -16,18 +16,18 @@ use crate::queries::Queries;
 use crate::rows::{Ahead, RowsInARow};
 use crate::{Format, codec};
 
-/// Groups of keys of a format, each as many as it encodes together, one after the other.
+/// Consecutive groups of keys in one format. A group is the keys that the format encodes together.
 pub(crate) struct KeyGroups<'a> {
     pub(crate) format: Format,
     pub(crate) encoded: &'a [u8],
-    /// As many rows as there are keys, or fewer.
+    /// The rows to prefetch, at most one per key.
     pub(crate) ahead: Ahead<'a>,
 }
 
 /// `scores[r][j] = queries[r] · keys[j]` for the keys of several groups.
 ///
 /// # Shapes
-/// - scores: `[rows, stride]` or more, of which the first columns are set, one a key; the last row may end with them
+/// - scores: `[rows, stride]` or more. The first columns are set, one per key. The last row may end with them.
 #[inline(always)]
 pub(crate) fn score_groups<L: Lanes>(
     lanes: L,
@@ -108,7 +108,7 @@ impl<C: Codec, const ROWS: usize> Kernel for ScoreChannels<'_, C, ROWS> {
 
     #[inline(always)]
     fn run<L: Lanes>(self, lanes: L) {
-        /// Vectors of keys that are added up together.
+        /// Vectors of keys that are summed together.
         const VECTORS: usize = 2;
         let offsets = scale_queries::<L, ROWS>(lanes, self.queries, self.channels, self.scaled);
         let codes = self.channels.codes.as_ptr();
@@ -121,11 +121,11 @@ impl<C: Codec, const ROWS: usize> Kernel for ScoreChannels<'_, C, ROWS> {
                 let row = codes.wrapping_add(channel * C::row_bytes(GROUP));
                 let mut keys = [lanes.splat(0.0); VECTORS];
                 for v in 0..VECTORS {
-                    // SAFETY: `Channels::check` saw that there is a row of codes a channel.
+                    // SAFETY: `Channels::check` checked that there is one row of codes per channel.
                     keys[v] = unsafe { C::codes(lanes, row, 0, first + v * L::WIDTH) };
                 }
                 for r in 0..ROWS {
-                    // SAFETY: `scale_queries` sliced so many.
+                    // SAFETY: `scale_queries` sliced `ROWS` rows of `dim` values.
                     let weight = lanes.splat(unsafe { *self.scaled.get_unchecked(r * self.dim + channel) });
                     for v in 0..VECTORS {
                         sums[r][v] = lanes.mul_add(weight, keys[v], sums[r][v]);
@@ -143,10 +143,11 @@ impl<C: Codec, const ROWS: usize> Kernel for ScoreChannels<'_, C, ROWS> {
     }
 }
 
-/// Multiplies the queries by the channels' scales into `scaled`, and returns what each adds to every score whatever the codes.
+/// Multiplies the queries by the channels' scales into `scaled`. Returns the part of each query's scores that does not depend
+/// on the codes.
 ///
 /// # Shapes
-/// - queries, scaled: `[ROWS, dim]`, `dim` the channels that [`Channels::check`] saw, whole vectors
+/// - queries, scaled: `[ROWS, dim]`, where `dim` is the number of channels that [`Channels::check`] checked, in whole vectors
 #[inline(always)]
 fn scale_queries<L: Lanes, const ROWS: usize>(lanes: L, queries: &[f32], channels: &Channels<'_>, scaled: &mut [f32]) -> [f32; TOGETHER] {
     let dim = channels.scales.len() / HALF;

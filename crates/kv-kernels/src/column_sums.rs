@@ -1,5 +1,5 @@
-//! Codes of several rows times a factor a row, added up column by column: what weighing values in integers and scoring keys
-//! channel by channel have in common.
+//! Column sums of several rows of codes, each row times its factor. Used to weight values in integers and to score keys
+//! channel by channel.
 
 use std::slice::ChunksExactMut;
 
@@ -7,17 +7,17 @@ use crate::codec::Columns;
 use crate::factors::Rounded;
 use crate::lanes::{IntegerDots, Lanes};
 
-/// Columns of half a group, which are added up together.
+/// Columns of half a group, which are summed together.
 pub(crate) const COLUMNS: usize = 16;
 
-/// The sums of `COUNT` halves of a group from `FIRST` on, for each of `ROWS` rows of factors.
+/// The column sums of `COUNT` halves of a group, starting with half `FIRST`, for each of `ROWS` rows of factors.
 pub(crate) struct HalfSums<D: IntegerDots, const ROWS: usize, const FIRST: usize, const COUNT: usize>([[D::ColumnSums; ROWS]; COUNT]);
 
 impl<D: IntegerDots, const ROWS: usize, const FIRST: usize, const COUNT: usize> HalfSums<D, ROWS, FIRST, COUNT> {
-    /// Whether they stay in registers, beside what they are made of.
+    /// Whether they fit in registers together with their operands.
     pub(crate) const FIT_REGISTERS: bool = ROWS * COUNT * size_of::<D::ColumnSums>() / size_of::<D::Sums>() <= D::Lanes::REGISTERS / 2;
 
-    /// Of nothing yet; codes will count from `centre`.
+    /// Initial sums. Codes are counted from `centre`.
     #[inline(always)]
     pub(crate) fn new(dots: D, rounded: &Rounded<ROWS>, centre: i32) -> Self {
         let mut sums = [dots.column_sums(0); ROWS];
@@ -27,14 +27,14 @@ impl<D: IntegerDots, const ROWS: usize, const FIRST: usize, const COUNT: usize> 
         HalfSums([sums; COUNT])
     }
 
-    /// Adds the codes of four rows, which are `first ..`.
+    /// Adds the codes of four rows, which start at index `first`.
     ///
     /// # Safety
-    /// As [`IntegerDots::add_columns`] for `ROWS` lists of factors.
+    /// As for [`IntegerDots::add_columns`] with `ROWS` lists of factors.
     #[inline(always)]
     pub(crate) unsafe fn add_four(&mut self, dots: D, codes: [D::Columns; 2], factors: *const i16, stride: usize, first: usize) {
         for half in 0..COUNT {
-            // SAFETY: promised by the caller.
+            // SAFETY: guaranteed by the caller.
             self.0[half] = unsafe { dots.add_columns(self.0[half], codes[FIRST + half], factors, stride, first) };
         }
     }
@@ -42,7 +42,7 @@ impl<D: IntegerDots, const ROWS: usize, const FIRST: usize, const COUNT: usize> 
     /// `out[r][column] += offset + worth · sum` for the columns of the group.
     ///
     /// # Shapes
-    /// - out: `[ROWS, stride]`, from the group's first column on; the last row may end with the group
+    /// - out: `[ROWS, stride]`, starting at the group's first column. The last row may end with the group.
     #[inline(always)]
     pub(crate) fn add_to<C: Columns>(&self, dots: D, rounded: &Rounded<ROWS>, out: &mut [f32], stride: usize) {
         let lanes = dots.lanes();
@@ -58,7 +58,7 @@ impl<D: IntegerDots, const ROWS: usize, const FIRST: usize, const COUNT: usize> 
         }
     }
 
-    /// As [`add_to`](Self::add_to), whatever was in `out` before.
+    /// Like [`add_to`](Self::add_to), but overwrites `out`.
     #[inline(always)]
     pub(crate) fn store_in<C: Columns>(&self, dots: D, rounded: &Rounded<ROWS>, out: &mut [f32], stride: usize) {
         for r in 0..ROWS {
@@ -71,7 +71,7 @@ impl<D: IntegerDots, const ROWS: usize, const FIRST: usize, const COUNT: usize> 
         }
     }
 
-    /// The vectors of a row's half.
+    /// The vectors of one half of a row.
     #[inline(always)]
     fn columns(out: &mut [f32], stride: usize, r: usize, half: usize) -> ChunksExactMut<'_, f32> {
         out[r * stride + (FIRST + half) * COLUMNS..][..COLUMNS].chunks_exact_mut(D::Lanes::WIDTH)

@@ -2,18 +2,18 @@
 
 use crate::lanes::Lanes;
 
-/// Below this, powers are 0 to the last bit.
+/// Below this, powers are exactly 0.
 const SMALLEST: f32 = -160.0;
 
-/// Of `2ʳ` for `|r| ≤ ½`, from the fifth power on down.
+/// Coefficients of the polynomial for `2ʳ`, `|r| ≤ ½`, from the fifth power down.
 #[expect(clippy::approx_constant, reason = "nearly ln 2, and better than it here")]
 const COEFFICIENTS: [f32; 6] = [1.326_472_7e-3, 9.671_513e-3, 5.550_734e-2, 0.240_222_42, 0.693_147, 1.0];
 
-/// `2ˣ` for each `x ≤ 0`, within 3 units in the last place; 0 below −126 on most paths, below the least number there is
-/// on others.
+/// `2ˣ` for each `x ≤ 0`, within 3 units in the last place. On most paths it is 0 below −126, on others below the
+/// smallest representable number.
 ///
-/// `2ˣ = 2ⁿ · 2ʳ` with `n = round(x)` and `|r| ≤ ½`, and `2ʳ = 1 + r · p(r)` with the polynomial of degree 4 for which
-/// the largest relative error is the least, 9.2 · 10⁻⁸ (found by iteratively reweighted least squares).
+/// `2ˣ = 2ⁿ · 2ʳ` with `n = round(x)` and `|r| ≤ ½`, and `2ʳ = 1 + r · p(r)`, where `p` is the polynomial of degree 4 with
+/// the smallest maximum relative error, 9.2 · 10⁻⁸ (found by iteratively reweighted least squares).
 #[inline(always)]
 pub(crate) fn exp2<L: Lanes>(lanes: L, x: L::F32) -> L::F32 {
     let x = lanes.max(lanes.splat(SMALLEST), x);

@@ -1,48 +1,48 @@
-//! Query values and weights times scales as whole numbers of 16 bits, so that codes can be multiplied by them in integers.
+//! Query values, or weights times scales, as 16-bit integers, so that they can be multiplied with codes in integers.
 
 use crate::codec::{HALF, f16_to_f32};
 use crate::lanes::{IntegerDots, Lanes};
 use crate::products::TOGETHER;
 
-/// The largest magnitude of a factor: `256 · 127`, so that its two digits `256 · high + low` are signed bytes.
+/// The largest magnitude of a factor: `256 · 127`, so that both digits of `256 · high + low` are signed bytes.
 pub(crate) const LARGEST_FACTOR: f32 = 127.0 * 256.0;
 
-/// Factors that are rounded together; rows of factors are whole ones of these.
+/// Number of factors that are rounded together. Rows of factors are padded to a multiple of it.
 pub(crate) const SIXTEEN: usize = 16;
 
 /// Rows of numbers, each scaled so that its largest magnitude is [`LARGEST_FACTOR`].
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Normalised<'a> {
-    /// `[rows, stride]`, filled up with 0 to whole sixteens.
+    /// `[rows, stride]`, padded with 0 to whole sixteens.
     pub(crate) values: &'a [f32],
     pub(crate) stride: usize,
     /// What a scaled number of 1 stands for in each row: `[rows]`.
     pub(crate) worth: &'a [f32],
 }
 
-/// What the numbers of each row are multiplied by, in half precision: whole sixteens.
+/// The scales and minima by which the numbers of each row are multiplied, in half precision and whole sixteens.
 pub(crate) struct Heads<'a> {
     pub(crate) scales: &'a [[u8; HALF]],
     pub(crate) minima: Option<&'a [[u8; HALF]]>,
 }
 
-/// What rows of factors stand for.
+/// Rows of factors: the value of a factor, their sums, and the offsets.
 pub(crate) struct Rounded<const ROWS: usize> {
-    /// What a factor of 1 is worth.
+    /// The value of a factor of 1.
     pub(crate) worth: [f32; ROWS],
     /// The sum of a row's factors.
     pub(crate) sums: [i32; TOGETHER],
-    /// The sum of a row's numbers, each times its minimum and `centre` times its scale.
+    /// The sum of a row's numbers, each times `minimum + centre · scale`.
     pub(crate) offsets: [f32; TOGETHER],
 }
 
-/// The largest magnitude for which `LARGEST_FACTOR / magnitude` overflows, rounded up. A row of such numbers counts as a
-/// row of zeros: beside a softmax weight of 1 they are nothing, and infinity times zero would not be a number.
+/// The largest magnitude for which `LARGEST_FACTOR / magnitude` overflows, rounded up. Rows that are smaller count as
+/// zeros: next to a softmax weight of 1 they do not matter, and infinity times zero would give NaN.
 const NEGLIGIBLE: f32 = 1e-34;
 
-/// Divides a row by what a factor of 1 stands for, which it returns, and fills it up with 0.
+/// Scales a row so that its largest magnitude is [`LARGEST_FACTOR`], pads it with 0, and returns the divisor.
 ///
-/// A row whose numbers are all [`NEGLIGIBLE`] becomes zeros. A number that is not finite is for the caller to find.
+/// A row without a number above [`NEGLIGIBLE`] becomes zeros. The caller must check for numbers that are not finite.
 #[inline(always)]
 pub(crate) fn normalise<L: Lanes>(lanes: L, row: &[f32], to: &mut [f32]) -> f32 {
     let (whole, rest) = row.split_at(row.len() / L::WIDTH * L::WIDTH);
@@ -62,7 +62,7 @@ pub(crate) fn normalise<L: Lanes>(lanes: L, row: &[f32], to: &mut [f32]) -> f32 
     for (values, to) in whole.chunks_exact(L::WIDTH).zip(to_whole.chunks_exact_mut(L::WIDTH)) {
         // SAFETY: a vector of values.
         let values = unsafe { lanes.load_f32(values.as_ptr().cast()) };
-        // SAFETY: a place a value.
+        // SAFETY: `to_whole` has room for every value of `whole`.
         unsafe { lanes.store(lanes.mul(values, lanes.splat(inverse)), to.as_mut_ptr()) };
     }
     to_rest.fill(0.0);
@@ -71,11 +71,11 @@ pub(crate) fn normalise<L: Lanes>(lanes: L, row: &[f32], to: &mut [f32]) -> f32 
 }
 
 impl Normalised<'_> {
-    /// Multiplies the numbers by their scales and rounds them to column factors. The offsets are of
+    /// Multiplies the numbers by their scales and rounds the products to column factors. The offsets are the sums of
     /// `numbers · (minima + centre · scales)`.
     ///
-    /// A factor of 1 is worth the largest scale times the largest number over [`LARGEST_FACTOR`]; if a scale is not finite, neither
-    /// is that.
+    /// The value of a factor of 1 is the largest scale times the largest number, divided by [`LARGEST_FACTOR`]. If a scale is not
+    /// finite, neither is this value.
     ///
     /// # Shapes
     /// - factors: `[ROWS, stride]`
@@ -93,7 +93,7 @@ impl Normalised<'_> {
         let values = self.values[..ROWS * self.stride].as_ptr();
         let factors = factors[..ROWS * self.stride].as_mut_ptr();
         let (scales, minima) = (heads.scales.as_ptr(), heads.minima.map(<[_]>::as_ptr));
-        // Magnitudes in half precision are in the order of their bits.
+        // Magnitudes in half precision compare like their bits.
         let largest = heads.scales.iter().fold(0, |largest, half| (u16::from_le_bytes(*half) & 0x7FFF).max(largest));
         let largest = f16_to_f32(largest);
         let inverse = lanes.splat(if largest == 0.0 { 0.0 } else { largest.recip() });
@@ -106,7 +106,7 @@ impl Normalised<'_> {
                 let scale = unsafe { lanes.load_f16(scales.wrapping_add(at).cast()) };
                 offset[v] = lanes.mul(scale, lanes.splat(centre as f32));
                 if let Some(minima) = minima {
-                    // SAFETY: as many as scales.
+                    // SAFETY: there are as many minima as scales.
                     let minima = unsafe { lanes.load_f16(minima.wrapping_add(at).cast()) };
                     offset[v] = lanes.mul_add(scale, lanes.splat(centre as f32), minima);
                 }
@@ -115,14 +115,14 @@ impl Normalised<'_> {
             for r in 0..ROWS {
                 let mut products = [lanes.splat(0.0); 2];
                 for v in 0..SIXTEEN / width {
-                    // SAFETY: a row's numbers were sliced, and are whole sixteens.
+                    // SAFETY: the numbers of a row were sliced, in whole sixteens.
                     let numbers = unsafe { lanes.load_f32(values.wrapping_add(r * self.stride + first + v * width).cast()) };
                     if minima.is_some() || centre != 0 {
                         offsets[r] = lanes.mul_add(numbers, offset[v], offsets[r]);
                     }
                     products[v] = lanes.mul(numbers, scaled[v]);
                 }
-                // SAFETY: a row's factors were sliced.
+                // SAFETY: the factors of a row were sliced.
                 sums[r] = unsafe { dots.store_column_factors(products, sums[r], factors.wrapping_add(r * self.stride + first)) };
             }
         }

@@ -1,9 +1,9 @@
-//! How keys and values are encoded.
+//! The encodings of keys and values.
 //!
-//! The quantised formats are ggml's block layouts, so that bytes are comparable with llama.cpp's: a group of
-//! values shares one `f16` scale (and minimum), stored in front of the group's codes. ggml fixes the group at 32
-//! values (`q8_0`: 34 bytes, `q4_0`: 18, `q4_1`: 20); here the group is a parameter and 32 the default, and the
-//! group whose rows are decoded in registers: of another size they are decoded a block of keys at a time.
+//! The quantized formats are ggml's block layouts, so that sizes are comparable with llama.cpp's. A group of values
+//! shares one `f16` scale (and minimum), stored before the group's codes. ggml fixes the group at 32 values (`q8_0`:
+//! 34 bytes, `q4_0`: 18, `q4_1`: 20). Here the group size is a parameter with a default of 32. Groups of 32 are
+//! decoded in registers. With other group sizes, a block of keys is decoded at a time.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,58 +12,59 @@ use crate::codec;
 
 /// The encoding of keys or values.
 ///
-/// As text: `f32`, `f16`, `bf16`, `fp8_e4m3`, `q8_0`, `q4_0`, `q4_1`, `kivi4`, `kivi2` (groups of 32), or
-/// `q8_g64`, `q4_g16`, `q4_1_g16`, `kivi2_g64`, … for groups of another size.
+/// The names are `f32`, `f16`, `bf16`, `fp8_e4m3`, `q8_0`, `q4_0`, `q4_1`, `kivi4` and `kivi2` (groups of 32), and
+/// `q8_g64`, `q4_g16`, `q4_1_g16`, `kivi2_g64` and so on for other group sizes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Format {
-    /// IEEE 754 single precision: 32 bits a value, exact.
+    /// IEEE 754 single precision: 32 bits per value, exact.
     F32,
-    /// IEEE 754 half precision: 16 bits a value, 11 significant bits, largest value 65504.
+    /// IEEE 754 half precision: 16 bits per value, 11 significant bits, largest value 65504.
     F16,
-    /// bfloat16: 16 bits a value, 8 significant bits, the range of `f32`.
+    /// bfloat16: 16 bits per value, 8 significant bits, the range of `f32`.
     Bf16,
-    /// FP8 with 4 bits of exponent: 8 bits a value, 4 significant bits, values past ±448 become ±448
+    /// FP8 with 4 exponent bits: 8 bits per value, 4 significant bits. Values beyond ±448 saturate at ±448
     /// (arXiv:2209.05433). It has no scale.
     Fp8E4m3,
-    /// Signed 8-bit codes times a scale a group: `x ≈ d·q`, `d = max|x| / 127`.
+    /// Signed 8-bit codes with one scale per group: `x ≈ d·q`, `d = max|x| / 127`.
     Q8 {
         /// Values that share a scale.
         group: usize,
     },
-    /// 4-bit codes times a scale a group: `x ≈ d·(q − 8)`, `d = m / −8`, `m` the value largest in magnitude.
+    /// 4-bit codes with one scale per group: `x ≈ d·(q − 8)`, `d = m / −8`, where `m` is the value of the largest
+    /// magnitude.
     Q4 {
         /// Values that share a scale.
         group: usize,
     },
-    /// 4-bit codes with a scale and a minimum a group: `x ≈ d·q + m`, `m = min x`, `d = (max x − m) / 15`.
+    /// 4-bit codes with one scale and one minimum per group: `x ≈ d·q + m`, `m = min x`, `d = (max x − m) / 15`.
     Q4_1 {
         /// Values that share a scale.
         group: usize,
     },
-    /// KIVI's 4-bit codes (arXiv:2402.02750): as `q4_1`, keys with a scale and minimum a *channel* over a group
-    /// of tokens, values with one a token over a group of channels.
+    /// KIVI's 4-bit codes (arXiv:2402.02750). Like `q4_1`, but keys have one scale and one minimum per *channel* and group
+    /// of tokens. Values have one per token and group of channels.
     Kivi4 {
         /// Tokens (for keys) or channels (for values) that share a scale.
         group: usize,
     },
-    /// KIVI's 2-bit codes: as [`Kivi4`](Format::Kivi4) with `d = (max x − m) / 3`.
+    /// KIVI's 2-bit codes: like [`Kivi4`](Format::Kivi4), with `d = (max x − m) / 3`.
     Kivi2 {
         /// Tokens (for keys) or channels (for values) that share a scale.
         group: usize,
     },
 }
 
-/// A format that does not exist or does not fit a row.
+/// A format that does not exist or does not fit the rows.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FormatError {
-    /// The text names no format.
+    /// The name is not that of a format.
     #[error(
         "unknown format `{name}`; known are f32, f16, bf16, fp8_e4m3, q8_0, q4_0, q4_1, kivi4, kivi2, and q8_gN, q4_gN, q4_1_gN for groups of N values (N even), kivi4_gN, kivi2_gN (N a multiple of 16)"
     )]
     Unknown {
-        /// What was written.
+        /// The name.
         name: String,
     },
     /// The row is not a whole number of groups.
@@ -71,14 +72,14 @@ pub enum FormatError {
     Group {
         /// The format.
         format: Format,
-        /// Values in a group.
+        /// Values per group.
         group: usize,
-        /// Values in a row.
+        /// Values per row.
         dim: usize,
-        /// What would fit, or nothing.
+        /// A group size that fits, or empty.
         hint: String,
     },
-    /// The keys of several tokens are encoded at once, and the cache writes them one by one.
+    /// The format encodes the keys of several tokens together, but the cache writes tokens one by one.
     #[error(
         "format `{format}` encodes the keys of {tokens} tokens at once, and this strategy writes them one by one; \
          `quantized` keeps the newest tokens apart until there are enough"
@@ -96,13 +97,13 @@ const HALF_BYTES: usize = 2;
 const GGML_GROUP: usize = 32;
 
 impl Format {
-    /// Bytes of an encoded row of `dim` values, scales included; of a key in a format that encodes a group of
-    /// tokens at once, its share of the group.
+    /// Bytes of an encoded row of `dim` values, including scales. For a key in a format that encodes a group of
+    /// tokens together, its share of the group.
     pub fn row_bytes(self, dim: usize) -> usize {
         self.code_bytes(dim) + self.scale_bytes(dim)
     }
 
-    /// Bytes of a row's values alone.
+    /// Bytes of a row's codes, without scales and minima.
     pub fn code_bytes(self, dim: usize) -> usize {
         match self {
             Format::F32 => 4 * dim,
@@ -113,8 +114,8 @@ impl Format {
         }
     }
 
-    /// Bytes of a row's scales and minima; of a key in a format that encodes a group of tokens at once, its
-    /// share of them.
+    /// Bytes of a row's scales and minima. For a key in a format that encodes a group of tokens together, its share of
+    /// them.
     pub fn scale_bytes(self, dim: usize) -> usize {
         let halves = match self {
             Format::F32 | Format::F16 | Format::Bf16 | Format::Fp8E4m3 => 0,
@@ -133,7 +134,7 @@ impl Format {
         }
     }
 
-    /// Tokens whose keys are encoded together: 1, or a KIVI format's group.
+    /// Tokens whose keys are encoded together: 1, or the group size of a KIVI format.
     pub fn key_tokens(self) -> usize {
         match self {
             Format::Kivi4 { group } | Format::Kivi2 { group } => group,
@@ -146,17 +147,20 @@ impl Format {
         self.group().is_some()
     }
 
-    /// Whether decoding returns the values that were encoded, to the bit.
+    /// Whether decoding returns exactly the values that were encoded.
     pub fn is_exact(self) -> bool {
         self == Format::F32
     }
 
-    /// Bound on a decoded value's error, as a fraction of the largest magnitude among the rows encoded with it.
+    /// Bound on the error of a decoded value, as a fraction of the largest magnitude in the rows encoded with it.
     ///
-    /// Half a unit in the last place for the floating-point formats (values within the format's normal range),
-    /// half a step for `q8`, a whole step for `q4` (the code +8 does not exist, so a value opposite in sign to the
-    /// largest is clipped by up to a step), half a step of twice the magnitude for codes with a minimum, plus the
-    /// rounding of the scale and the minimum to `f16`.
+    /// - Floating-point formats: half a unit in the last place, for values in the format's normal range.
+    /// - `q8`: half a step.
+    /// - `q4`: a whole step. The code +8 does not exist, so a value whose sign is opposite to that of the largest is
+    ///   clipped by up to one step.
+    /// - Codes with a minimum: half a step over a range of twice the magnitude.
+    ///
+    /// The quantized formats add the rounding of the scale and the minimum to `f16`.
     pub fn max_relative_error(self) -> f32 {
         const F16_HALF_ULP: f32 = 1.0 / 2048.0;
         match self {
@@ -187,10 +191,10 @@ impl Format {
         }
     }
 
-    /// Encodes values that are scaled along themselves: one row, or for a KIVI format also one channel.
+    /// Encodes values with scales along the row: one row, or, for a KIVI format, also one channel.
     ///
     /// # Panics
-    /// If `encoded` is not [`row_bytes`](Self::row_bytes) of `row.len()` long.
+    /// If the length of `encoded` is not [`row_bytes`](Self::row_bytes) of `row.len()`.
     pub fn encode_row(self, row: &[f32], encoded: &mut [u8]) {
         assert_eq!(encoded.len(), self.row_bytes(row.len()), "encoded bytes of a row of {} values", row.len());
         match self {
@@ -205,11 +209,11 @@ impl Format {
         }
     }
 
-    /// Decodes consecutive rows, `values` is `[rows, dim]`, plainly: the reference of every kernel. Any bytes
-    /// decode to something.
+    /// Decodes consecutive rows into `values`, `[rows, dim]`, in plain Rust: the reference for every kernel. Any bytes
+    /// can be decoded.
     ///
     /// # Panics
-    /// If the lengths of `encoded` and `values` do not agree.
+    /// If the lengths of `encoded` and `values` do not match.
     pub fn decode_rows(self, dim: usize, encoded: &[u8], values: &mut [f32]) {
         assert_eq!(encoded.len() * dim, values.len() * self.row_bytes(dim), "encoded and decoded rows");
         match self {
@@ -224,7 +228,7 @@ impl Format {
         }
     }
 
-    /// The smallest number of values that a group may be a multiple of: codes fill whole bytes, of KIVI's whole vectors.
+    /// Group sizes must be a multiple of this: codes fill whole bytes, and KIVI's codes fill whole vectors.
     fn group_unit(self) -> usize {
         match self {
             Format::Kivi4 { .. } | Format::Kivi2 { .. } => 16,
@@ -243,7 +247,7 @@ impl Format {
         }
     }
 
-    /// The formats by name, those with groups with ggml's, and what a name with another group starts with.
+    /// Each format's name, the prefix of its names with other group sizes, and the format itself with ggml's group size.
     const NAMED: [(&'static str, &'static str, Format); 9] = [
         ("f32", "", Format::F32),
         ("f16", "", Format::F16),
@@ -272,7 +276,7 @@ impl FromStr for Format {
     type Err = FormatError;
 
     fn from_str(name: &str) -> Result<Format, FormatError> {
-        // 65536 is past any head dimension.
+        // 65536 is larger than any head dimension.
         let with_group = |prefix: &str, format: Format| {
             let group = name.strip_prefix(prefix).filter(|_| !prefix.is_empty())?.parse::<usize>().ok()?;
             let fits = (2..=65536).contains(&group) && group.is_multiple_of(format.group_unit());
@@ -292,7 +296,7 @@ pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Every kind of format, with ggml's group and others.
+    /// Every kind of format, with ggml's group size and with others.
     pub(crate) const ALL: [Format; 13] = [
         Format::F32,
         Format::F16,

@@ -1,4 +1,4 @@
-//! The formats of keys and values, as a strategy's config names them.
+//! The formats of keys and values in a strategy's config.
 
 use std::fmt;
 
@@ -10,8 +10,8 @@ use crate::{Format, FormatError};
 
 /// The formats in which a cache stores its keys and its values.
 ///
-/// In a config either one name for both, `format = "f16"`, or one each,
-/// `format = { keys = "q8_0", values = "q4_0" }`; what is left out is `f32`.
+/// In a config, either one name for both, `format = "f16"`, or one for each,
+/// `format = { keys = "q8_0", values = "q4_0" }`. The default is `f32`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Formats {
     /// Format of the keys.
@@ -29,12 +29,12 @@ impl Formats {
         Formats { keys: format, values: format }
     }
 
-    /// Whether attention over what is stored equals attention over what was appended.
+    /// Whether attention over the stored rows equals attention over the appended rows.
     pub fn is_exact(self) -> bool {
         self.keys.is_exact() && self.values.is_exact()
     }
 
-    /// Bounds on the errors of decoded keys and values, as [`Format::max_relative_error`], or `None` if exact.
+    /// Bounds on the errors of decoded keys and values, see [`Format::max_relative_error`]. `None` if exact.
     pub fn max_relative_errors(self) -> Option<(f32, f32)> {
         (!self.is_exact()).then(|| (self.keys.max_relative_error(), self.values.max_relative_error()))
     }
@@ -44,7 +44,7 @@ impl Formats {
         self.keys.is_quantised() || self.values.is_quantised()
     }
 
-    /// Checks both against the dimension of their rows.
+    /// Checks both formats against the dimensions of their rows.
     ///
     /// # Errors
     /// [`FormatError::Group`] if a row is not a whole number of groups.
@@ -55,10 +55,10 @@ impl Formats {
         self.values.check_dim(value_dim)
     }
 
-    /// [`check_dims`](Self::check_dims), for a cache that writes tokens one by one.
+    /// Like [`check_dims`](Self::check_dims), for a cache that writes tokens one by one.
     ///
     /// # Errors
-    /// [`FormatError::Group`], or [`FormatError::KeyTokens`] if the keys of several tokens are encoded at once.
+    /// [`FormatError::Group`], or [`FormatError::KeyTokens`] if the keys of several tokens are encoded together.
     pub fn check_rows(self, key_dim: usize, value_dim: usize) -> Result<(), FormatError> {
         match self.keys.key_tokens() {
             1 => self.check_dims(key_dim, value_dim),

@@ -1,4 +1,4 @@
-//! The scales and the minima of rows' groups, gathered so that those of one group lie side by side.
+//! The scales and minima of several rows, gathered so that those of one group are contiguous.
 
 #![expect(clippy::needless_range_loop, reason = "indexes with constant bounds are unrolled")]
 
@@ -7,20 +7,20 @@ use crate::factors::{Heads, SIXTEEN};
 use crate::key_block::KEYS;
 use crate::rows::{RowList, Rows};
 
-/// Tokens whose rows are taken together.
+/// Tokens whose rows are processed together.
 pub(crate) const TOKENS: usize = 4;
 
-/// What the groups of up to [`KEYS`] rows begin with, in half precision.
+/// The scales and minima of the groups of up to [`KEYS`] rows, in half precision.
 #[derive(Debug, Default)]
 pub(crate) struct GroupHeads {
     /// `[groups, KEYS]`
     scales: Vec<[u8; HALF]>,
-    /// `[groups, KEYS]`, if there are offsets.
+    /// `[groups, KEYS]`, if the format has offsets.
     minima: Vec<[u8; HALF]>,
 }
 
 impl GroupHeads {
-    /// Copies them from rows of `dim` values. What fills up the last sixteen is 0. A function of its own, so that it has
+    /// Copies them from rows of `dim` values, padded with 0 to whole sixteens. Not inlined, so that it has enough
     /// registers.
     #[inline(never)]
     pub(crate) fn gather<C: IntegerCodec>(&mut self, rows: Rows<'_>, dim: usize) {
@@ -31,7 +31,7 @@ impl GroupHeads {
         let (fours, rest) = rows.fours();
         let whole = fours.len() * TOKENS;
         for (index, rows) in fours.enumerate() {
-            // SAFETY: each row has the bytes of all groups, and there is a place for each.
+            // SAFETY: each row has the bytes of all groups, and there is room for each.
             unsafe { self.copy::<C>(rows, groups, index * TOKENS) };
         }
         if let Some(rows) = rest {
@@ -47,10 +47,10 @@ impl GroupHeads {
         }
     }
 
-    /// Copies those of four rows, which are `first ..`.
+    /// Copies those of four rows, which start at index `first`.
     ///
     /// # Safety
-    /// The rows hold the groups, and there is room for as many.
+    /// The rows hold the groups, and there is room for all of them.
     #[inline(always)]
     unsafe fn copy<C: IntegerCodec>(&mut self, rows: [*const u8; TOKENS], groups: usize, first: usize) {
         let (mut scales, mut minima) = (self.scales[first..].as_mut_ptr(), self.minima.as_mut_ptr().wrapping_add(first));
@@ -58,14 +58,14 @@ impl GroupHeads {
         for _ in 0..groups {
             for row in 0..TOKENS {
                 let head = rows[row].wrapping_add(at).cast::<[u8; HALF]>();
-                // SAFETY: promised by the caller; a group begins with a scale.
+                // SAFETY: guaranteed by the caller; a group begins with its scale.
                 let scale = unsafe { head.read() };
-                // SAFETY: promised by the caller.
+                // SAFETY: guaranteed by the caller.
                 unsafe { scales.wrapping_add(row).write(scale) };
                 if C::HAS_OFFSET {
-                    // SAFETY: as above, and then a minimum.
+                    // SAFETY: as above; the minimum follows the scale.
                     let minimum = unsafe { head.wrapping_add(1).read() };
-                    // SAFETY: promised by the caller.
+                    // SAFETY: guaranteed by the caller.
                     unsafe { minima.wrapping_add(row).write(minimum) };
                 }
             }
@@ -74,7 +74,7 @@ impl GroupHeads {
         }
     }
 
-    /// Those of a group, `count` of which were gathered and what fills up the last sixteen.
+    /// Those of one group: `count` gathered ones, padded to whole sixteens.
     #[inline(always)]
     pub(crate) fn of<C: IntegerCodec>(&self, group: usize, count: usize) -> Heads<'_> {
         let places = group * KEYS..group * KEYS + count.next_multiple_of(SIXTEEN);

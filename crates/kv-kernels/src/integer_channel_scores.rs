@@ -1,7 +1,7 @@
-//! Queries times a group of keys that lie channel by channel, in integers.
+//! Queries times a group of keys stored channel by channel, in integers.
 //!
-//! As in [`channel_scores`](crate::channel_scores), the queries are multiplied by the channels' scales first; then they
-//! are rounded to [`factors`](crate::factors), for each group anew. That changes `q · k` by at most
+//! As in [`channel_scores`](crate::channel_scores), the queries are first multiplied by the channels' scales. Then they
+//! are rounded to [`factors`](crate::factors), again for each group. The rounding changes `q · k` by at most
 //! `max |q| · max |scale| · Σ |code − centre| / 65024`.
 
 use std::marker::PhantomData;
@@ -15,10 +15,10 @@ use crate::products::TOGETHER;
 use crate::queries::Queries;
 use crate::rows::Ahead;
 
-/// Channels that an instruction takes together.
+/// Channels that one instruction processes.
 const CHANNELS: usize = 4;
 
-/// As [`score_groups`](crate::channel_scores::score_groups) for whole sixteens of channels, with the scaled queries rounded.
+/// Like [`score_groups`](crate::channel_scores::score_groups), for whole sixteens of channels and with the scaled queries rounded.
 #[inline(always)]
 pub(crate) fn score_group_codes<D: IntegerDots, C: ChannelCodec>(
     dots: D,
@@ -31,7 +31,7 @@ pub(crate) fn score_group_codes<D: IntegerDots, C: ChannelCodec>(
 ) {
     let (dim, rows) = (queries.dim, queries.rows());
     assert!(dim.is_multiple_of(SIXTEEN), "{dim} channels");
-    // Room for a factor, of half the bytes, for each value of so many rows.
+    // Room for one factor, half the size of a value, for each value of the rows.
     scratch.resize(TOGETHER * dim / 2, 0.0);
     let factors = bytemuck::cast_slice_mut(scratch);
     let together = rows.div_ceil(rows.div_ceil(TOGETHER));
@@ -85,7 +85,7 @@ impl<C: ChannelCodec, const ROWS: usize> IntegerKernel for ScoreChannelCodes<'_,
 
 /// The codes of a group, and factors for each channel.
 struct RoundedChannels<'a, C> {
-    /// A row for each of `dim` channels.
+    /// One row for each of `dim` channels.
     codes: &'a [u8],
     /// `[ROWS, dim]`
     factors: &'a [i16],
@@ -94,7 +94,7 @@ struct RoundedChannels<'a, C> {
 }
 
 impl<C: ChannelCodec> RoundedChannels<'_, C> {
-    /// Adds up the scores of `COUNT` halves of the group from `FIRST` on.
+    /// Sums the scores of `COUNT` halves of the group, starting with half `FIRST`.
     #[inline(always)]
     fn score_halves<D: IntegerDots, const ROWS: usize, const FIRST: usize, const COUNT: usize>(
         &self,
@@ -107,9 +107,9 @@ impl<C: ChannelCodec> RoundedChannels<'_, C> {
         let mut sums = HalfSums::<D, ROWS, FIRST, COUNT>::new(dots, rounded, C::CENTRE);
         for first in (0..self.dim).step_by(CHANNELS) {
             let rows = self.codes.as_ptr().wrapping_add(first * C::row_bytes(GROUP));
-            // SAFETY: `Channels::check` saw that there is a row of codes a channel.
+            // SAFETY: `Channels::check` checked that there is one row of codes per channel.
             let codes = unsafe { C::columns(dots, rows) };
-            // SAFETY: a factor a channel was rounded.
+            // SAFETY: one factor per channel was stored.
             unsafe { sums.add_four(dots, codes, factors, self.dim, first) };
         }
         sums.store_in::<C>(dots, rounded, scores, stride);
@@ -124,7 +124,7 @@ mod tests {
     use crate::lanes::on_all_integer_dots;
     use crate::noise::noise;
 
-    /// Keys of the groups.
+    /// Number of keys in the groups.
     const KEYS: usize = 2 * GROUP;
 
     /// Scores groups of keys, and checks each score.
@@ -149,7 +149,7 @@ mod tests {
 
     fn stays_within_the_bound<C: ChannelCodec>(format: &str, largest_code: f32) {
         let format: Format = format.parse().expect("a format");
-        // Interpreted, many channels take minutes.
+        // Under Miri, many channels take minutes.
         for (dim, rows) in [(32, 1), (48, 3), (80, 4), (96, 5)].into_iter().take(if cfg!(miri) { 2 } else { 4 }) {
             let (keys, queries) = (noise(KEYS * dim, 7), noise(rows * dim, 1));
             let mut encoded = vec![0; KEYS / GROUP * Channels::group_bytes::<C>(dim, GROUP)];
@@ -167,8 +167,8 @@ mod tests {
                     .zip(decoded[key / GROUP * GROUP * dim..].chunks_exact(GROUP))
                     .map(|(query, channel)| query * channel[key % GROUP])
                     .sum();
-                // Half a factor's worth a channel, times codes of half the range from the centre at most: a factor is worth a scale
-                // of 2 / largest_code at most over 32512.
+                // An error of half a factor per channel, times codes that are at most half the range from the center. The value of a
+                // factor is a scale, at most 2 / largest_code, divided by 32512.
                 let bound = 0.5 * (2.0 / largest_code / 32_512.0) * (largest_code / 2.0 + 1.0) * dim as f32 + 1e-5;
                 assert!((score - expected).abs() < bound, "{format}, dim {dim}, {rows} rows: {score} instead of {expected}");
             };

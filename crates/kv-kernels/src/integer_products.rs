@@ -1,10 +1,11 @@
-//! Weights times quantised values in integers, on machines with integer dot products.
+//! Weights times quantized values in integers, on machines with integer dot products.
 //!
-//! A value is `scale · (code − zero) + minimum` in groups of 32 channels. For each group the weights are multiplied by
-//! the tokens' scales and rounded to [`factors`](crate::factors), for all tokens together:
+//! A value is `scale · (code − zero) + minimum` in groups of 32 channels. For each group, the weights of all tokens are
+//! multiplied by the tokens' scales and rounded to [`factors`](crate::factors):
 //! `Σ_j w[j] · v[j] = worth · Σ_j factor[j] · (code[j] − centre) + Σ_j w[j] · (minimum[j] + (centre − zero) · scale[j])`.
-//! The sums of integers are exact; a scaled weight is rounded to 16 bits of the largest weight times the largest scale, which changes
-//! an output by at most `max |w| · max |scale| · Σ |code − centre| / 65024`: hence the centre, and the rest in floats.
+//! The integer sums are exact. A scaled weight is rounded to 16 bits relative to the largest weight times the largest scale. This
+//! changes an output by at most `max |w| · max |scale| · Σ |code − centre| / 65024`, which is why codes are counted from the
+//! center and the rest is computed in floats.
 
 use std::marker::PhantomData;
 
@@ -17,9 +18,9 @@ use crate::lanes::{IntegerDots, IntegerKernel, Lanes};
 use crate::products::TOGETHER;
 use crate::rows::{Pace, RowList, Rows};
 
-/// As [`add_rows`](crate::products::add_rows) for at most [`KEYS`] rows, with the weights rounded.
+/// Like [`add_rows`](crate::products::add_rows), for at most [`KEYS`] rows and with the weights rounded.
 ///
-/// A weight that is not a number is not seen here; it shows in the total of the softmax.
+/// A NaN weight is not detected here. It shows in the total of the softmax.
 #[inline(always)]
 pub(crate) fn add_codes<D: IntegerDots, C: ColumnCodec>(
     dots: D,
@@ -51,11 +52,11 @@ pub(crate) fn add_codes<D: IntegerDots, C: ColumnCodec>(
     }
 }
 
-/// What is worked out on the way.
+/// Intermediate results.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
     heads: GroupHeads,
-    /// The weights normalised, and their factors of a group: `[TOGETHER, KEYS]`.
+    /// The normalized weights, and their factors for one group: `[TOGETHER, KEYS]`.
     weights: Vec<f32>,
     factors: Vec<i16>,
 }
@@ -94,7 +95,7 @@ impl<C: ColumnCodec, const ROWS: usize> IntegerKernel for AddCodes<'_, C, ROWS> 
     }
 }
 
-/// The columns of a group, and a factor for each row.
+/// The columns of a group, and one factor per row.
 struct GroupColumns<'a, C> {
     values: Rows<'a>,
     group: usize,
@@ -105,7 +106,7 @@ struct GroupColumns<'a, C> {
 }
 
 impl<C: ColumnCodec> GroupColumns<'_, C> {
-    /// Adds `COUNT` halves of the group from `FIRST` on to the output.
+    /// Adds `COUNT` halves of the group, starting with half `FIRST`, to the output.
     #[inline(always)]
     fn add_halves<D: IntegerDots, const ROWS: usize, const FIRST: usize, const COUNT: usize>(
         &self,
@@ -123,9 +124,9 @@ impl<C: ColumnCodec> GroupColumns<'_, C> {
         for (index, rows) in fours.enumerate() {
             let first = TOKENS * index;
             pace.step(dots.lanes());
-            // SAFETY: `add_codes` saw that each row has the bytes of all groups.
+            // SAFETY: `add_codes` checked that each row has the bytes of all groups.
             let codes = unsafe { C::columns(dots, rows, self.group) };
-            // SAFETY: a factor a token was rounded, and `KEYS` are whole fours.
+            // SAFETY: one factor per token was stored, and `KEYS` is a multiple of four.
             unsafe { sums.add_four(dots, codes, factors, KEYS, first) };
         }
         if let Some(rows) = rest {
@@ -149,7 +150,7 @@ mod tests {
 
     const DIM: usize = 96;
 
-    /// Adds rows twice, and checks each output.
+    /// Adds rows twice and checks each output.
     #[derive(Clone, Copy)]
     struct Add<'a, C, F> {
         weights: &'a [f32],
@@ -164,7 +165,7 @@ mod tests {
             let mut out = vec![0.5; self.weights.len() / KEYS * DIM];
             // SAFETY: the rows are of the codec's format.
             let rows = unsafe { Rows::new(self.rows, C::row_bytes(DIM), Ahead::NOTHING) };
-            // A scratch that other tokens were worked out in before.
+            // A scratch that was used for other tokens before.
             let mut scratch = Scratch::default();
             for _ in 0..2 {
                 add_codes::<_, C>(dots, self.weights, KEYS, rows, DIM, &mut out, &mut scratch);
@@ -175,7 +176,7 @@ mod tests {
         }
     }
 
-    /// For a format whose scale is at most so large for values in −1 … 1, and whose codes are so far from the centre in the mean.
+    /// For a format with this largest scale for values in −1 … 1, and this mean distance of its codes from the center.
     fn stays_within_the_bound<C: ColumnCodec + Copy>(format: &str, scale: f32, code: f32) {
         let format: Format = format.parse().expect("a format");
         let most = if cfg!(miri) { 5 } else { KEYS };
@@ -187,10 +188,10 @@ mod tests {
         let mut decoded = vec![0.0; most * DIM];
         format.decode_rows(DIM, &encoded, &mut decoded);
         let starts: Vec<_> = RowStart::each(&encoded, C::row_bytes(DIM)).collect();
-        // Interpreted, many rows take minutes.
+        // Under Miri, many rows take minutes.
         let cases = [(1, 1), (3, 2), (4, 3), (5, 4), (63, 5), (64, 8), (65, 2), (255, 4), (256, 4)];
         for (count, rows) in cases.into_iter().take(if cfg!(miri) { 4 } else { 9 }) {
-            // One weight of 1 among small ones, as a peaked softmax gives them.
+            // One weight of 1 among small ones, as in a peaked softmax.
             let weights: Vec<f32> = noise(rows * KEYS, 1)
                 .into_iter()
                 .enumerate()
@@ -198,8 +199,8 @@ mod tests {
                 .collect();
             let check = |r: usize, column: usize, out: f32| {
                 let sum = (0..count).map(|j| weights[r * KEYS + j] * decoded[j * DIM + column]).sum::<f32>();
-                // Rounded are `count` scaled weights, by 0.29 of a factor's worth in the mean, times codes of `code` at most in the
-                // mean: a factor is worth a scale over 32512, and the tokens are added twice. Five times that.
+                // `count` scaled weights are rounded, with a mean error of 0.29 of a factor, times a mean code of at most `code`. The
+                // value of a factor is a scale divided by 32512, and the tokens are added twice. The bound is five times that.
                 let expected = 0.5 + 2.0 * sum;
                 let bound = 5.0 * 2.0 * 0.29 * code * (scale / 32_512.0) * (count as f32).sqrt() + 1e-5;
                 assert!((out - expected).abs() < bound, "{format}, {count} rows: {out} instead of {expected}");

@@ -1,9 +1,9 @@
-//! Queries times quantised keys in integers, on machines with integer dot products.
+//! Queries times quantized keys in integers, on machines with integer dot products.
 //!
-//! A key is `scale · (code − zero) + minimum` in groups of 32, a query a row of factors ([`RoundedQueries`]), so that
-//! a group's score is `scale · (Σ factor · code − zero · Σ factor) + minimum · Σ factor` times the query's scale: fewer
-//! instructions than decoding to floats and multiplying those takes. The sums are exact; a query is rounded to 16 bits of its
-//! largest value, which changes `q · k` by at most `max|q| · Σ|k| / 65024`.
+//! A key is `scale · (code − zero) + minimum` in groups of 32, and a query is a row of factors ([`RoundedQueries`]). The
+//! score of a group is `scale · (Σ factor · code − zero · Σ factor) + minimum · Σ factor`, times the query's scale. This
+//! takes fewer instructions than decoding to floats and multiplying those. The sums are exact. The query is rounded to 16
+//! bits relative to its largest value, which changes `q · k` by at most `max|q| · Σ|k| / 65024`.
 
 #![expect(clippy::needless_range_loop, reason = "indexes with constant bounds are unrolled, and name vectors and keys alike")]
 
@@ -15,15 +15,15 @@ use crate::lanes::{IntegerDots, IntegerKernel, Lanes};
 use crate::queries::{Queries, RoundedQueries};
 use crate::rows::{Pace, RowList, Rows};
 
-/// Vectors of queries that share a key's codes at most.
+/// Maximum number of query vectors that share a key's codes.
 const VECTORS: usize = 4;
-/// Query rows that do.
+/// Maximum number of query rows that share a key's codes.
 const ROWS: usize = 8;
 
-/// As [`score_keys`](crate::scores::score_keys), with the queries rounded.
+/// Like [`score_keys`](crate::scores::score_keys), with the queries rounded.
 ///
 /// # Shapes
-/// - scores: `[rows, stride]`, `rows` rounded up to whole vectors of queries
+/// - scores: `[rows, stride]`, with `rows` rounded up to whole vectors of queries
 #[inline(always)]
 pub(crate) fn score_codes<D: IntegerDots, C: KeyCodec>(dots: D, queries: &Queries, keys: Rows<'_>, scores: &mut [f32], stride: usize) {
     let (dim, vectors) = (queries.dim, queries.rows().div_ceil(D::ROWS));
@@ -52,13 +52,13 @@ struct ScoreCodes<'a, C, const VECTORS: usize> {
     groups: usize,
     keys: Rows<'a>,
     pace: Pace<'a, TOKENS>,
-    /// From the first vector's first row on.
+    /// The scores, starting at the first row of the first vector.
     scores: &'a mut [f32],
     stride: usize,
     codec: PhantomData<C>,
 }
 
-/// Query rows of a vector at most.
+/// Maximum number of query rows in a vector.
 const MOST_ROWS: usize = 4;
 
 impl<C: KeyCodec, const VECTORS: usize> IntegerKernel for ScoreCodes<'_, C, VECTORS> {
@@ -73,7 +73,7 @@ impl<C: KeyCodec, const VECTORS: usize> IntegerKernel for ScoreCodes<'_, C, VECT
             pace.step(dots.lanes());
             let scores = vectors.score::<D, C>(dots, four);
             for v in 0..VECTORS {
-                // SAFETY: `score_codes` saw that there is room for every vector's rows.
+                // SAFETY: `score_codes` checked that there is room for the rows of every vector.
                 unsafe { dots.store_rows(scores[v], to.wrapping_add(v * D::ROWS * stride), stride) };
             }
             to = to.wrapping_add(TOKENS);
@@ -92,10 +92,10 @@ impl<C: KeyCodec, const VECTORS: usize> IntegerKernel for ScoreCodes<'_, C, VECT
     }
 }
 
-/// Where the [`RoundedQueries`] of the vectors that are multiplied together lie.
+/// The addresses of the [`RoundedQueries`] of the vectors that are multiplied together.
 struct QueryVectors<const VECTORS: usize> {
     groups: usize,
-    /// Vectors of all queries.
+    /// Number of vectors of all queries.
     all: usize,
     factors: *const i16,
     sums: *const f32,
@@ -125,21 +125,21 @@ impl<const VECTORS: usize> QueryVectors<VECTORS> {
         let zero = lanes.splat(-C::zero::<D>() as f32);
         let mut scores = [lanes.splat(0.0); VECTORS];
         for first_group in (0..self.groups).step_by(D::GROUPS) {
-            // Behind the last group stands the last again, whose factors are 0 there.
+            // If the number of groups is odd, the last group is repeated. The factors of the repetition are 0.
             let at = [first_group, (first_group + 1).min(self.groups - 1)].map(|group| group * C::row_bytes(C::GROUP));
-            // SAFETY: `score_codes` saw that each key has the bytes of all groups.
+            // SAFETY: `score_codes` checked that each key has the bytes of all groups.
             let codes = unsafe { codes_of::<D, C>(dots, keys, at) };
-            // SAFETY: as of the codes; a group begins with its scale.
+            // SAFETY: as for the codes; a group begins with its scale.
             let scales = unsafe { dots.load_halves(keys, at) };
-            // What a factor adds whatever the code.
+            // The part of a score that does not depend on the code, per unit of factor.
             let mut offsets = lanes.mul(scales, zero);
             if C::HAS_OFFSET {
-                // SAFETY: as of the scales, which minima follow.
+                // SAFETY: as for the scales, which the minima follow.
                 let minima = unsafe { dots.load_halves(keys, [at[0] + HALF, at[1] + HALF]) };
                 offsets = lanes.mul_add(scales, zero, minima);
             }
             for v in 0..VECTORS {
-                // SAFETY: `new` saw that there are those of all vectors and steps.
+                // SAFETY: `new` checked that there are factors for all vectors and steps.
                 let factors = unsafe { dots.load_factors(factors.wrapping_add(v * D::STEP_FACTORS)) };
                 let mut products = [dots.zero(); TOKENS];
                 for k in 0..TOKENS {
@@ -148,7 +148,7 @@ impl<const VECTORS: usize> QueryVectors<VECTORS> {
                 let products = dots.to_floats(dots.quad_sums(products));
                 scores[v] = lanes.mul_add(products, scales, scores[v]);
                 if C::HAS_OFFSET || C::zero::<D>() != 0 {
-                    // SAFETY: as of the factors.
+                    // SAFETY: as for the factors.
                     let sums = unsafe { lanes.load_f32(sums.wrapping_add(v * width).cast()) };
                     scores[v] = lanes.mul_add(sums, offsets, scores[v]);
                 }
@@ -156,14 +156,14 @@ impl<const VECTORS: usize> QueryVectors<VECTORS> {
             (factors, sums) = (factors.wrapping_add(self.all * D::STEP_FACTORS), sums.wrapping_add(self.all * width));
         }
         for v in 0..VECTORS {
-            // SAFETY: `new` saw that there is one for each vector.
+            // SAFETY: `new` checked that there is one scale vector per query vector.
             scores[v] = lanes.mul(scores[v], unsafe { lanes.load_f32(self.scales.wrapping_add(v * width).cast()) });
         }
         scores
     }
 }
 
-/// The codes of the groups that stand so far behind the beginning of each key.
+/// The codes of the groups at these offsets from the beginning of each key.
 ///
 /// # Safety
 /// Those groups can be read.
@@ -175,7 +175,7 @@ unsafe fn codes_of<D: IntegerDots, C: KeyCodec>(
 ) -> [D::Codes; TOKENS] {
     let (a, b) = ([a.wrapping_add(first), a.wrapping_add(last)], [b.wrapping_add(first), b.wrapping_add(last)]);
     let (c, d) = ([c.wrapping_add(first), c.wrapping_add(last)], [d.wrapping_add(first), d.wrapping_add(last)]);
-    // SAFETY: promised by the caller.
+    // SAFETY: guaranteed by the caller.
     let a = unsafe { C::key_codes(dots, a) };
     // SAFETY: as above.
     let b = unsafe { C::key_codes(dots, b) };
@@ -196,7 +196,7 @@ mod tests {
     use crate::noise::noise;
     use crate::rows::{Ahead, RowStart};
 
-    /// Scores keys twice, and checks each score.
+    /// Scores keys twice and checks each score.
     #[derive(Clone, Copy)]
     struct Score<'a, C, F> {
         queries: &'a [f32],
@@ -226,7 +226,7 @@ mod tests {
     fn stays_within_the_bound<C: KeyCodec>(format: &str) {
         let format: Format = format.parse().expect("a format");
         for dim in [32, 64, 96] {
-            // Interpreted, many keys take minutes.
+            // Under Miri, many keys take minutes.
             let cases = [(1, 1), (3, 2), (4, 3), (5, 4), (63, 5), (64, 8), (255, 16)];
             for (count, rows) in cases.into_iter().take(if cfg!(miri) { 4 } else { 7 }) {
                 let (keys, queries) = (noise(count * dim, 7), noise(rows * dim, 1));

@@ -1,4 +1,4 @@
-//! A block of keys that are scored together, and their values: encoded rows, wherever they lie.
+//! A block of keys that are scored together, and their values: encoded rows at any addresses.
 
 use std::ops::Range;
 
@@ -13,7 +13,7 @@ use crate::rows::{Ahead, RowStart, Rows, RowsInARow};
 use crate::scores::score_keys;
 use crate::{Format, HeadShape, KvBlock, RowShape, Run};
 
-/// Keys of a block at most.
+/// Maximum number of keys in a block.
 pub(crate) const KEYS: usize = 256;
 
 /// Up to [`KEYS`] keys of one KV head with their values.
@@ -21,7 +21,7 @@ pub(crate) struct KeyBlock<'a> {
     key_dim: usize,
     value_dim: usize,
     segments: Vec<Segment<'a>>,
-    /// A row a key, of keys that are encoded together a share of their bytes.
+    /// One row per key. For keys that are encoded together, a share of the group's bytes.
     keys: Vec<RowStart<'a>>,
     values: Vec<RowStart<'a>>,
     scratch: Vec<f32>,
@@ -29,11 +29,11 @@ pub(crate) struct KeyBlock<'a> {
     integers: integer_products::Scratch,
 }
 
-/// Consecutive tokens of a block that are stored alike.
+/// Consecutive tokens of a block that are stored in the same way.
 pub(crate) struct Segment<'a> {
-    /// The segment's place in the block.
+    /// The segment's columns in the block.
     pub(crate) columns: Range<usize>,
-    /// The first token's place among all keys of the attention.
+    /// The index of the first token among all keys of the attention.
     pub(crate) first_key: usize,
     pub(crate) first_position: usize,
     keys: StoredKeys<'a>,
@@ -43,13 +43,13 @@ pub(crate) struct Segment<'a> {
 /// How a segment's keys are stored.
 #[derive(Clone, Copy)]
 enum StoredKeys<'a> {
-    /// A row a key.
+    /// One row per key.
     Rows(Format),
-    /// A row a channel of each group of keys; the segment begins at `first_slot`.
+    /// One row per channel and group of keys. The segment begins at `first_slot`.
     Channels { block: &'a KvBlock, head: usize, first_slot: usize },
 }
 
-/// Runs an expression with the codec that decodes a format in registers, or another if there is none.
+/// Evaluates an expression with the codec that decodes a format in registers, or another expression if there is none.
 macro_rules! with_codec {
     ($format:expr, $codec:ident => $body:expr, else $otherwise:expr) => {{
         macro_rules! with {
@@ -60,7 +60,7 @@ macro_rules! with_codec {
         }
         match $format {
             Format::F32 => with!(F32),
-            // Value by value, decoding plainly first is as good.
+            // Value by value, the plain decoder is as fast.
             _ if L::WIDTH == 1 => $otherwise,
             Format::F16 => with!(F16),
             Format::Bf16 => with!(Bf16),
@@ -103,7 +103,7 @@ impl<'a> KeyBlock<'a> {
         &self.segments
     }
 
-    /// Adds tokens of a run, the first of which is `first_key` among all keys.
+    /// Adds tokens of a run. The first one has the index `first_key` among all keys.
     pub(crate) fn push(&mut self, shape: HeadShape, kv_head: usize, run: &'a Run<'a>, tokens: Range<usize>, first_key: usize) {
         let at = self.len();
         let (keys, values) = match run {
@@ -147,8 +147,8 @@ impl<'a> KeyBlock<'a> {
     ///
     /// # Shapes
     /// - queries: `[rows, dim]`
-    /// - scores: `[rows, KEYS]`, `rows` rounded up to a multiple of four, of which the first [`len`](Self::len)
-    ///   columns are set
+    /// - scores: `[rows, KEYS]`, with `rows` rounded up to a multiple of four. The first [`len`](Self::len) columns
+    ///   are set.
     #[inline(always)]
     pub(crate) fn score<L: Lanes>(&mut self, lanes: L, queries: &Queries, scores: &mut [f32]) {
         let dim = queries.dim;
@@ -223,7 +223,7 @@ impl<'a> KeyBlock<'a> {
         }
     }
 
-    /// Adds the weighted values to every row's output; the keys of `next` will be read after.
+    /// Adds the weighted values to the output of every row, and prefetches the keys of `next`.
     ///
     /// # Shapes
     /// - weights: `[rows, KEYS]`, of which the first [`len`](Self::len) columns are read
@@ -274,7 +274,7 @@ impl<'a> KeyBlock<'a> {
         }
     }
 
-    /// The keys' rows, to be asked for ahead. One stored otherwise than the first is asked for in part.
+    /// The keys' rows, for prefetching. A row stored differently from the first may be prefetched only in part.
     fn key_rows_ahead(&self, columns: Range<usize>) -> Ahead<'_> {
         let (Some(first), Some(starts)) = (self.segments.first(), self.keys.get(columns)) else {
             return Ahead::NOTHING;
@@ -286,8 +286,8 @@ impl<'a> KeyBlock<'a> {
         Ahead { starts, row_bytes: format.row_bytes(self.key_dim) }
     }
 
-    /// Decodes the keys into `transposed`, `[dim, columns]`, and returns the columns: the keys, and what fills the last
-    /// vector.
+    /// Decodes the keys into `transposed`, `[dim, columns]`, and returns the number of columns: the keys, padded to whole
+    /// vectors.
     #[inline(always)]
     fn transpose<L: Lanes>(&mut self, lanes: L, dim: usize) -> usize {
         let stride = self.len().next_multiple_of(L::WIDTH);
@@ -300,7 +300,7 @@ impl<'a> KeyBlock<'a> {
                     with_codec!(format, C => decode_rows::<L, C>(lanes, dim, keys, &mut self.scratch), else {
                         decode_plainly(format, dim, keys, &mut self.scratch);
                     });
-                    // Columns of few keys at a time, so that the lines written to stay close.
+                    // Transposes a few keys at a time, so that the written cache lines stay in the cache.
                     for (index, keys) in self.scratch.chunks(16 * dim).enumerate() {
                         for (channel, row) in self.transposed.chunks_exact_mut(stride).enumerate() {
                             let first = columns.start + 16 * index;
@@ -331,7 +331,7 @@ impl<'a> KeyBlock<'a> {
 }
 
 impl Segment<'_> {
-    /// Whether a token with these formats and places can follow in the segment.
+    /// Whether a token with these formats and indexes can extend the segment.
     fn continues_as(&self, keys: Format, values: Format, first_key: usize, first_position: usize) -> bool {
         let is_alike = matches!(self.keys, StoredKeys::Rows(format) if format == keys) && self.values == values;
         let tokens = self.columns.len();
@@ -341,16 +341,16 @@ impl Segment<'_> {
 
 /// A segment's rows of keys or of values.
 fn rows<'a>(starts: &'a [RowStart<'a>], format: Format, dim: usize, ahead: Ahead<'a>) -> Rows<'a> {
-    // SAFETY: a segment's rows are in its format, and `push` saw that those of a block are as long as the shape says.
+    // SAFETY: a segment's rows are in its format, and `push` checked that those of a block have the shape's length.
     unsafe { Rows::new(starts, format.row_bytes(dim), ahead) }
 }
 
-/// Values one after the other, as rows of `dim`.
+/// Contiguous values, as rows of `dim`.
 fn in_a_row(values: &[f32], dim: usize) -> RowsInARow<'_> {
     RowsInARow::new(bytemuck::cast_slice(values), size_of::<f32>() * dim)
 }
 
-/// Decodes rows of a format that no codec decodes in registers into `scratch`, `[rows, dim]`.
+/// Decodes rows in plain Rust into `scratch`, `[rows, dim]`, for formats that no codec decodes in registers.
 fn decode_plainly(format: Format, dim: usize, rows: Rows<'_>, scratch: &mut Vec<f32>) {
     scratch.clear();
     for row in rows.slices() {

@@ -1,14 +1,14 @@
-//! Storage formats and attention kernels for key-value caches in host memory: slices in, slices out.
+//! Storage formats and attention kernels for KV caches in host memory. The API takes and returns slices.
 //!
-//! It is not a cache: it knows *blocks in a format* and how to attend over them, and leaves *which*
-//! tokens lie in which block to the strategies. It knows no tensors, no layers of a model and no files.
+//! This crate is not a cache. It implements *blocks in a format* and attention over them. The strategies decide
+//! *which* tokens are in which block. It knows no tensors, no model layers and no files.
 //!
-//! Reading order: [`Format`] says how rows are encoded, [`KvBlock`] is a run of tokens in a format,
-//! [`KvRing`] a bounded run that overwrites its oldest tokens, [`attend()`] the attention over any list
-//! of such runs, and [`mod@reference`] the same attention written plainly, against which it is tested.
-//! [`KernelPath`] is the instruction set that all of it runs on.
+//! Reading order: [`Format`] defines how rows are encoded. [`KvBlock`] is a run of tokens in a format, and
+//! [`KvRing`] a bounded run that overwrites its oldest tokens. [`attend()`] is attention over any list of such
+//! runs, and [`mod@reference`] the plain implementation that it is tested against. [`KernelPath`] is the
+//! instruction set that the kernels use.
 
-// Dot products of bytes are so far only written for x86-64; elsewhere what they are for is compiled and never run.
+// Integer dot products exist only for x86-64 so far. On other architectures, the code around them is dead.
 #![cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
 
 mod attend;

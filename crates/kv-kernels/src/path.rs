@@ -1,4 +1,4 @@
-//! Which instructions the kernels run on: found out at run time, chosen once a process.
+//! The instruction set of the kernels: detected at run time, chosen once per process.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,47 +6,48 @@ use std::sync::OnceLock;
 
 use crate::lanes::{Array, Kernel, Lanes};
 
-/// A set of instructions the kernels are compiled for.
+/// An instruction set that the kernels are compiled for.
 ///
-/// As text: `avx512-vnni`, `avx512`, `avx2`, `neon`, `portable`.
+/// The names are `avx512-vnni`, `avx512`, `avx2`, `neon` and `portable`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KernelPath {
-    /// As `Avx512`, and quantised rows in integer dot products of bytes.
+    /// Like `Avx512`, with integer dot products of bytes for quantized rows.
     Avx512Vnni,
     /// x86-64 with AVX-512 F, BW, DQ and VL: 16 values at a time, 32 registers.
     Avx512,
-    /// x86-64 with AVX2, FMA and F16C: 8 values at a time, 16 registers, and quantised rows in integer dot products of words.
+    /// x86-64 with AVX2, FMA and F16C: 8 values at a time, 16 registers, with integer dot products of words for quantized
+    /// rows.
     Avx2,
     /// AArch64 with NEON: 4 values at a time, 32 registers.
     Neon,
-    /// Plain Rust for any machine: 8 values at a time, in whatever registers the compiler has.
+    /// Plain Rust for any machine: 8 values at a time, in the registers that the compiler uses.
     Portable,
 }
 
-/// A path that cannot be taken.
+/// A path that cannot be selected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PathError {
-    /// The text names no path.
+    /// The name is not that of a path.
     #[error("unknown kernel path `{name}`; known are avx512-vnni, avx512, avx2, neon, portable")]
     Unknown {
-        /// What was written.
+        /// The name.
         name: String,
     },
     /// The machine lacks the instructions.
     #[error("kernel path `{path}` needs instructions that this machine does not have; it has {}", list(available))]
     Unavailable {
-        /// What was asked for.
+        /// The requested path.
         path: KernelPath,
-        /// What this machine can run.
+        /// The paths that this machine supports.
         available: Vec<KernelPath>,
     },
-    /// Another path was selected or used before.
+    /// Another path has already been selected or used.
     #[error("kernel path `{path}` comes too late: this process already runs on `{current}`, which is chosen once")]
     AlreadyChosen {
-        /// What was asked for.
+        /// The requested path.
         path: KernelPath,
-        /// What the process runs on.
+        /// The path of this process.
         current: KernelPath,
     },
 }
@@ -56,21 +57,21 @@ static CURRENT: OnceLock<KernelPath> = OnceLock::new();
 impl KernelPath {
     const ALL: [KernelPath; 5] = [KernelPath::Avx512Vnni, KernelPath::Avx512, KernelPath::Avx2, KernelPath::Neon, KernelPath::Portable];
 
-    /// The paths this machine can run, best first; `Portable` is always one.
+    /// The paths that this machine supports, best first. `Portable` is always one of them.
     pub fn available() -> Vec<KernelPath> {
         KernelPath::ALL.into_iter().filter(|path| path.is_available()).collect()
     }
 
-    /// The path all kernels of this process run on: the best there is, unless [`select`](Self::select) said otherwise.
+    /// The path of all kernels in this process: the best available one, unless [`select`](Self::select) chose another.
     pub fn current() -> KernelPath {
         *CURRENT.get_or_init(|| KernelPath::available()[0])
     }
 
-    /// Makes all kernels of this process run on the path.
+    /// Makes all kernels of this process use the path.
     ///
     /// # Errors
-    /// [`PathError::Unavailable`] if the machine lacks the instructions, [`PathError::AlreadyChosen`] if a kernel
-    /// ran on another path before.
+    /// [`PathError::Unavailable`] if the machine lacks the instructions, [`PathError::AlreadyChosen`] if another path
+    /// has already been selected or used.
     pub fn select(self) -> Result<(), PathError> {
         if !self.is_available() {
             return Err(PathError::Unavailable { path: self, available: KernelPath::available() });
@@ -94,8 +95,8 @@ impl KernelPath {
         }
     }
 
-    /// Runs a kernel on the widest vectors of the path that divide `unit`, the values that lie together in
-    /// every row the kernel reads; a row of a dimension that no vector divides is worked value by value.
+    /// Runs a kernel on the widest vectors of the path that divide `unit`, the number of contiguous values in every row
+    /// that the kernel reads. If no vector divides it, the kernel runs value by value.
     pub(crate) fn run<K: Kernel>(self, unit: usize, kernel: K) -> K::Output {
         let fits = |width: usize| unit.is_multiple_of(width);
         #[cfg(target_arch = "x86_64")]

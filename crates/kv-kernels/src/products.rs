@@ -1,5 +1,5 @@
-//! Weights times values, the values decoded in registers: each is read once for up to [`TOGETHER`] query rows, whose
-//! sums stay in registers too.
+//! Weights times values, with the values decoded in registers. Each value is read once for up to [`TOGETHER`] query rows,
+//! whose sums also stay in registers.
 
 #![expect(clippy::needless_range_loop, reason = "indexes with constant bounds are unrolled, and name rows, keys and vectors alike")]
 
@@ -10,15 +10,15 @@ use crate::key_block::KEYS;
 use crate::lanes::{Kernel, Lanes};
 use crate::rows::{Pace, RowList, Rows};
 
-/// Query rows that share a decoded vector.
+/// Query rows that share each decoded vector.
 pub(crate) const TOGETHER: usize = 4;
 
-/// How far the first weights of two query rows are apart.
+/// The distance between the weights of two query rows.
 pub(crate) trait Stride: Copy {
     fn get(self) -> usize;
 }
 
-/// Weights of a block of [`KEYS`]: a number the compiler knows, for which an address takes no instruction.
+/// The stride of a block of [`KEYS`] weights. It is a constant, so that computing an address takes no instruction.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct BlockStride;
 
@@ -39,9 +39,9 @@ impl Stride for usize {
 /// `out[r] += Σ weights[r][j] · rows[j]`.
 ///
 /// # Shapes
-/// - weights: `[r, weight_stride]`, of which the first `rows.count()` columns are read
+/// - weights: `[r, weight_stride]`. The first `rows.count()` columns are read.
 /// - rows: rows of `dim` encoded values
-/// - out: `[r, out_stride]`, to whose first `dim` columns is added; the last row may end with them
+/// - out: `[r, out_stride]`. The first `dim` columns are added to. The last row may end with them.
 #[inline(always)]
 pub(crate) fn add_rows<L: Lanes, C: Codec>(
     lanes: L,
@@ -84,7 +84,7 @@ impl<C: Codec, S: Stride, R: RowList, const ROWS: usize> Kernel for AddRows<'_, 
     fn run<L: Lanes>(mut self, lanes: L) {
         let vectors = self.dim / L::WIDTH;
         let mut vector = 0;
-        // The sums, a weight a row, and what a vector is decoded with must fit in registers.
+        // The sums, one weight per row, and the operands of decoding must fit in registers.
         let together = if L::REGISTERS >= ROWS * 5 + 6 { 4 } else { 2 };
         let (passes, rows) = (vectors.div_ceil(together), self.rows);
         let pace = |vector: usize| Pace::new(vector / together, passes, rows.count(), rows.ahead());
@@ -103,11 +103,11 @@ impl<C: Codec, S: Stride, R: RowList, const ROWS: usize> Kernel for AddRows<'_, 
 }
 
 impl<C: Codec, S: Stride, R: RowList, const ROWS: usize> AddRows<'_, C, S, R, ROWS> {
-    /// Adds up `VECTORS` vectors of columns from the vector `first` on, in registers over all rows.
+    /// Sums `VECTORS` vectors of columns, starting with vector `first`, over all rows in registers.
     #[inline(always)]
     fn add<L: Lanes, const VECTORS: usize>(&mut self, lanes: L, first: usize, mut pace: Pace<'_, 1>) {
         let column = first * L::WIDTH;
-        // The columns are part of one group, or several whole ones, since `first` is a multiple of `VECTORS`.
+        // The columns are part of one group or several whole groups, because `first` is a multiple of `VECTORS`.
         let groups = (VECTORS * L::WIDTH).checked_div(C::GROUP).unwrap_or(1).max(1);
         let first_group = column.checked_div(C::GROUP).unwrap_or(0);
         let within = column - first_group * C::GROUP;
@@ -125,15 +125,15 @@ impl<C: Codec, S: Stride, R: RowList, const ROWS: usize> AddRows<'_, C, S, R, RO
             pace.step(lanes);
             let mut row_weights = [lanes.splat(0.0); ROWS];
             for (r, weight) in row_weights.iter_mut().enumerate() {
-                // SAFETY: `add_rows` saw that there is a weight a row for each of `ROWS`.
+                // SAFETY: `add_rows` checked that there is one weight per row for each of `ROWS`.
                 let value = unsafe { self.weights.get_unchecked(r * self.weight_stride.get() + j) };
                 *weight = lanes.splat(*value);
             }
             for g in 0..groups {
-                // SAFETY: `add_rows` saw that each row has the bytes of `dim` values.
+                // SAFETY: `add_rows` checked that each row has the bytes of `dim` values.
                 let scale = unsafe { C::scale(lanes, row, first_group + g) };
                 for i in 0..in_group {
-                    // SAFETY: as above; a vector lies in one group.
+                    // SAFETY: as above; a vector is within one group.
                     let vector = unsafe { decode::<L, C>(lanes, row, first_group + g, within + i * L::WIDTH, scale) };
                     for r in 0..ROWS {
                         let sum = &mut sums[r][g * in_group + i];
@@ -173,7 +173,7 @@ impl<C: Codec> Kernel for DecodeRows<'_, C> {
     #[inline(always)]
     fn run<L: Lanes>(self, lanes: L) {
         for (index, decoded) in self.decoded.chunks_exact_mut(self.dim).enumerate() {
-            // SAFETY: `decode_rows` saw that each row has the bytes of `dim` values.
+            // SAFETY: `decode_rows` checked that each row has the bytes of `dim` values.
             unsafe { decode_row::<L, C>(lanes, self.rows.row(index), decoded) };
         }
     }

@@ -1,12 +1,12 @@
-//! The queries of a tile, laid out for each way to score keys.
+//! The queries of a tile, in the layout of each scoring kernel.
 
 use std::cell::OnceCell;
 
 use crate::factors::{Normalised, SIXTEEN, normalise};
 use crate::lanes::{IntegerDots, Kernel, Lanes};
 
-/// Query rows up to which keys and values are decoded in registers. For more it pays to decode a block once, the
-/// keys transposed, into scratch that stays close.
+/// Up to this number of query rows, keys and values are decoded in registers. With more, it is faster to decode a
+/// block once, with its keys transposed, into scratch that stays in the CPU cache.
 pub(crate) const FEW_ROWS: usize = 16;
 
 /// Scaled query rows.
@@ -19,23 +19,24 @@ pub(crate) struct Queries {
     normalised: OnceCell<NormalisedQueries>,
 }
 
-/// Queries as [`Normalised`] has them.
+/// Queries in the form of [`Normalised`].
 #[derive(Debug)]
 struct NormalisedQueries {
     values: Vec<f32>,
     worth: Vec<f32>,
 }
 
-/// Queries as factors times a scale, which keep 16 bits of the largest value of each.
+/// Queries as factors times a scale. The factors are 16-bit integers relative to the largest value of each query.
 ///
-/// Queries that fill up the last vector are 0, and so are groups that fill up the last ones multiplied together.
+/// Queries that pad the last vector are 0, and so are groups that pad the last step.
 #[derive(Debug)]
 pub(crate) struct RoundedQueries {
-    /// `[steps, vectors]` of what [`IntegerDots::lay_out`] lays out for all quads, a step being the groups multiplied together.
+    /// `[steps, vectors]` blocks, each laid out by [`IntegerDots::lay_out`] for all quads. A step is the groups that are
+    /// multiplied together.
     pub(crate) factors: Vec<i16>,
-    /// The sum of the factors of each group in all places of its quad: `[steps, vectors, quads, 4]`.
+    /// The sum of the factors of each group, repeated in its quad: `[steps, vectors, quads, 4]`.
     pub(crate) sums: Vec<f32>,
-    /// What a factor of 1 is worth: `[vectors, quads, 4]`.
+    /// The value of a factor of 1: `[vectors, quads, 4]`.
     pub(crate) scales: Vec<f32>,
 }
 
@@ -50,7 +51,7 @@ impl Queries {
         self.values.len() / self.dim
     }
 
-    /// The queries rounded.
+    /// The rounded queries.
     pub(crate) fn rounded<D: IntegerDots>(&self, dots: D) -> &RoundedQueries {
         self.rounded.get_or_init(|| {
             let vectors = self.rows().div_ceil(D::ROWS);
@@ -68,7 +69,7 @@ impl Queries {
         })
     }
 
-    /// Query rows from one on, to be multiplied by scales. One that is not finite gives scores that are not numbers.
+    /// Query rows from `first_row` on, to be multiplied by scales. A row that is not finite gives NaN scores.
     pub(crate) fn normalised<L: Lanes>(&self, lanes: L, first_row: usize) -> Normalised<'_> {
         let stride = self.dim.next_multiple_of(SIXTEEN);
         let all = self.normalised.get_or_init(|| {
@@ -103,10 +104,10 @@ impl RoundedQueries {
     /// Values whose factors are summed: a group of ggml's formats.
     pub(crate) const GROUP: usize = 32;
 
-    /// Rounds a normalised query.
+    /// Rounds a normalized query.
     fn set<D: IntegerDots>(&mut self, row: usize, query: &[f32], worth: f32) {
-        /// Adding 1.5 · 2²³ rounds to the nearest whole number and leaves it in the lowest bits; the standard library's
-        /// rounding is a call a value.
+        /// Adding 1.5 · 2²³ rounds to the nearest integer, which is then in the lowest bits. The standard library's rounding is
+        /// one call per value.
         const ROUND: f32 = 12_582_912.0;
         self.scales[row * D::GROUPS * 4..][..D::GROUPS * 4].fill(worth);
         let (vectors, first_quad) = (self.scales.len() / (D::QUADS * 4), row % D::ROWS * D::GROUPS);
@@ -116,7 +117,7 @@ impl RoundedQueries {
             for (factor, value) in factors.iter_mut().zip(values) {
                 *factor = (value + ROUND).to_bits().wrapping_sub(ROUND.to_bits()).cast_signed();
             }
-            // At most `LARGEST_FACTOR` each, the sum of a group's is exact.
+            // Each is at most `LARGEST_FACTOR`, so the sum of a group is exact.
             self.sums[(place * D::QUADS + quad) * 4..][..4].fill(factors.iter().fold(0, |sum, factor| factor.wrapping_add(sum)) as f32);
             D::lay_out(quad, &factors, &mut self.factors[place * D::STEP_FACTORS..][..D::STEP_FACTORS]);
         }

@@ -1,4 +1,4 @@
-//! Attention written plainly in double precision: what every kernel must equal.
+//! Plain attention in double precision, which every kernel must equal.
 
 use crate::HeadShape;
 
@@ -8,7 +8,8 @@ use crate::HeadShape;
 ///
 /// # Shapes
 /// - query: `[key_dim]`
-/// - keys: rows of `key_dim`, values: rows of `value_dim`, as many
+/// - keys: rows of `key_dim`
+/// - values: as many rows of `value_dim`
 /// - returns: `[value_dim]`, all NaN if there are no rows
 pub fn attend_one(shape: HeadShape, query: &[f32], keys: &[&[f32]], values: &[&[f32]]) -> Vec<f32> {
     let Softmax { weights, total, .. } = softmax(shape, query, keys);
@@ -17,20 +18,19 @@ pub fn attend_one(shape: HeadShape, query: &[f32], keys: &[&[f32]], values: &[&[
         .collect()
 }
 
-/// The probability that one query row gives each of the rows it may see, and the logarithm of the sum of the
-/// exponentials of its scores.
+/// The attention probabilities of one query row over the rows it may see, and the log-sum-exp of its scores.
 ///
 /// # Shapes
 /// - query: `[key_dim]`
 /// - keys: rows of `key_dim`
-/// - returns: a probability a key
+/// - returns: one probability per key
 pub fn probabilities(shape: HeadShape, query: &[f32], keys: &[&[f32]]) -> (Vec<f32>, f32) {
     let Softmax { weights, total, largest } = softmax(shape, query, keys);
     (weights.iter().map(|weight| (weight / total) as f32).collect(), (largest + total.ln()) as f32)
 }
 
 struct Softmax {
-    /// The exponentials of the scores less the largest.
+    /// The exponentials of the scores minus the largest score.
     weights: Vec<f64>,
     total: f64,
     largest: f64,

@@ -1,13 +1,13 @@
-//! A bounded run of tokens that forgets its oldest.
+//! A bounded run of tokens that drops its oldest ones.
 
 use std::ops::Range;
 
 use crate::{Formats, KvBlock, RowShape};
 
-/// The newest tokens of a sequence, at most `limit` of them, in a ring of slots.
+/// The newest tokens of a sequence, at most `limit`, in a ring of slots.
 ///
-/// Memory grows by doubling up to the limit and is never moved again after that: dropping the oldest
-/// token and pushing a new one writes one slot.
+/// Memory grows by doubling up to the limit. After that, tokens are never moved: dropping the oldest token and
+/// pushing a new one writes one slot.
 #[derive(Debug, Clone)]
 pub struct KvRing {
     block: KvBlock,
@@ -30,32 +30,32 @@ impl KvRing {
         self.tokens
     }
 
-    /// The block the tokens lie in.
+    /// The block that holds the tokens.
     pub fn block(&self) -> &KvBlock {
         &self.block
     }
 
-    /// The slots of the tokens, oldest first: one run, or two where the ring wraps round.
+    /// The slots of the tokens, oldest first. The second range is empty unless the ring wraps around.
     pub fn slots(&self) -> [Range<usize>; 2] {
         let end = self.oldest + self.tokens;
         let capacity = self.block.slots();
         [self.oldest..end.min(capacity), 0..end.saturating_sub(capacity)]
     }
 
-    /// Forgets the `count` oldest tokens.
+    /// Drops the `count` oldest tokens.
     ///
     /// # Panics
-    /// If fewer are held.
+    /// If the ring holds fewer tokens.
     pub fn drop_oldest(&mut self, count: usize) {
         assert!(count <= self.tokens, "dropping {count} of {} tokens", self.tokens);
         self.tokens -= count;
         self.oldest = if self.tokens == 0 { 0 } else { (self.oldest + count) % self.block.slots() };
     }
 
-    /// Forgets all but the `count` oldest tokens.
+    /// Drops all but the `count` oldest tokens.
     ///
     /// # Panics
-    /// If fewer are held.
+    /// If the ring holds fewer tokens.
     pub fn keep_oldest(&mut self, count: usize) {
         assert!(count <= self.tokens, "keeping {count} of {} tokens", self.tokens);
         self.tokens = count;
@@ -68,7 +68,7 @@ impl KvRing {
     /// - values: `[tokens, heads, value_dim]`
     ///
     /// # Panics
-    /// If more than the limit would be held.
+    /// If the limit would be exceeded.
     pub fn push(&mut self, tokens: usize, keys: &[f32], values: &[f32]) {
         assert!(self.tokens + tokens <= self.limit, "{} + {tokens} tokens in a ring of {}", self.tokens, self.limit);
         self.make_room(self.tokens + tokens);
@@ -115,7 +115,7 @@ mod tests {
     }
 
     proptest! {
-        /// Pushing, dropping and truncating like a queue, at sizes around every wrap and growth.
+        /// Pushes, drops and truncates like a queue, at sizes around every wrap and every growth.
         #[test]
         fn behaves_like_a_queue(limit in 1usize..40, steps in proptest::collection::vec((0usize..40, 0usize..40, 0usize..4), 1..40)) {
             let mut ring = KvRing::new(SHAPE, Formats::F32, limit);

@@ -1,9 +1,9 @@
 //! Rotary position embedding of a single row, for strategies that move a token.
 
-/// Turns plane `(i, i + turns.len())` of a key or query by the angle whose sine and cosine are `turns[i]`.
+/// Rotates plane `(i, i + turns.len())` of a key or query by the angle whose sine and cosine are `turns[i]`.
 ///
-/// The planes are those of the "rotate half" layout (GPT-NeoX, Hugging Face's Llama); values past
-/// `2 · turns.len()` are left alone. Rotations compose: turning by `a` and then by `b` is turning by `a + b`,
+/// The planes are those of the "rotate half" layout (GPT-NeoX, Hugging Face's Llama). Values past
+/// `2 · turns.len()` are unchanged. Rotations compose: rotating by `a` and then by `b` equals rotating by `a + b`,
 /// so a key can be moved from one position to another. Source: RoFormer, arXiv:2104.09864, eq. 34.
 ///
 /// # Panics

@@ -1,12 +1,12 @@
-//! Encoded rows of one length, wherever they lie.
+//! Encoded rows of one length, at any addresses.
 
 use std::marker::PhantomData;
 use std::ops::Range;
 
 use crate::lanes::Lanes;
 
-/// Where an encoded row begins. Half of a slice, because attention makes a list of all keys and values it reads; who
-/// lists rows knows how long they are.
+/// The address of an encoded row. It is half the size of a slice, because attention lists all keys and values it reads.
+/// The owner of a list knows the length of its rows.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RowStart<'a>(*const u8, PhantomData<&'a [u8]>);
 
@@ -15,10 +15,10 @@ impl<'a> RowStart<'a> {
         RowStart(row.as_ptr(), PhantomData)
     }
 
-    /// The rows of `row_bytes` bytes that follow each other in `bytes`.
+    /// The consecutive rows of `row_bytes` bytes in `bytes`.
     #[inline]
     pub(crate) fn each(bytes: &'a [u8], row_bytes: usize) -> impl ExactSizeIterator<Item = RowStart<'a>> {
-        // Added up, since a multiplication a row shows.
+        // Adds instead of multiplying, because one multiplication per row is measurable.
         let mut next = bytes.as_ptr();
         (0..bytes.len() / row_bytes).map(move |_| {
             let start = RowStart(next, PhantomData);
@@ -28,7 +28,7 @@ impl<'a> RowStart<'a> {
     }
 }
 
-/// Encoded rows, wherever they lie.
+/// Encoded rows at any addresses.
 #[derive(Clone, Copy)]
 pub(crate) struct Rows<'a> {
     starts: &'a [RowStart<'a>],
@@ -36,7 +36,7 @@ pub(crate) struct Rows<'a> {
     ahead: Ahead<'a>,
 }
 
-/// Rows that will be read next, each asked for from memory while another row is read.
+/// Rows that will be read next. Each is prefetched while another row is read.
 #[derive(Clone, Copy)]
 pub(crate) struct Ahead<'a> {
     pub(crate) starts: &'a [RowStart<'a>],
@@ -50,14 +50,14 @@ impl<'a> Rows<'a> {
         Rows { starts, row_bytes, ahead }
     }
 
-    /// The places of `COUNT` rows.
+    /// The addresses of `COUNT` rows.
     #[inline(always)]
     pub(crate) fn several<const COUNT: usize>(&self, first: usize) -> [*const u8; COUNT] {
         let starts: &[RowStart<'_>; COUNT] = self.starts[first..][..COUNT].try_into().expect("as many as were sliced");
         starts.map(|start| start.0)
     }
 
-    /// The places of each four rows, and of the four that the last few make with the last one repeated.
+    /// The addresses of the rows in fours. If rows are left over, they form a last four in which the last row is repeated.
     #[inline(always)]
     pub(crate) fn fours(&self) -> (impl ExactSizeIterator<Item = [*const u8; 4]>, Option<[*const u8; 4]>) {
         let (fours, rest) = self.starts.as_chunks::<4>();
@@ -67,21 +67,21 @@ impl<'a> Rows<'a> {
 
     /// The rows' bytes in order.
     pub(crate) fn slices(self) -> impl Iterator<Item = &'a [u8]> {
-        // SAFETY: `new`'s caller promised that each has so many.
+        // SAFETY: the caller of `new` guaranteed that each row has `row_bytes` bytes.
         self.starts.iter().map(move |start| unsafe { std::slice::from_raw_parts(start.0, self.row_bytes) })
     }
 }
 
 impl<'a> Ahead<'a> {
-    /// The rows that come after so many.
+    /// The rows after the first `rows`.
     pub(crate) fn after(self, rows: usize) -> Ahead<'a> {
         Ahead { starts: self.starts.get(rows..).unwrap_or_default(), row_bytes: self.row_bytes }
     }
 
     pub(crate) const NOTHING: Ahead<'static> = Ahead { starts: &[], row_bytes: 0 };
 
-    /// Asks memory for `COUNT` rows, if there are so many. Pages and rings are runs too short for the machine to notice that it
-    /// should, and asked for all at once, rows would keep others waiting.
+    /// Prefetches `COUNT` rows, if there are that many. The runs of pages and rings are too short for the hardware prefetcher.
+    /// Prefetching all rows at once would delay other loads.
     #[inline(always)]
     pub(crate) fn prefetch<L: Lanes, const COUNT: usize>(&self, lanes: L, first: usize) {
         if let Some(rows) = self.starts.get(first..first + COUNT).and_then(|rows| rows.as_array::<COUNT>()) {
@@ -89,7 +89,7 @@ impl<'a> Ahead<'a> {
         }
     }
 
-    /// Asks for whole fours of rows.
+    /// Prefetches whole fours of rows.
     #[inline(always)]
     pub(crate) fn prefetch_all<L: Lanes>(&self, lanes: L, rows: Range<usize>) {
         for first in rows.step_by(4) {
@@ -98,10 +98,10 @@ impl<'a> Ahead<'a> {
     }
 }
 
-/// Asks for the rows ahead little by little while others are passed over several times: all in the first pass, they would be
-/// more at once than the machine keeps track of, and in the other passes the memory would rest.
+/// Spreads the prefetches of the rows ahead over several passes over other rows. Issued in the first pass alone, they would
+/// exceed the number of loads a core can have in flight, and memory would sit idle during the other passes.
 ///
-/// `TOGETHER` rows are asked for together.
+/// `TOGETHER` rows are prefetched together.
 pub(crate) struct Pace<'a, const TOGETHER: usize> {
     rows: std::slice::Iter<'a, [RowStart<'a>; TOGETHER]>,
     row_bytes: usize,
@@ -110,7 +110,7 @@ pub(crate) struct Pace<'a, const TOGETHER: usize> {
 }
 
 impl<'a, const TOGETHER: usize> Pace<'a, TOGETHER> {
-    /// For one of the passes, of so many steps, in each of which `TOGETHER` rows are passed over.
+    /// For one pass of `steps` steps, each of which processes `TOGETHER` rows.
     #[inline(always)]
     pub(crate) fn new(pass: usize, passes: usize, steps: usize, ahead: Ahead<'a>) -> Pace<'a, TOGETHER> {
         let (all, share) = (ahead.starts.as_chunks().0, steps.div_ceil(passes));
@@ -119,7 +119,7 @@ impl<'a, const TOGETHER: usize> Pace<'a, TOGETHER> {
         Pace { rows, row_bytes: ahead.row_bytes, passes, steps_to_wait: 0 }
     }
 
-    /// Takes a step.
+    /// Advances by one step and prefetches if rows are due.
     #[inline(always)]
     pub(crate) fn step<L: Lanes>(&mut self, lanes: L) {
         if let Some(rows) = self.due() {
@@ -127,7 +127,7 @@ impl<'a, const TOGETHER: usize> Pace<'a, TOGETHER> {
         }
     }
 
-    /// The rows to ask for in the next step.
+    /// The rows to prefetch in the next step, if any.
     #[inline(always)]
     fn due(&mut self) -> Option<&'a [RowStart<'a>; TOGETHER]> {
         if self.steps_to_wait > 0 {
@@ -154,9 +154,9 @@ fn prefetch<L: Lanes, const COUNT: usize>(lanes: L, rows: &[RowStart<'_>; COUNT]
 /// Rows to read one by one.
 pub(crate) trait RowList: Copy {
     fn count(&self) -> usize;
-    /// Bytes that each has.
+    /// Bytes per row.
     fn row_bytes(&self) -> usize;
-    /// The `index`th row, which must be less than the count.
+    /// The row at `index`, which must be less than the count.
     fn row(&self, index: usize) -> *const u8;
     /// Rows that will be read next.
     fn ahead(&self) -> Ahead<'_>;
@@ -184,7 +184,7 @@ impl RowList for Rows<'_> {
     }
 }
 
-/// Rows one after the other.
+/// Contiguous rows.
 #[derive(Clone, Copy)]
 pub(crate) struct RowsInARow<'a> {
     bytes: &'a [u8],
@@ -226,7 +226,7 @@ impl RowList for RowsInARow<'_> {
 mod tests {
     use super::*;
 
-    /// What the steps of all passes ask for of as many rows as are passed over, or fewer.
+    /// Checks which rows the steps of all passes prefetch, with at most as many rows ahead as the steps process.
     fn asks_for_every_row_in_equal_shares<const TOGETHER: usize>(passes: usize, steps: usize, ahead: usize) {
         let bytes = vec![0; ahead];
         let starts: Vec<RowStart<'_>> = RowStart::each(&bytes, 1).collect();

@@ -1,4 +1,4 @@
-//! How an attention is cut into tiles, and the tiles spread over threads.
+//! Splits attention into tiles and runs the tiles on threads.
 
 use rayon::prelude::*;
 
@@ -6,8 +6,8 @@ use crate::key_block::KEYS;
 use crate::tile::Tile;
 use crate::{HeadShape, Part, Run};
 
-/// The work: for each share of the keys a tile for every KV head and few tokens' queries; and the number of shares.
-/// Heads of one share follow each other, because in a page they lie beside each other.
+/// The tiles and the number of shares. Each share of the keys has one tile per KV head and batch of tokens. The heads
+/// of a share come one after the other, because they are adjacent in a page.
 pub(crate) fn tiles<'a>(
     shape: HeadShape,
     first_query: usize,
@@ -34,30 +34,30 @@ pub(crate) fn tiles<'a>(
     (tiles, shares)
 }
 
-/// Query rows (tokens × the KV head's query heads) a tile aims at.
+/// Target number of query rows per tile (tokens × query heads of the KV head).
 const TILE_ROWS: usize = 128;
 
-/// Into how many shares the keys are split, so that a few tiles of queries still fill all threads evenly.
+/// The number of shares of the keys, chosen so that even a few tiles of queries fill all threads evenly.
 fn shares(tiles: usize, keys: usize) -> usize {
-    /// Fewer keys are not worth a task of their own.
+    /// Fewer keys are not worth a separate task.
     const SMALLEST_SHARE: usize = 512;
     let most = keys / SMALLEST_SHARE;
     if most < 2 {
         return 1;
     }
-    // Several a thread, so that one that another program holds up is not waited for long.
+    // Several tasks per thread, so that a thread delayed by another program does not delay the rest for long.
     let tasks = 8 * rayon::current_num_threads();
     tasks.div_ceil(tiles.max(1)).clamp(1, most)
 }
 
-/// Where a share of the keys begins: at a whole block, so that groups of keys encoded together are not cut.
+/// The first key of a share. It is at a block boundary, so that keys encoded together are not split.
 fn share_start(keys: usize, share: usize, shares: usize) -> usize {
     if share == shares { keys } else { keys * share / shares / KEYS * KEYS }
 }
 
-/// The work on every tile in order, on all threads if there is enough of it.
+/// Runs `work` on every tile and returns the results in order. Uses all threads if there is enough work.
 pub(crate) fn each_tile<T: Send>(tiles: &[Tile<'_>], work: impl Fn(&Tile<'_>) -> T + Sync) -> Vec<T> {
-    /// Waking another thread costs some microseconds, about what so many multiply-adds cost.
+    /// Waking another thread takes some microseconds, about as long as this many multiply-adds.
     const WORTH_WAKING: usize = 1 << 16;
     let products = |tile: &Tile<'_>| tile.rows() * tile.share.len() * (tile.shape.key_dim + tile.shape.value_dim);
     if tiles.iter().map(products).sum::<usize>() > WORTH_WAKING {
@@ -67,8 +67,8 @@ pub(crate) fn each_tile<T: Send>(tiles: &[Tile<'_>], work: impl Fn(&Tile<'_>) ->
     }
 }
 
-/// The parts, with runs that follow each other in a block made one. Pages taken from a pool one after the other lie
-/// beside each other, and a run costs as much as several keys.
+/// The parts, with adjacent runs of a block joined. Pages taken from a pool in order are adjacent, and each run costs
+/// as much as several keys.
 pub(crate) fn join_runs<'a>(parts: &[Part<'a>]) -> Vec<Part<'a>> {
     parts.iter().map(|part| Part { queries: part.queries, mask: part.mask, runs: joined(&part.runs) }).collect()
 }
@@ -93,9 +93,9 @@ fn joined<'a>(runs: &[Run<'a>]) -> Vec<Run<'a>> {
     joined
 }
 
-/// The places of the runs' keys among all keys.
+/// The indexes of the runs' keys among all keys.
 pub(crate) struct Keys {
-    /// The place of the first key of every run of every part.
+    /// The index of the first key of every run of every part.
     pub(crate) firsts: Vec<Vec<usize>>,
     pub(crate) count: usize,
 }

@@ -1,4 +1,4 @@
-//! Queries times keys, the keys decoded in registers: each is read once for up to [`TOGETHER`] query rows.
+//! Queries times keys, with the keys decoded in registers. Each key is read once for up to [`TOGETHER`] query rows.
 
 #![expect(clippy::needless_range_loop, reason = "indexes with constant bounds are unrolled, and name rows, keys and vectors alike")]
 
@@ -14,7 +14,7 @@ use crate::rows::{RowList, Rows};
 ///
 /// # Shapes
 /// - keys: rows of `queries.dim` values
-/// - scores: `[rows, stride]`, of which the first `keys.count()` columns are set
+/// - scores: `[rows, stride]`. The first `keys.count()` columns are set.
 #[inline(always)]
 pub(crate) fn score_keys<L: Lanes, C: Codec>(lanes: L, queries: &Queries, keys: Rows<'_>, scores: &mut [f32], stride: usize) {
     let (dim, rows) = (queries.dim, queries.rows());
@@ -22,7 +22,7 @@ pub(crate) fn score_keys<L: Lanes, C: Codec>(lanes: L, queries: &Queries, keys: 
     let together = rows.div_ceil(rows.div_ceil(TOGETHER));
     for (queries, scores) in queries.values.chunks(together * dim).zip(scores.chunks_mut(together * stride)) {
         let codec = PhantomData;
-        // As many keys at a time as there are registers for their sums.
+        // Takes as many keys at a time as there are registers for their sums.
         match queries.len() / dim {
             1 => lanes.run(ScoreKeys::<C, 1, 8> { queries, dim, keys, scores, stride, codec }),
             2 => lanes.run(ScoreKeys::<C, 2, 4> { queries, dim, keys, scores, stride, codec }),
@@ -60,7 +60,7 @@ impl<C: Codec, const ROWS: usize, const KEYS: usize> Kernel for ScoreKeys<'_, C,
 }
 
 impl<C: Codec, const ROWS: usize, const KEYS: usize> ScoreKeys<'_, C, ROWS, KEYS> {
-    /// Scores `COUNT` keys from `first` on.
+    /// Scores `COUNT` keys, starting with key `first`.
     #[inline(always)]
     fn score<L: Lanes, const COUNT: usize>(&mut self, lanes: L, first: usize) {
         let group_values = group_of::<C>(self.dim);
@@ -71,13 +71,13 @@ impl<C: Codec, const ROWS: usize, const KEYS: usize> ScoreKeys<'_, C, ROWS, KEYS
         for group in 0..self.dim / group_values {
             let mut scales = [(lanes.splat(0.0), lanes.splat(0.0)); COUNT];
             for k in 0..COUNT {
-                // SAFETY: `score_keys` saw that each key has the bytes of `dim` values.
+                // SAFETY: `score_keys` checked that each key has the bytes of `dim` values.
                 scales[k] = unsafe { C::scale(lanes, keys[k], group) };
             }
             let mut at = 0;
             while at < group_values {
                 for k in 0..COUNT {
-                    // SAFETY: as above; `at` is a multiple of the width, of which the group is a multiple.
+                    // SAFETY: as above; `at` and the group are multiples of the width.
                     let key = unsafe { decode::<L, C>(lanes, keys[k], group, at, scales[k]) };
                     for r in 0..ROWS {
                         // SAFETY: `ROWS` queries of `dim` values were sliced.

@@ -1,4 +1,4 @@
-//! The running softmax of a tile's rows: fold in scores, merge with another, finish.
+//! The online softmax of a tile's rows: fold in scores, merge with another state, finish.
 
 use std::f32::consts::{LN_2, LOG2_E};
 
@@ -11,7 +11,7 @@ use crate::tile::{Fold, Tile};
 #[derive(Debug)]
 pub(crate) struct State {
     value_dim: usize,
-    /// The largest score, a power of two.
+    /// The largest score, as a base-2 exponent.
     largest: Vec<f32>,
     total: Vec<f32>,
     /// `[rows, value_dim]`, not yet divided by `total`.
@@ -19,13 +19,13 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// Over no keys yet.
+    /// The state over no keys.
     pub(crate) fn new(rows: usize, value_dim: usize) -> State {
         State { value_dim, largest: vec![f32::NEG_INFINITY; rows], total: vec![0.0; rows], out: vec![0.0; rows * value_dim] }
     }
 
-    /// Folds in the same rows' softmax over other keys. Exact in any order (the attention states of FlashInfer,
-    /// arXiv:2501.01005): both are brought to the larger of the two maxima.
+    /// Merges with the softmax of the same rows over other keys. Both are rescaled to the larger of the two maxima, so the
+    /// result does not depend on the order (the attention states of FlashInfer, arXiv:2501.01005).
     pub(crate) fn merge(&mut self, other: &State) {
         let rows = self.out.chunks_exact_mut(self.value_dim).zip(other.out.chunks_exact(self.value_dim));
         for (row, (out, other_out)) in rows.enumerate() {
@@ -40,7 +40,7 @@ impl State {
         }
     }
 
-    /// The attention, `[rows, value_dim]`, and the logarithm of each row's sum of exponentials, `[rows]`.
+    /// The attention, `[rows, value_dim]`, and the log-sum-exp of each row, `[rows]`.
     pub(crate) fn finish(mut self) -> (Vec<f32>, Vec<f32>) {
         for (out, total) in self.out.chunks_exact_mut(self.value_dim).zip(&self.total) {
             let inverse = total.recip();
@@ -50,7 +50,7 @@ impl State {
         (self.out, log_sum_exp)
     }
 
-    /// Turns scores into weights and adds up their sum; rescales what was added up before.
+    /// Turns scores into weights and adds their sum to the total. Rescales the earlier total and output.
     #[inline(always)]
     fn soften<L: Lanes>(&mut self, lanes: L, count: usize, scores: &mut [f32]) {
         let rows = scores.chunks_exact_mut(KEYS).zip(&mut self.largest).zip(&mut self.total).zip(self.out.chunks_exact_mut(self.value_dim));
@@ -61,7 +61,7 @@ impl State {
             let scores = &mut scores[..filled];
             let new_largest = largest_of(lanes, scores, *largest);
             if new_largest == f32::NEG_INFINITY {
-                // The row sees nothing of this block, and a weight must be 0, not exp(−∞ + ∞).
+                // The row sees no key of this block. Its weights must be 0, not exp(−∞ + ∞).
                 *total += scores.iter().filter(|score| score.is_nan()).sum::<f32>();
                 scores.fill(0.0);
                 continue;
@@ -77,10 +77,10 @@ impl State {
     }
 }
 
-/// Vectors worked on together, since one would wait for itself.
+/// Vectors processed together. With a single one, each operation would wait for the previous one.
 const TOGETHER: usize = 4;
 
-/// The largest of whole vectors of scores and another; those that are not numbers do not count.
+/// The largest of whole vectors of scores and `other`. NaNs are ignored.
 #[inline(always)]
 fn largest_of<L: Lanes>(lanes: L, scores: &[f32], other: f32) -> f32 {
     let mut largest = [lanes.splat(other); TOGETHER];
@@ -96,7 +96,7 @@ fn largest_of<L: Lanes>(lanes: L, scores: &[f32], other: f32) -> f32 {
     lanes.largest(lanes.max(lanes.max(largest[0], largest[1]), lanes.max(largest[2], largest[3])))
 }
 
-/// The larger of each of a vector of scores and others.
+/// The element-wise maximum of a vector of scores and `others`.
 #[inline(always)]
 fn larger<L: Lanes>(lanes: L, others: L::F32, scores: &[f32]) -> L::F32 {
     assert_eq!(scores.len(), L::WIDTH);
@@ -104,7 +104,7 @@ fn larger<L: Lanes>(lanes: L, others: L::F32, scores: &[f32]) -> L::F32 {
     lanes.max(unsafe { lanes.load_f32(scores.as_ptr().cast()) }, others)
 }
 
-/// Replaces each score of whole vectors by `2^(score − largest)`, and returns their sum.
+/// Replaces each score of whole vectors with `2^(score − largest)` and returns the sum.
 #[inline(always)]
 fn exp2_and_sum<L: Lanes>(lanes: L, scores: &mut [f32], largest: f32) -> f32 {
     let largest = lanes.splat(largest);
@@ -121,7 +121,7 @@ fn exp2_and_sum<L: Lanes>(lanes: L, scores: &mut [f32], largest: f32) -> f32 {
     lanes.sums(totals).into_iter().sum()
 }
 
-/// Replaces a vector of scores by weights, which it adds to totals.
+/// Replaces a vector of scores with weights and adds them to `totals`.
 #[inline(always)]
 fn weigh<L: Lanes>(lanes: L, totals: L::F32, largest: L::F32, scores: &mut [f32]) -> L::F32 {
     assert_eq!(scores.len(), L::WIDTH);
@@ -141,11 +141,11 @@ impl Fold for State {
     }
 }
 
-/// Sums, key by key, the probabilities that a tile's rows give to it.
+/// The sum, for each key, of the probabilities that a tile's rows give it.
 pub(crate) struct ProbabilitySums<'a> {
-    /// The logarithm of each row's sum of exponentials over all keys.
+    /// The log-sum-exp of each row over all keys.
     pub(crate) log_sum_exp: &'a [f32],
-    /// The tile's share of the keys.
+    /// One sum for each key of the tile's share.
     pub(crate) sums: Vec<f32>,
 }
 

@@ -1,6 +1,6 @@
 //! A tile of attention: the queries of a few tokens against a share of the keys of one KV head.
 //!
-//! In plain words, for each query row `r` of the tile:
+//! For each query row `r` of the tile:
 //!
 //! ```text
 //! for each block of up to KEYS keys:
@@ -12,10 +12,10 @@
 //! out / total
 //! ```
 //!
-//! The queries are scaled by `log2 e / √key_dim`, so that powers of two are those of e of the scores proper.
+//! The queries are scaled by `log2 e / √key_dim`, so that powers of two equal powers of e of the unscaled scores.
 //!
-//! A block is a list of encoded rows, wherever they lie, so that small pages cost no more softmaxes than one
-//! long run. What is done with a block once it is scored is a [`Fold`].
+//! A block is a list of encoded rows at any addresses, so that small pages need no more softmax passes than one
+//! long run. A [`Fold`] processes a block after it is scored.
 
 use std::f32::consts::LOG2_E;
 use std::ops::Range;
@@ -32,19 +32,19 @@ pub(crate) struct Tile<'a> {
     /// Position of the step's first query.
     pub(crate) first_query: usize,
     pub(crate) parts: &'a [Part<'a>],
-    /// Where each run's keys begin among all.
+    /// The index of each run's first key among all keys.
     pub(crate) keys: &'a Keys,
-    /// The step's tokens whose queries are this tile's.
+    /// The tokens of the step whose queries are in this tile.
     pub(crate) tokens: Range<usize>,
-    /// The keys it attends to, as indexes into all runs of all parts together.
+    /// The keys that the tile attends to, as indexes into all runs of all parts.
     pub(crate) share: Range<usize>,
 }
 
-/// What becomes of a block of scored keys.
+/// Processes a block of scored keys.
 pub(crate) trait Fold {
-    /// Takes `[rows, KEYS]` scores, of which each row's first `block.len()` are set.
+    /// Takes `[rows, KEYS]` scores. The first `block.len()` of each row are set.
     ///
-    /// Must be `#[inline(always)]`. The keys of `next` come after those of `block`.
+    /// Must be `#[inline(always)]`. The keys of `next` follow those of `block`.
     fn fold<L: Lanes>(&mut self, lanes: L, tile: &Tile<'_>, block: &mut KeyBlock<'_>, next: &KeyBlock<'_>, scores: &mut [f32]);
 }
 
@@ -60,9 +60,9 @@ impl<F: Fold> Kernel for Walk<'_, F> {
     #[inline(always)]
     fn run<L: Lanes>(mut self, lanes: L) -> F {
         let tile = self.tile;
-        // Whole vectors of queries are scored at a time, of which there are four in one at most.
+        // Whole vectors of queries are scored at a time. A vector holds at most four queries.
         let mut scores = vec![0.0; tile.rows().next_multiple_of(4) * KEYS];
-        // A block is scored when the next one is full, whose rows can then be asked for from memory.
+        // A block is scored when the next one is full, so that the next block's rows can be prefetched.
         let (mut filling, mut full) = (KeyBlock::new(tile.shape), KeyBlock::new(tile.shape));
         for (part, first_keys) in tile.parts.iter().zip(&tile.keys.firsts) {
             let queries = tile.queries(part);
@@ -105,7 +105,7 @@ impl<F: Fold> Walk<'_, F> {
             return;
         }
         block.score(lanes, queries, scores);
-        // A single token's tile takes only keys that it sees.
+        // A tile of a single token contains only keys that the token sees.
         if self.tile.tokens.len() > 1 {
             for segment in block.segments() {
                 self.tile.mask_scores(mask, segment, scores);
@@ -117,12 +117,12 @@ impl<F: Fold> Walk<'_, F> {
 }
 
 impl Tile<'_> {
-    /// Query rows of the tile: its tokens times the query heads of its KV head.
+    /// Query rows of the tile: its tokens times the query heads per KV head.
     pub(crate) fn rows(&self) -> usize {
         self.tokens.len() * self.shape.group()
     }
 
-    /// Writes the tile's result, `[tokens, group, width]`, to its place in the step's, `[tokens, heads, width]`.
+    /// Writes the tile's result, `[tokens, group, width]`, to its place in the step's result, `[tokens, heads, width]`.
     pub(crate) fn scatter(&self, width: usize, result: &[f32], out: &mut [f32]) {
         let group = self.shape.group();
         for (token, rows) in self.tokens.clone().zip(result.chunks_exact(group * width)) {
@@ -131,13 +131,13 @@ impl Tile<'_> {
         }
     }
 
-    /// The tile's rows of a number a query, of the step's `[tokens, heads]`.
+    /// The tile's part of one number per query, `[tokens, heads]`.
     pub(crate) fn gather(&self, all: &[f32]) -> Vec<f32> {
         let group = self.shape.group();
         self.tokens.clone().flat_map(|token| &all[token * self.shape.heads + self.kv_head * group..][..group]).copied().collect()
     }
 
-    /// The tile's query rows `[tokens · group, key_dim]`, scaled so that scores are powers of two.
+    /// The tile's query rows, `[tokens · group, key_dim]`, scaled so that scores are base-2 exponents.
     fn queries(&self, part: &Part<'_>) -> Queries {
         let HeadShape { heads, key_dim, .. } = self.shape;
         let group = self.shape.group();
@@ -150,8 +150,8 @@ impl Tile<'_> {
         Queries::new(key_dim, rows)
     }
 
-    /// The tokens of a run that are in the tile's share and that at least one of its queries may see, as
-    /// indexes into the run; `first_key` is the run's first token among all.
+    /// The tokens of a run that are in the tile's share and that at least one of its queries sees, as indexes into the
+    /// run. `first_key` is the index of the run's first key among all keys.
     fn visible(&self, mask: Mask, run: &Run<'_>, first_key: usize) -> Range<usize> {
         let last_query = self.first_query + self.tokens.end - 1;
         let end = (last_query + 1).saturating_sub(run.first_position()).min(run.tokens(self.shape));
@@ -163,7 +163,7 @@ impl Tile<'_> {
         start.max(self.share.start.saturating_sub(first_key)).min(end)..end
     }
 
-    /// Sets the scores of keys that a row may not see to −∞.
+    /// Sets the scores of keys that a row must not see to −∞.
     #[inline(always)]
     fn mask_scores(&self, mask: Mask, segment: &Segment<'_>, scores: &mut [f32]) {
         let group = self.shape.group();

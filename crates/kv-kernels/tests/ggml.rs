@@ -1,5 +1,5 @@
-//! Rows encoded and decoded by llama.cpp's `gguf` and by `ml_dtypes`: ours must be the same, to the bit.
-//! `make_ggml.py` beside this file made them.
+//! Compares rows with those encoded and decoded by llama.cpp's `gguf` and by `ml_dtypes`. They must be equal, bit for bit.
+//! `make_ggml.py` in this folder generates them.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use kv_kernels::Format;
@@ -9,7 +9,7 @@ use serde::Deserialize;
 struct Case {
     format: String,
     row: String,
-    /// The bits of the values; none for bytes that were not encoded.
+    /// The bits of the values. Empty for bytes that were not encoded from values.
     values: Option<Vec<u32>>,
     /// In hexadecimal.
     encoded: String,

@@ -1,9 +1,9 @@
-"""Makes ggml.json: rows encoded and decoded by other people's code, against which the formats are tested.
+"""Writes ggml.json: rows encoded and decoded by third-party code, which the formats are tested against.
 
     pip install gguf ml_dtypes
     python crates/kv-kernels/tests/make_ggml.py > crates/kv-kernels/tests/ggml.json
 
-`gguf` is llama.cpp's own package; `ml_dtypes` (JAX's) knows FP8. Floats are written as the 32 bits they are.
+`gguf` is llama.cpp's own package. `ml_dtypes`, from JAX, encodes FP8. Floats are written as their 32 bits.
 """
 
 import json
@@ -43,7 +43,7 @@ for row, values in rows.items():
     cases.append(
         {"format": "fp8_e4m3", "row": row, "values": bits(values), "encoded": encoded.tobytes().hex(), "decoded": bits(encoded)}
     )
-# Bytes that no encoder of ours wrote.
+# Bytes that kvlab's encoders did not write.
 for name in ("q8_0", "q4_0", "q4_1"):
     block, size = gguf.GGML_QUANT_SIZES[TYPES[name]]
     groups = random.integers(0, 256, size=(ROW // block, size), dtype=numpy.uint8)

@@ -1,9 +1,9 @@
 //! A global allocator that can count.
 //!
-//! It forwards every call to the system's allocator, `alloc_zeroed` and `realloc` included, so that lazily
-//! zeroed pages stay lazy. Idle it costs an addition to a counter of the thread's own and a predictable branch;
-//! counting, two atomic operations more. dhat serialises every allocation behind a lock instead, and is kept
-//! for profiles by hand.
+//! It forwards every call to the system allocator, including `alloc_zeroed` and `realloc`, so that lazily zeroed
+//! pages stay lazy. When idle, it costs one addition to a thread-local counter and one predictable branch. When
+//! counting, it costs two more atomic operations. dhat, by contrast, serializes every allocation behind a lock,
+//! so it is only for profiling by hand.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -32,16 +32,16 @@ pub fn counts_allocations() -> bool {
     counts
 }
 
-/// Counts the heap's bytes, process-wide, from its start until it is dropped. One can exist at a time.
+/// Counts heap bytes of the whole process from its start until it is dropped. Only one can exist at a time.
 #[derive(Debug)]
 pub struct HeapMeter {
     _only_one: MutexGuard<'static, ()>,
 }
 
-/// Counts the bytes that one thread allocates and frees, whatever the others do meanwhile.
+/// Counts the bytes that one thread allocates and frees, independently of other threads.
 ///
-/// For checks that run beside others in one process. Memory that another thread frees, or allocates for this
-/// one, is not seen.
+/// It is for checks that run in parallel in one process. Memory that another thread frees, or allocates for this
+/// one, is not counted.
 #[derive(Debug)]
 pub struct ThreadMeter {
     start: i64,
@@ -59,7 +59,7 @@ impl ThreadMeter {
         ThreadMeter { start: THREAD_LIVE.get(), _stays: PhantomData }
     }
 
-    /// Bytes this thread allocated since the start and did not free.
+    /// Bytes that this thread has allocated since the start and not freed.
     pub fn live_bytes(&self) -> i64 {
         THREAD_LIVE.get() - self.start
     }
@@ -71,7 +71,7 @@ static PEAK: AtomicI64 = AtomicI64::new(0);
 static ONLY_ONE: Mutex<()> = Mutex::new(());
 
 impl HeapMeter {
-    /// Starts counting at zero; waits while another meter counts.
+    /// Starts counting at zero. Blocks while another meter counts.
     pub fn start() -> HeapMeter {
         let only_one = ONLY_ONE.lock().unwrap_or_else(PoisonError::into_inner);
         LIVE.store(0, Relaxed);
@@ -80,12 +80,12 @@ impl HeapMeter {
         HeapMeter { _only_one: only_one }
     }
 
-    /// Bytes allocated since the start and not freed; negative if older memory was freed.
+    /// Bytes allocated since the start and not freed. Negative if older memory was freed.
     pub fn live_bytes(&self) -> i64 {
         LIVE.load(Relaxed)
     }
 
-    /// The largest value [`live_bytes`](Self::live_bytes) has had.
+    /// The largest value that [`live_bytes`](Self::live_bytes) has had.
     pub fn peak_bytes(&self) -> i64 {
         PEAK.load(Relaxed)
     }
@@ -98,7 +98,7 @@ impl Drop for HeapMeter {
 }
 
 fn count(bytes: i64) {
-    // A thread that is being torn down has no counter any more, and nobody reads it.
+    // A thread that is shutting down has no counter any more, and nothing reads it.
     let _ = THREAD_LIVE.try_with(|live| live.set(live.get() + bytes));
     if COUNTING.load(Relaxed) {
         let live = LIVE.fetch_add(bytes, Relaxed) + bytes;
@@ -114,8 +114,8 @@ fn count_if_allocated(pointer: *mut u8, layout: Layout) {
     }
 }
 
-// SAFETY: every call is forwarded unchanged to `System`, which upholds the trait's contract; counting
-// allocates nothing and cannot unwind.
+// SAFETY: every call is forwarded unchanged to `System`, which upholds the trait's contract. Counting allocates
+// nothing and cannot unwind.
 unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller's obligations are passed on as they are.
@@ -164,7 +164,7 @@ mod tests {
         let meter = ThreadMeter::start();
         let kept: Vec<u8> = std::hint::black_box(Vec::with_capacity(1000));
         let other = std::thread::spawn(|| std::hint::black_box(vec![0u8; 1 << 20]).len());
-        // The handle of a thread is a small allocation of this one.
+        // The thread's handle is a small allocation of this thread.
         let live = meter.live_bytes();
         assert!((1000..100_000).contains(&live), "{live} bytes");
         other.join().unwrap();

@@ -1,9 +1,8 @@
-//! Instruments: a counting allocator for exact heap bytes, and the statistics of timings.
+//! Measurement: a counting allocator for exact heap bytes, and statistics for timings.
 //!
-//! It knows nothing of caches, and it decides nothing: what is measured when, and in which pass, is the
-//! runner's business. An instrument that disturbs (the allocator counts only while a [`HeapMeter`] lives) is
-//! never on while something else is timed. The allocator counts nothing until a program installs it: see
-//! [`CountingAllocator`].
+//! This crate knows nothing about caches. The runner decides what is measured, and in which pass. The allocator
+//! counts process-wide only while a [`HeapMeter`] exists, so that it does not disturb timings. It counts nothing in a
+//! program that does not install it: see [`CountingAllocator`].
 
 mod allocator;
 mod statistics;

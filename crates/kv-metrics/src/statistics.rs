@@ -1,7 +1,7 @@
 //! Order statistics.
 
 /// The `q`-quantile, `0 ≤ q ≤ 1`, interpolated linearly between order statistics (type 7 of Hyndman and Fan,
-/// doi:10.2307/2684934; the default of R and NumPy); `None` without samples.
+/// doi:10.2307/2684934, the default of R and NumPy). `None` without samples.
 ///
 /// # Panics
 /// If `q` is outside 0 to 1.

@@ -1,4 +1,4 @@
-//! The process-wide meter, alone in its process: tests beside it would be counted.
+//! The process-wide meter, alone in its process, because it would count the allocations of other tests.
 
 use kv_metrics::{CountingAllocator, HeapMeter};
 

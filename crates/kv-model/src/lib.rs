@@ -1,11 +1,11 @@
-//! A Llama-family decoder in Burn (RMSNorm, rotary embedding, grouped-query attention, SwiGLU) that knows
-//! only [`kv_core::KvCache`], and the loaders that fill it.
+//! A Llama-family decoder in Burn (RMSNorm, rotary embedding, grouped-query attention, SwiGLU), and the loaders
+//! for its weights. The decoder uses caches only through [`kv_core::KvCache`].
 //!
-//! It names no strategy and reads no files: loaders take bytes. It is not a fast inference engine: weights
-//! are `f32` and the point is to measure caches around it.
+//! This crate names no strategy and reads no files: loaders take bytes. It is not a fast inference engine.
+//! Weights are `f32`, and its purpose is to measure caches.
 //!
-//! Reading order: [`ModelConfig`] and [`Weights`], [`Decoder`] with its [`Sequence`]s, then where models come
-//! from: [`gguf`], [`hugging_face`], [`Preset`].
+//! Reading order: [`ModelConfig`] and [`Weights`], [`Decoder`] with its [`Sequence`]s, then the sources of models:
+//! [`gguf`], [`hugging_face`] and [`Preset`].
 #![forbid(unsafe_code)]
 
 mod config;
@@ -27,7 +27,7 @@ pub use sequence::Sequence;
 pub use tokenizer::{TextStream, TextTokenizer};
 pub use weights::{Layer, Projection, TensorSource, Weights};
 
-/// A decoder with the tokenizer that belongs to it.
+/// A decoder and its tokenizer.
 #[derive(Debug)]
 pub struct Model {
     /// The network.

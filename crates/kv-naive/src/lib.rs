@@ -1,7 +1,7 @@
-//! No cache: nothing is kept between steps, and the model runs every position again.
+//! No cache: nothing is kept between steps, and the model reruns every position.
 //!
-//! It is the baseline that shows what a cache saves, and the oracle of every exact strategy. It is not a
-//! cache of size zero: within a step it does hold the layer in hand, as any attention must.
+//! It is the baseline that shows what a cache saves, and the oracle for every exact strategy. Within a step it
+//! holds the rows of the current layer, as any attention must.
 #![forbid(unsafe_code)]
 
 use std::ops::Range;
@@ -11,12 +11,12 @@ use kv_kernels::{HeadShape, Mask, Part, Run};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Recomputing has no parameters.
+/// Recomputation has no parameters.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {}
 
-/// Keeps how many tokens each sequence has seen, and nothing of them.
+/// Counts the tokens that each sequence has seen and keeps none of their rows.
 #[derive(Debug)]
 pub struct Naive {
     sequences: Sequences<()>,
@@ -24,7 +24,7 @@ pub struct Naive {
 
 impl Strategy for Naive {
     const ID: &'static str = "naive";
-    const SUMMARY: &'static str = "no cache: the model runs every position again at every step";
+    const SUMMARY: &'static str = "no cache: the model reruns every position at every step";
     type Config = Config;
 
     fn new(_: Config, geometry: &Geometry) -> Result<Naive, ConfigError> {
@@ -52,7 +52,7 @@ impl KvCache for Naive {
 
     fn append(&mut self, seq: SeqId, layer: usize, keys: Tensor<3>, values: Tensor<3>) -> Result<(), CacheError> {
         self.sequences.append(seq, layer, keys, values)?;
-        // The layer before was attended: a forward pass without a cache holds one layer at a time.
+        // The previous layer has been attended. A forward pass without a cache holds one layer at a time.
         match layer.checked_sub(1) {
             Some(before) => self.sequences.drop_layer(seq, before),
             None => Ok(()),

@@ -4,16 +4,17 @@ use kv_kernels::Formats;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The pages of the pool and what they store.
+/// Size, number and format of the pool's pages.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Tokens in a page. Small pages waste less of the last one, large ones are read faster.
+    /// Tokens per page. Small pages waste less memory in each sequence's last page. Large pages are read faster.
     pub block_size: usize,
-    /// Most pages the pool may hold for all sequences together; left out, there is no limit.
+    /// Maximum number of pages in the pool, for all sequences together. Without it, the pool has no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_blocks: Option<usize>,
-    /// Storage format of keys and values: f32, f16, bf16, fp8_e4m3, q8_0, q4_0, q4_1, or { keys = …, values = … }.
+    /// Storage format of keys and values: f32, f16, bf16, fp8_e4m3, q8_0, q4_0 or q4_1. Use { keys = …, values = … } to
+    /// set them separately.
     pub format: Formats,
 }
 

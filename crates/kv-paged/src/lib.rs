@@ -1,9 +1,10 @@
-//! Fixed-size pages from a pool that all sequences share, and a block table for each sequence.
+//! Fixed-size pages from a pool shared by all sequences, and one block table per sequence.
 //!
-//! It is the layout of PagedAttention (Kwon et al., arXiv:2309.06180): token `t` of a sequence lies in page
-//! `table[t / block_size]`, slot `t % block_size`. At most `block_size − 1` slots of a sequence are wasted, a
-//! fork shares its parent's pages and copies one only when it writes into it, and pages of a closed sequence
-//! serve the next. The pool takes memory for up to 1024 tokens at a time. It does not find shared prefixes by itself: only `fork` shares.
+//! This is the layout of PagedAttention (Kwon et al., arXiv:2309.06180): token `t` of a sequence is in page
+//! `table[t / block_size]`, slot `t % block_size`. A sequence wastes at most `block_size − 1` slots. A fork
+//! shares its parent's pages and copies a page only when it writes to it. The pages of a closed sequence are
+//! reused. The pool allocates memory for up to 1024 tokens at a time. Shared prefixes are not detected: only
+//! `fork` shares pages.
 #![forbid(unsafe_code)]
 
 mod config;
@@ -39,7 +40,7 @@ struct Table {
 
 impl Strategy for Paged {
     const ID: &'static str = "paged";
-    const SUMMARY: &'static str = "pages from a shared pool, a block table a sequence, copy-on-write forks";
+    const SUMMARY: &'static str = "pages from a pool shared by all sequences, one block table per sequence, copy-on-write forks";
     type Config = Config;
 
     fn new(config: Config, geometry: &Geometry) -> Result<Paged, ConfigError> {

@@ -1,4 +1,4 @@
-//! The paged cache against the suite, in several page sizes and formats.
+//! The paged cache against the suite, with several page sizes and formats.
 
 kv_conformance::conformance_tests!(kv_paged::Paged {
     default: "",

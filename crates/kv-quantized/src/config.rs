@@ -1,19 +1,19 @@
-//! The parameters of the quantised cache.
+//! The parameters of the quantized cache.
 
 use kv_kernels::{Format, Formats};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What is quantised, how, and how much is left in full precision.
+/// What is quantized, how, and how many tokens stay in full precision.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Format of the sealed keys and values, at least one of them quantised: q8_0, q4_0, q4_1 (a scale for 32
-    /// values along a head's dimension), kivi4, kivi2 (keys: a scale a channel for 32 tokens), any of them with
-    /// another group (q8_gN, kivi2_gN, …), or { keys = …, values = … } for one each.
+    /// Storage format of sealed keys and values; at least one of the two must be quantized. q8_0, q4_0 and q4_1 have one
+    /// scale per 32 values of a row. kivi4 and kivi2 have, for keys, one scale per channel and 32 tokens. q8_gN,
+    /// kivi2_gN and so on set another group size. Use { keys = …, values = … } to set keys and values separately.
     pub format: Formats,
-    /// Newest tokens that are kept in f32 and sealed as they age; 0 seals every token at the end of its step.
-    /// With kivi keys the tail is up to a group longer. KIVI's own choice is 128.
+    /// Number of newest tokens that stay in f32 until newer tokens replace them. With 0, every token is sealed at the end
+    /// of its step. With kivi keys, up to one group of tokens more stays in f32. KIVI's paper uses 128.
     pub residual: usize,
 }
 
@@ -24,8 +24,8 @@ impl Default for Config {
 }
 
 impl Config {
-    /// How many of a sequence's first tokens are sealed: all but the residual newest, in whole groups of keys that
-    /// are encoded together.
+    /// How many of a sequence's first tokens are sealed: all but the `residual` newest, rounded down to whole groups of
+    /// keys that are encoded together.
     pub(crate) fn sealed_of(&self, tokens: usize) -> usize {
         let old = tokens.saturating_sub(self.residual);
         old - old % self.format.keys.key_tokens()

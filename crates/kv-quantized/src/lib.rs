@@ -1,10 +1,10 @@
-//! 8-, 4- and 2-bit codes with a scale for each group, and a full-precision tail.
+//! 8-, 4- and 2-bit codes with one scale per group, and a full-precision tail (the residual window).
 //!
-//! A token is *sealed* (encoded for good) once it is older than the `residual` newest ones; until then its
-//! rows are `f32`. It is read where it lies: no step decodes the cache into a buffer, and a sealed row is
-//! never encoded again. With the formats `kivi2` and `kivi4` it is KIVI (Liu et al., arXiv:2402.02750): keys
-//! have a scale for each channel over a group of tokens, and are sealed when a group of them is full. It finds
-//! no tokens to evict and rotates nothing before it quantises.
+//! A token is *sealed*, that is, encoded once and for all, when it is older than the `residual` newest ones.
+//! Until then its rows are `f32`. Attention reads the codes in place: no step decodes the cache into a buffer,
+//! and a sealed row is never encoded again. The formats `kivi2` and `kivi4` are those of KIVI (Liu et al.,
+//! arXiv:2402.02750): keys have one scale per channel and group of tokens, and are sealed when a group is full.
+//! This strategy evicts no tokens, and applies no rotation before it quantizes.
 #![forbid(unsafe_code)]
 
 mod config;
@@ -21,13 +21,13 @@ pub use config::Config;
 pub struct Quantized {
     config: Config,
     shape: RowShape,
-    /// One a layer.
+    /// One per layer.
     sequences: Sequences<Vec<Layer>>,
 }
 
 #[derive(Debug, Clone)]
 struct Layer {
-    /// The oldest tokens, quantised; all that were seen and are not in the tail.
+    /// The older tokens, quantized: all seen tokens that are not in the tail.
     sealed: KvBlock,
     /// The newest tokens, in full precision.
     tail: KvRing,
@@ -35,13 +35,13 @@ struct Layer {
 
 impl Strategy for Quantized {
     const ID: &'static str = "quantized";
-    const SUMMARY: &'static str = "8-, 4- or 2-bit codes with a scale a group (KIVI too), keys and values apart, and an f32 tail";
+    const SUMMARY: &'static str = "8-, 4- or 2-bit codes with one scale per group, or KIVI's formats, and an f32 tail";
     type Config = Config;
 
     fn new(config: Config, geometry: &Geometry) -> Result<Quantized, ConfigError> {
         if !config.format.is_quantised() {
             let reason =
-                "keys or values must be quantised (q8_0, q4_0, q4_1, kivi4, kivi2, …); `contiguous` stores f32, f16, bf16 and fp8_e4m3";
+                "keys or values must be quantized (q8_0, q4_0, q4_1, kivi4, kivi2, …); `contiguous` stores f32, f16, bf16 and fp8_e4m3";
             return Err(ConfigError::value("format", config.format, reason));
         }
         let Geometry { kv_heads, key_dim, value_dim, .. } = *geometry;
@@ -121,7 +121,7 @@ impl KvCache for Quantized {
         let sealed_if_fresh = self.config.sealed_of(len);
         if sealed.min(len) > sealed_if_fresh {
             let reason =
-                format!("tokens {sealed_if_fresh}..{} are sealed, and a sequence of {len} tokens would hold them in f32", sealed.min(len));
+                format!("tokens {sealed_if_fresh}..{} are sealed, but a sequence of {len} tokens would hold them in f32", sealed.min(len));
             return Err(CacheError::Unsupported { strategy: Quantized::ID, operation: "truncate", reason });
         }
         let layers = self.sequences.truncate(seq, len)?;
@@ -165,7 +165,7 @@ impl KvCache for Quantized {
 }
 
 impl Layer {
-    /// Adds the rows of the positions `run`, and seals the tokens before `sealed_after`.
+    /// Adds the rows of the positions `run` and seals the tokens before `sealed_after`.
     fn add(&mut self, run: Range<usize>, sealed_after: usize, keys: &[f32], values: &[f32]) {
         let RowShape { heads, key_dim, value_dim } = self.sealed.shape();
         let sealed = run.start - self.tail.tokens();

@@ -1,4 +1,4 @@
-//! The quantised cache against the suite, in several formats and residuals.
+//! The quantized cache against the suite, with several formats and residual windows.
 
 kv_conformance::conformance_tests!(kv_quantized::Quantized {
     default: "",

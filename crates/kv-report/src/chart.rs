@@ -1,13 +1,13 @@
-//! A line chart as data: drawn once as PNG and once as an interactive figure, from the same description.
+//! A line chart as data. The PNG and the interactive figure are drawn from the same description.
 
 /// A line chart.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Chart {
-    /// File name without its ending.
+    /// File name without extension.
     pub name: &'static str,
-    /// What the chart answers.
+    /// The title.
     pub title: String,
-    /// How to read it, in a sentence.
+    /// One or more sentences on how to read it.
     pub caption: String,
     /// The horizontal axis.
     pub x: Axis,
@@ -20,34 +20,34 @@ pub struct Chart {
 /// An axis.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Axis {
-    /// What it shows, with its unit.
+    /// The quantity, with its unit.
     pub label: String,
-    /// How values become distances.
+    /// How values map to distances.
     pub scale: Scale,
 }
 
-/// How values become distances.
+/// How values map to distances.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scale {
-    /// In proportion, from zero.
+    /// Linear, from zero.
     Linear,
-    /// By their logarithm; values must be positive.
+    /// Logarithmic. Values must be positive.
     Log,
 }
 
-/// A line: a strategy instance.
+/// A line of the chart: one strategy instance.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Series {
     /// Its name in the legend.
     pub name: String,
-    /// Which colour, dash and marker it has in every chart of the report.
+    /// Selects its color, dash and marker, the same in every chart of the report.
     pub style: usize,
-    /// Its points, by ascending x.
+    /// Its points, in order of x.
     pub points: Vec<(f64, f64)>,
 }
 
 impl Chart {
-    /// The measured lengths, as ticks of the horizontal axis; none if their labels would run into each other.
+    /// The measured lengths, as ticks of the horizontal axis. Empty if their labels would overlap.
     pub(crate) fn lengths(&self) -> Vec<f64> {
         if self.x.scale == Scale::Linear {
             return vec![];

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::{Axis, Chart, Peer, Results, Row, Sample, Scale, Series};
 
-/// Every chart that the results have points for; peers are drawn where they were measured.
+/// Every chart for which the results have points. Peers appear in the charts that they have measurements for.
 pub fn charts(results: &Results, samples: &[Sample], peers: &[Peer]) -> Vec<Chart> {
     let names = Names::of(results);
     let depth = Axis { label: "sequence length (tokens)".into(), scale: Scale::Log };
@@ -15,7 +15,8 @@ pub fn charts(results: &Results, samples: &[Sample], peers: &[Peer]) -> Vec<Char
         Chart {
             name: "latency",
             title: "Time per output token at depth".into(),
-            caption: "Median time of one decode step when the cache already holds this many tokens. Lower is better; flat is best.".into(),
+            caption: "Median time of one decode step with this many tokens already in the cache. Lower is better. A flat line is best."
+                .into(),
             x: depth.clone(),
             y: milliseconds("time per output token"),
             series: by_length(|row| row.tpot_ms_p50, "decode"),
@@ -23,7 +24,7 @@ pub fn charts(results: &Results, samples: &[Sample], peers: &[Peer]) -> Vec<Char
         Chart {
             name: "ttft",
             title: "Time to first token".into(),
-            caption: "From a prompt of this many tokens to the first generated one. Lower is better.".into(),
+            caption: "Time from a prompt of this many tokens to the first generated token. Lower is better.".into(),
             x: depth.clone(),
             y: milliseconds("time to first token"),
             series: by_length(|row| row.ttft_ms, "decode"),
@@ -41,7 +42,7 @@ pub fn charts(results: &Results, samples: &[Sample], peers: &[Peer]) -> Vec<Char
             name: "cumulative",
             title: "Time to generate this many tokens".into(),
             caption:
-                "Time since the start, token by token. Without a cache every token runs all before it again, so the curve bends upwards."
+                "Time since the start, token by token. Without a cache, every token reruns all tokens before it, so the curve bends upward."
                     .into(),
             x: Axis { label: "tokens generated".into(), scale: Scale::Linear },
             y: Axis { label: "time since the start (s)".into(), scale: Scale::Linear },
@@ -54,7 +55,7 @@ pub fn charts(results: &Results, samples: &[Sample], peers: &[Peer]) -> Vec<Char
     charts
 }
 
-/// Adds a line for each peer, in styles after those of our own lines.
+/// Adds a line for each peer, in the styles that follow those of kvlab's lines.
 fn add_peers(chart: &mut Chart, peers: &[Peer], first_style: usize, y: fn(&Peer) -> Option<f64>) {
     let mut labels: Vec<&str> = vec![];
     for peer in peers {
@@ -73,7 +74,7 @@ fn add_peers(chart: &mut Chart, peers: &[Peer], first_style: usize, y: fn(&Peer)
 }
 
 const MIB: f64 = 1024.0 * 1024.0;
-/// Bookkeeping of a cache that keeps no tokens; it has no place on a logarithmic axis.
+/// A cache with fewer bytes holds no tokens, only bookkeeping. A logarithmic axis cannot show it.
 const NEXT_TO_NOTHING: i64 = 4096;
 
 fn memory_caption(results: &Results) -> String {
@@ -85,11 +86,11 @@ fn memory_caption(results: &Results) -> String {
     let counted = "Exact bytes after the last step, counted by the allocator. Lower is better.";
     match empty.as_slice() {
         [] => counted.into(),
-        labels => format!("{counted} Not drawn, because nothing is held between steps: {}.", labels.join(", ")),
+        labels => format!("{counted} Caches that hold nothing between steps are not drawn: {}.", labels.join(", ")),
     }
 }
 
-/// The lines of a report: one a label, workload and batch, named by what distinguishes them.
+/// The lines of a report: one per label, workload and batch, named by what distinguishes them.
 struct Names {
     /// In the order of the config.
     lines: Vec<(String, usize)>,

@@ -1,4 +1,4 @@
-//! What can go wrong while results are written, read or drawn.
+//! Errors of writing, reading and drawing results.
 
 /// A report that cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -12,7 +12,7 @@ pub enum ReportError {
     Draw {
         /// The chart's name.
         chart: String,
-        /// Why.
+        /// The reason.
         reason: String,
     },
     /// A chart cannot be encoded.

@@ -1,4 +1,4 @@
-//! The report as one page that opens offline.
+//! The report as a single page that works offline.
 
 use askama::Template;
 use plotly::common::{DashType, Line, Marker, MarkerSymbol, Mode, Title};
@@ -9,7 +9,7 @@ use crate::chart::{Axis, Scale};
 use crate::style::{Marker as Mark, colour, marker, tick_text};
 use crate::{COLUMNS, Chart, Column, ReportError, Results, Row, Status};
 
-/// The page, with every script and figure inside it.
+/// The page, with all scripts and figures embedded.
 ///
 /// # Errors
 /// [`ReportError::Page`].
@@ -48,7 +48,7 @@ struct Figure {
     name: &'static str,
     title: String,
     caption: String,
-    /// The figure's description for the plotting library, safe inside a script.
+    /// The figure as JSON for the plotting library, safe inside a script.
     json: String,
 }
 
@@ -57,7 +57,7 @@ struct TableRow {
     cells: Vec<Cell>,
 }
 
-/// A table cell: what is shown, and the number it sorts by.
+/// A table cell: the text shown, and the number it sorts by.
 struct Cell {
     shown: String,
     number: Option<f64>,
@@ -70,7 +70,7 @@ impl Figure {
             let (red, green, blue) = colour(series.style);
             let colour = format!("rgb({red},{green},{blue})");
             let (x, y): (Vec<f64>, Vec<f64>) = series.points.iter().copied().unzip();
-            // Past the palette's end a dash tells two lines of one colour apart.
+            // Past the end of the palette, the dash distinguishes two lines of the same color.
             let dash = if series.style < 7 { DashType::Solid } else { DashType::Dash };
             let mode = if x.len() > 64 { Mode::Lines } else { Mode::LinesMarkers };
             let trace = Scatter::new(x, y)

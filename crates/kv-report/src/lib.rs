@@ -1,8 +1,9 @@
-//! Result rows in; CSV, JSON, PNG and HTML out, as bytes.
+//! Converts result rows to CSV, JSON, PNG and HTML, as bytes.
 //!
-//! It knows neither Burn nor any strategy, reads no file and no clock: the same results give the same report.
+//! This crate knows neither Burn nor any strategy, and reads no files and no clock. The same results give the same
+//! report.
 //!
-//! Reading order: [`Results`] is what a sweep leaves behind, [`charts`] turns it into [`Chart`]s, [`png()`] and
+//! Reading order: [`Results`] is the outcome of a sweep, [`charts`] turns it into [`Chart`]s, and [`png()`] and
 //! [`html()`] draw them.
 #![forbid(unsafe_code)]
 

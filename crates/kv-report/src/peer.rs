@@ -1,26 +1,26 @@
-//! Measurements of another engine, drawn beside ours.
+//! Measurements of another engine, drawn next to kvlab's.
 
 use serde::Deserialize;
 
 use crate::ReportError;
 
-/// Another engine at a length.
+/// One measurement of another engine, at one sequence length.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Peer {
     /// Its name in the legend.
     pub peer: String,
     /// Tokens in the sequence.
     pub seq_len: usize,
-    /// Median time of a decode step at that depth, in milliseconds.
+    /// Median time of a decode step at that length, in milliseconds.
     pub tpot_ms_p50: Option<f64>,
     /// Time from a prompt of that length to the first token, in milliseconds.
     pub ttft_ms: Option<f64>,
 }
 
-/// Reads a CSV with the columns `peer`, `seq_len`, `tpot_ms_p50` and `ttft_ms`; others are ignored.
+/// Reads a CSV with the columns `peer`, `seq_len`, `tpot_ms_p50` and `ttft_ms`. Other columns are ignored.
 ///
 /// # Errors
-/// [`ReportError::Csv`] that names the row and the column.
+/// [`ReportError::Csv`] names the row and the column.
 pub fn read_peers(csv: &[u8]) -> Result<Vec<Peer>, ReportError> {
     csv::Reader::from_reader(csv).deserialize().map(|row| Ok(row?)).collect()
 }

@@ -1,4 +1,4 @@
-//! A chart as a PNG, drawn by plotters with a font of our own, so that no system library is needed.
+//! A chart as a PNG, drawn by plotters with an embedded font, so that no system library is needed.
 
 use std::ops::Range;
 use std::sync::Once;
@@ -22,7 +22,7 @@ const FONT: &str = "report";
 
 type Area<'a> = DrawingArea<BitMapBackend<'a>, plotters::coord::Shift>;
 
-/// Draws a chart, with its legend beside the plot.
+/// Draws a chart with its legend next to the plot.
 ///
 /// # Errors
 /// [`ReportError::Draw`], [`ReportError::Png`].
@@ -78,7 +78,7 @@ fn draw(chart: &Chart, root: &Area<'_>) -> Result<(), Box<dyn std::error::Error>
         let points = &series.points;
         let style = rgb(series).stroke_width(3);
         context.draw_series(LineSeries::new(points.iter().copied(), style))?;
-        // Markers on every point of a short line and on a few of a long one.
+        // A short line has a marker on every point, a long one on a few.
         let step = points.len().div_ceil(MARKERS).max(1);
         for at in points.iter().skip(step - 1).step_by(step) {
             let mark = EmptyElement::at(*at);
@@ -117,7 +117,7 @@ fn draw_legend(chart: &Chart, area: &Area<'_>) -> Result<(), Box<dyn std::error:
     Ok(())
 }
 
-/// An axis for plotters: its extent, and ticks at the `wanted` values or at round ones.
+/// An axis for plotters: its extent, and ticks at the `wanted` values or at round values.
 struct Span {
     scale: Scale,
     low: f64,
@@ -141,7 +141,7 @@ impl Span {
         }
     }
 
-    /// Where a value lies between the ends, 0 to 1.
+    /// Position of a value between the two ends, 0 to 1.
     fn share(&self, value: f64) -> f64 {
         match self.scale {
             Scale::Linear => (value - self.low) / (self.high - self.low),
@@ -231,7 +231,7 @@ mod tests {
         for style in 0..7 {
             let (red, green, blue) = colour(style);
             let painted = pixels.as_chunks::<3>().0.iter().filter(|pixel| **pixel == [red, green, blue]).count();
-            assert!(painted > 500, "colour {style} covers {painted} pixels");
+            assert!(painted > 500, "color {style} covers {painted} pixels");
         }
     }
 

@@ -1,8 +1,8 @@
-//! What a sweep leaves behind.
+//! The results of a sweep.
 
 use serde::{Deserialize, Serialize};
 
-/// A whole sweep, samples apart.
+/// A whole sweep, without the samples.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Results {
     /// Version of this layout.
@@ -15,29 +15,29 @@ pub struct Results {
     pub command: String,
     /// Whether every planned cell was run.
     pub complete: bool,
-    /// What the reader must know before believing a number.
+    /// Warnings that the reader must know before trusting a number.
     pub warnings: Vec<String>,
     /// The machine and the build.
     pub environment: Environment,
-    /// The config as it was run, overrides applied.
+    /// The config as it was run, with overrides applied.
     pub config: serde_json::Value,
-    /// One row a cell.
+    /// One row per cell.
     pub rows: Vec<Row>,
 }
 
-/// The machine and the build, in the order in which they are shown.
+/// Facts about the machine and the build, in display order.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Environment {
-    /// What is known, and why the rest is not.
+    /// The facts. An unknown one has a reason instead of a value.
     pub facts: Vec<Fact>,
 }
 
-/// Something known about the environment.
+/// A fact about the environment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Fact {
-    /// What it is.
+    /// The name.
     pub name: String,
-    /// Its value; `None` if it could not be read.
+    /// The value. `None` if it could not be read.
     pub value: Option<String>,
     /// Why there is no value.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -51,12 +51,12 @@ pub enum Status {
     /// It was measured.
     #[default]
     Ok,
-    /// It was refused or broke; `error` says why.
+    /// It was refused or it failed. `error` says why.
     Failed,
 }
 
-/// One cell: a strategy instance at a length and batch under a workload. [`COLUMNS`](crate::COLUMNS) says
-/// what each field means.
+/// One cell: a strategy instance at one sequence length, batch and workload. [`COLUMNS`](crate::COLUMNS)
+/// documents each field.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the fields are documented in `COLUMNS`, where the report shows them")]
 pub struct Row {
@@ -103,18 +103,18 @@ pub struct Sample {
     pub batch: usize,
     /// "prefill" or "decode".
     pub phase: String,
-    /// Which step of the phase.
+    /// Index of the step within the phase.
     pub step: usize,
-    /// Whether the step is left out of medians and percentiles: the first decode step of a cell, the slowest nearly always.
+    /// Whether the step is left out of medians and percentiles. The first decode step of a cell is: it is nearly always the slowest.
     #[serde(default)]
     pub warm_up: bool,
     /// Tokens in the sequence after the step.
     pub position: usize,
-    /// The whole step.
+    /// Time of the whole step, in milliseconds.
     pub step_ms: f64,
-    /// Of it: what the cache does, begin, append, attend, commit and the end of the prompt, all layers.
+    /// Time of begin, append, attend, commit and the end of the prompt over all layers, in milliseconds.
     pub cache_ms: f64,
-    /// Of it: copying each sequence's rows out of the batch's, for the cache. The rest of the step is the model's.
+    /// Time to copy each sequence's rows out of the batch for the cache, in milliseconds. The rest of the step is the model.
     #[serde(default)]
     pub seam_ms: f64,
 }

@@ -1,14 +1,14 @@
-//! Colours, dashes and ticks that both renderers share.
+//! Colors, dashes and ticks, shared by both renderers.
 
-/// The palette of Okabe and Ito, distinguishable with any colour vision, without its yellow (too pale on white).
+/// The palette of Okabe and Ito, distinguishable with any color vision, without its yellow (too pale on white).
 const COLOURS: [(u8, u8, u8); 7] = [(0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (86, 180, 233), (230, 159, 0), (0, 0, 0)];
 
-/// The colour of a series.
+/// The color of a series.
 pub(crate) fn colour(style: usize) -> (u8, u8, u8) {
     COLOURS[style % COLOURS.len()]
 }
 
-/// The marker of a series: a second mark of identity, for print and for colour-blind readers.
+/// The shape of a marker, which identifies a series in print and for color-blind readers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Marker {
     Circle,
@@ -18,12 +18,12 @@ pub(crate) enum Marker {
     Cross,
 }
 
-/// The marker of a series. Five markers over seven colours: 35 series before a pair repeats.
+/// The marker of a series. With five markers and seven colors, 35 series have distinct pairs.
 pub(crate) fn marker(style: usize) -> Marker {
     [Marker::Circle, Marker::Square, Marker::TriangleUp, Marker::Diamond, Marker::Cross][style % 5]
 }
 
-/// Round values that cover a logarithmic axis: 1, 2, 5, 10, … or only powers of ten over many decades.
+/// Round values that cover a logarithmic axis: 1, 2, 5, 10, …, or only powers of ten over many decades.
 pub(crate) fn log_ticks(low: f64, high: f64) -> Vec<f64> {
     let decades = (high / low).log10();
     let steps: &[f64] = if decades > 4.0 { &[1.0] } else { &[1.0, 2.0, 5.0] };
@@ -33,7 +33,7 @@ pub(crate) fn log_ticks(low: f64, high: f64) -> Vec<f64> {
     all.filter(|tick| *tick >= low * 0.999 && *tick <= high * 1.001).collect()
 }
 
-/// A tick's text: no exponent, no needless zeros, thousands apart.
+/// A tick's label: no exponent, no trailing zeros, thousands separated.
 pub(crate) fn tick_text(value: f64) -> String {
     if value == 0.0 {
         return "0".into();

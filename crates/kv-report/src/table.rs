@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::{ReportError, Row, Sample};
 
-/// `results.csv`: one row a cell.
+/// `results.csv`: one row per cell.
 ///
 /// # Errors
 /// [`ReportError::Csv`].
@@ -12,7 +12,7 @@ pub fn results_csv(rows: &[Row]) -> Result<Vec<u8>, ReportError> {
     to_csv(rows)
 }
 
-/// `samples.csv`: one row a timed step.
+/// `samples.csv`: one row per timed step.
 ///
 /// # Errors
 /// [`ReportError::Csv`].

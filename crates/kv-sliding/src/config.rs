@@ -8,11 +8,12 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Recent tokens a query sees, itself included.
+    /// Number of recent tokens that a query sees, including its own.
     pub window: usize,
-    /// First tokens of the sequence that are kept for ever beside the window (StreamingLLM uses 4).
+    /// Number of tokens at the start of the sequence that are never evicted (StreamingLLM uses 4).
     pub sinks: usize,
-    /// Storage format of keys and values: f32, f16, bf16, fp8_e4m3, q8_0, q4_0, q4_1, or { keys = …, values = … }.
+    /// Storage format of keys and values: f32, f16, bf16, fp8_e4m3, q8_0, q4_0 or q4_1. Use { keys = …, values = … } to
+    /// set them separately.
     pub format: Formats,
 }
 

@@ -1,18 +1,18 @@
 //! The last `window` tokens of a sequence and, optionally, its first `sinks`.
 //!
-//! Memory and the cost of a step are bounded whatever the length; what is older is forgotten. Without sinks
-//! it is the sliding-window attention of Mistral (Jiang et al., arXiv:2310.06825); with sinks it is
+//! Memory and the cost of a step are bounded at any sequence length. Older tokens are evicted. Without sinks
+//! this is the sliding-window attention of Mistral (Jiang et al., arXiv:2310.06825). With sinks it is
 //! StreamingLLM (Xiao et al., arXiv:2309.17453), where the sinks stay next to the window: a sink's position is
-//! its place in the cache, not in the text. It does not score tokens: what is kept depends on position alone.
+//! its place in the cache, not in the text. Tokens are not scored: only their positions decide which are kept.
 //!
-//! The window is enforced by a mask within a step and by eviction at `commit`, so a prompt fed in one chunk
-//! and token by token give the same output.
+//! A mask enforces the window within a step, and eviction enforces it at `commit`. A prompt therefore gives the
+//! same output in one chunk and token by token.
 //!
 //! # How sinks move
-//! Once the window starts at position `s`, the `n` sinks are attended as if they stood at `s − n … s − 1`, that
-//! is moved by `δ = s − n`. Scores depend on the difference of positions only, `q·R(δ)k = R(−δ)q·k`, so the
-//! stored keys stay as they are and a copy of the *queries* is turned back by `δ`: one rotation a query
-//! head, right for every query of a chunk whatever its window, and no rounding that adds up.
+//! When the window starts at position `s`, the `n` sinks are attended as if they were at `s − n … s − 1`, that
+//! is, moved by `δ = s − n`. Scores depend only on the difference of positions, `q·R(δ)k = R(−δ)q·k`. The
+//! stored keys therefore stay as they are, and a copy of the *queries* is rotated back by `δ`. This takes one
+//! rotation per query head, is correct for every query of a chunk, and accumulates no rounding error.
 #![forbid(unsafe_code)]
 
 mod config;
@@ -31,15 +31,15 @@ pub use config::Config;
 pub struct Sliding {
     config: Config,
     shape: RowShape,
-    /// One a layer.
+    /// One per layer.
     sequences: Sequences<Vec<Layer>>,
 }
 
 #[derive(Debug, Clone)]
 struct Layer {
-    /// The first tokens; as many slots are filled as tokens were seen, up to all.
+    /// The first tokens. Slots are filled as tokens are seen, until all are full.
     sinks: KvBlock,
-    /// The tokens that end with the newest, none of them a sink.
+    /// The newest tokens, without the sinks.
     recent: KvRing,
 }
 
@@ -50,7 +50,7 @@ impl Strategy for Sliding {
 
     fn new(config: Config, geometry: &Geometry) -> Result<Sliding, ConfigError> {
         if config.window == 0 {
-            return Err(ConfigError::value("window", 0, "a query sees at least itself, so the smallest window is 1"));
+            return Err(ConfigError::value("window", 0, "a query sees at least its own token, so the smallest window is 1"));
         }
         let Geometry { kv_heads, key_dim, value_dim, .. } = *geometry;
         config.format.check_rows(key_dim, value_dim).map_err(|error| ConfigError::value("format", config.format, error))?;
@@ -139,7 +139,7 @@ impl KvCache for Sliding {
         let seen = self.sequences.seen(seq)?;
         if len < seen && seen > sinks + window {
             let reason =
-                format!("{} tokens before the window were evicted, and the shorter sequence would see them", seen - sinks - window);
+                format!("{} tokens before the window were evicted, and the truncated sequence would need them", seen - sinks - window);
             return Err(CacheError::Unsupported { strategy: Sliding::ID, operation: "truncate", reason });
         }
         let layers = self.sequences.truncate(seq, len)?;
@@ -190,12 +190,12 @@ impl KvCache for Sliding {
 }
 
 impl Sliding {
-    /// How far the sinks are moved for the query at `position`: up to just before its window.
+    /// How far the sinks are moved for the query at `position`, so that they end just before its window.
     fn sink_shift(&self, position: usize) -> usize {
         (position + 1).saturating_sub(self.config.window + self.config.sinks)
     }
 
-    /// The queries as the sinks' keys meet them, or `None` if no query's sinks have moved.
+    /// The queries rotated to match the sinks' stored keys, or `None` if no query's sinks have moved.
     fn turned_queries(&self, queries: &Rows, first_query: usize) -> Option<Rows> {
         let [tokens, heads, key_dim] = queries.dims();
         if self.config.sinks == 0 || self.sink_shift(first_query + tokens - 1) == 0 {
@@ -232,7 +232,7 @@ impl Sliding {
     }
 }
 
-/// The ring's tokens, the newest of which is the one before `end`.
+/// The ring's tokens. The newest is at position `end − 1`.
 fn recent_runs(recent: &KvRing, end: usize) -> Vec<Run<'_>> {
     let mut first_position = end - recent.tokens();
     let mut runs = vec![];

@@ -1,4 +1,4 @@
-//! The sliding window against the suite, with and without sinks, in several formats.
+//! The sliding window against the suite, with and without sinks and with several formats.
 
 kv_conformance::conformance_tests!(kv_sliding::Sliding {
     default: "",

@@ -1,4 +1,4 @@
-//! The machine and the build, and what about them should make a reader careful.
+//! Facts about the machine and the build, and warnings about them.
 
 use kv_kernels::KernelPath;
 use kv_report::{Environment, Fact};
@@ -6,7 +6,7 @@ use sysinfo::System;
 
 use crate::build;
 
-/// Reads what can be read; what cannot is said with the reason.
+/// Reads all facts. One that cannot be read has a reason instead of a value.
 pub(crate) fn read(threads: usize) -> Environment {
     let system = System::new_all();
     let of_system = |name: &str, read: fn(&System) -> String| match &system {
@@ -25,37 +25,37 @@ pub(crate) fn read(threads: usize) -> Environment {
         known("matrix products", "Burn 0.22.1, flex backend".into()),
         known("build", format!("profile {}, opt-level {}, {}", build::PROFILE, build::OPT_LEVEL, build::TARGET)),
         known("run-time checks", run_time_checks()),
-        recorded("compiler", build::RUSTC, "the compiler did not say"),
+        recorded("compiler", build::RUSTC, "the compiler did not report its version"),
         recorded("commit", build::COMMIT, "not built in a git checkout"),
     ];
     Environment { facts }
 }
 
-/// The kernels' path, and what else the machine could run.
+/// The kernel path, and the other paths that the machine supports.
 fn kernels() -> String {
     let others = KernelPath::available().into_iter().filter(|path| *path != KernelPath::current());
     let others: Vec<String> = others.map(|path| path.to_string()).collect();
     format!(
-        "{} (this machine can also run {})",
+        "{} (this machine also supports {})",
         KernelPath::current(),
-        if others.is_empty() { "no other".into() } else { others.join(", ") }
+        if others.is_empty() { "no others".into() } else { others.join(", ") }
     )
 }
 
-/// Whether arithmetic and assertions are checked; a test holds the profile to it that both are on or both off.
+/// Whether arithmetic and assertions are checked. A test ensures that the profile turns both on or both off.
 fn run_time_checks() -> String {
     let state = |on: bool| if on { "on" } else { "off" };
     let kernels = state(kv_kernels::HAS_DEBUG_ASSERTIONS);
     format!("overflow checks and debug assertions {} in kvlab's crates, {kernels} in the attention kernels", state(cfg!(debug_assertions)))
 }
 
-/// Warnings about the machine and the sweep, in words.
+/// Warnings about the machine and the sweep.
 pub(crate) fn warnings(decode_steps: usize) -> Vec<String> {
     let mut warnings = vec![];
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     if let Some(load) = System::load_average().ok().map(|load| load.one).filter(|load| *load > 0.5 * cpus as f64) {
         warnings
-            .push(format!("The machine was busy when the sweep started: load average {load:.2} on {cpus} CPUs. Timings may be too long."));
+            .push(format!("The machine was busy when the sweep started: load average {load:.2} on {cpus} CPUs. Timings may be too high."));
     }
     if !kv_metrics::counts_allocations() {
         warnings.push(
@@ -64,7 +64,7 @@ pub(crate) fn warnings(decode_steps: usize) -> Vec<String> {
         );
     }
     if decode_steps < 20 {
-        warnings.push(format!("Only {decode_steps} decode steps were timed in a cell, so the 95th percentile is close to the maximum."));
+        warnings.push(format!("Only {decode_steps} decode steps were timed per cell, so the 95th percentile is close to the maximum."));
     }
     warnings
 }

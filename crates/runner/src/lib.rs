@@ -1,8 +1,7 @@
-//! Sweeps key-value cache strategies over sequence lengths and writes a report: the command line of kvlab.
+//! The command line of kvlab: sweeps KV-cache strategies over sequence lengths and writes a report.
 //!
-//! It is the only crate that reads files, arguments and the environment, and the only one that names the
-//! built-in strategies, in [`builtin()`]. A program with a strategy of its own is one line, and one more that lets it
-//! measure memory:
+//! This is the only crate that reads files, arguments and the environment, and the only one that names the
+//! built-in strategies, in [`builtin()`]. A program with its own strategy is one line, and one more to measure memory:
 //!
 //! ```no_run
 //! # mod my_crate { pub type MyCache = kv_naive::Naive; }
@@ -14,7 +13,7 @@
 //! }
 //! ```
 //!
-//! (or `runner::builtin().with::<…>()`, to see it beside the built-in ones).
+//! Use `runner::builtin().with::<…>()` to compare it with the built-in strategies.
 #![forbid(unsafe_code)]
 
 mod build;
@@ -44,7 +43,7 @@ pub use problem::Problem;
 
 use kv_core::Registry;
 
-/// The strategies that come with kvlab.
+/// The built-in strategies.
 pub fn builtin() -> Registry {
     Registry::new()
         .with::<kv_naive::Naive>()
@@ -54,24 +53,24 @@ pub fn builtin() -> Registry {
         .with::<kv_quantized::Quantized>()
 }
 
-/// Exit codes, one place for all commands.
+/// The exit codes of all commands.
 pub(crate) mod exit {
     use super::ExitCode;
 
-    /// Everything asked for was done.
+    /// Success.
     pub(crate) const OK: ExitCode = ExitCode::SUCCESS;
 
-    /// The arguments or the config are wrong; nothing was run.
+    /// The arguments or the config are wrong. Nothing was run.
     pub(crate) fn usage() -> ExitCode {
         ExitCode::from(1)
     }
 
-    /// Some cells failed; the others were measured.
+    /// Some cells failed. The others were measured.
     pub(crate) fn some_failed() -> ExitCode {
         ExitCode::from(2)
     }
 
-    /// Ctrl-C; what was measured is kept.
+    /// Ctrl-C. Results so far are kept.
     pub(crate) fn interrupted() -> ExitCode {
         ExitCode::from(130)
     }

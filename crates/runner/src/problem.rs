@@ -1,4 +1,4 @@
-//! An error as the user sees it: what is wrong, where, and what would be right.
+//! An error for the user: what is wrong, where, and what would be right.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use toml::Spanned;
 
 use crate::config::ConfigFile;
 
-/// A refused command.
+/// A command that cannot be run.
 #[derive(Debug, thiserror::Error, Diagnostic)]
 #[error("{message}")]
 pub struct Problem {
@@ -28,25 +28,25 @@ impl Problem {
         Problem { message: message.into(), help: None, file: None, span: None, cause: None }
     }
 
-    /// Adds what would be right.
+    /// Adds a help text that says what would be right.
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Problem {
         self.help = Some(help.into());
         self
     }
 
-    /// Adds what caused it.
+    /// Adds the cause.
     #[must_use]
     pub fn caused_by(mut self, cause: impl std::error::Error + Send + Sync + 'static) -> Problem {
         self.cause = Some(Box::new(cause));
         self
     }
 
-    /// Adds the file it is in, and the place if it is known.
+    /// Adds the file, and the place in it if known.
     #[must_use]
     pub fn at(mut self, file: &str, text: &str, span: Option<std::ops::Range<usize>>) -> Problem {
         self.message = format!("{file}: {}", self.message);
-        // Without a place the whole file would be printed.
+        // Without a place, the whole file would be printed.
         if let Some(span) = span {
             self.file = Some(Arc::new(NamedSource::new(file, text.to_owned()).with_language("TOML")));
             self.span = Some(span.into());
@@ -56,7 +56,7 @@ impl Problem {
 }
 
 impl Problem {
-    /// The same problem, placed at a value of a config.
+    /// The same problem, located at a value of a config.
     #[must_use]
     pub(crate) fn within<T>(self, file: &ConfigFile, value: &Spanned<T>) -> Problem {
         let placed = file.problem(value, self.message.clone());
@@ -64,7 +64,7 @@ impl Problem {
     }
 }
 
-/// The entry of `known` that `wrong` was probably meant to be, as a sentence.
+/// A suggestion of the entry of `known` that is closest to `wrong`, if it is close enough.
 pub(crate) fn did_you_mean<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
     let close = known.into_iter().map(|known| (strsim::damerau_levenshtein(wrong, known), known)).min()?;
     (close.0 <= 1 + wrong.len() / 4).then(|| format!("did you mean `{}`?", close.1))

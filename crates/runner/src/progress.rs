@@ -1,4 +1,4 @@
-//! Progress of a sweep on the standard error stream: a bar on a terminal, a line a cell elsewhere.
+//! Progress of a sweep on standard error: a bar on a terminal, otherwise one line per cell.
 
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use kv_report::{Row, Status};
 
-/// Equal steps done and left.
+/// Progress in equal steps.
 pub(crate) struct Steps {
     bar: ProgressBar,
 }
@@ -31,7 +31,7 @@ impl Steps {
     }
 }
 
-/// Cells done and left, weighted by their estimated time.
+/// Progress in cells, weighted by their estimated time.
 pub(crate) struct Progress {
     bar: ProgressBar,
     is_terminal: bool,
@@ -65,8 +65,8 @@ impl Progress {
         let result = match (row.status, &row.error) {
             (Status::Failed, error) => format!("FAILED: {}", error.as_deref().unwrap_or("no reason")),
             (Status::Ok, _) => {
-                let tpot = row.tpot_ms_p50.map_or("no step beside the warm-up".to_owned(), |ms| format!("{ms:.2} ms per token"));
-                format!("{tpot}, first after {:.0} ms", row.ttft_ms.unwrap_or_default())
+                let tpot = row.tpot_ms_p50.map_or("no step after the warm-up".to_owned(), |ms| format!("{ms:.2} ms per token"));
+                format!("{tpot}, first token after {:.0} ms", row.ttft_ms.unwrap_or_default())
             }
         };
         let line = format!("[{}/{}] {what}: {result}; {}", self.done, self.cells, self.time_left());
@@ -84,7 +84,7 @@ impl Progress {
         self.bar.finish_and_clear();
     }
 
-    /// The rest at the speed so far, relative to the estimate.
+    /// The remaining time, from the estimates and the speed so far.
     fn time_left(&self) -> String {
         if self.done == self.cells {
             return "done".into();
@@ -97,12 +97,12 @@ impl Progress {
     }
 }
 
-/// A line on the standard error stream; a closed stream is no reason to stop measuring.
+/// Prints a line on standard error. A closed stream is no reason to stop measuring.
 pub(crate) fn say(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
-/// Seconds as a person says them.
+/// Seconds in human-readable form.
 pub(crate) fn human(seconds: f64) -> String {
     let seconds = Duration::from_secs_f64(seconds.clamp(0.0, 1e9)).as_secs();
     match seconds {

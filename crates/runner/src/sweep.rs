@@ -1,4 +1,4 @@
-//! Running a plan: cell after cell, results kept on disk as they come.
+//! Runs a plan cell by cell and writes the results to disk after each.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,16 +15,16 @@ use crate::progress::{self, Progress};
 /// Whether Ctrl-C was pressed.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
-/// Makes the first Ctrl-C finish the cell in hand and the second stop at once.
+/// Makes the first Ctrl-C finish the current cell and the second one stop immediately.
 ///
 /// # Errors
-/// A [`Problem`] if the system does not let a program handle it.
+/// A [`Problem`] if the handler cannot be installed.
 pub(crate) fn handle_interrupts() -> Result<(), Problem> {
     let handler = || {
         if INTERRUPTED.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
-        progress::say("\nfinishing the cell in hand; what is measured is kept. Press Ctrl-C again to stop at once.");
+        progress::say("\nfinishing the current cell; results so far are kept. Press Ctrl-C again to stop immediately.");
     };
     ctrlc::set_handler(handler).map_err(|error| Problem::new("cannot handle Ctrl-C").caused_by(error))
 }
@@ -34,11 +34,11 @@ pub(crate) fn interrupted() -> bool {
     INTERRUPTED.load(Ordering::Relaxed)
 }
 
-/// Measures every cell into `results`, writing the tables to `folder` after each. Cells of a rejected instance
-/// are not timed: they are rows with the reason.
+/// Measures every cell into `results` and writes the tables to `folder` after each. Cells of a rejected instance
+/// are not timed. They become rows with the reason.
 ///
 /// # Errors
-/// A [`Problem`] if the folder cannot be written; a failing cell is a row, not an error.
+/// A [`Problem`] if the folder cannot be written. A failing cell is a row, not an error.
 pub(crate) fn run(
     plan: &Plan,
     decoder: &Decoder,
@@ -58,7 +58,7 @@ pub(crate) fn run(
             break;
         }
         progress.start(&cell.label, cell.seq_len);
-        // On a thread of the pool: from outside, every attention and matrix product would first be handed over to one.
+        // Runs on a thread of the pool. From outside, every attention and matrix product would first be handed to one.
         let outcome = rayon::scope(|_| cell::run(&setting, cell));
         progress.finish(&outcome.row, estimate);
         results.rows.push(outcome.row);
@@ -82,7 +82,7 @@ pub(crate) fn write_tables(results: &Results, samples: &[Sample], folder: &Path)
     write(&folder.join("results.json"), &json)
 }
 
-/// Draws the charts and the page; answers the page's path.
+/// Draws the charts and the page, and returns the page's path.
 ///
 /// # Errors
 /// A [`Problem`] that names the file or the chart.
@@ -97,7 +97,7 @@ pub(crate) fn write_report(results: &Results, samples: &[Sample], peers: &[Peer]
     Ok(page)
 }
 
-/// Writes beside the file and renames, so that an interruption leaves the old file or the new one.
+/// Writes a temporary file and renames it, so that an interruption leaves either the old file or the new one.
 fn write(path: &Path, bytes: &[u8]) -> Result<(), Problem> {
     let unfinished = path.with_extension("unfinished");
     let written = std::fs::write(&unfinished, bytes).and_then(|()| std::fs::rename(&unfinished, path));

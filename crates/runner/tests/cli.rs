@@ -96,7 +96,7 @@ fn bad_configs_are_refused_with_what_would_be_right() {
         ("window of nothing", strategy("use = 'sliding'\nconfig = { window = 0 }"), &["`window` is 0", "smallest window is 1"]),
         ("unknown strategy", strategy("use = 'pagd'"), &["unknown strategy `pagd`", "did you mean `paged`"]),
         ("unknown format", strategy("use = 'paged'\nconfig = { format = 'int8' }"), &["unknown format `int8`", "q8_0"]),
-        ("exact format in quantized", strategy("use = 'quantized'\nconfig = { format = 'f32' }"), &["must be quantised"]),
+        ("exact format in quantized", strategy("use = 'quantized'\nconfig = { format = 'f32' }"), &["must be quantized"]),
         ("group that does not divide", strategy("use = 'quantized'\nconfig = { format = 'q8_g24' }"), &["a row has 32", "try `q8_0`"]),
         ("empty page", strategy("use = 'paged'\nconfig = { block_size = 0 }"), &["`block_size` is 0"]),
         ("unknown growth", strategy("use = 'contiguous'\nconfig = { growth = 'triple' }"), &["triple", "doubling"]),
@@ -282,7 +282,7 @@ fn an_interrupted_sweep_keeps_what_it_measured() {
     assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
     let rest: Vec<String> = lines.map(Result::unwrap).collect();
     assert_eq!(child.wait().unwrap().code(), Some(130), "{rest:?}");
-    assert!(rest.iter().any(|line| line.contains("finishing the cell in hand")), "{rest:?}");
+    assert!(rest.iter().any(|line| line.contains("finishing the current cell")), "{rest:?}");
     let csv = std::fs::read_to_string(out.path().join("results.csv")).unwrap();
     let rows = csv.lines().count() - 1;
     assert!((2..18).contains(&rows), "{rows} rows");

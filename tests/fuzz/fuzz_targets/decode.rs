@@ -1,4 +1,4 @@
-//! Hostile names, bytes and values through every format: nothing may panic or read out of bounds.
+//! Feeds hostile names, bytes and values to every format. Nothing may panic or read out of bounds.
 //!
 //! `cargo +nightly fuzz run --fuzz-dir tests/fuzz decode` (cargo-fuzz builds it with the address sanitizer).
 #![no_main]
@@ -23,7 +23,7 @@ fuzz_target!(|input: &[u8]| {
     let mut decoded = vec![0.0; rows * dim];
     format.decode_rows(dim, &rest[..rows * format.row_bytes(dim)], &mut decoded);
 
-    // Values that no model computes: NaNs, infinities, subnormals; in as many slots as there are groups for.
+    // Values that no model computes: NaNs, infinities and subnormals, in as many slots as whole groups fill.
     let values: Vec<f32> = rest.chunks_exact(4).map(|bytes| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])).collect();
     if values.is_empty() {
         return;

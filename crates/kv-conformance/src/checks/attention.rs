@@ -1,4 +1,4 @@
-//! What attention must equal.
+//! Checks of attention.
 
 use kv_core::{Geometry, Guarantee, KvCache, Rows, View, reference};
 
@@ -8,21 +8,21 @@ use crate::driver::{difference, step_with, token};
 use crate::failure::ensure;
 use crate::{Failure, Outcome, Subject, Text, Verdict, fill, step};
 
-/// Step sizes that visit every length to 70 and those around the powers of two after that.
+/// Step sizes that reach every length up to 70, and after that the lengths around powers of two.
 fn approach() -> impl Iterator<Item = usize> {
     let singles = std::iter::repeat_n(1, 70);
     let around = |jump: usize| std::iter::once(jump).chain(std::iter::repeat_n(1, 5));
-    // To 125 … 130, 253 … 258, 509 … 514.
+    // Reaches 125 … 130, 253 … 258 and 509 … 514.
     singles.chain(around(55)).chain(around(123)).chain(around(251))
 }
 
 const APPROACHED: usize = 70 + 60 + 128 + 256;
 
-/// `attend` of a one-token step equals dense attention over `view`, at every length; and for a single KV head
-/// and for as many as there are heads, at the first lengths.
+/// `attend` of a one-token step equals dense attention over `view`, at every length. With a single KV head, and
+/// with as many KV heads as query heads, only short lengths are checked.
 ///
 /// # Errors
-/// A failure names the length and layer where they part.
+/// A failure names the length and the layer where they differ.
 pub fn attend_equals_view(subject: &Subject) -> Outcome {
     let geometry = subject.geometry();
     equals_view(subject, geometry, &mut approach())?;
@@ -52,10 +52,9 @@ fn equals_view(subject: &Subject, geometry: &Geometry, steps: &mut dyn Iterator<
         if let Some((layer, error)) = worst {
             let Geometry { heads, kv_heads, .. } = geometry;
             let what = format!(
-                "{heads} heads over {kv_heads} KV heads, {position} tokens before: attend in layer {layer} is {error} off dense attention over view"
+                "with {heads} query heads, {kv_heads} KV heads and {position} earlier tokens, `attend` in layer {layer} differs from dense attention over `view` by {error}"
             );
-            let mend =
-                "`view` must show what the newest query sees, and `attend` must read it: look at the block, group or window that ends here";
+            let mend = "`view` must return the rows that the newest query sees, and `attend` must read them; look at the block, group or window that ends here";
             return Err(Failure::new(what, mend));
         }
         position += tokens;
@@ -80,11 +79,11 @@ pub(super) fn compare_with_view(
     (!equal).then_some((layer, error))
 }
 
-/// `Exact` equals recomputing. `Lossy` stays within its bound, and is not exact once a token was rounded, in
-/// decode as well as prefill. `Evicts` keeps the rows it keeps unaltered or within its bound.
+/// `Exact` equals recomputation. `Lossy` stays within its bound and does round tokens, in decode as well as in
+/// prefill. `Evicts` keeps the remaining rows intact, or within its bound.
 ///
 /// # Errors
-/// A failure names the position and what it lost.
+/// A failure names the position and the error.
 pub fn guarantee_holds(subject: &Subject) -> Outcome {
     match subject.build()?.guarantee() {
         Guarantee::Exact => exact(subject),
@@ -112,8 +111,13 @@ fn exact(subject: &Subject) -> Outcome {
                 let all: Vec<usize> = (0..=position + fresh).collect();
                 let expected = text.oracle(layer, position + fresh, &all);
                 let error = difference(token(out, fresh), expected.values());
-                let mend = "an exact cache attends to every earlier token: look at the mask, the index of the first or last token, and the order of layers";
-                ensure!(error <= TOLERANCE, mend, "the query at position {} in layer {layer} is {error} off recomputing", position + fresh);
+                let mend = "an exact cache attends to every earlier token; look at the mask, the index of the first and last token, and the order of layers";
+                ensure!(
+                    error <= TOLERANCE,
+                    mend,
+                    "the query at position {} in layer {layer} differs from recomputation by {error}",
+                    position + fresh
+                );
             }
         }
         position += tokens;
@@ -121,12 +125,12 @@ fn exact(subject: &Subject) -> Outcome {
     Ok(Verdict::Passed)
 }
 
-/// Tokens that the checks go to: those that fit.
+/// The largest length to check: as many tokens as fit.
 fn limit_of(subject: &Subject) -> Result<usize, Failure> {
     let mut cache = subject.build()?;
     let seq = cache.open()?;
     match cache.begin(seq, 0..APPROACHED) {
-        // Without blocks, groups or windows there are no boundaries to approach.
+        // Without blocks, groups or windows there are no boundaries to check.
         Ok(_) if cache.recomputes() => Ok(70),
         Ok(_) => Ok(usize::MAX),
         Err(kv_core::CacheError::Full { free, .. }) => Ok(free),
@@ -134,7 +138,7 @@ fn limit_of(subject: &Subject) -> Result<usize, Failure> {
     }
 }
 
-/// Fills a cache in steps of `chunk` tokens and compares what it holds with what was appended.
+/// Fills a cache in steps of `chunk` tokens and compares its rows with the appended ones.
 fn rows_stay_within(subject: &Subject, chunk: usize) -> Outcome {
     const TOKENS: usize = 600;
     let geometry = Geometry { layers: 1, ..subject.geometry().clone() };
@@ -146,8 +150,7 @@ fn rows_stay_within(subject: &Subject, chunk: usize) -> Outcome {
     Ok(Verdict::Passed)
 }
 
-/// As long as every token seen is held, a cache that evicts equals recomputing (within what rounding allows,
-/// nothing if it does not round).
+/// As long as it holds every token seen, an evicting cache in full precision equals recomputation.
 ///
 /// # Errors
 /// A failure names the position.
@@ -155,7 +158,7 @@ pub fn nothing_evicted_is_exact(subject: &Subject) -> Outcome {
     let mut cache = subject.build()?;
     if !matches!(cache.guarantee(), Guarantee::Evicts(None)) {
         return Ok(Verdict::Skipped(format!(
-            "the guarantee is {}, and only an evicting cache in full precision is asked",
+            "the guarantee is {}; this check is for evicting caches in full precision",
             cache.guarantee()
         )));
     }
@@ -170,22 +173,22 @@ pub fn nothing_evicted_is_exact(subject: &Subject) -> Outcome {
         let all: Vec<usize> = (0..=position).collect();
         for (layer, out) in outputs.iter().enumerate().filter(|_| position < 40 || position % 50 == 0) {
             let error = difference(out.values(), text.oracle(layer, position, &all).values());
-            let mend = "with room for everything, no token may be masked, dropped or moved";
+            let mend = "while every token fits, no token may be masked, evicted or moved";
             ensure!(
                 error <= TOLERANCE,
                 mend,
-                "the query at position {position} in layer {layer} is {error} off recomputing, though nothing was evicted"
+                "nothing was evicted, but the query at position {position} in layer {layer} differs from recomputation by {error}"
             );
         }
         compared += 1;
     }
-    let mend = "keep at least the token itself";
-    ensure!(compared > 0, mend, "already the first token was evicted");
+    let mend = "keep at least the newest token";
+    ensure!(compared > 0, mend, "the first token was evicted at once");
     Ok(Verdict::Passed)
 }
 
-/// After eviction, attention equals dense attention over the suffix that is held, wherever that suffix starts:
-/// keys keep their absolute positions, and scores depend on differences only.
+/// After eviction, attention equals dense attention over the kept suffix, at any start position. Keys keep their
+/// absolute positions, and scores depend only on differences.
 ///
 /// # Errors
 /// A failure gives the base position.
@@ -196,7 +199,7 @@ pub fn positions_are_relative(subject: &Subject) -> Outcome {
         Guarantee::Evicts(None) => 1e-4,
         other => {
             return Ok(Verdict::Skipped(format!(
-                "the guarantee is {other}: only an evicting cache in full precision moves along the text exactly"
+                "the guarantee is {other}; this check is for evicting caches in full precision, where shifting all positions changes nothing"
             )));
         }
     };
@@ -209,15 +212,15 @@ pub fn positions_are_relative(subject: &Subject) -> Outcome {
         held = cache.view(seq, layer, 0).map(|view| view.positions).unwrap_or_default();
     })?;
     if held.len() == TOKENS {
-        return Ok(Verdict::Skipped(format!("nothing was evicted after {TOKENS} tokens")));
+        return Ok(Verdict::Skipped(format!("no token was evicted within {TOKENS} tokens")));
     }
     let first = held.first().copied().unwrap_or(TOKENS);
     let sinks = held.iter().enumerate().take_while(|(index, position)| index == *position).count();
     let suffix = held[sinks..].first().copied().unwrap_or(TOKENS);
     if held[sinks..] != (suffix..TOKENS).collect::<Vec<_>>() {
-        return Ok(Verdict::Skipped(format!("what is held is no suffix of the text: {} positions from {first}", held.len())));
+        return Ok(Verdict::Skipped(format!("the held positions are not a suffix of the text: {} positions from {first}", held.len())));
     }
-    // Sinks are attended as if they stood just before the suffix.
+    // Sinks are attended as if they were just before the suffix.
     let kept: Vec<u64> = held.iter().map(|position| text.tokens[*position]).collect();
     for base in [0, 1, 37, 1000] {
         let mut tokens = vec![u64::MAX; base];
@@ -226,19 +229,20 @@ pub fn positions_are_relative(subject: &Subject) -> Outcome {
         let positions: Vec<usize> = (base..base + kept.len()).collect();
         let expected = shifted.oracle(0, base + kept.len() - 1, &positions);
         let error = difference(outputs[0].values(), expected.values());
-        let mend = "rows keep the positions they were appended with; a token that is moved is rotated by the difference, and `seen` (not `resident`) is the next position";
+        let mend =
+            "rows keep their original positions; rotate a moved token by the difference; the next position is `seen`, not `resident`";
         ensure!(
             error <= tolerance,
             mend,
-            "attention after eviction is {error} off dense attention over the {} tokens held, moved to position {base}",
+            "attention after eviction differs by {error} from dense attention over the {} held tokens, moved to position {base}",
             kept.len()
         );
     }
     Ok(Verdict::Passed)
 }
 
-/// One chunk, single tokens and uneven chunks give the same attention if nothing is rounded, and leave the
-/// same rows behind in any case.
+/// One chunk, single tokens and uneven chunks leave the same rows in the cache. They also give the same attention
+/// if nothing is rounded.
 ///
 /// # Errors
 /// A failure names the first difference.
@@ -273,15 +277,15 @@ pub fn chunks_do_not_matter(subject: &Subject) -> Outcome {
     }
     let (_, outputs, views) = &runs[0];
     for (sizes, other_outputs, other_views) in &runs[1..] {
-        let mend = "what is kept, and how it is encoded, must depend on the tokens and not on the steps they came in";
-        ensure!(views == other_views, mend, "{tokens} tokens in steps of {sizes:?} leave other rows behind than in one step");
+        let mend = "which rows are kept, and how they are encoded, must depend on the tokens and not on the steps";
+        ensure!(views == other_views, mend, "{tokens} tokens in steps of {sizes:?} leave different rows than in one step");
         for (layer, (out, other)) in outputs.iter().zip(other_outputs).enumerate().filter(|_| exact) {
             let error = difference(out, other);
-            let mend = "within a step, each query sees what it would see if the tokens had come one by one: mask the future, and mask the window for each query";
+            let mend = "within a step, each query must see what it would see if the tokens came one by one; mask the future, and apply the window to each query";
             ensure!(
                 error <= TOLERANCE,
                 mend,
-                "in layer {layer}, {tokens} tokens in steps of {sizes:?} are {error} off the same in one step"
+                "in layer {layer}, the output of {tokens} tokens in steps of {sizes:?} differs from that of one step by {error}"
             );
         }
     }

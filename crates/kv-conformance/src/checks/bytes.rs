@@ -6,8 +6,8 @@ use kv_metrics::counts_allocations;
 use crate::failure::ensure;
 use crate::{Failure, Outcome, Subject, Text, Verdict, fill};
 
-/// `usage` equals the allocator's bytes within 0.1 % or 4 KiB, the payload is possible for what is promised, it
-/// scales with KV heads and not with heads, and after closing everything only what is reported remains.
+/// `usage` equals the allocator's bytes within 0.1 % or 4 KiB. The payload is plausible for the guarantee and
+/// scales with KV heads, not with query heads. After closing everything, only the reported bytes remain.
 ///
 /// Of a subject that is [alone in its process](Subject::alone_in_its_process) the bytes of all threads are counted. In
 /// a program that does not install the [`CountingAllocator`](kv_metrics::CountingAllocator) there is nothing to compare
@@ -24,7 +24,7 @@ pub fn bytes_are_true(subject: &Subject) -> Outcome {
     agrees_with_the_allocator(subject)
 }
 
-/// Tokens that fit, so that a small limit does not stop the check.
+/// The number of tokens to use: as many as fit, so that a small limit does not stop the check.
 fn tokens(subject: &Subject, sequences: usize) -> Result<usize, Failure> {
     const TOKENS: usize = 300;
     let mut cache = subject.build()?;
@@ -38,7 +38,7 @@ fn tokens(subject: &Subject, sequences: usize) -> Result<usize, Failure> {
 fn agrees_with_the_allocator(subject: &Subject) -> Outcome {
     let tokens = tokens(subject, 2)?;
     let text = Text::new(subject.geometry(), 40, tokens);
-    // What is initialised once a process or thread is not the cache's.
+    // Allocations made once per process or thread do not belong to the cache.
     rayon::broadcast(|_| ());
     let mut rehearsal = subject.build()?;
     let seq = rehearsal.open()?;
@@ -57,13 +57,13 @@ fn agrees_with_the_allocator(subject: &Subject) -> Outcome {
     ensure!(
         usage.seen_tokens == seen,
         "add up the tokens of all open sequences",
-        "{seen} tokens were appended, {} are reported as seen",
+        "{seen} tokens were appended, but {} are reported as seen",
         usage.seen_tokens
     );
     ensure!(
         usage.resident_tokens <= seen,
-        "`resident` counts rows held, `seen` tokens appended",
-        "{} tokens are resident of {seen} seen",
+        "`resident` counts the rows held, `seen` counts the tokens appended",
+        "{} tokens are reported as resident, but only {seen} were seen",
         usage.resident_tokens
     );
     possible(subject.geometry(), usage.payload_bytes, usage.resident_tokens, cache.guarantee())?;
@@ -75,14 +75,14 @@ fn agrees_with_the_allocator(subject: &Subject) -> Outcome {
     Ok(Verdict::Passed)
 }
 
-/// Between steps the newest query has seen every row that is held: what nobody will see again must be gone.
+/// Between steps, the newest query has seen every row that is held. Rows that no query will see again must be gone.
 fn held_rows_are_seen(cache: &dyn KvCache, sequences: &[SeqId], resident: usize) -> Result<(), Failure> {
     let mut seen = 0;
     for seq in sequences {
         seen += cache.view(*seq, 0, 0)?.positions.len();
     }
-    let mend = "evict in `commit` what no later query sees: is the length compared with the right axis?";
-    ensure!(seen == resident, mend, "{resident} tokens are resident, and the newest queries see {seen}");
+    let mend = "evict in `commit` every row that no later query sees; check that the length is compared with the right axis";
+    ensure!(seen == resident, mend, "{resident} tokens are reported as resident, but the newest queries see only {seen}");
     Ok(())
 }
 
@@ -90,11 +90,11 @@ fn compare(reported: usize, live: i64, when: &str) -> Result<(), Failure> {
     const SLACK: i64 = 4096;
     let allowed = SLACK.max(live / 1000);
     let residual = reported as i64 - live;
-    let mend = "count capacities and not lengths, every table and every spare block, and each shared row once";
+    let mend = "count capacities, not lengths; include every table and every spare block; count each shared row once";
     ensure!(
         residual.abs() <= allowed,
         mend,
-        "after {when} the cache reports {reported} bytes and the allocator counts {live}: {residual} unaccounted"
+        "after {when}, the cache reports {reported} bytes but the allocator counts {live}: a difference of {residual}"
     );
     Ok(())
 }
@@ -110,12 +110,12 @@ fn possible(geometry: &Geometry, payload_bytes: usize, resident_tokens: usize, g
     let rows = (resident_tokens * layers * kv_heads) as f64;
     let least = rows * (key_dim as f64 * key_bits + value_dim as f64 * value_bits) / 8.0;
     let most = rows * ((key_dim + value_dim) * size_of::<f32>()) as f64;
-    let mend = "the payload is the codes of keys and values of all layers and KV heads: bits a value, not bytes a block";
+    let mend = "the payload is the size of the codes of all layers and KV heads; check bits against bytes, and values against blocks";
     let payload = payload_bytes as f64;
     ensure!(
         payload >= least && payload <= most,
         mend,
-        "{resident_tokens} tokens report a payload of {payload_bytes} bytes, and between {least} and {most} are possible"
+        "the payload of {resident_tokens} tokens is reported as {payload_bytes} bytes; it must be between {least} and {most}"
     );
     Ok(())
 }
@@ -134,9 +134,9 @@ fn scales_with_kv_heads(subject: &Subject) -> Result<(), Failure> {
     let more_heads = payload(Geometry { heads: 2 * toy.heads, ..toy.clone() })?;
     let more_kv_heads = payload(Geometry { kv_heads: 2 * toy.kv_heads, heads: 2 * toy.heads, ..toy.clone() })?;
     let single = payload(Geometry { kv_heads: 1, ..toy.clone() })?;
-    let mend = "store a row a KV head, not a row a query head";
-    ensure!(more_heads == plain, mend, "twice the query heads take {more_heads} bytes instead of {plain}");
-    ensure!(more_kv_heads == 2 * plain, mend, "twice the KV heads take {more_kv_heads} bytes, and once {plain}");
-    ensure!(toy.kv_heads * single == plain, mend, "one KV head takes {single} bytes, and {} take {plain}", toy.kv_heads);
+    let mend = "store one row per KV head, not one row per query head";
+    ensure!(more_heads == plain, mend, "with twice the query heads the payload is {more_heads} bytes; it should stay {plain}");
+    ensure!(more_kv_heads == 2 * plain, mend, "with twice the KV heads the payload is {more_kv_heads} bytes; it should be twice {plain}");
+    ensure!(toy.kv_heads * single == plain, mend, "one KV head takes {single} bytes, but {} take {plain}", toy.kv_heads);
     Ok(())
 }

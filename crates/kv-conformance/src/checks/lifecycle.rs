@@ -1,4 +1,4 @@
-//! Sequences: opening, closing, cutting and forking.
+//! Opening, closing, truncating and forking sequences.
 
 use kv_core::{CacheError, KvCache, SeqId, View};
 
@@ -7,21 +7,21 @@ use crate::driver::{difference, token};
 use crate::failure::ensure;
 use crate::{Failure, Outcome, Subject, Text, Verdict, step};
 
-/// A new sequence is empty, a closed one is gone, ids are not used twice, and a second run equals the first.
+/// A new sequence is empty, a closed one is gone, ids are never reused, and a second run equals the first.
 ///
 /// # Errors
-/// A failure says what was left over.
+/// A failure names what was left over.
 pub fn starts_empty_and_forgets(subject: &Subject) -> Outcome {
     let text = Text::new(subject.geometry(), 10, 40);
     let mut cache = subject.build()?;
     let idle = cache.usage();
     ensure!(
         idle.seen_tokens == 0 && idle.resident_tokens == 0 && idle.payload_bytes == 0,
-        "count nothing before the first append",
+        "report no tokens and no payload before the first append",
         "a new cache reports {idle:?}"
     );
     let first = cache.open()?;
-    ensure!(cache.seen(first)? == 0, "a sequence starts at position 0", "a new sequence has seen {} tokens", cache.seen(first)?);
+    ensure!(cache.seen(first)? == 0, "a sequence starts at position 0", "a new sequence reports {} seen tokens", cache.seen(first)?);
     ensure!(
         cache.view(first, 0, 0)?.positions.is_empty(),
         "a sequence starts without rows",
@@ -36,30 +36,30 @@ pub fn starts_empty_and_forgets(subject: &Subject) -> Outcome {
         let answer = cache.seen(closed);
         ensure!(
             answer == Err(CacheError::Closed { seq: closed }),
-            "answer `Closed` for a closed sequence",
-            "a closed sequence answers {answer:?}"
+            "return `Closed` for a closed sequence",
+            "`seen` of a closed sequence returned {answer:?}"
         );
     }
     let left = cache.usage();
     let forgotten = left.seen_tokens == 0 && left.resident_tokens == 0 && left.payload_bytes == 0;
-    ensure!(forgotten, "free or recycle a closed sequence's rows", "after everything was closed, {left:?} is reported");
+    ensure!(forgotten, "free or reuse the rows of a closed sequence", "after every sequence was closed, the cache still reports {left:?}");
     for _ in 0..2 {
         let second = cache.open()?;
-        ensure!(second != first && second != other, "count ids upwards", "the id of a closed sequence, {second}, was given again");
+        ensure!(second != first && second != other, "count ids upwards", "`open` returned {second} again, the id of a closed sequence");
         let held = cache.view(second, 0, 0)?.positions;
-        let mend = "state of an earlier sequence must not survive `close`";
-        ensure!(held.is_empty(), mend, "a sequence opened after another was closed starts with positions {held:?}");
+        let mend = "the state of a sequence must not survive `close`";
+        ensure!(held.is_empty(), mend, "a sequence opened after another was closed already holds positions {held:?}");
         let again = run(cache.as_mut(), second, &text, 0, 40)?;
         ensure!(before == again, mend, "a second run of the same tokens differs from the first");
     }
     Ok(Verdict::Passed)
 }
 
-/// Cutting a sequence and appending other tokens equals never having had the tokens cut off; a strategy that
-/// cannot do that says `Unsupported`.
+/// Truncating a sequence and appending other tokens equals a run that never had the truncated tokens. A strategy
+/// that cannot do this returns `Unsupported`.
 ///
 /// # Errors
-/// A failure names the cut.
+/// A failure names the lengths.
 pub fn truncate_then_append_is_fresh(subject: &Subject) -> Outcome {
     let mut refused = vec![];
     let mut done = 0;
@@ -80,7 +80,7 @@ pub fn truncate_then_append_is_fresh(subject: &Subject) -> Outcome {
                 ensure!(
                     untouched == after && cache.seen(seq)? == len,
                     "check before changing anything",
-                    "a refused truncate of {len} tokens to {cut} changed the sequence"
+                    "a refused truncate from {len} to {cut} tokens changed the sequence"
                 );
                 refused.push(format!("{len} to {cut}: {reason}"));
                 continue;
@@ -88,27 +88,31 @@ pub fn truncate_then_append_is_fresh(subject: &Subject) -> Outcome {
             outcome => outcome?,
         }
         done += 1;
-        let mend = "cut every layer, every row count and every position; what is cut off must not come back";
-        ensure!(cache.seen(seq)? == cut, mend, "after truncate to {cut} the sequence has seen {}", cache.seen(seq)?);
+        let mend = "truncate every layer, every row count and every position; truncated tokens must not come back";
+        ensure!(cache.seen(seq)? == cut, mend, "after a truncate to {cut} tokens, the sequence reports {} seen tokens", cache.seen(seq)?);
         let continued = run(cache.as_mut(), seq, &other, cut, cut + 30)?;
         let mut fresh_cache = subject.build()?;
         let fresh = fresh_cache.open()?;
         run(fresh_cache.as_mut(), fresh, &other, 0, cut)?;
         let expected = run(fresh_cache.as_mut(), fresh, &other, cut, cut + 30)?;
         let error = worst(&continued, &expected);
-        ensure!(error <= TOLERANCE, mend, "{len} tokens cut to {cut} and continued are {error} off a fresh run");
+        ensure!(
+            error <= TOLERANCE,
+            mend,
+            "a sequence truncated from {len} to {cut} tokens and continued differs from a fresh run by {error}"
+        );
     }
     match done {
-        0 => Ok(Verdict::Skipped(format!("every truncate is refused: {}", refused.first().cloned().unwrap_or_default()))),
+        0 => Ok(Verdict::Skipped(format!("the strategy refuses every truncate: {}", refused.first().cloned().unwrap_or_default()))),
         _ => Ok(Verdict::Passed),
     }
 }
 
-/// A fork and its parent continue on their own, from inside a partly filled block too; rows they share are
-/// counted once, and closing one frees only its own.
+/// A fork and its parent continue independently, even from inside a partly filled block. Rows they share are
+/// counted once, and closing one frees only the rows that it alone holds.
 ///
 /// # Errors
-/// A failure says who saw whose tokens.
+/// A failure says which of the two is wrong and by how much.
 pub fn forks_are_isolated(subject: &Subject) -> Outcome {
     for len in [1, 15, 16, 17, 33, 70] {
         let parent_text = Text::new(subject.geometry(), 13, len + 20);
@@ -125,13 +129,18 @@ pub fn forks_are_isolated(subject: &Subject) -> Outcome {
             Err(CacheError::Unsupported { reason, .. }) => return Ok(Verdict::Skipped(reason)),
             outcome => outcome?,
         };
-        ensure!(cache.seen(fork)? == len, "a fork has seen what its parent has", "a fork of {len} tokens has seen {}", cache.seen(fork)?);
+        ensure!(
+            cache.seen(fork)? == len,
+            "a fork starts with the `seen` of its parent",
+            "a fork of a sequence of {len} tokens reports {} seen tokens",
+            cache.seen(fork)?
+        );
         let both = cache.usage();
         let bound = 2 * alone.payload_bytes - both.shared_bytes;
         ensure!(
             both.payload_bytes <= bound,
             "count shared rows once",
-            "{len} tokens take {} bytes, and with a fork {}, of which {} are shared",
+            "{len} tokens take {} bytes, but together with a fork {}, of which {} are reported as shared",
             alone.payload_bytes,
             both.payload_bytes,
             both.shared_bytes
@@ -147,11 +156,11 @@ pub fn forks_are_isolated(subject: &Subject) -> Outcome {
         for position in len + 10..len + 20 {
             of_parent.extend(step(cache.as_mut(), parent, &parent_text, position..position + 1)?);
         }
-        let mend = "a page that both name must be copied before either writes into it, and freed when neither names it";
+        let mend = "copy a shared page before either sequence writes to it, and free it when neither uses it";
         let error = worst(&of_parent, &alone_after(subject, &parent_text, len, 20)?);
-        ensure!(error <= TOLERANCE, mend, "a parent forked at {len} tokens is {error} off the same sequence without a fork");
+        ensure!(error <= TOLERANCE, mend, "a parent forked at {len} tokens differs from the same sequence without a fork by {error}");
         let error = worst(&of_fork, &alone_after(subject, &fork_text, len, 10)?);
-        ensure!(error <= TOLERANCE, mend, "a fork at {len} tokens is {error} off the same sequence on its own");
+        ensure!(error <= TOLERANCE, mend, "a fork at {len} tokens differs from the same sequence on its own by {error}");
     }
     Ok(Verdict::Passed)
 }
@@ -163,7 +172,7 @@ fn alone_after(subject: &Subject, text: &Text, len: usize, steps: usize) -> Resu
     run(cache.as_mut(), seq, text, len, len + steps)
 }
 
-/// Single steps over these positions; the outputs of all layers, step after step.
+/// Runs single steps over these positions and returns the outputs of all layers, step by step.
 fn run(cache: &mut dyn KvCache, seq: SeqId, text: &Text, from: usize, to: usize) -> Result<Vec<kv_core::Rows>, Failure> {
     let mut outputs = vec![];
     for position in from..to {
@@ -172,13 +181,13 @@ fn run(cache: &mut dyn KvCache, seq: SeqId, text: &Text, from: usize, to: usize)
     Ok(outputs)
 }
 
-/// Everything a sequence holds.
+/// Everything that a sequence holds.
 pub(super) fn snapshot(cache: &dyn KvCache, seq: SeqId, text: &Text) -> Result<Vec<View>, Failure> {
     let heads = (0..text.geometry.layers).flat_map(|layer| (0..text.geometry.kv_heads).map(move |head| (layer, head)));
     heads.map(|(layer, head)| Ok(cache.view(seq, layer, head)?)).collect()
 }
 
 fn worst(outputs: &[kv_core::Rows], expected: &[kv_core::Rows]) -> f32 {
-    assert_eq!(outputs.len(), expected.len(), "as many steps");
+    assert_eq!(outputs.len(), expected.len(), "both runs have the same number of steps");
     outputs.iter().zip(expected).map(|(out, expected)| difference(token(out, 0), token(expected, 0))).fold(0.0, f32::max)
 }

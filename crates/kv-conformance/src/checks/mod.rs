@@ -1,4 +1,4 @@
-//! The checks, by what they are about.
+//! The checks, grouped by topic.
 
 mod attention;
 mod bytes;
@@ -26,7 +26,7 @@ pub use traces::{random_traces_agree_with_a_model, runs_are_reproducible};
 pub struct Check {
     /// The function's name.
     pub name: &'static str,
-    /// What it asks, in a line.
+    /// What it requires, in one line.
     pub what: &'static str,
     /// The check.
     pub run: fn(&Subject) -> Outcome,
@@ -38,44 +38,48 @@ const fn check(name: &'static str, what: &'static str, run: fn(&Subject) -> Outc
 
 /// Every check, the cheapest first.
 pub const CHECKS: [Check; 17] = [
-    check("config_is_strict", "the config survives TOML and refuses unknown keys by name", config_is_strict),
+    check("config_is_strict", "the config survives a TOML round trip, and unknown keys are refused by name", config_is_strict),
     check(
         "starts_empty_and_forgets",
-        "a new sequence is empty, a closed one is gone, a second run equals the first",
+        "a new sequence is empty, a closed one is gone, and a second run equals the first",
         starts_empty_and_forgets,
     ),
-    check("refusals_leave_no_trace", "every misuse is its typed error and changes nothing", refusals_leave_no_trace),
-    check("attend_equals_view", "attend of one token equals dense attention over view, at every length", attend_equals_view),
+    check("refusals_leave_no_trace", "every misuse returns its documented error and changes nothing", refusals_leave_no_trace),
+    check("attend_equals_view", "`attend` of one token equals dense attention over `view`, at every length", attend_equals_view),
     check(
         "guarantee_holds",
-        "exact equals recomputing; lossy stays in its bound and is not exact; evicted rows are unaltered",
+        "exact caches equal recomputation, lossy ones stay within their bound, evicting ones keep the remaining rows intact",
         guarantee_holds,
     ),
-    check("nothing_evicted_is_exact", "as long as nothing was evicted, an evicting cache equals recomputing", nothing_evicted_is_exact),
-    check("positions_are_relative", "a windowed run equals a dense run over the suffix at any base position", positions_are_relative),
-    check("chunks_do_not_matter", "one chunk, single tokens and uneven chunks give the same", chunks_do_not_matter),
+    check("nothing_evicted_is_exact", "until the first eviction, an evicting cache equals recomputation", nothing_evicted_is_exact),
+    check(
+        "positions_are_relative",
+        "after eviction, attention equals dense attention over the kept tokens at any base position",
+        positions_are_relative,
+    ),
+    check("chunks_do_not_matter", "one chunk, single tokens and uneven chunks give the same result", chunks_do_not_matter),
     check(
         "truncate_then_append_is_fresh",
-        "cutting and appending equals never having appended, or is refused",
+        "truncating and appending equals a run without the truncated tokens, or is refused",
         truncate_then_append_is_fresh,
     ),
     check("forks_are_isolated", "a fork and its parent do not see each other's tokens", forks_are_isolated),
-    check("full_loses_nothing", "at the limit the refusal is true and the state unchanged", full_loses_nothing),
-    check("nothing_leaks", "a poisoned layer, sequence or head does not reach the others", nothing_leaks),
-    check("bytes_are_true", "usage equals the allocator's bytes and scales with KV heads", bytes_are_true),
+    check("full_loses_nothing", "at the limit, the reported numbers are true and the state is unchanged", full_loses_nothing),
+    check("nothing_leaks", "NaNs in one layer, sequence or KV head do not reach the others", nothing_leaks),
+    check("bytes_are_true", "`usage` equals the allocator's bytes and scales with the KV heads", bytes_are_true),
     check("runs_are_reproducible", "the same run gives the same bits, positions and bytes", runs_are_reproducible),
     check(
         "random_traces_agree_with_a_model",
-        "random open, step, fork, truncate and close agree with a plain model",
+        "random sequences of open, step, fork, truncate and close agree with a simple model",
         random_traces_agree_with_a_model,
     ),
     check(
         "threads_and_nans_do_not_spread",
-        "attention does not depend on threads, nor a NaN reach earlier queries",
+        "attention does not depend on the number of threads, and a NaN does not reach earlier queries",
         threads_and_nans_do_not_spread,
     ),
     check("long_runs_hold", "a long prompt in chunks and token by token, and what follows, keeps the guarantee", long_runs_hold),
 ];
 
-/// The largest difference that the order of summation may make, for values between −1 and 1.
+/// The largest difference that the order of summation may cause, for values between −1 and 1.
 pub(crate) const TOLERANCE: f32 = 2e-5;

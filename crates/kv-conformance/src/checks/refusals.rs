@@ -8,7 +8,7 @@ use crate::failure::ensure;
 use crate::room::Room;
 use crate::{Failure, Outcome, Subject, Text, Verdict, fill, step};
 
-/// Each misuse is the typed error its method documents, and the run goes on as if it had not been.
+/// Each misuse returns the error that its method documents, and the run continues as if it had not happened.
 ///
 /// # Errors
 /// A failure names the misuse.
@@ -22,8 +22,8 @@ pub fn refusals_leave_no_trace(subject: &Subject) -> Outcome {
         misuse_between_steps(cache.as_mut(), seq, &text, position)?;
         let run = cache.begin(seq, position..position + 1)?;
         misuse_in_a_step(cache.as_mut(), seq, &text, 0, run.clone())?;
-        // An abandoned step: rows appended, never committed. Not at every position: rows that were all there
-        // twice would weigh as much as rows that are there once.
+        // An abandoned step: rows are appended but never committed. Not at every position, because if every row were
+        // held twice, the attention weights would be the same as with each row once.
         if position % 3 == 1 {
             let tokens = run.len();
             append(cache.as_mut(), seq, &text, 0, run)?;
@@ -34,15 +34,15 @@ pub fn refusals_leave_no_trace(subject: &Subject) -> Outcome {
     let error = outputs.iter().zip(&expected).map(|(out, expected)| difference(out.values(), expected.values())).fold(0.0, f32::max);
     ensure!(
         error == 0.0,
-        "check first and change afterwards; `begin` forgets an unfinished step",
-        "after refused calls and abandoned steps the outputs are {error} off"
+        "check before changing anything; `begin` discards an unfinished step",
+        "after refused calls and abandoned steps, the outputs differ by {error}"
     );
 
     let rows_left = snapshot(cache.as_ref(), seq, &text)?;
     ensure!(
         rows_left == expected_rows,
-        "`begin` forgets an unfinished step",
-        "after refused calls and abandoned steps other rows are held"
+        "`begin` must discard an unfinished step",
+        "after refused calls and abandoned steps, the cache holds different rows"
     );
 
     let closed = cache.open()?;
@@ -61,7 +61,7 @@ pub fn refusals_leave_no_trace(subject: &Subject) -> Outcome {
     expect("view of a closed sequence", cache.view(closed, 0, 0), &refusal)?;
     match cache.fork(closed) {
         Err(CacheError::Closed { .. } | CacheError::Unsupported { .. }) => Ok(Verdict::Passed),
-        other => Err(Failure::new(format!("fork of a closed sequence answers {other:?}"), "answer `Closed`")),
+        other => Err(Failure::new(format!("fork of a closed sequence returned {other:?}"), "return `Closed`")),
     }
 }
 
@@ -94,8 +94,8 @@ fn misuse_between_steps(cache: &mut dyn KvCache, seq: SeqId, text: &Text, seen: 
     let after = (snapshot(cache, seq, text)?, cache.usage());
     ensure!(
         before == after,
-        "check first and change afterwards",
-        "refused calls with {seen} of {layers}-layer tokens changed what is held or reported"
+        "check before changing anything",
+        "refused calls after {seen} tokens ({layers} layers) changed the rows or the usage"
     );
     Ok(())
 }
@@ -132,13 +132,13 @@ fn expect<T: std::fmt::Debug>(what: &str, outcome: Result<T, CacheError>, expect
     match outcome {
         Err(error) if error == *expected => Ok(()),
         other => {
-            Err(Failure::new(format!("{what} answers {other:?}, expected {expected:?}"), "`kv_core::Sequences` does this bookkeeping"))
+            Err(Failure::new(format!("{what} returned {other:?}, expected {expected:?}"), "`kv_core::Sequences` does this bookkeeping"))
         }
     }
 }
 
-/// At the limit `begin` answers `Full` with true numbers, nothing changes, and after freeing the same request
-/// succeeds.
+/// At the limit, `begin` returns `Full` with true numbers and nothing changes. After memory is freed, the same
+/// request succeeds.
 ///
 /// # Errors
 /// A failure gives the numbers.
@@ -171,37 +171,37 @@ pub fn full_loses_nothing(subject: &Subject) -> Outcome {
     ensure!(
         said == Some(position + free),
         claims,
-        "an empty cache says that {said:?} tokens fit, and after {position} it says that {free} more do"
+        "an empty cache reports room for {said:?} tokens; after {position} it reports room for {free} more"
     );
-    let numbers = "count in tokens: what the step adds, and what would still fit";
-    ensure!(needed == STEP && free < STEP, numbers, "{STEP} tokens do not fit, and the refusal says {needed} needed, {free} free");
+    let numbers = "`needed` is the tokens that the step adds, `free` the tokens that still fit";
+    ensure!(
+        needed == STEP && free < STEP,
+        numbers,
+        "a step of {STEP} tokens does not fit, but the error says {needed} needed, {free} free"
+    );
     for more in free + 1..free + 40 {
         let refused = cache.begin(seq, position..position + more);
         let expected = Err(CacheError::Full { needed: more, free });
-        ensure!(refused == expected, numbers, "{more} tokens where {free} are free answer {refused:?}");
+        ensure!(refused == expected, numbers, "a step of {more} tokens with room for {free} returned {refused:?}");
     }
     let after = cache.usage();
-    ensure!(
-        before == after,
-        "check capacity before anything changes",
-        "refused steps changed what is reported from {before:?} to {after:?}"
-    );
+    ensure!(before == after, "check capacity before anything changes", "refused steps changed the usage from {before:?} to {after:?}");
 
     let mut undisturbed = subject.build_for(&geometry)?;
     let other = undisturbed.open()?;
     fill(undisturbed.as_mut(), other, &text, 0..position, STEP)?;
     let (rows, expected) = (snapshot(cache.as_ref(), seq, &text)?, snapshot(undisturbed.as_ref(), other, &text)?);
-    ensure!(rows == expected, "check capacity before anything changes", "refused steps changed the rows that are held");
+    ensure!(rows == expected, "check capacity before anything changes", "refused steps changed the rows in the cache");
     if free > 0 {
         let last = position..position + free;
         let (out, expected) = (step(cache.as_mut(), seq, &text, last.clone())?, step(undisturbed.as_mut(), other, &text, last)?);
-        ensure!(out == expected, "check capacity before anything changes", "after refused steps attention differs");
+        ensure!(out == expected, "check capacity before anything changes", "attention differs after refused steps");
     }
     cache.close(seq)?;
     let next = cache.open()?;
     fill(cache.as_mut(), next, &text, 0..position + free, STEP).map_err(|error| {
-        let what = format!("after everything was closed, the same {} tokens do not fit any more: {error}", position + free);
-        Failure::new(what, "give a closed sequence's memory back to the pool")
+        let what = format!("after the sequence was closed, the same {} tokens no longer fit: {error}", position + free);
+        Failure::new(what, "return the memory of a closed sequence to the pool")
     })?;
     Ok(Verdict::Passed)
 }

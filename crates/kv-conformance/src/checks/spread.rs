@@ -1,4 +1,4 @@
-//! What must stay where it is.
+//! Isolation of layers, sequences, heads and threads.
 
 use kv_core::{KvCache, Rows, SeqId};
 
@@ -7,10 +7,10 @@ use crate::driver::{difference, token};
 use crate::failure::ensure;
 use crate::{Failure, Outcome, Subject, Text, Verdict, fill, step};
 
-/// A layer, sequence or KV head whose rows are NaN does not reach the others.
+/// NaNs in the rows of one layer, sequence or KV head do not reach the others.
 ///
 /// # Errors
-/// A failure says where the poison went.
+/// A failure says where the NaNs went.
 pub fn nothing_leaks(subject: &Subject) -> Outcome {
     const POISONED_LAYER: usize = 1;
     const POISONED_HEAD: usize = 0;
@@ -29,18 +29,18 @@ pub fn nothing_leaks(subject: &Subject) -> Outcome {
             ensure!(
                 error <= TOLERANCE,
                 "sequences must not share rows, scratch or tables",
-                "NaNs of another sequence reach layer {layer} at position {position}: {error} off"
+                "NaNs of another sequence reach layer {layer} at position {position}: the output differs by {error}"
             );
             for head in 0..text.geometry.heads {
                 if layer == POISONED_LAYER && head / group == POISONED_HEAD {
                     continue;
                 }
                 let error = difference(outputs[layer].row(0, head), expected[layer].row(0, head));
-                let mend = "query head h reads KV head h / (heads / kv_heads), and each layer its own rows";
+                let mend = "query head h reads KV head h / (heads / kv_heads), and each layer reads its own rows";
                 ensure!(
                     error <= TOLERANCE,
                     mend,
-                    "NaNs of layer {POISONED_LAYER}, KV head {POISONED_HEAD} reach layer {layer}, head {head} at position {position}: {error} off"
+                    "NaNs of layer {POISONED_LAYER}, KV head {POISONED_HEAD} reach layer {layer}, head {head} at position {position}: the output differs by {error}"
                 );
             }
         }
@@ -76,22 +76,24 @@ fn with_nan_head(rows: &Rows, poisoned: usize) -> Rows {
     Rows::new(rows.dims(), rows.values().iter().enumerate().map(poison).collect())
 }
 
-/// Attention does not depend on the number of threads beyond the order of summation, and a key that is not a
-/// number leaves the queries before it alone.
+/// Attention does not depend on the number of threads, except for the order of summation. A NaN in a key does not
+/// reach the queries before it.
 ///
 /// # Errors
-/// A failure says how far they part.
+/// A failure says how much they differ.
 pub fn threads_and_nans_do_not_spread(subject: &Subject) -> Outcome {
     const TOKENS: usize = 300;
     let text = Text::new(subject.geometry(), 31, TOKENS + 1);
     let mut limited = subject.build()?;
     let seq = limited.open()?;
     if let Err(kv_core::CacheError::Full { free, .. }) = limited.begin(seq, 0..TOKENS + 1) {
-        return Ok(Verdict::Skipped(format!("only {free} tokens fit, too few to be spread over threads")));
+        return Ok(Verdict::Skipped(format!("only {free} tokens fit, too few to split over threads")));
     }
     let run = |threads: usize| -> Result<Vec<Rows>, Failure> {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-        let pool = pool.map_err(|error| Failure::new(format!("no thread pool: {error}"), "run the suite where threads can be started"))?;
+        let pool = pool.map_err(|error| {
+            Failure::new(format!("the thread pool cannot be created: {error}"), "run the suite where threads can be started")
+        })?;
         let mut cache = subject.build()?;
         pool.install(|| {
             let seq = cache.open()?;
@@ -105,7 +107,7 @@ pub fn threads_and_nans_do_not_spread(subject: &Subject) -> Outcome {
         ensure!(
             error <= TOLERANCE,
             "merge partial results by their log-sum-exp",
-            "with three threads layer {layer} is {error} off one thread"
+            "in layer {layer}, three threads differ from one thread by {error}"
         );
     }
 
@@ -122,12 +124,7 @@ pub fn threads_and_nans_do_not_spread(subject: &Subject) -> Outcome {
     let out = cache.attend(seq, 0, text.queries(0, run).into_tensor())?;
     let out = Rows::take("outputs", out, [tokens, text.geometry.heads, text.geometry.value_dim])?;
     let earlier = &out.values()[..(tokens - 1) * text.geometry.heads * text.geometry.value_dim];
-    let mend = "mask a score by replacing it, not by adding or multiplying";
-    ensure!(
-        earlier.iter().all(|value| !value.is_nan()),
-        mend,
-        "a key that is not a number at position {} reaches queries before it",
-        tokens - 1
-    );
+    let mend = "mask a score by replacing it, not by adding to it or multiplying it";
+    ensure!(earlier.iter().all(|value| !value.is_nan()), mend, "a NaN in the key at position {} reaches queries before it", tokens - 1);
     Ok(Verdict::Passed)
 }

@@ -1,4 +1,4 @@
-//! Whole runs.
+//! Checks over whole runs.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,14 +28,14 @@ pub fn runs_are_reproducible(subject: &Subject) -> Outcome {
         Ok((outputs, snapshot(cache.as_ref(), seq, &text)?, cache.usage()))
     };
     let (first, second) = (run()?, run()?);
-    let mend = "seed what is random, and order what is summed";
+    let mend = "seed random numbers, and sum in a fixed order";
     ensure!(first.1 == second.1, mend, "two equal runs hold different rows");
     ensure!(first.2 == second.2, mend, "two equal runs report {:?} and {:?}", first.2, second.2);
-    ensure!(first.0 == second.0, mend, "two equal runs answer different bits");
+    ensure!(first.0 == second.0, mend, "two equal runs return different bits");
     Ok(Verdict::Passed)
 }
 
-/// Something done to a cache; numbers choose among what is possible.
+/// An operation on a cache. The numbers select among the possible arguments.
 #[derive(Debug, Clone)]
 enum Operation {
     Open,
@@ -60,7 +60,7 @@ fn operations() -> impl Strategy<Value = Vec<Operation>> {
     prop::collection::vec(operation, 1..30)
 }
 
-/// Random opening, stepping, forking, cutting and closing agrees with a plain model: a list of tokens a sequence.
+/// Random sequences of open, step, fork, truncate and close agree with a simple model: one list of tokens per sequence.
 ///
 /// # Errors
 /// A failure gives the shortest sequence of operations that still fails.
@@ -77,10 +77,10 @@ pub fn random_traces_agree_with_a_model(subject: &Subject) -> Outcome {
         Ok(()) => Ok(Verdict::Passed),
         Err(TestError::Fail(reason, operations)) => Err(Failure::new(
             format!("{reason}; shortest trace: {operations:?}"),
-            "replay the trace by hand; the last operation shows what an earlier one broke",
+            "replay the trace; the last operation shows what an earlier one broke",
         )),
         Err(TestError::Abort(reason)) => {
-            Err(Failure::new(format!("the trace was given up: {reason}"), "report this: a trace should never be rejected"))
+            Err(Failure::new(format!("the trace was rejected: {reason}"), "report this as a bug of the suite: a trace is never rejected"))
         }
     }
 }
@@ -106,7 +106,7 @@ impl Model {
             Operation::Open => {
                 let seq = self.cache.open()?;
                 let new = self.sequences.insert(seq, Text::new(&self.geometry, 0, 0)).is_none();
-                ensure!(new, "count ids upwards", "`open` answers {seq}, which is open");
+                ensure!(new, "count ids upwards", "`open` returned {seq}, which is already open");
             }
             Operation::Close(index) => {
                 if let Some(seq) = chosen(index) {
@@ -184,22 +184,22 @@ impl Model {
             let all: Vec<usize> = (0..=last).collect();
             for (layer, out) in outputs.iter().enumerate() {
                 let error = difference(token(out, tokens - 1), text.oracle(layer, last, &all).values());
-                ensure!(error <= TOLERANCE, "", "{seq} at position {last} in layer {layer} is {error} off recomputing");
+                ensure!(error <= TOLERANCE, "", "{seq} at position {last} in layer {layer} differs from recomputation by {error}");
             }
         }
         self.sequences.insert(seq, text);
         Ok(())
     }
 
-    /// What every sequence holds is a part of what the model says, with its own values.
+    /// Each sequence holds a subset of the model's tokens, with the right values.
     fn check(&self) -> Result<(), Failure> {
         let guarantee = self.cache.guarantee();
         let usage = self.cache.usage();
         let all: usize = self.sequences.values().map(|text| text.tokens.len()).sum();
-        ensure!(usage.seen_tokens == all, "", "{all} tokens are in the open sequences, {} are reported", usage.seen_tokens);
+        ensure!(usage.seen_tokens == all, "", "the open sequences have {all} tokens, but {} are reported", usage.seen_tokens);
         for (seq, text) in &self.sequences {
             let seen = self.cache.seen(*seq)?;
-            ensure!(seen == text.tokens.len(), "", "{seq} has seen {seen} tokens instead of {}", text.tokens.len());
+            ensure!(seen == text.tokens.len(), "", "{seq} reports {seen} seen tokens instead of {}", text.tokens.len());
             let layer = text.geometry.layers - 1;
             let view = self.cache.view(*seq, layer, 1)?;
             let mut positions = view.positions.clone();
@@ -210,13 +210,13 @@ impl Model {
             let keeps_all = !matches!(guarantee, Guarantee::Evicts(_)) && !self.cache.recomputes() && !self.in_step.contains(seq);
             ensure!(!keeps_all || positions.len() == seen, "", "{seq} holds {} of {seen} tokens", positions.len());
             let last = positions.last().copied();
-            ensure!(last.is_none_or(|last| last < seen), "", "{seq} holds position {last:?} of {seen} tokens");
+            ensure!(last.is_none_or(|last| last < seen), "", "{seq} holds position {last:?}, but has only {seen} tokens");
             let bound = match guarantee {
                 Guarantee::Lossy(bound) | Guarantee::Evicts(Some(bound)) => bound.values,
                 _ => 0.0,
             };
             let error = difference(&view.values, &text.view(layer, 1, &view.positions).values);
-            ensure!(error <= bound * 1.01, "", "{seq} holds values that are {error} off those appended");
+            ensure!(error <= bound * 1.01, "", "{seq} holds values that differ from the appended ones by {error}");
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! A plain cache whose config takes any key.
+//! A plain cache whose config accepts any key.
 
 use std::ops::Range;
 
@@ -17,7 +17,7 @@ pub(crate) struct Lax(Plain);
 
 impl Strategy for Lax {
     const ID: &'static str = "lax";
-    const SUMMARY: &'static str = "takes any key";
+    const SUMMARY: &'static str = "accepts any key";
     type Config = Config;
 
     fn new(_: Config, geometry: &Geometry) -> Result<Lax, ConfigError> {

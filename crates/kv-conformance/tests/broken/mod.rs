@@ -1,4 +1,4 @@
-//! A strategy with one of the bugs that were shipped in caches, chosen by its config.
+//! A strategy with one of the bugs that real caches have shipped with. Its config selects the bug.
 
 use std::ops::Range;
 use std::sync::Mutex;
@@ -14,44 +14,44 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Bug {
-    /// None: the base on which the others are built must pass.
+    /// No bug. The base of the other variants must pass.
     #[default]
     None,
-    /// After eviction, keys are turned to their index in the cache, and queries are not.
+    /// After eviction, keys are rotated to their index in the cache, and queries are not.
     PositionsAfterEviction,
-    /// `truncate` sets the length and leaves the rows.
+    /// `truncate` sets the length but leaves the rows.
     RollbackResurrects,
     /// Rows are rounded only when a step has several tokens.
     QuantiserIdleInDecode,
-    /// Bits are taken for bytes, and a block's for a value's.
+    /// Bits are reported as bytes, and those of a block as those of a value.
     BytesThirtyTwoFold,
-    /// The last row of each block of 16 is lost.
+    /// Drops the last row of each block of 16.
     BlockBoundary,
-    /// A write into a prefix that is shared with a fork goes to both.
+    /// A write to a prefix shared with a fork changes both sequences.
     SharedPrefixWritten,
-    /// A sequence starts with the rows of one that was closed.
+    /// A new sequence starts with the rows of a closed one.
     LeaksGenerations,
-    /// A row is stored for each query head.
+    /// Stores one row per query head.
     RowPerQueryHead,
-    /// A ring overwrites tokens that earlier queries of the step still see.
+    /// A ring buffer overwrites tokens that earlier queries of the step still see.
     RingOverwritesWithinStep,
-    /// Recomputing runs the fresh tokens only.
+    /// Recomputation runs only the fresh tokens.
     BaselineForgets,
     /// The check that should trim to the window never fires.
     WindowNeverTrims,
-    /// A new cache starts with what an earlier one left.
+    /// A new cache starts with the state of an earlier one.
     WarmAcrossCells,
     /// A refused step empties the sequence.
     OverflowLoses,
-    /// Rows of an abandoned step stay.
+    /// The rows of an abandoned step stay.
     AbandonedStepStays,
     /// The mask multiplies instead of replacing.
     MaskMultiplies,
-    /// Query heads are dealt out to KV heads in turn.
+    /// Query heads are assigned to KV heads round-robin.
     HeadsDealtInTurn,
-    /// Rounding depends on what happened before in the process.
+    /// Rounding depends on earlier calls in the process.
     Unseeded,
-    /// `seen` is counted from the rows held.
+    /// `seen` is the number of rows held.
     SeenIsResident,
     /// An evicting cache masks one token too many from the start.
     WindowOneShort,
@@ -83,7 +83,7 @@ const LIMIT: usize = 700;
 static LEFT_BEHIND: Mutex<Option<Layers>> = Mutex::new(None);
 static ROUNDINGS: AtomicU32 = AtomicU32::new(0);
 
-/// A view a layer and KV head.
+/// One view per layer and KV head.
 type Layers = Vec<Vec<View>>;
 
 #[derive(Debug)]
@@ -122,7 +122,7 @@ impl Broken {
         (key_dim, value_dim)
     }
 
-    /// Everything held and fresh of one head.
+    /// All held and fresh rows of one head.
     fn all(&self, seq: SeqId, layer: usize, kv_head: usize) -> Result<View, CacheError> {
         let mut view = self.sequences.state(seq)?[layer][kv_head].clone();
         if let Some((first, fresh)) = self.sequences.fresh_if_any(seq, layer)?

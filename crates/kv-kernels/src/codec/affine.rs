@@ -1,17 +1,18 @@
-//! Codes times a scale plus a minimum: ggml's `q4_1`, and the same with 2-bit codes.
+//! Codes times a scale plus a minimum: ggml's `q4_1`, and the same layout with 2-bit codes.
 //!
 //! Source of `q4_1`: `block_q4_1` in `ggml-common.h`, `quantize_row_q4_1_ref` and `dequantize_row_q4_1` in
-//! `ggml-quants.c`. The 2-bit groups are KIVI's (Liu et al., arXiv:2402.02750, eq. 1) with its scale and zero
-//! point as a scale and a minimum; ggml has no such format.
+//! `ggml-quants.c`. The 2-bit groups are those of KIVI (Liu et al., arXiv:2402.02750, eq. 1), with its scale and zero
+//! point stored as a scale and a minimum. ggml has no such format.
 
 use super::scaled::load_nibbles;
 use super::{Codec, ColumnCodec, Columns, GGML_GROUP, HALF, IntegerCodec, KeyCodec, read_half, write_half};
 use crate::lanes::{IntegerDots, Lanes};
 
-/// The scale and the minimum in front of the codes.
+/// Bytes of the scale and the minimum before the codes.
 pub(super) const HEAD: usize = 2 * HALF;
 
-/// `m = min x`, `d = (max x − m) / (codes − 1)`, `q = ⌊(x − m) / d + ½⌋`; writes `d` and `m` and returns the codes.
+/// `m = min x`, `d = (max x − m) / (codes − 1)`, `q = ⌊(x − m) / d + ½⌋`. Writes `d` and `m`, and returns the function
+/// that encodes a value.
 fn quantise(values: &[f32], largest_code: u8, head: &mut [u8]) -> impl Fn(f32) -> u8 + use<> {
     let smallest = values.iter().copied().fold(f32::INFINITY, f32::min);
     let largest = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
@@ -22,7 +23,7 @@ fn quantise(values: &[f32], largest_code: u8, head: &mut [u8]) -> impl Fn(f32) -
     move |value| (((value - smallest) * inverse + 0.5) as u8).min(largest_code)
 }
 
-/// The scale, the minimum, then nibbles in the order of `q4_0`.
+/// The scale, the minimum, then the nibbles in the order of `q4_0`.
 pub(crate) fn encode_q4_1(group: usize, row: &[f32], encoded: &mut [u8]) {
     for (values, bytes) in row.chunks_exact(group).zip(encoded.chunks_exact_mut(HEAD + group / 2)) {
         let (head, codes) = bytes.split_at_mut(HEAD);
@@ -46,7 +47,7 @@ pub(crate) fn decode_q4_1(group: usize, encoded: &[u8], row: &mut [f32]) {
     }
 }
 
-/// The scale, the minimum, then four 2-bit codes a byte, the first in the lowest bits.
+/// The scale, the minimum, then four 2-bit codes per byte, the first in the lowest bits.
 pub(crate) fn encode_q2_1(group: usize, row: &[f32], encoded: &mut [u8]) {
     for (values, bytes) in row.chunks_exact(group).zip(encoded.chunks_exact_mut(HEAD + group / 4)) {
         let (head, codes) = bytes.split_at_mut(HEAD);
@@ -74,13 +75,13 @@ pub(crate) fn decode_q2_1(group: usize, encoded: &[u8], row: &mut [f32]) {
 /// The row holds the group.
 #[inline(always)]
 unsafe fn head<L: Lanes>(lanes: L, row: *const u8, group: usize, bytes: usize) -> (L::F32, L::F32) {
-    // SAFETY: promised by the caller.
+    // SAFETY: guaranteed by the caller.
     let scale = unsafe { row.add(group * bytes) };
-    // SAFETY: promised by the caller.
+    // SAFETY: guaranteed by the caller.
     let smallest = unsafe { row.add(group * bytes + HALF) };
-    // SAFETY: promised by the caller.
+    // SAFETY: guaranteed by the caller.
     let scale = unsafe { lanes.splat_f16(scale) };
-    // SAFETY: promised by the caller.
+    // SAFETY: guaranteed by the caller.
     (scale, unsafe { lanes.splat_f16(smallest) })
 }
 
@@ -100,15 +101,15 @@ impl Codec for Q4_1 {
 
     #[inline(always)]
     unsafe fn scale<L: Lanes>(lanes: L, row: *const u8, group: usize) -> (L::F32, L::F32) {
-        // SAFETY: promised by the caller.
+        // SAFETY: guaranteed by the caller.
         unsafe { head(lanes, row, group, Q4_1_BYTES) }
     }
 
     #[inline(always)]
     unsafe fn codes<L: Lanes>(lanes: L, row: *const u8, group: usize, at: usize) -> L::F32 {
-        // SAFETY: promised by the caller.
+        // SAFETY: guaranteed by the caller.
         let codes = unsafe { row.add(group * Q4_1_BYTES + HEAD) };
-        // SAFETY: promised by the caller; a vector lies in one half of the group.
+        // SAFETY: guaranteed by the caller; a vector is within one half of the group.
         unsafe { load_nibbles::<L, 0>(lanes, codes, at) }
     }
 }
@@ -122,7 +123,7 @@ impl IntegerCodec for Q4_1 {
 impl KeyCodec for Q4_1 {
     #[inline(always)]
     unsafe fn key_codes<D: IntegerDots>(dots: D, [a, b]: [*const u8; 2]) -> D::Codes {
-        // SAFETY: promised by the caller.
+        // SAFETY: guaranteed by the caller.
         unsafe { dots.load_nibbles([a.wrapping_add(HEAD), b.wrapping_add(HEAD)]) }
     }
 }
@@ -137,7 +138,7 @@ impl ColumnCodec for Q4_1 {
     #[inline(always)]
     unsafe fn columns<D: IntegerDots>(dots: D, rows: [*const u8; 4], group: usize) -> [D::Columns; 2] {
         let rows = rows.map(|row| row.wrapping_add(group * Q4_1_BYTES + HEAD));
-        // SAFETY: promised by the caller.
+        // SAFETY: guaranteed by the caller.
         unsafe { dots.columns_of_nibbles(rows) }
     }
 }
@@ -157,15 +158,15 @@ impl Codec for Q2_1 {
 
     #[inline(always)]
     unsafe fn scale<L: Lanes>(lanes: L, row: *const u8, group: usize) -> (L::F32, L::F32) {
-        // SAFETY: promised by the caller.
+        // SAFETY: guaranteed by the caller.
         unsafe { head(lanes, row, group, Q2_1_BYTES) }
     }
 
     #[inline(always)]
     unsafe fn codes<L: Lanes>(lanes: L, row: *const u8, group: usize, at: usize) -> L::F32 {
-        // SAFETY: promised by the caller.
+        // SAFETY: guaranteed by the caller.
         let codes = unsafe { row.add(group * Q2_1_BYTES + HEAD) };
-        // SAFETY: promised by the caller; a vector lies in one word.
+        // SAFETY: guaranteed by the caller; a vector is within one word.
         unsafe { load_2bit_codes(lanes, codes, at) }
     }
 }
@@ -191,7 +192,7 @@ impl ColumnCodec for Q2_1 {
     #[inline(always)]
     unsafe fn columns<D: IntegerDots>(dots: D, rows: [*const u8; 4], group: usize) -> [D::Columns; 2] {
         let rows = rows.map(|row| row.wrapping_add(group * Q2_1_BYTES + HEAD));
-        // SAFETY: promised by the caller.
+        // SAFETY: guaranteed by the caller.
         unsafe { dots.columns_of_2bit_codes(rows) }
     }
 }
@@ -199,12 +200,12 @@ impl ColumnCodec for Q2_1 {
 /// Codes `at .. at + WIDTH` of a row of 2-bit codes.
 ///
 /// # Safety
-/// The row holds the codes, and they lie in one word of sixteen.
+/// The row holds the codes, and they are within one word of sixteen codes.
 #[inline(always)]
 pub(super) unsafe fn load_2bit_codes<L: Lanes>(lanes: L, codes: *const u8, at: usize) -> L::F32 {
     const WORD: usize = 16;
-    // SAFETY: promised by the caller.
+    // SAFETY: guaranteed by the caller.
     let word = unsafe { codes.add(at / WORD * size_of::<u32>()) };
-    // SAFETY: promised by the caller.
+    // SAFETY: guaranteed by the caller.
     unsafe { lanes.load_2bit_codes(word, at % WORD) }
 }

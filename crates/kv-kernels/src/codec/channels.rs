@@ -1,7 +1,7 @@
-//! Keys of a group of tokens, quantised a channel at a time: KIVI's keys.
+//! Keys of a group of tokens, quantized channel by channel: KIVI's keys.
 //!
-//! Stored as the scales of all channels, their minima, then a row of codes a channel in the order of `q4_1` or of
-//! the 2-bit groups. With the scales side by side a query is multiplied by them once for a whole group:
+//! The layout is the scales of all channels, their minima, then one row of codes per channel in the order of `q4_1` or
+//! of the 2-bit groups. Because the scales are contiguous, a query is multiplied by them once for a whole group:
 //! `q · k[j] = Σ_c q[c] · (s[c] · code[c][j] + m[c]) = Σ_c (q[c] · s[c]) · code[c][j] + Σ_c q[c] · m[c]`.
 //! Source: Liu et al., "KIVI", arXiv:2402.02750, section 3.2.
 
@@ -11,7 +11,7 @@ use super::{Codec, Columns, GGML_GROUP, HALF};
 use crate::Format;
 use crate::lanes::{IntegerDots, Lanes};
 
-/// Encodes as many keys as a group has tokens.
+/// Encodes a whole group of keys.
 pub(crate) fn encode_channels(format: Format, keys: &[&[f32]], encoded: &mut [u8]) {
     let (tokens, dim) = (keys.len(), keys[0].len());
     let (scales, rest) = encoded.split_at_mut(HALF * dim);
@@ -28,7 +28,7 @@ pub(crate) fn encode_channels(format: Format, keys: &[&[f32]], encoded: &mut [u8
     }
 }
 
-/// Decodes a group of keys into its channels, `[dim, tokens]`, plainly.
+/// Decodes a group of keys into its channels, `[dim, tokens]`, in plain Rust.
 pub(crate) fn decode_channels(format: Format, dim: usize, encoded: &[u8], channels: &mut [f32]) {
     let tokens = channels.len() / dim;
     let Channels { scales, minima, codes } = Channels::of(dim, encoded);
@@ -44,11 +44,11 @@ pub(crate) fn decode_channels(format: Format, dim: usize, encoded: &[u8], channe
 
 /// The parts of an encoded group of keys.
 pub(crate) struct Channels<'a> {
-    /// A half a channel.
+    /// One half-precision number per channel.
     pub(crate) scales: &'a [u8],
-    /// A half a channel.
+    /// One half-precision number per channel.
     pub(crate) minima: &'a [u8],
-    /// A row a channel.
+    /// One row per channel.
     pub(crate) codes: &'a [u8],
 }
 
@@ -64,22 +64,22 @@ impl<'a> Channels<'a> {
         dim * (HEAD + C::row_bytes(tokens))
     }
 
-    /// Panics unless there are a scale, a minimum and a row of `tokens` codes for each of `dim` channels.
+    /// Panics unless there is a scale, a minimum and a row of `tokens` codes for each of `dim` channels.
     pub(crate) fn check<C: Codec>(&self, dim: usize, tokens: usize) {
         assert!(self.scales.len() == HALF * dim && self.minima.len() == HALF * dim, "scales and minima of {dim} channels");
         assert!(self.codes.len() == dim * C::row_bytes(tokens), "{dim} channels of {tokens} codes");
     }
 }
 
-/// Keys of a group that a [`ChannelCodec`] reads.
+/// Keys per group that a [`ChannelCodec`] reads.
 const KEYS: usize = GGML_GROUP;
 
-/// A codec of rows of 32 codes of a channel each.
+/// A codec of rows of 32 codes, one row per channel.
 pub(crate) trait ChannelCodec: Codec + Columns {
-    /// The middle of all codes, as of a [`ColumnCodec`](super::ColumnCodec).
+    /// The middle of all codes, as in [`ColumnCodec`](super::ColumnCodec).
     const CENTRE: i32;
 
-    /// The codes of four rows: those of the first 16 keys and those of the last 16.
+    /// The codes of four rows, for the first 16 keys and for the last 16.
     ///
     /// # Safety
     /// Four rows can be read.
@@ -97,7 +97,7 @@ impl Codec for Nibbles {
 
     #[inline(always)]
     unsafe fn codes<L: Lanes>(lanes: L, row: *const u8, _: usize, at: usize) -> L::F32 {
-        // SAFETY: promised by the caller; a vector lies in one half of the row.
+        // SAFETY: guaranteed by the caller; a vector is within one half of the row.
         unsafe { load_nibbles::<L, 0>(lanes, row, at) }
     }
 }
@@ -110,7 +110,7 @@ impl ChannelCodec for Nibbles {
     #[inline(always)]
     unsafe fn columns<D: IntegerDots>(dots: D, rows: *const u8) -> [D::Columns; 2] {
         let rows = std::array::from_fn(|row| rows.wrapping_add(row * Nibbles::row_bytes(KEYS)));
-        // SAFETY: promised by the caller.
+        // SAFETY: guaranteed by the caller.
         unsafe { dots.columns_of_nibbles(rows) }
     }
 }
@@ -126,7 +126,7 @@ impl Codec for TwoBits {
 
     #[inline(always)]
     unsafe fn codes<L: Lanes>(lanes: L, row: *const u8, _: usize, at: usize) -> L::F32 {
-        // SAFETY: promised by the caller; a vector lies in one word.
+        // SAFETY: guaranteed by the caller; a vector is within one word.
         unsafe { load_2bit_codes(lanes, row, at) }
     }
 }
@@ -144,7 +144,7 @@ impl ChannelCodec for TwoBits {
     #[inline(always)]
     unsafe fn columns<D: IntegerDots>(dots: D, rows: *const u8) -> [D::Columns; 2] {
         let rows = std::array::from_fn(|row| rows.wrapping_add(row * TwoBits::row_bytes(KEYS)));
-        // SAFETY: promised by the caller.
+        // SAFETY: guaranteed by the caller.
         unsafe { dots.columns_of_2bit_codes(rows) }
     }
 }

@@ -1,4 +1,4 @@
-//! Floating-point formats: every value on its own.
+//! Floating-point formats, which encode every value on its own.
 
 use half::{bf16, f16};
 
@@ -17,9 +17,9 @@ pub(crate) fn decode_f16(encoded: &[u8], row: &mut [f32]) {
     }
 }
 
-/// The nearest half-precision value's bits.
+/// The bits of the nearest half-precision value.
 pub(crate) fn f32_to_f16(value: f32) -> u16 {
-    // Where the machine has an instruction for it, `half` takes that, and Miri does not know it.
+    // `half` uses the machine's conversion instruction if there is one, and Miri does not support it.
     if cfg!(miri) { f16::from_f32_const(value).to_bits() } else { f16::from_f32(value).to_bits() }
 }
 
@@ -47,10 +47,10 @@ pub(crate) fn decode_fp8_e4m3(encoded: &[u8], row: &mut [f32]) {
     }
 }
 
-/// Converts without a branch, so that a loop over a row is vectorised (`half` calls a function a value).
+/// Converts without a branch, so that a loop over a row is vectorized (`half` makes one function call per value).
 ///
-/// The exponent and mantissa are moved to their place in an `f32` and rescaled by 2^112, which also
-/// normalises subnormals; infinities and NaNs, whose rescaled exponent would be finite, are set apart.
+/// The exponent and the mantissa are moved to their places in an `f32` and rescaled by 2^112, which also normalizes
+/// subnormals. Infinities and NaNs, whose rescaled exponent would be finite, are handled separately.
 #[inline(always)]
 pub(crate) fn f16_to_f32(bits: u16) -> f32 {
     const RESCALE: f32 = f32::from_bits((127 + 112) << 23);
@@ -61,7 +61,7 @@ pub(crate) fn f16_to_f32(bits: u16) -> f32 {
     f32::from_bits(value | u32::from(bits & 0x8000) << 16)
 }
 
-/// The value of an FP8 E4M3 code: 4 bits of exponent with bias 7, 3 of mantissa, no infinities, NaN in 0x7F and 0xFF.
+/// The value of an FP8 E4M3 code: 4 exponent bits with bias 7, 3 mantissa bits, no infinities, NaN at 0x7F and 0xFF.
 ///
 /// Source: Micikevicius et al., "FP8 Formats for Deep Learning", arXiv:2209.05433, table 1.
 #[inline(always)]
@@ -73,7 +73,7 @@ pub(crate) fn fp8_e4m3_to_f32(byte: u8) -> f32 {
     f32::from_bits(value | u32::from(byte & 0x80) << 24)
 }
 
-/// The nearest code, ties to the even one; values past the largest, 448, become it, NaN stays NaN.
+/// The nearest code, with ties to even. Larger magnitudes saturate at 448. NaN stays NaN.
 fn f32_to_fp8_e4m3(value: f32) -> u8 {
     const LARGEST: f32 = 448.0;
     const SMALLEST_NORMAL: f32 = 1.0 / 64.0;
@@ -90,7 +90,7 @@ fn f32_to_fp8_e4m3(value: f32) -> u8 {
         // Rounding up to 8 steps gives code 8, the smallest normal value.
         return sign | (magnitude * SUBNORMAL_STEPS).round_ties_even() as u8;
     }
-    // Rounds the mantissa to its upper 3 bits; a carry goes on into the exponent, as it should.
+    // Rounds the mantissa to its upper 3 bits. A carry correctly propagates into the exponent.
     let bits = magnitude.to_bits();
     let rounded = bits + 0x7_FFFF + (bits >> 20 & 1);
     sign | ((rounded >> 20) - ((127 - 7) << 3)) as u8
@@ -110,9 +110,9 @@ macro_rules! plain_codec {
 
             #[inline(always)]
             unsafe fn codes<L: Lanes>(lanes: L, row: *const u8, _: usize, at: usize) -> L::F32 {
-                // SAFETY: promised by the caller.
+                // SAFETY: guaranteed by the caller.
                 let from = unsafe { row.add($bytes * at) };
-                // SAFETY: promised by the caller.
+                // SAFETY: guaranteed by the caller.
                 unsafe { lanes.$load(from) }
             }
         }
@@ -120,7 +120,7 @@ macro_rules! plain_codec {
 }
 
 plain_codec!(
-    /// Values as they are.
+    /// Unencoded values.
     F32, 4, load_f32
 );
 plain_codec!(
@@ -132,7 +132,7 @@ plain_codec!(
     Bf16, 2, load_bf16
 );
 plain_codec!(
-    /// FP8 with 4 bits of exponent.
+    /// FP8 with 4 exponent bits.
     Fp8E4m3, 1, load_fp8_e4m3
 );
 

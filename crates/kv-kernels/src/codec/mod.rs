@@ -1,7 +1,7 @@
-//! How the values of an encoded row are written and read: plainly, one at a time, and as vectors.
+//! Encoding and decoding of rows: in plain Rust, one value at a time, and in vectors.
 //!
-//! Each format has an `encode` and a `decode` in plain Rust, which define it, and a [`Codec`] that decodes
-//! a vector of values in registers, which must give the same bits.
+//! Each format is defined by an `encode` and a `decode` function in plain Rust. It also has a [`Codec`], which decodes a
+//! vector of values in registers and must give the same bits.
 
 mod affine;
 mod channels;
@@ -20,18 +20,18 @@ pub(crate) use scaled::{Q4_0, Q8_0, decode_q4_0, decode_q8_0, encode_q4_0, encod
 
 /// Decodes vectors of a row in registers.
 ///
-/// A row is a run of groups of [`GROUP`](Codec::GROUP) codes with a scale and an offset each, or of values as they
-/// are. A value is `scale · code + offset`.
+/// A row is a run of groups of [`GROUP`](Codec::GROUP) codes, each with a scale and an offset, or a run of plain values. A
+/// value is `scale · code + offset`.
 pub(crate) trait Codec: Copy {
-    /// Codes of a group, a multiple of every vector's width, or 0 if there are no groups, scales and offsets.
+    /// Codes per group, a multiple of every vector width. 0 if there are no groups, scales and offsets.
     const GROUP: usize = 0;
-    /// Whether offsets are other than 0.
+    /// Whether groups have offsets.
     const HAS_OFFSET: bool = false;
 
     /// Bytes of a row of `dim` values.
     fn row_bytes(dim: usize) -> usize;
 
-    /// The scale and the offset of a group, each in all places.
+    /// The scale and the offset of a group, each in all lanes.
     ///
     /// # Safety
     /// The row holds `group + 1` groups.
@@ -48,34 +48,34 @@ pub(crate) trait Codec: Copy {
     unsafe fn codes<L: Lanes>(lanes: L, row: *const u8, group: usize, at: usize) -> L::F32;
 }
 
-/// A codec of groups of 32 codes of a byte at most: `scale · (code − zero) + minimum`.
+/// A codec of groups of 32 codes of at most one byte: `scale · (code − zero) + minimum`.
 pub(crate) trait IntegerCodec: Codec {
-    /// The code of a value of 0, or of the minimum if there are offsets.
+    /// The code of the value 0, or of the minimum if there are offsets.
     fn zero<D: IntegerDots>() -> i32;
 }
 
-/// Gives the codes of a row to score it.
+/// Loads the codes of a row for scoring.
 pub(crate) trait KeyCodec: IntegerCodec {
-    /// The codes of groups, which begin at these places of a row.
+    /// The codes of the groups that begin at these addresses of a row.
     ///
     /// # Safety
     /// Those groups can be read.
     unsafe fn key_codes<D: IntegerDots>(dots: D, groups: [*const u8; 2]) -> D::Codes;
 }
 
-/// Gives codes column by column.
+/// Loads codes column by column.
 pub(crate) trait Columns {
-    /// Sums of the columns from the first to the last.
+    /// The column sums, from the first column to the last.
     #[inline(always)]
     fn in_order<D: IntegerDots>(dots: D, sums: D::ColumnSums) -> D::ColumnSums {
         dots.in_order(sums)
     }
 }
 
-/// Gives the codes of four rows to weigh them. A group's bytes begin with the scale and, if there are offsets, the minimum,
+/// Loads the codes of four rows for weighting. A group's bytes begin with the scale and, if there are offsets, the minimum,
 /// in half precision.
 pub(crate) trait ColumnCodec: IntegerCodec + Columns {
-    /// The middle of all codes: what a rounded weight is wrong by is multiplied by a code's distance from it.
+    /// The middle of all codes. The error of a rounded weight is multiplied by a code's distance from it.
     fn centre<D: IntegerDots>() -> i32;
 
     /// The codes of a group: of the first 16 columns and of the last 16.
@@ -85,7 +85,7 @@ pub(crate) trait ColumnCodec: IntegerCodec + Columns {
     unsafe fn columns<D: IntegerDots>(dots: D, rows: [*const u8; 4], group: usize) -> [D::Columns; 2];
 }
 
-/// Values of a row of `dim` that share a scale and an offset.
+/// Values per group, in a row of `dim` values, that share a scale and an offset.
 #[inline(always)]
 pub(crate) fn group_of<C: Codec>(dim: usize) -> usize {
     if C::GROUP == 0 { dim } else { C::GROUP }
@@ -94,7 +94,7 @@ pub(crate) fn group_of<C: Codec>(dim: usize) -> usize {
 /// Values `at .. at + WIDTH` of a group, with its [`Codec::scale`].
 ///
 /// # Safety
-/// As [`Codec::codes`].
+/// As for [`Codec::codes`].
 #[inline(always)]
 pub(crate) unsafe fn decode<L: Lanes, C: Codec>(
     lanes: L,
@@ -103,7 +103,7 @@ pub(crate) unsafe fn decode<L: Lanes, C: Codec>(
     at: usize,
     (scale, offset): (L::F32, L::F32),
 ) -> L::F32 {
-    // SAFETY: promised by the caller.
+    // SAFETY: guaranteed by the caller.
     let codes = unsafe { C::codes(lanes, row, group, at) };
     match (C::GROUP, C::HAS_OFFSET) {
         (0, _) => codes,
@@ -112,18 +112,18 @@ pub(crate) unsafe fn decode<L: Lanes, C: Codec>(
     }
 }
 
-/// Decodes a row of as many values as `decoded` has.
+/// Decodes a row of `decoded.len()` values.
 ///
 /// # Safety
-/// The row has the bytes of so many values, which are whole vectors.
+/// The row has the bytes of that many values, which are whole vectors.
 #[inline(always)]
 pub(crate) unsafe fn decode_row<L: Lanes, C: Codec>(lanes: L, row: *const u8, decoded: &mut [f32]) {
     let group_values = group_of::<C>(decoded.len());
     for (group, decoded) in decoded.chunks_exact_mut(group_values).enumerate() {
-        // SAFETY: promised by the caller.
+        // SAFETY: guaranteed by the caller.
         let scale = unsafe { C::scale(lanes, row, group) };
         for (index, decoded) in decoded.chunks_exact_mut(L::WIDTH).enumerate() {
-            // SAFETY: promised by the caller.
+            // SAFETY: guaranteed by the caller.
             let vector = unsafe { decode::<L, C>(lanes, row, group, index * L::WIDTH, scale) };
             // SAFETY: `WIDTH` values.
             unsafe { lanes.store(vector, decoded.as_mut_ptr()) };

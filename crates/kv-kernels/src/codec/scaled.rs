@@ -1,4 +1,4 @@
-//! Codes times a scale: ggml's `q8_0` and `q4_0`, with a group of any size in plain Rust and of 32 in vectors.
+//! Codes times a scale: ggml's `q8_0` and `q4_0`, with groups of any size in plain Rust and of 32 in vectors.
 //!
 //! Source: `block_q8_0`, `block_q4_0` in `ggml-common.h`, `quantize_row_q8_0_ref`, `quantize_row_q4_0_ref` and
 //! `dequantize_row_*` in `ggml-quants.c`.
@@ -6,7 +6,7 @@
 use super::{Codec, ColumnCodec, Columns, GGML_GROUP, HALF, IntegerCodec, KeyCodec, read_half, write_half};
 use crate::lanes::{IntegerDots, Lanes};
 
-/// `d = max|x| / 127`, `q = round(x / d)`: the scale, then a signed byte a value.
+/// `d = max|x| / 127`, `q = round(x / d)`. Stores the scale, then one signed byte per value.
 pub(crate) fn encode_q8_0(group: usize, row: &[f32], encoded: &mut [u8]) {
     for (values, bytes) in row.chunks_exact(group).zip(encoded.chunks_exact_mut(HALF + group)) {
         let largest = values.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
@@ -29,8 +29,8 @@ pub(crate) fn decode_q8_0(group: usize, encoded: &[u8], row: &mut [f32]) {
     }
 }
 
-/// `d = m / −8` for the value `m` largest in magnitude, `q = ⌊x / d + 8.5⌋`: the scale, then a byte for each two
-/// values, the first half of the group in the low nibbles and the second in the high ones.
+/// `d = m / −8` for the value `m` of the largest magnitude, `q = ⌊x / d + 8.5⌋`. Stores the scale, then one byte per two
+/// values, with the first half of the group in the low nibbles and the second half in the high nibbles.
 pub(crate) fn encode_q4_0(group: usize, row: &[f32], encoded: &mut [u8]) {
     for (values, bytes) in row.chunks_exact(group).zip(encoded.chunks_exact_mut(HALF + group / 2)) {
         let largest = values.iter().fold(0.0f32, |largest, value| if value.abs() > largest.abs() { *value } else { largest });
@@ -70,17 +70,17 @@ impl Codec for Q8_0 {
 
     #[inline(always)]
     unsafe fn scale<L: Lanes>(lanes: L, row: *const u8, group: usize) -> (L::F32, L::F32) {
-        // SAFETY: promised by the caller.
+        // SAFETY: guaranteed by the caller.
         let from = unsafe { row.add(group * (HALF + GGML_GROUP)) };
-        // SAFETY: promised by the caller.
+        // SAFETY: guaranteed by the caller.
         (unsafe { lanes.splat_f16(from) }, lanes.splat(0.0))
     }
 
     #[inline(always)]
     unsafe fn codes<L: Lanes>(lanes: L, row: *const u8, group: usize, at: usize) -> L::F32 {
-        // SAFETY: promised by the caller.
+        // SAFETY: guaranteed by the caller.
         let from = unsafe { row.add(group * (HALF + GGML_GROUP) + HALF + at) };
-        // SAFETY: promised by the caller.
+        // SAFETY: guaranteed by the caller.
         unsafe { lanes.load_i8(from) }
     }
 }
@@ -94,7 +94,7 @@ impl IntegerCodec for Q8_0 {
 impl KeyCodec for Q8_0 {
     #[inline(always)]
     unsafe fn key_codes<D: IntegerDots>(dots: D, [a, b]: [*const u8; 2]) -> D::Codes {
-        // SAFETY: promised by the caller.
+        // SAFETY: guaranteed by the caller.
         unsafe { dots.load_bytes([a.wrapping_add(HALF), b.wrapping_add(HALF)]) }
     }
 }
@@ -109,7 +109,7 @@ impl ColumnCodec for Q8_0 {
     #[inline(always)]
     unsafe fn columns<D: IntegerDots>(dots: D, rows: [*const u8; 4], group: usize) -> [D::Columns; 2] {
         let rows = rows.map(|row| row.wrapping_add(group * (HALF + GGML_GROUP) + HALF));
-        // SAFETY: promised by the caller.
+        // SAFETY: guaranteed by the caller.
         unsafe { dots.columns_of_bytes(rows) }
     }
 }
@@ -129,17 +129,17 @@ impl Codec for Q4_0 {
 
     #[inline(always)]
     unsafe fn scale<L: Lanes>(lanes: L, row: *const u8, group: usize) -> (L::F32, L::F32) {
-        // SAFETY: promised by the caller.
+        // SAFETY: guaranteed by the caller.
         let from = unsafe { row.add(group * (HALF + NIBBLE_BYTES)) };
-        // SAFETY: promised by the caller.
+        // SAFETY: guaranteed by the caller.
         (unsafe { lanes.splat_f16(from) }, lanes.splat(0.0))
     }
 
     #[inline(always)]
     unsafe fn codes<L: Lanes>(lanes: L, row: *const u8, group: usize, at: usize) -> L::F32 {
-        // SAFETY: promised by the caller.
+        // SAFETY: guaranteed by the caller.
         let codes = unsafe { row.add(group * (HALF + NIBBLE_BYTES) + HALF) };
-        // SAFETY: promised by the caller; a vector lies in one half of the group.
+        // SAFETY: guaranteed by the caller; a vector is within one half of the group.
         unsafe { load_nibbles::<L, 8>(lanes, codes, at) }
     }
 }
@@ -153,7 +153,7 @@ impl IntegerCodec for Q4_0 {
 impl KeyCodec for Q4_0 {
     #[inline(always)]
     unsafe fn key_codes<D: IntegerDots>(dots: D, [a, b]: [*const u8; 2]) -> D::Codes {
-        // SAFETY: promised by the caller.
+        // SAFETY: guaranteed by the caller.
         unsafe { dots.load_nibbles([a.wrapping_add(HALF), b.wrapping_add(HALF)]) }
     }
 }
@@ -168,26 +168,26 @@ impl ColumnCodec for Q4_0 {
     #[inline(always)]
     unsafe fn columns<D: IntegerDots>(dots: D, rows: [*const u8; 4], group: usize) -> [D::Columns; 2] {
         let rows = rows.map(|row| row.wrapping_add(group * (HALF + NIBBLE_BYTES) + HALF));
-        // SAFETY: promised by the caller.
+        // SAFETY: guaranteed by the caller.
         unsafe { dots.columns_of_nibbles(rows) }
     }
 }
 
-/// Codes `at .. at + WIDTH` of a group of 32 nibbles, less `ZERO`.
+/// Codes `at .. at + WIDTH` of a group of 32 nibbles, minus `ZERO`.
 ///
 /// # Safety
-/// The group's 16 bytes can be read, and the codes lie in one half of the group.
+/// The group's 16 bytes can be read, and the codes are within one half of the group.
 #[inline(always)]
 pub(super) unsafe fn load_nibbles<L: Lanes, const ZERO: i32>(lanes: L, codes: *const u8, at: usize) -> L::F32 {
     if at < NIBBLE_BYTES {
-        // SAFETY: promised by the caller.
+        // SAFETY: guaranteed by the caller.
         let from = unsafe { codes.add(at) };
-        // SAFETY: promised by the caller.
+        // SAFETY: guaranteed by the caller.
         unsafe { lanes.load_low_nibbles::<ZERO>(from) }
     } else {
-        // SAFETY: promised by the caller.
+        // SAFETY: guaranteed by the caller.
         let from = unsafe { codes.add(at - NIBBLE_BYTES) };
-        // SAFETY: promised by the caller.
+        // SAFETY: guaranteed by the caller.
         unsafe { lanes.load_high_nibbles::<ZERO>(from) }
     }
 }

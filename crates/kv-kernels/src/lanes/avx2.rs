@@ -6,7 +6,7 @@ use std::arch::x86_64::*;
 use super::interpreted::{_mm_prefetch, _mm256_cvtph_ps};
 use super::{Kernel, Lanes};
 
-/// Exists only where AVX2, FMA and F16C were detected.
+/// Exists only if AVX2, FMA and F16C were detected.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Avx2(());
 
@@ -20,7 +20,7 @@ impl Avx2 {
 /// Enters a function that enables the instructions.
 macro_rules! enter {
     ($call:expr) => {
-        // SAFETY: a value of `Avx2` was made by `detect`, and what is read behind a pointer is promised by the caller.
+        // SAFETY: a value of `Avx2` was made by `detect`, and the caller guarantees the validity of pointers.
         unsafe { $call }
     };
 }
@@ -171,7 +171,7 @@ pub(super) fn sums(vectors: [__m256; 4]) -> [f32; 4] {
     four
 }
 
-/// The sums of quad `q` of each vector, in quad `q`. Written out, since horizontal additions are slower.
+/// The sums of quad `q` of each vector, in quad `q`. Written with shuffles, because horizontal additions are slower.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn quad_sums([a, b, c, d]: [__m256; 4]) -> __m256 {
@@ -188,7 +188,7 @@ fn largest(vector: __m256) -> f32 {
     _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)))
 }
 
-/// By way of the exponent's bits; 0 for `n` below −126.
+/// Sets the exponent bits. 0 for `n` below −126.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn times_power_of_two(a: __m256, n: __m256) -> __m256 {
@@ -202,7 +202,7 @@ fn widen_bf16(halves: __m128i) -> __m256 {
     _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(halves)))
 }
 
-/// By way of `f16`, whose exponent is one bit longer: the same bits there mean 2⁻⁸ times as much.
+/// Goes through `f16`, whose exponent has one bit more. The same bits represent 2⁻⁸ times the value there.
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
 fn widen_fp8_e4m3(bytes: __m128i) -> __m256 {
@@ -239,7 +239,7 @@ fn widen_high_nibbles<const ZERO: i32>(bytes: __m128i) -> __m256 {
 fn spread_2bit_codes(word: i32, first: usize) -> __m256 {
     let shifts = _mm256_add_epi32(_mm256_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14), _mm256_set1_epi32(2 * first as i32));
     let shifted = _mm256_srlv_epi32(_mm256_set1_epi32(word), shifts);
-    // The permutation looks at three bits of each index, of which the third belongs to the next code.
+    // The permutation uses three bits of each index. The third one belongs to the next code.
     _mm256_permutevar8x32_ps(_mm256_setr_ps(0.0, 1.0, 2.0, 3.0, 0.0, 1.0, 2.0, 3.0), shifted)
 }
 

@@ -1,7 +1,7 @@
-//! Dot products of words of 16 bits with AVX2: two products and a sum in each of eight places.
+//! Dot products of 16-bit words with AVX2: two products and a sum in each of eight lanes.
 //!
-//! Its products of bytes would be more an instruction, but their sums of two are words, which saturate, and a factor takes two of
-//! them.
+//! Byte products would be more per instruction, but their pairwise sums are 16-bit words, which saturate, and a factor needs two
+//! bytes.
 
 use std::arch::x86_64::*;
 
@@ -12,8 +12,8 @@ use super::{Avx2, IntegerDots, IntegerKernel};
 /// Enters a function that enables the instructions.
 macro_rules! enter {
     ($call:expr) => {
-        // SAFETY: a value of `Avx2` exists only where AVX2, FMA and F16C do, and what is read behind a pointer is promised by the
-        // caller.
+        // SAFETY: a value of `Avx2` exists only if the machine has AVX2, FMA and F16C. The caller guarantees the validity of
+        // pointers.
         unsafe { $call }
     };
 }
@@ -25,12 +25,12 @@ impl IntegerDots for Avx2 {
     const ADDS_BYTES: bool = true;
     type Lanes = Avx2;
     type Sums = __m256i;
-    /// A code a word: of 16 bytes' low nibbles (or the first 16 bytes) the even ones, of the high nibbles (or the last 16 bytes)
-    /// the even ones, then the odd ones of both.
+    /// One code per word: the even low nibbles of 16 bytes (or the even ones of the first 16 bytes), the even high nibbles (or the
+    /// even ones of the last 16 bytes), then the odd ones of both.
     type Codes = [__m256i; 4];
-    /// A factor a word in the order of the codes, in memory as in registers.
+    /// One factor per word, in the order of the codes, in memory as in registers.
     type Factors = [__m256i; 4];
-    /// Rows 0 and 1, then 2 and 3, side by side: the even columns, then the odd ones.
+    /// Rows 0 and 1 interleaved, then rows 2 and 3: first the even columns, then the odd ones.
     type Columns = [[__m256i; 2]; 2];
     type ColumnSums = [__m256i; 2];
 
@@ -154,7 +154,7 @@ impl IntegerDots for Avx2 {
         [enter!(_mm256_set1_epi32(sum)); 2]
     }
 
-    /// One pair of rows after the other: the columns of both and all sums are more than there are registers.
+    /// One pair of rows after the other, because the columns of both pairs and all sums do not fit in registers.
     #[inline(always)]
     unsafe fn add_columns<const COUNT: usize>(
         self,
@@ -219,7 +219,7 @@ fn dot(codes: [__m256i; 4], factors: [__m256i; 4]) -> __m256i {
     _mm256_add_epi32(some, others)
 }
 
-/// The sum over quad `q` of each vector, in quad `q`.
+/// The sums of quad `q` of each vector, in quad `q`.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn quad_sums([a, b, c, d]: [__m256i; 4]) -> __m256i {
@@ -229,13 +229,13 @@ fn quad_sums([a, b, c, d]: [__m256i; 4]) -> __m256i {
 }
 
 /// # Safety
-/// 16 bytes behind `at` can be read of each.
+/// 16 bytes can be read at offset `at` of each row.
 #[inline]
 #[target_feature(enable = "avx2")]
 unsafe fn load_rows(rows: [*const u8; 4], at: usize) -> [__m128i; 4] {
     let mut loaded = [_mm_setzero_si128(); 4];
     for (loaded, row) in loaded.iter_mut().zip(rows) {
-        // SAFETY: promised by the caller.
+        // SAFETY: guaranteed by the caller.
         *loaded = unsafe { _mm_loadu_si128(row.wrapping_add(at).cast()) };
     }
     loaded
@@ -253,7 +253,7 @@ fn columns_of_bytes(rows: [__m128i; 4]) -> [[__m256i; 2]; 2] {
     pairs
 }
 
-/// Columns of four rows of 16 bytes' low nibbles, and of their high ones.
+/// Columns of four rows of 16 bytes: of the low nibbles, and of the high nibbles.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn columns_of_nibbles(rows: [__m128i; 4]) -> [[[__m256i; 2]; 2]; 2] {
@@ -266,40 +266,40 @@ fn columns_of_nibbles(rows: [__m128i; 4]) -> [[[__m256i; 2]; 2]; 2] {
     halves
 }
 
-/// Of four rows of eight words, each two side by side.
+/// Interleaves four rows of eight words in pairs.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn interleave([a, b, c, d]: [__m128i; 4]) -> [__m256i; 2] {
     [side_by_side(a, b), side_by_side(c, d)]
 }
 
-/// Widened, because that costs nothing where words are loaded, and unpacking them would leave halves to be joined.
+/// Widens the words. This costs nothing when they are loaded, whereas unpacked words would have to be joined.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn side_by_side(a: __m128i, b: __m128i) -> __m256i {
     _mm256_blend_epi16::<0b1010_1010>(_mm256_cvtepu16_epi32(a), _mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(b)))
 }
 
-/// Of two rows of 16 codes the even columns, then the odd ones: of the first eight columns in even places, of the others in odd
-/// ones.
+/// The even columns of two rows of 16 codes, then the odd ones. Codes of the first eight columns are in even lanes, the others in
+/// odd lanes.
 ///
 /// # Safety
-/// Four bytes can be read of each.
+/// Four bytes of each can be read.
 #[inline]
 #[target_feature(enable = "avx2")]
 unsafe fn columns_of_2bit_codes(a: *const u8, b: *const u8) -> [__m256i; 2] {
-    // SAFETY: promised by the caller.
+    // SAFETY: guaranteed by the caller.
     let a = unsafe { _mm_loadu_si32(a) };
-    // SAFETY: promised by the caller.
+    // SAFETY: guaranteed by the caller.
     let b = unsafe { _mm_loadu_si32(b) };
-    // Two words of each row side by side, in all places.
+    // Two interleaved words of each row, in all lanes.
     let words = _mm256_broadcastq_epi64(_mm_unpacklo_epi16(a, b));
     let codes = _mm256_srlv_epi32(words, _mm256_setr_epi32(0, 0, 4, 4, 8, 8, 12, 12));
     let code = _mm256_set1_epi16(3);
     [_mm256_and_si256(codes, code), _mm256_and_si256(_mm256_srli_epi32::<2>(codes), code)]
 }
 
-/// Columns 0 to 7 and 8 to 15 of the even and the odd ones.
+/// Columns 0 to 7 and 8 to 15, from the even and the odd columns.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn in_order([even, odd]: [__m256i; 2]) -> [__m256i; 2] {
@@ -315,7 +315,7 @@ fn in_order_of_2bit_codes([even, odd]: [__m256i; 2]) -> [__m256i; 2] {
     [_mm256_unpacklo_epi64(first, last), _mm256_unpackhi_epi64(first, last)]
 }
 
-/// Each value rounded.
+/// Rounds each value.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn whole_words([first, last]: [__m256; 2]) -> __m256i {

@@ -7,7 +7,7 @@ use super::avx512_vnni::Avx512Vnni;
 use super::interpreted::{_mm_prefetch, _mm512_cvtph_ps, _mm512_max_ps, _mm512_permutexvar_ps, _mm512_roundscale_ps, _mm512_scalef_ps};
 use super::{Kernel, Lanes};
 
-/// Exists only where AVX-512 F, BW, DQ and VL were detected; with the integer dot products of VNNI or without.
+/// Exists only if AVX-512 F, BW, DQ and VL were detected. With or without the integer dot products of VNNI.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Avx512(Option<Avx512Vnni>);
 
@@ -18,7 +18,7 @@ impl Avx512 {
         (foundation && lengths).then_some(Avx512(None))
     }
 
-    /// With the integer dot products.
+    /// With the integer dot products, if the machine has them.
     pub(crate) fn detect_vnni() -> Option<Avx512> {
         let lanes = Avx512::detect()?;
         Avx512Vnni::detect(lanes).map(Avx512::with)
@@ -32,7 +32,7 @@ impl Avx512 {
 /// Enters a function that enables the instructions.
 macro_rules! enter {
     ($call:expr) => {
-        // SAFETY: a value of `Avx512` was made by `detect`, and what is read behind a pointer is promised by the caller.
+        // SAFETY: a value of `Avx512` was made by `detect`, and the caller guarantees the validity of pointers.
         unsafe { $call }
     };
 }
@@ -190,7 +190,7 @@ fn widen_bf16(halves: __m256i) -> __m512 {
     _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(halves)))
 }
 
-/// By way of `f16`, whose exponent is one bit longer: the same bits there mean 2⁻⁸ times as much.
+/// Goes through `f16`, whose exponent has one bit more. The same bits represent 2⁻⁸ times the value there.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 fn widen_fp8_e4m3(bytes: __m128i) -> __m512 {
@@ -208,7 +208,7 @@ fn widen_i8(bytes: __m128i) -> __m512 {
     _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes))
 }
 
-/// The permutation looks at four bits of each index, so that the other nibble need not be cleared.
+/// The permutation uses only four bits of each index, so the other nibble need not be cleared.
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn look_up_nibbles<const SHIFT: u32, const ZERO: i32>(bytes: __m128i) -> __m512 {

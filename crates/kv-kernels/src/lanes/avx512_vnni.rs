@@ -1,4 +1,4 @@
-//! Dot products of 64 bytes at a time with AVX-512 VNNI.
+//! Dot products of bytes, 64 at a time, with AVX-512 VNNI.
 
 use std::arch::x86_64::*;
 
@@ -6,12 +6,12 @@ use std::arch::x86_64::*;
 use super::interpreted::{_mm512_cvtph_ps, _mm512_cvtps_epi32};
 use super::{Avx512, IntegerDots, IntegerKernel};
 
-/// Exists only where AVX-512 F, BW, DQ, VL and VNNI were detected.
+/// Exists only if AVX-512 F, BW, DQ, VL and VNNI were detected.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Avx512Vnni(());
 
 impl Avx512Vnni {
-    /// On a machine that has the vectors.
+    /// On a machine that has the AVX-512 vectors.
     pub(crate) fn detect(_: Avx512) -> Option<Avx512Vnni> {
         is_x86_feature_detected!("avx512vnni").then_some(Avx512Vnni(()))
     }
@@ -20,13 +20,13 @@ impl Avx512Vnni {
 /// Enters a function that enables the instructions.
 macro_rules! enter {
     ($call:expr) => {
-        // SAFETY: a value of `Avx512Vnni` was made by `detect`, and what is read behind a pointer is promised by the caller.
+        // SAFETY: a value of `Avx512Vnni` was made by `detect`, and the caller guarantees the validity of pointers.
         unsafe { $call }
     };
 }
 
-/// The digits of factors, `256 · high + low`, each a signed byte, because the instruction multiplies bytes. In memory the high
-/// digits of 16 factors stand before their low ones.
+/// Number of factors whose digits are stored together. A factor is `256 · high + low` with signed bytes as digits, because the
+/// instruction multiplies bytes. In memory, the high digits of 16 factors come before their low digits.
 const DIGITS: usize = 16;
 
 impl IntegerDots for Avx512Vnni {
@@ -34,12 +34,12 @@ impl IntegerDots for Avx512Vnni {
     const GROUPS: usize = 1;
     /// The instruction takes unsigned codes.
     const BYTE_ZERO: i32 = 128;
-    /// Two loads of four rows, where codes of 4 bits and fewer take one.
+    /// Bytes take two loads per four rows. Codes of 4 bits or fewer take one.
     const ADDS_BYTES: bool = false;
     type Lanes = Avx512;
     type Sums = __m512i;
     type Codes = [__m512i; 2];
-    /// The high digits of the first and the last 16 factors, and the low ones.
+    /// The high digits of the first and the last 16 factors, then the low digits.
     type Factors = [[__m512i; 2]; 2];
     type Columns = __m512i;
     type ColumnSums = [__m512i; 2];
@@ -211,14 +211,14 @@ fn join(high: __m512i, low: __m512i) -> __m512i {
     _mm512_add_epi32(_mm512_slli_epi32::<8>(high), low)
 }
 
-/// Signed bytes plus 128, unsigned.
+/// Adds 128 to signed bytes, to make them unsigned.
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn plus_128(bytes: __m512i) -> __m512i {
     _mm512_xor_si512(bytes, _mm512_set1_epi8(-128))
 }
 
-/// The low four bits of each byte, and the high ones. Shifted in words, so that bits come in from the byte above.
+/// The low four bits of each byte, and the high four. The shift is by word, so bits of the next byte are shifted in.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 fn nibbles(bytes: __m512i) -> [__m512i; 2] {
@@ -226,7 +226,7 @@ fn nibbles(bytes: __m512i) -> [__m512i; 2] {
     [_mm512_and_si512(bytes, four), _mm512_and_si512(_mm512_srli_epi16::<4>(bytes), four)]
 }
 
-/// The sum over quad `q` of each vector, in quad `q`.
+/// The sums of quad `q` of each vector, in quad `q`.
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn quad_sums([a, b, c, d]: [__m512i; 4]) -> __m512i {
@@ -250,17 +250,17 @@ fn join_quads([a, b, c, d]: [__m128i; 4]) -> __m512i {
     _mm512_inserti64x4::<1>(_mm512_castsi256_si512(ab), cd)
 }
 
-/// Row `r` lies in quad `r`; byte `c` of all rows becomes the four bytes of place `c`.
+/// Row `r` is in quad `r`. Byte `c` of the four rows becomes the four bytes of lane `c`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 fn columns_of_bytes(rows: __m512i) -> __m512i {
-    // The four bytes of columns `4q ..` of every row into quad `q`, then in the quad by column.
+    // Moves the four bytes of columns `4q ..` of every row to quad `q`, then sorts each quad by column.
     let fours = _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15), rows);
     let transpose = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     _mm512_shuffle_epi8(fours, _mm512_broadcast_i32x4(transpose))
 }
 
-/// Each row is two words of the first half; of word `WORD` of all rows, the codes of column `c` become the four bytes of place `c`.
+/// Each row is two words of the first half. Of word `WORD` of all rows, the codes of column `c` become the four bytes of lane `c`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 fn columns_of_2bit_codes<const WORD: i32>(rows: __m512i) -> __m512i {
@@ -297,6 +297,6 @@ fn columns_of_2bit_codes<const WORD: i32>(rows: __m512i) -> __m512i {
 #[target_feature(enable = "avx512f,avx512bw")]
 fn digits(whole: __m512i) -> [__m128i; 2] {
     let high = _mm512_srai_epi32::<8>(_mm512_add_epi32(whole, _mm512_set1_epi32(128)));
-    // The low byte is what is left of `whole` without the carry into `high`.
+    // The low byte is `whole` truncated, without the carry into `high`.
     [_mm512_cvtepi32_epi8(high), _mm512_cvtepi32_epi8(whole)]
 }

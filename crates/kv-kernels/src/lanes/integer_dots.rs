@@ -1,4 +1,4 @@
-//! Products of codes with numbers of 16 bits, summed in 32-bit integers: more of them an instruction than of floats.
+//! Products of codes and 16-bit numbers, summed in 32-bit integers. One instruction computes more of them than float products.
 
 use std::convert::Infallible;
 use std::marker::PhantomData;
@@ -7,27 +7,27 @@ use super::Lanes;
 
 /// A computation that needs integer dot products.
 pub(crate) trait IntegerKernel {
-    /// Must be `#[inline(always)]`, and so must all that it calls with `dots`.
+    /// Must be `#[inline(always)]`, like every function that it calls with `dots`.
     fn run<D: IntegerDots>(self, dots: D);
 }
 
-/// The integer dot products of an instruction set. A value of such a type exists only where the instructions do.
+/// The integer dot products of an instruction set. A value of such a type exists only if the machine has the instructions.
 ///
-/// *Codes* are what a format stores, whole numbers of a byte at most. *Factors* multiply them: whole numbers of at most
-/// [`LARGEST_FACTOR`](crate::factors::LARGEST_FACTOR) in magnitude, which lie in memory as suits the instructions, in the
-/// room of an `i16` each.
+/// *Codes* are the integers that a format stores, at most one byte each. *Factors* are the integers that multiply them, with a
+/// magnitude of at most [`LARGEST_FACTOR`](crate::factors::LARGEST_FACTOR). Each takes the space of an `i16`, in a layout that
+/// suits the instructions.
 pub(crate) trait IntegerDots: Copy {
-    /// *Quads* of four sums in a vector: one for each group of [`GROUPS`](Self::GROUPS), for each row of factors.
+    /// *Quads* of four sums per vector: one for each of [`GROUPS`](Self::GROUPS) groups of each row of factors.
     const QUADS: usize;
-    /// Groups of a row that are multiplied together, at most two.
+    /// Number of groups of a row that are multiplied together, at most two.
     const GROUPS: usize;
-    /// Rows of factors that a vector of sums is for.
+    /// Number of rows of factors per vector of sums.
     const ROWS: usize = Self::QUADS / Self::GROUPS;
-    /// Factors of all quads.
+    /// Number of factors of all quads.
     const STEP_FACTORS: usize = Self::QUADS * 32;
-    /// The code of a signed byte of 0.
+    /// The code of the signed byte 0.
     const BYTE_ZERO: i32;
-    /// Whether columns of bytes are added up faster than as floats.
+    /// Whether columns of bytes are summed faster as integers than as floats.
     const ADDS_BYTES: bool;
     type Lanes: Lanes;
     /// A vector of 32-bit integers.
@@ -41,34 +41,34 @@ pub(crate) trait IntegerDots: Copy {
     /// A sum for each of 16 columns.
     type ColumnSums: Copy;
 
-    /// Runs a kernel compiled with the instructions, in a function of its own.
+    /// Runs a kernel, compiled with the instructions, as a separate function.
     fn run<K: IntegerKernel>(self, kernel: K);
     fn lanes(self) -> Self::Lanes;
 
-    /// The codes of signed bytes, of the first [`GROUPS`](Self::GROUPS) groups.
+    /// The codes of the first [`GROUPS`](Self::GROUPS) groups, from signed bytes.
     ///
     /// # Safety
-    /// 32 bytes can be read of each.
+    /// 32 bytes of each can be read.
     unsafe fn load_bytes(self, groups: [*const u8; 2]) -> Self::Codes;
-    /// The low four bits of 16 bytes, then the high ones, of the first [`GROUPS`](Self::GROUPS) groups.
+    /// The codes of the first [`GROUPS`](Self::GROUPS) groups: the low four bits of 16 bytes, then the high four bits.
     ///
     /// # Safety
-    /// 16 bytes can be read of each.
+    /// 16 bytes of each can be read.
     unsafe fn load_nibbles(self, groups: [*const u8; 2]) -> Self::Codes;
-    /// Puts 32 factors in their places among those of all quads.
+    /// Writes the 32 factors of a quad to their places among those of all quads.
     fn lay_out(quad: usize, factors: &[i32; 32], to: &mut [i16]);
     /// # Safety
     /// The factors of all quads, laid out, can be read.
     unsafe fn load_factors(self, from: *const i16) -> Self::Factors;
     fn zero(self) -> Self::Sums;
-    /// Each code times its factor, added up to four sums in each quad.
+    /// Multiplies each code by its factor and adds the products to four sums per quad.
     fn dot(self, codes: Self::Codes, factors: Self::Factors) -> Self::Sums;
-    /// The sum over quad `q` of each of four vectors, in quad `q`.
+    /// The sums of quad `q` of each of four vectors, in quad `q`.
     fn quad_sums(self, vectors: [Self::Sums; 4]) -> Self::Sums;
     /// The sum of each vector.
     fn totals(self, vectors: [Self::Sums; 4]) -> [i32; 4];
     fn to_floats(self, sums: Self::Sums) -> <Self::Lanes as Lanes>::F32;
-    /// The half-precision values that stand `at[g]` bytes behind each place, in the quads of group `g`.
+    /// The half-precision values `at[g]` bytes after each address, in the quads of group `g`.
     ///
     /// # Safety
     /// Those of the first [`GROUPS`](Self::GROUPS) groups can be read.
@@ -79,34 +79,34 @@ pub(crate) trait IntegerDots: Copy {
     /// Those places can be written.
     unsafe fn store_rows(self, vector: <Self::Lanes as Lanes>::F32, to: *mut f32, stride: usize);
 
-    /// Columns 0 to 15 and 16 to 31 of the codes of signed bytes.
+    /// Columns 0 to 15 and 16 to 31 of codes stored as signed bytes.
     ///
     /// # Safety
-    /// 32 bytes can be read of each.
+    /// 32 bytes of each can be read.
     unsafe fn columns_of_bytes(self, rows: [*const u8; 4]) -> [Self::Columns; 2];
-    /// The low four bits of each of 16 bytes, and the high ones.
+    /// The low four bits of each of 16 bytes, and the high four bits.
     ///
     /// # Safety
-    /// 16 bytes can be read of each.
+    /// 16 bytes of each can be read.
     unsafe fn columns_of_nibbles(self, rows: [*const u8; 4]) -> [Self::Columns; 2];
-    /// Columns 0 to 15 and 16 to 31 of 32 2-bit codes, the first in the lowest bits, in an order of their own.
+    /// Columns 0 to 15 and 16 to 31 of 32 2-bit codes, the first in the lowest bits. The order of the columns is internal.
     ///
     /// # Safety
-    /// 8 bytes can be read of each.
+    /// 8 bytes of each can be read.
     unsafe fn columns_of_2bit_codes(self, rows: [*const u8; 4]) -> [Self::Columns; 2];
-    /// Rounds 16 values to factors of as many rows, which begin at a multiple of 16, and adds them to sums. The second vector
-    /// counts only if the first does not hold them all.
+    /// Rounds 16 values to the factors of 16 rows, starting at a multiple of 16, and adds them to the sums. The second vector is
+    /// used only if the first does not hold all of them.
     ///
     /// # Safety
     /// 16 factors can be written.
     unsafe fn store_column_factors(self, values: [<Self::Lanes as Lanes>::F32; 2], sums: Self::Sums, to: *mut i16) -> Self::Sums;
     /// The same sum for every column.
     fn column_sums(self, sum: i32) -> Self::ColumnSums;
-    /// Adds the codes of four rows, each times its factor, for `COUNT` lists of factors at once. Those of the rows are
-    /// `first .. first + 4`, and `first` is a multiple of four.
+    /// Adds the codes of four rows, each times its factor, for `COUNT` lists of factors at once. The factors of the rows are
+    /// `first .. first + 4`, where `first` is a multiple of four.
     ///
     /// # Safety
-    /// `factors` is `[COUNT, stride]`, whole sixteens of which were stored, and holds those of the rows.
+    /// `factors` is `[COUNT, stride]`, was stored in whole sixteens, and contains the factors of the rows.
     unsafe fn add_columns<const COUNT: usize>(
         self,
         sums: [Self::ColumnSums; COUNT],
@@ -115,15 +115,16 @@ pub(crate) trait IntegerDots: Copy {
         stride: usize,
         first: usize,
     ) -> [Self::ColumnSums; COUNT];
-    /// The sums of bytes' or nibbles' columns from the first column to the last.
+    /// The sums of the columns of bytes or nibbles, from the first column to the last.
     fn in_order(self, sums: Self::ColumnSums) -> Self::ColumnSums;
-    /// The sums of [`columns_of_2bit_codes`](Self::columns_of_2bit_codes) from the first column to the last.
+    /// The sums of [`columns_of_2bit_codes`](Self::columns_of_2bit_codes), from the first column to the last.
     fn in_order_of_2bit_codes(self, sums: Self::ColumnSums) -> Self::ColumnSums;
-    /// `offset + worth · sums[column]`, the sums in order. The second vector counts only if the first does not hold all columns.
+    /// `offset + worth · sums[column]`, with the sums in order. The second vector is used only if the first does not hold all
+    /// columns.
     fn column_totals(self, sums: Self::ColumnSums, worth: f32, offset: f32) -> [<Self::Lanes as Lanes>::F32; 2];
 }
 
-/// Vectors that come without: there is no value of this type.
+/// For vectors without integer dot products. No value of this type exists.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct NoDots<L>(Infallible, PhantomData<L>);
 
@@ -235,7 +236,7 @@ impl<L: Lanes> IntegerDots for NoDots<L> {
     }
 }
 
-/// Runs a kernel on all integer dot products that this machine has, and on those in plain Rust.
+/// Runs a kernel with all integer dot products that this machine has, and with those in plain Rust.
 #[cfg(test)]
 pub(crate) fn on_all_integer_dots(kernel: impl IntegerKernel + Copy) {
     struct IfThereAre<K>(K);
@@ -275,7 +276,7 @@ mod tests {
         values
     }
 
-    /// Whole numbers of up to so many bits and a sign, both extremes among the first.
+    /// Integers of up to `bits` bits and a sign. Both extremes are among the first.
     fn noise(count: usize, bits: u32) -> Vec<i32> {
         let largest = (1 << bits) - 1;
         let number = |i: u32| ((i.wrapping_mul(2_654_435_769) >> 8) as i32) % (largest + 1);
@@ -286,7 +287,7 @@ mod tests {
         (0..128u32).map(|i| if i < 2 { 0x80 } else { (i.wrapping_mul(2_654_435_769) >> 24) as u8 }).collect()
     }
 
-    /// The two nibbles of bytes, all low ones first.
+    /// The nibbles of bytes, all low nibbles first.
     fn nibbles(bytes: &[u8]) -> Vec<i32> {
         bytes.iter().map(|byte| byte & 15).chain(bytes.iter().map(|byte| byte >> 4)).map(i32::from).collect()
     }
@@ -339,13 +340,13 @@ mod tests {
         fn run<D: IntegerDots>(self, dots: D) {
             let (lanes, width) = (dots.lanes(), D::Lanes::WIDTH);
             let whole = noise(32, 14);
-            // Rounded to the nearest.
+            // These must round to the nearest integer.
             let spread: Vec<f32> = whole.iter().enumerate().map(|(at, factor)| *factor as f32 + [0.4, -0.4][at % 2]).collect();
             let mut factors = vec![0; whole.len()];
             let mut sums = dots.zero();
             for (values, factors) in spread.chunks_exact(16).zip(factors.chunks_exact_mut(16)) {
                 let values = [floats(lanes, values), floats(lanes, &values[16 - width..])];
-                // SAFETY: a place a value.
+                // SAFETY: there is room for every factor.
                 sums = unsafe { dots.store_column_factors(values, sums, factors.as_mut_ptr()) };
             }
             let (total, zero) = (whole.iter().sum::<i32>(), dots.zero());
@@ -354,7 +355,7 @@ mod tests {
             let rows: [&[u8]; 4] = std::array::from_fn(|row| &bytes[[5, 96, 0, 31][row]..][..32]);
             let starts = rows.map(<[u8]>::as_ptr);
             let two_bits = |bytes: &[u8]| (0..32).map(|at| i32::from(bytes[at / 4] >> (2 * (at % 4)) & 3)).collect::<Vec<_>>();
-            // SAFETY: the rows have 32 bytes, the most that is read of each.
+            // SAFETY: each row has 32 bytes, the most that is read.
             let as_bytes = (unsafe { dots.columns_of_bytes(starts) }, rows.map(signed::<D>));
             // SAFETY: as above.
             let as_nibbles = (unsafe { dots.columns_of_nibbles(starts) }, rows.map(|row| nibbles(&row[..16])));
@@ -396,13 +397,13 @@ mod tests {
                 let [first, second] = halves.map(|group| f32_to_f16(group[place]).to_le_bytes());
                 [&[7][..], &first, &[7, 7, 7], &second].concat()
             });
-            // SAFETY: the places hold a half behind 1 byte and behind 6.
+            // SAFETY: each place has a half-precision number after 1 byte and after 6 bytes.
             let scales = unsafe { dots.load_halves(places.each_ref().map(|place| place.as_ptr()), [1, 6]) };
             let lanes = dots.lanes();
             let numbers: Vec<f32> = (1..17).map(|number| number as f32).collect();
             let stride = 5;
             let mut stored = vec![-1.0; D::ROWS * stride];
-            // SAFETY: a stride for each row.
+            // SAFETY: there is room for one stride per row.
             unsafe { dots.store_rows(lanes.mul(scales, floats(lanes, &numbers)), stored.as_mut_ptr(), stride) };
             for (row, stored) in stored.chunks_exact(stride).enumerate() {
                 let product = |group: usize, at: usize| numbers[4 * (row * D::GROUPS + group) + at] * halves[group][at];

@@ -1,5 +1,5 @@
-//! Stand-ins in plain Rust for instructions that Miri does not know. With them it interprets the AVX-512 paths on any machine;
-//! `.ci/run` says how. They are not for anything else.
+//! Plain-Rust replacements for instructions that Miri does not support. With them, Miri interprets the AVX-512 paths on any
+//! machine, see `.ci/run`. They have no other use.
 
 use std::arch::x86_64::*;
 use std::mem::transmute;
@@ -29,7 +29,7 @@ pub(super) fn _mm512_max_ps(a: __m512, b: __m512) -> __m512 {
     vector(std::array::from_fn(|i| if a[i] > b[i] { a[i] } else { b[i] }))
 }
 
-/// Rounds to the nearest whole number, whatever `_HOW` says.
+/// Rounds to the nearest integer and ignores `_HOW`.
 #[target_feature(enable = "avx512f")]
 pub(super) fn _mm512_roundscale_ps<const _HOW: i32>(a: __m512) -> __m512 {
     vector(values(a).map(f32::round_ties_even))

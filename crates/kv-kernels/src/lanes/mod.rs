@@ -1,15 +1,16 @@
 //! Vectors of `f32` values, and the loads that decode stored values into them, for each instruction set.
 //!
 //! # Why `std::arch` and not `pulp`
-//! Burn's matrix products use `pulp`, which chooses an instruction set at run time without `unsafe`, and the
-//! kernels here began on it. What they need beyond sums and products is not in it: its AVX2 level has no F16C
-//! (half precision took a handful of integer instructions a vector), its `Simd` trait has no widening loads of bytes
-//! and nibbles, and no prefetch. What is left is small: the few operations of [`Lanes`]. They are
-//! written out a file an instruction set; since Rust 1.87 an intrinsic is safe in a function that enables its
-//! instructions, so that `unsafe` is left only where such a function is entered and where memory is read.
-//! Kernels are generic over [`Lanes`] and know no instruction set; plain loops in them (the softmax) are
-//! vectorised by the compiler with the instructions of the path. A closure is a function of its own, compiled
-//! without those instructions unless it is inlined: kernels use loops.
+//! Burn's matrix products use `pulp`, which selects an instruction set at run time without `unsafe`. These kernels
+//! used it at first, but it lacks operations that they need: its AVX2 level has no F16C (half precision took a
+//! handful of integer instructions per vector), and its `Simd` trait has no widening loads of bytes and nibbles and no
+//! prefetch. The operations that the kernels need are few. They are the methods of [`Lanes`], with one file per
+//! instruction set. Since Rust 1.87, an intrinsic is safe in a function that enables its instructions, so `unsafe`
+//! remains only where such a function is entered and where memory is read.
+//!
+//! Kernels are generic over [`Lanes`] and know no instruction set. The compiler vectorizes plain loops in them (the
+//! softmax) with the instructions of the path. A closure is a separate function, which is compiled without those
+//! instructions unless it is inlined. Kernels therefore use loops.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -43,13 +44,13 @@ pub(crate) use portable::Array;
 pub(crate) trait Kernel {
     type Output;
 
-    /// Must be `#[inline(always)]`, and so must all that it calls with `lanes`, to be compiled with the path's instructions.
+    /// Must be `#[inline(always)]`, like every function that it calls with `lanes`, to be compiled with the path's instructions.
     fn run<L: Lanes>(self, lanes: L) -> Self::Output;
 }
 
-/// The vectors of an instruction set. A value of such a type exists only where the instructions do.
+/// The vectors of an instruction set. A value of such a type exists only if the machine has the instructions.
 ///
-/// Loads read as many bytes as [`WIDTH`](Lanes::WIDTH) stored values take, from any address.
+/// A load reads the bytes of [`WIDTH`](Lanes::WIDTH) stored values, from any address.
 pub(crate) trait Lanes: Copy {
     /// A vector of [`WIDTH`](Lanes::WIDTH) values.
     type F32: Copy;
@@ -57,11 +58,11 @@ pub(crate) trait Lanes: Copy {
     const WIDTH: usize;
     /// Vectors that fit in registers.
     const REGISTERS: usize;
-    /// Integer dot products that may come with the vectors.
+    /// Integer dot products that may be available with the vectors.
     type IntegerDots: IntegerDots<Lanes = Self>;
 
-    /// Runs a kernel compiled with the instructions, in a function of its own: inlined into each other, all kernels
-    /// would make one function that takes the compiler minutes.
+    /// Runs a kernel, compiled with the instructions, as a separate function. If all kernels were inlined into each other,
+    /// compiling the resulting function would take minutes.
     fn run<K: Kernel>(self, kernel: K) -> K::Output;
 
     /// The integer dot products, if the machine has them.
@@ -69,21 +70,21 @@ pub(crate) trait Lanes: Copy {
 
     fn splat(self, value: f32) -> Self::F32;
     fn mul(self, a: Self::F32, b: Self::F32) -> Self::F32;
-    /// `a · b + c`, rounded once where the instructions can.
+    /// `a · b + c`, rounded once if the instructions allow it.
     fn mul_add(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32;
     fn sub(self, a: Self::F32, b: Self::F32) -> Self::F32;
-    /// Without the sign.
+    /// The absolute values.
     fn abs(self, a: Self::F32) -> Self::F32;
-    /// The larger of each two, `b` where one is not a number.
+    /// The larger of each pair, or `b` if one is NaN.
     fn max(self, a: Self::F32, b: Self::F32) -> Self::F32;
-    /// The nearest whole number, of values not larger than 2²² in magnitude.
+    /// The nearest integer, for magnitudes of at most 2²².
     fn round(self, a: Self::F32) -> Self::F32;
-    /// `a · 2ⁿ` for a whole `n` from −160 to 0, but 0 where the factor is not a normal number (or rounded, where
-    /// the instructions can).
+    /// `a · 2ⁿ` for an integer `n` from −160 to 0. If the factor is not a normal number, the result is 0, or rounded if the
+    /// instructions allow it.
     fn times_power_of_two(self, a: Self::F32, n: Self::F32) -> Self::F32;
     /// The sum of the values of each of four vectors.
     fn sums(self, vectors: [Self::F32; 4]) -> [f32; 4];
-    /// The largest of the values, none of which may be other than a number.
+    /// The largest of the values. None of them may be NaN.
     fn largest(self, vector: Self::F32) -> f32;
 
     /// # Safety
@@ -106,27 +107,27 @@ pub(crate) trait Lanes: Copy {
     /// # Safety
     /// `WIDTH` bytes can be read.
     unsafe fn load_i8(self, from: *const u8) -> Self::F32;
-    /// The low four bits of each byte, less `ZERO`.
+    /// The low four bits of each byte, minus `ZERO`.
     ///
     /// # Safety
     /// `WIDTH` bytes can be read.
     unsafe fn load_low_nibbles<const ZERO: i32>(self, from: *const u8) -> Self::F32;
-    /// The high four bits of each byte, less `ZERO`.
+    /// The high four bits of each byte, minus `ZERO`.
     ///
     /// # Safety
     /// `WIDTH` bytes can be read.
     unsafe fn load_high_nibbles<const ZERO: i32>(self, from: *const u8) -> Self::F32;
-    /// Codes `first .. first + WIDTH` of the sixteen 2-bit codes in a little-endian word, the first in its lowest bits.
+    /// Codes `first .. first + WIDTH` of the sixteen 2-bit codes in a little-endian word. Code 0 is in the lowest bits.
     ///
     /// # Safety
     /// Four bytes can be read, and `first + WIDTH ≤ 16`.
     unsafe fn load_2bit_codes(self, from: *const u8, first: usize) -> Self::F32;
-    /// One half-precision value in all places.
+    /// One half-precision value in all lanes.
     ///
     /// # Safety
     /// Two bytes can be read.
     unsafe fn splat_f16(self, from: *const u8) -> Self::F32;
-    /// Asks for the line of memory at an address, which need not be readable, before it is needed.
+    /// Prefetches the cache line at an address, which need not be readable.
     fn prefetch(self, at: *const u8);
 }
 
@@ -136,7 +137,7 @@ mod tests {
     use crate::KernelPath;
     use crate::codec::{f16_to_f32, fp8_e4m3_to_f32};
 
-    /// Loads every operation's result from the same bytes, as bits.
+    /// The results of all loads from the same bytes, as bits.
     struct LoadAll<'a>(&'a [u8]);
 
     impl Kernel for LoadAll<'_> {
@@ -148,7 +149,7 @@ mod tests {
             let mut results = vec![vec![]; 8];
             for at in 0..bytes.len() - 4 * L::WIDTH {
                 let from = bytes[at..at + 4 * L::WIDTH].as_ptr();
-                // SAFETY: four bytes a value lie behind `from`, the most that any of these loads reads.
+                // SAFETY: four bytes per value can be read at `from`, the most that any of these loads reads.
                 #[expect(clippy::multiple_unsafe_ops_per_block, reason = "one reason for all")]
                 let vectors = unsafe {
                     [

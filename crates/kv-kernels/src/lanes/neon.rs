@@ -6,7 +6,7 @@ use super::integer_dots::NoDots;
 use super::{Kernel, Lanes};
 use crate::codec::f16_to_f32;
 
-/// Exists only where NEON was detected.
+/// Exists only if NEON was detected.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Neon(());
 
@@ -19,7 +19,7 @@ impl Neon {
 /// Enters a function that enables the instructions.
 macro_rules! enter {
     ($call:expr) => {
-        // SAFETY: a value of `Neon` was made by `detect`, and what is read behind a pointer is promised by the caller.
+        // SAFETY: a value of `Neon` was made by `detect`, and the caller guarantees the validity of pointers.
         unsafe { $call }
     };
 }
@@ -154,19 +154,19 @@ impl Lanes for Neon {
         self.splat(f16_to_f32(bits))
     }
 
-    /// There is no stable prefetch for this architecture.
+    /// Does nothing: there is no stable prefetch for this architecture.
     #[inline(always)]
     fn prefetch(self, _at: *const u8) {}
 }
 
-/// The instruction's own maximum is not a number where either is not.
+/// Needed because the maximum instruction returns NaN if either operand is NaN.
 #[inline]
 #[target_feature(enable = "neon")]
 fn larger(a: float32x4_t, b: float32x4_t) -> float32x4_t {
     vbslq_f32(vcgtq_f32(a, b), a, b)
 }
 
-/// By way of the exponent's bits; 0 for `n` below −126.
+/// Sets the exponent bits. 0 for `n` below −126.
 #[inline]
 #[target_feature(enable = "neon")]
 fn times_power_of_two(a: float32x4_t, n: float32x4_t) -> float32x4_t {
@@ -182,7 +182,7 @@ fn widen_u8(bytes: [u8; 4]) -> uint32x4_t {
     vmovl_u16(vget_low_u16(vmovl_u8(bytes)))
 }
 
-/// As `f16_to_f32`: the conversion instruction's intrinsic is not stable.
+/// Like `f16_to_f32`, because the intrinsic of the conversion instruction is not stable.
 #[inline]
 #[target_feature(enable = "neon")]
 fn widen_f16(halves: [u16; 4]) -> float32x4_t {
@@ -203,7 +203,7 @@ fn widen_bf16(halves: [u16; 4]) -> float32x4_t {
     vreinterpretq_f32_u32(vshlq_n_u32::<16>(vmovl_u16(bits)))
 }
 
-/// As `fp8_e4m3_to_f32`.
+/// Like `fp8_e4m3_to_f32`.
 #[inline]
 #[target_feature(enable = "neon")]
 fn widen_fp8_e4m3(bytes: [u8; 4]) -> float32x4_t {

@@ -1,4 +1,4 @@
-//! Integer dot products in plain Rust, for tests: they are slower than plain floats, but run on any machine and under Miri.
+//! Integer dot products in plain Rust, only for tests. They are slower than plain floats, but run on any machine and under Miri.
 
 use super::portable::Array;
 use super::{IntegerDots, IntegerKernel};
@@ -7,13 +7,13 @@ use crate::codec::f16_to_f32;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PlainIntegers;
 
-/// Sums of a vector.
+/// Sums per vector.
 const WIDTH: usize = 8;
-/// Codes or factors of a group.
+/// Codes or factors per group.
 const GROUP: usize = 32;
-/// Columns that are added up together.
+/// Columns that are summed together.
 const COLUMNS: usize = 16;
-/// Sums of a quad.
+/// Sums per quad.
 const QUAD: usize = 4;
 
 impl IntegerDots for PlainIntegers {
@@ -38,12 +38,12 @@ impl IntegerDots for PlainIntegers {
     }
 
     unsafe fn load_bytes(self, [from, _]: [*const u8; 2]) -> [i16; GROUP] {
-        // SAFETY: promised by the caller.
+        // SAFETY: guaranteed by the caller.
         unsafe { from.cast::<[i8; GROUP]>().read() }.map(i16::from)
     }
 
     unsafe fn load_nibbles(self, [from, _]: [*const u8; 2]) -> [i16; GROUP] {
-        // SAFETY: promised by the caller.
+        // SAFETY: guaranteed by the caller.
         let bytes = unsafe { from.cast::<[u8; GROUP / 2]>().read() };
         let mut codes = [0; GROUP];
         for (at, byte) in bytes.into_iter().enumerate() {
@@ -60,7 +60,7 @@ impl IntegerDots for PlainIntegers {
     }
 
     unsafe fn load_factors(self, from: *const i16) -> [[i16; GROUP]; 2] {
-        // SAFETY: promised by the caller.
+        // SAFETY: guaranteed by the caller.
         unsafe { from.cast::<[[i16; GROUP]; 2]>().read() }
     }
 
@@ -98,7 +98,7 @@ impl IntegerDots for PlainIntegers {
     }
 
     unsafe fn load_halves(self, places: [*const u8; 4], [at, _]: [usize; 2]) -> [f32; WIDTH] {
-        // SAFETY: promised by the caller.
+        // SAFETY: guaranteed by the caller.
         let four = places.map(|place| f16_to_f32(u16::from_le_bytes(unsafe { place.wrapping_add(at).cast::<[u8; 2]>().read() })));
         std::array::from_fn(|at| four[at % QUAD])
     }
@@ -106,24 +106,24 @@ impl IntegerDots for PlainIntegers {
     unsafe fn store_rows(self, vector: [f32; WIDTH], to: *mut f32, stride: usize) {
         for (quad, values) in vector.chunks_exact(QUAD).enumerate() {
             for (at, value) in values.iter().enumerate() {
-                // SAFETY: promised by the caller.
+                // SAFETY: guaranteed by the caller.
                 unsafe { to.wrapping_add(quad * stride + at).write(*value) };
             }
         }
     }
 
     unsafe fn columns_of_bytes(self, rows: [*const u8; 4]) -> [[[i16; COLUMNS]; 4]; 2] {
-        // SAFETY: promised by the caller.
+        // SAFETY: guaranteed by the caller.
         halves(rows.map(|row| unsafe { self.load_bytes([row; 2]) }))
     }
 
     unsafe fn columns_of_nibbles(self, rows: [*const u8; 4]) -> [[[i16; COLUMNS]; 4]; 2] {
-        // SAFETY: promised by the caller.
+        // SAFETY: guaranteed by the caller.
         halves(rows.map(|row| unsafe { self.load_nibbles([row; 2]) }))
     }
 
     unsafe fn columns_of_2bit_codes(self, rows: [*const u8; 4]) -> [[[i16; COLUMNS]; 4]; 2] {
-        // SAFETY: promised by the caller.
+        // SAFETY: guaranteed by the caller.
         let rows = rows.map(|row| u64::from_le_bytes(unsafe { row.cast::<[u8; 8]>().read() }));
         halves(rows.map(|codes| std::array::from_fn(|column| (codes >> (2 * column) & 3) as i16)))
     }
@@ -132,7 +132,7 @@ impl IntegerDots for PlainIntegers {
         for (at, value) in values.as_flattened().iter().enumerate() {
             let factor = value.round_ties_even() as i16;
             sums[at % WIDTH] = sums[at % WIDTH].wrapping_add(i32::from(factor));
-            // SAFETY: promised by the caller.
+            // SAFETY: guaranteed by the caller.
             unsafe { to.wrapping_add(at).write(factor) };
         }
         sums
@@ -151,7 +151,7 @@ impl IntegerDots for PlainIntegers {
         first: usize,
     ) -> [[i32; COLUMNS]; COUNT] {
         for (list, sums) in sums.iter_mut().enumerate() {
-            // SAFETY: promised by the caller.
+            // SAFETY: guaranteed by the caller.
             let factors = unsafe { factors.wrapping_add(list * stride + first).cast::<[i16; 4]>().read() };
             for (codes, factor) in codes.into_iter().zip(factors) {
                 for (sum, code) in sums.iter_mut().zip(codes) {

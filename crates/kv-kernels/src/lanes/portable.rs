@@ -1,4 +1,4 @@
-//! Plain Rust on arrays, which the compiler turns into whatever vectors the target always has.
+//! Plain Rust on arrays, which the compiler turns into the baseline vectors of the target.
 
 use super::integer_dots::NoDots;
 use super::{Kernel, Lanes};
@@ -14,7 +14,7 @@ pub(crate) struct Array<const N: usize>;
 /// `N · BYTES` bytes can be read.
 #[inline(always)]
 unsafe fn each<const N: usize, const BYTES: usize>(from: *const u8, decode: impl Fn([u8; BYTES]) -> f32) -> [f32; N] {
-    // SAFETY: promised by the caller; an array of arrays of bytes has no alignment.
+    // SAFETY: guaranteed by the caller; an array of arrays of bytes has an alignment of 1.
     let stored = unsafe { from.cast::<[[u8; BYTES]; N]>().read() };
     let mut values = [0.0; N];
     for (value, bytes) in values.iter_mut().zip(stored) {
@@ -23,7 +23,7 @@ unsafe fn each<const N: usize, const BYTES: usize>(from: *const u8, decode: impl
     values
 }
 
-/// Adding 1.5 · 2²³ rounds to the nearest whole number and leaves it in the lowest bits.
+/// Adding 1.5 · 2²³ rounds to the nearest integer, which is then in the lowest bits.
 const ROUND: f32 = 12_582_912.0;
 
 impl<const N: usize> Lanes for Array<N> {
@@ -55,7 +55,7 @@ impl<const N: usize> Lanes for Array<N> {
         a
     }
 
-    /// Rounded twice: without the instruction a single rounding is a call.
+    /// Rounded twice, because a single rounding is a function call without the instruction.
     #[inline(always)]
     fn mul_add(self, a: [f32; N], b: [f32; N], mut c: [f32; N]) -> [f32; N] {
         for ((c, a), b) in c.iter_mut().zip(a).zip(b) {
@@ -93,8 +93,8 @@ impl<const N: usize> Lanes for Array<N> {
         a
     }
 
-    /// By way of the exponent's bits, which rounding leaves in the lowest; a conversion to an integer that saturates,
-    /// as `as` does, is not vectorised.
+    /// Sets the exponent bits, taken from the lowest bits after rounding. A saturating conversion to an integer, such as `as`,
+    /// is not vectorized.
     #[inline(always)]
     fn times_power_of_two(self, mut a: [f32; N], n: [f32; N]) -> [f32; N] {
         const SMALLEST: f32 = -126.0;
@@ -127,55 +127,55 @@ impl<const N: usize> Lanes for Array<N> {
 
     #[inline(always)]
     unsafe fn load_f32(self, from: *const u8) -> [f32; N] {
-        // SAFETY: promised by the caller.
+        // SAFETY: guaranteed by the caller.
         unsafe { each(from, f32::from_le_bytes) }
     }
 
     #[inline(always)]
     unsafe fn store(self, vector: [f32; N], to: *mut f32) {
-        // SAFETY: promised by the caller.
+        // SAFETY: guaranteed by the caller.
         unsafe { to.cast::<[f32; N]>().write_unaligned(vector) }
     }
 
     #[inline(always)]
     unsafe fn load_f16(self, from: *const u8) -> [f32; N] {
-        // SAFETY: promised by the caller.
+        // SAFETY: guaranteed by the caller.
         unsafe { each(from, |bytes| f16_to_f32(u16::from_le_bytes(bytes))) }
     }
 
     #[inline(always)]
     unsafe fn load_bf16(self, from: *const u8) -> [f32; N] {
-        // SAFETY: promised by the caller.
+        // SAFETY: guaranteed by the caller.
         unsafe { each(from, |bytes| f32::from_bits(u32::from(u16::from_le_bytes(bytes)) << 16)) }
     }
 
     #[inline(always)]
     unsafe fn load_fp8_e4m3(self, from: *const u8) -> [f32; N] {
-        // SAFETY: promised by the caller.
+        // SAFETY: guaranteed by the caller.
         unsafe { each(from, |[byte]| fp8_e4m3_to_f32(byte)) }
     }
 
     #[inline(always)]
     unsafe fn load_i8(self, from: *const u8) -> [f32; N] {
-        // SAFETY: promised by the caller.
+        // SAFETY: guaranteed by the caller.
         unsafe { each(from, |[byte]| f32::from(byte.cast_signed())) }
     }
 
     #[inline(always)]
     unsafe fn load_low_nibbles<const ZERO: i32>(self, from: *const u8) -> [f32; N] {
-        // SAFETY: promised by the caller.
+        // SAFETY: guaranteed by the caller.
         unsafe { each(from, |[byte]| (i32::from(byte & 15) - ZERO) as f32) }
     }
 
     #[inline(always)]
     unsafe fn load_high_nibbles<const ZERO: i32>(self, from: *const u8) -> [f32; N] {
-        // SAFETY: promised by the caller.
+        // SAFETY: guaranteed by the caller.
         unsafe { each(from, |[byte]| (i32::from(byte >> 4) - ZERO) as f32) }
     }
 
     #[inline(always)]
     unsafe fn load_2bit_codes(self, from: *const u8, first: usize) -> [f32; N] {
-        // SAFETY: promised by the caller.
+        // SAFETY: guaranteed by the caller.
         let word = u32::from_le_bytes(unsafe { from.cast::<[u8; 4]>().read() });
         let mut codes = [0.0; N];
         for (lane, code) in codes.iter_mut().enumerate() {
@@ -186,7 +186,7 @@ impl<const N: usize> Lanes for Array<N> {
 
     #[inline(always)]
     unsafe fn splat_f16(self, from: *const u8) -> [f32; N] {
-        // SAFETY: promised by the caller.
+        // SAFETY: guaranteed by the caller.
         [f16_to_f32(u16::from_le_bytes(unsafe { from.cast::<[u8; 2]>().read() })); N]
     }
 

@@ -1,4 +1,4 @@
-//! Keeps only the most recent tokens: the smallest useful strategy, written outside kvlab.
+//! Keeps only the most recent tokens. A minimal strategy in a crate outside kvlab's workspace.
 #![forbid(unsafe_code)]
 
 use std::ops::Range;
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Tokens a query sees, itself included.
+    /// Number of recent tokens that a query sees, including its own.
     pub window: usize,
 }
 
@@ -33,7 +33,7 @@ impl Strategy for RecentWindow {
 
     fn new(Config { window }: Config, geometry: &Geometry) -> Result<RecentWindow, ConfigError> {
         match window {
-            0 => Err(ConfigError::value("window", 0, "a query sees at least itself")),
+            0 => Err(ConfigError::value("window", 0, "a query sees at least its own token")),
             _ => Ok(RecentWindow { window, rows: HeldRows::new(geometry) }),
         }
     }
