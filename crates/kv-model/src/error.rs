@@ -33,6 +33,9 @@ pub enum LoadError {
     /// The hyperparameters contradict each other.
     #[error("impossible hyperparameters")]
     Geometry(#[from] GeometryError),
+    /// The model came without a tokenizer, so that its ids stand for no text.
+    #[error("the model came without a tokenizer")]
+    NoTokenizer,
     /// The vocabulary or the merges are unusable.
     #[error("unusable tokenizer: {reason}")]
     Tokenizer {

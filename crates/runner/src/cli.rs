@@ -159,6 +159,7 @@ pub(crate) struct RooflineArguments {
 
 /// Runs the command line of the program with these strategies.
 pub fn main(registry: Registry) -> ExitCode {
+    silence_caught_panics();
     let arguments = with_default_command(std::env::args_os().collect());
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
@@ -186,6 +187,16 @@ pub fn main(registry: Registry) -> ExitCode {
         crate::progress::say(&format!("{:?}", miette::Report::new(problem)));
         exit::usage()
     })
+}
+
+/// A panic that becomes an error of ours says nothing of its own.
+fn silence_caught_panics() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if !kv_model::panic_becomes_error() {
+            report(panic);
+        }
+    }));
 }
 
 /// Puts `run` in front of a first argument that is no command.

@@ -1,0 +1,142 @@
+//! Sizes of a `tokenizer.json` that no tokenizer in use reaches, checked before the library reads it.
+//!
+//! The library builds a tree with a level for each byte of a token and takes it down by recursion, and its search
+//! for added tokens takes time with their whole length: a file of a few hundred kilobytes could end the process or
+//! keep it for minutes.
+
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
+
+use super::guard::unusable;
+use crate::LoadError;
+
+/// The largest in use are about 35 MB.
+const MOST_FILE_BYTES: usize = 256 << 20;
+/// The longest tokens in use are runs of a thousand or so spaces or dashes, spelt in two bytes each.
+const MOST_TOKEN_BYTES: usize = 4096;
+/// A merge names two tokens.
+const MOST_MERGE_BYTES: usize = 2 * MOST_TOKEN_BYTES + 1;
+/// Added tokens in use are a few thousand short names.
+const MOST_ADDED_BYTES: usize = 8 << 20;
+
+/// The parts of the file that grow with the vocabulary.
+#[derive(Deserialize)]
+struct Described {
+    #[serde(default)]
+    added_tokens: Strings,
+    model: Option<Strings>,
+}
+
+/// The strings in a JSON value, keys included.
+#[derive(Default)]
+struct Strings {
+    longest: usize,
+    total: usize,
+}
+
+/// Refuses a file that is no JSON, or too large for the library.
+///
+/// # Errors
+/// [`LoadError::Tokenizer`] with the size and the largest possible one.
+pub(super) fn check(json: &str) -> Result<(), LoadError> {
+    let within = |what: &str, bytes: usize, most: usize| match bytes <= most {
+        true => Ok(()),
+        false => Err(unusable(&format!("{what} has {bytes} bytes, and the most that is read is {most}"))),
+    };
+    within("the file", json.len(), MOST_FILE_BYTES)?;
+    let Described { added_tokens, model } = serde_json::from_str(json).map_err(|error| unusable(&error.to_string()))?;
+    within("its longest added token", added_tokens.longest, MOST_TOKEN_BYTES)?;
+    within("the list of its added tokens", added_tokens.total, MOST_ADDED_BYTES)?;
+    within("the longest token or merge of its model", model.unwrap_or_default().longest, MOST_MERGE_BYTES)
+}
+
+impl Strings {
+    fn add(&mut self, other: Strings) {
+        self.longest = self.longest.max(other.longest);
+        self.total += other.total;
+    }
+}
+
+impl<'de> Deserialize<'de> for Strings {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Strings, D::Error> {
+        deserializer.deserialize_any(Measure)
+    }
+}
+
+struct Measure;
+
+impl<'de> Visitor<'de> for Measure {
+    type Value = Strings;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("any JSON value")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Strings, E> {
+        Ok(Strings { longest: text.len(), total: text.len() })
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Strings, E> {
+        Ok(Strings::default())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Strings, E> {
+        Ok(Strings::default())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Strings, E> {
+        Ok(Strings::default())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Strings, E> {
+        Ok(Strings::default())
+    }
+
+    fn visit_unit<E>(self) -> Result<Strings, E> {
+        Ok(Strings::default())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Strings, A::Error> {
+        let mut strings = Strings::default();
+        while let Some(element) = elements.next_element()? {
+            strings.add(element);
+        }
+        Ok(strings)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Strings, A::Error> {
+        let mut strings = Strings::default();
+        while let Some((key, value)) = entries.next_entry()? {
+            strings.add(key);
+            strings.add(value);
+        }
+        Ok(strings)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_added_token(bytes: usize) -> String {
+        format!(r#"{{"added_tokens": [{{"id": 1, "content": "{}", "special": true}}], "model": null}}"#, "x".repeat(bytes))
+    }
+
+    #[test]
+    fn a_token_may_be_long_but_not_endless() {
+        assert!(check(&with_added_token(MOST_TOKEN_BYTES)).is_ok());
+        let message = check(&with_added_token(MOST_TOKEN_BYTES + 1)).unwrap_err().to_string();
+        assert_eq!(message, "unusable tokenizer: its longest added token has 4097 bytes, and the most that is read is 4096");
+    }
+
+    #[test]
+    fn a_vocabulary_is_measured_as_a_list_and_as_a_map() {
+        let token = "x".repeat(MOST_MERGE_BYTES + 1);
+        for vocabulary in [format!(r#"{{"{token}": 0}}"#), format!(r#"[["{token}", -1.5]]"#)] {
+            let message = check(&format!(r#"{{"model": {{"vocab": {vocabulary}, "unk_id": null}}}}"#)).unwrap_err().to_string();
+            assert!(message.contains("the longest token or merge of its model has 8194 bytes"), "{message}");
+        }
+    }
+}
