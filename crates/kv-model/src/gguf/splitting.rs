@@ -68,3 +68,41 @@ fn in_turn(patterns: &[&str]) -> Value {
     let steps: Vec<Value> = patterns.iter().map(split).chain([bytes]).collect();
     json!({ "type": "Sequence", "pretokenizers": steps })
 }
+
+#[cfg(test)]
+mod tests {
+    use tokenizers::{OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer, PreTokenizerWrapper};
+
+    use super::*;
+
+    /// The pieces of a text, with `_` for a space.
+    fn pieces(pre: &str, text: &str) -> String {
+        let pre_tokenizer: PreTokenizerWrapper = serde_json::from_value(Splitting::of(pre).unwrap().pre_tokenizer).unwrap();
+        let mut split = PreTokenizedString::from(text);
+        pre_tokenizer.pre_tokenize(&mut split).unwrap();
+        let pieces = split.get_splits(OffsetReferential::Normalized, OffsetType::Byte);
+        pieces.into_iter().map(|(piece, _, _)| piece.replace('Ġ', "_").replace('Ċ', "n")).collect::<Vec<_>>().join(" ")
+    }
+
+    /// As `llm_tokenizer_bpe` splits them, worked out by hand.
+    #[test]
+    fn each_name_splits_as_llama_cpp_does() {
+        let text = "Hello, world! It's 12345 $3.50 (a-b) x=y; 1990s";
+        for (pre, expected) in [
+            ("default", "Hello , _world ! _It ' s _ 123 45 _ $ 3 . 50 _ ( a - b ) _x = y ; _ 199 0 s"),
+            ("gpt-2", "Hello , _world ! _It 's _12345 _$ 3 . 50 _( a - b ) _x = y ; _1990 s"),
+            ("smollm", "Hello , _world ! _It 's _ 1 2 3 4 5 _$ 3 . 5 0 _( a - b ) _x = y ; _ 1 9 9 0 s"),
+            ("llama-bpe", "Hello , _world ! _It 's _ 123 45 _$ 3 . 50 _( a -b ) _x =y ; _ 199 0 s"),
+            ("qwen2", "Hello , _world ! _It 's _ 1 2 3 4 5 _$ 3 . 5 0 _( a -b ) _x =y ; _ 1 9 9 0 s"),
+        ] {
+            assert_eq!(pieces(pre, text), expected, "{pre}");
+        }
+        assert_eq!(pieces("default", "a  b\n\nc |`~ 1٢34"), "a _ _b n n c _ | ` ~ _ 1Ù¢34");
+    }
+
+    #[test]
+    fn a_splitting_that_is_not_known_is_refused() {
+        let message = Splitting::of("tekken").err().unwrap().to_string();
+        assert!(message.starts_with("key `tokenizer.ggml.pre` is `tekken`"), "{message}");
+    }
+}

@@ -114,3 +114,118 @@ fn added(tokens: &[&str], types: &[i64], ends: &Ends) -> Vec<Value> {
     }
     added
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The metadata of a file without tensors.
+    #[derive(Clone)]
+    struct Metadata(Vec<(String, Vec<u8>)>);
+
+    impl Metadata {
+        /// Tokens that are letters, then `special`, all of them plain text; no merges.
+        fn new(special: &[&str]) -> Metadata {
+            let letters: Vec<String> = ('a'..='e').map(String::from).collect();
+            let tokens: Vec<&str> = letters.iter().map(String::as_str).chain(special.iter().copied()).collect();
+            Metadata(vec![])
+                .with("tokenizer.ggml.model", 8, &string("gpt2"))
+                .with("tokenizer.ggml.pre", 8, &string("gpt-2"))
+                .with_list("tokenizer.ggml.tokens", 8, tokens.iter().map(|token| string(token)))
+                .with_list("tokenizer.ggml.merges", 8, std::iter::empty())
+        }
+
+        fn with(mut self, key: &str, kind: u32, value: &[u8]) -> Metadata {
+            self.0.retain(|(known, _)| known != key);
+            self.0.push((key.to_owned(), [&kind.to_le_bytes(), value].concat()));
+            self
+        }
+
+        fn with_id(self, key: &str, id: u32) -> Metadata {
+            self.with(key, 4, &id.to_le_bytes())
+        }
+
+        fn with_bool(self, key: &str, value: bool) -> Metadata {
+            self.with(key, 7, &[value.into()])
+        }
+
+        fn with_list(self, key: &str, kind: u32, elements: impl Iterator<Item = Vec<u8>>) -> Metadata {
+            let elements: Vec<Vec<u8>> = elements.collect();
+            let count = (elements.len() as u64).to_le_bytes();
+            self.with(key, 9, &[kind.to_le_bytes().as_slice(), &count, &elements.concat()].concat())
+        }
+
+        fn load(&self) -> Result<TextTokenizer, LoadError> {
+            let mut bytes = [b"GGUF".as_slice(), &3u32.to_le_bytes(), &0u64.to_le_bytes(), &(self.0.len() as u64).to_le_bytes()].concat();
+            for (key, value) in &self.0 {
+                bytes.extend([string(key).as_slice(), value].concat());
+            }
+            tokenizer(&File::parse(&bytes)?)
+        }
+    }
+
+    fn string(text: &str) -> Vec<u8> {
+        [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat()
+    }
+
+    fn ends(metadata: &Metadata) -> Vec<u32> {
+        let tokenizer = metadata.load().unwrap();
+        (0..20).filter(|id| tokenizer.is_end(*id)).collect()
+    }
+
+    #[test]
+    fn the_names_in_use_end_a_text_beside_the_keys() {
+        let file = Metadata::new(&["<|eot_id|>", "<|im_end|>", "<end_of_turn>", "<|file_sep|>", "<|begin_of_text|>"]);
+        assert_eq!(ends(&file), [5, 6, 7, 8]);
+        assert_eq!(ends(&file.clone().with_id("tokenizer.ggml.eos_token_id", 0)), [0, 5, 6, 7, 8]);
+        let keyed = file.with_id("tokenizer.ggml.eot_token_id", 1).with_id("tokenizer.ggml.eom_token_id", 2);
+        assert_eq!(ends(&keyed.with_id("tokenizer.ggml.fim_sep_token_id", 3)), [1, 2, 3, 5, 6, 7]);
+        assert_eq!(ends(&Metadata::new(&["<|return|>", "<|call|>", "<|end|>"])), [5, 6], "a channel's end is not the text's");
+        assert_eq!(ends(&Metadata::new(&["</s>"])), [5]);
+        assert_eq!(ends(&Metadata::new(&["</s>", "<|tool_response>"])), [6]);
+    }
+
+    #[test]
+    fn a_name_that_ends_a_text_is_never_spelt_in_letters() {
+        let tokenizer = Metadata::new(&["<|im_end|>"]).load().unwrap();
+        assert_eq!(tokenizer.encode("ab<|im_end|>c").unwrap(), [0, 1, 5, 2]);
+    }
+
+    #[test]
+    fn an_id_of_all_ones_is_none() {
+        let file = Metadata::new(&[]).with_id("tokenizer.ggml.bos_token_id", u32::MAX).with_id("tokenizer.ggml.eos_token_id", u32::MAX);
+        assert_eq!(file.load().unwrap().encode("ab").unwrap(), [0, 1]);
+        assert_eq!(ends(&file.clone().with("tokenizer.ggml.eos_token_id", 5, &(-1i32).to_le_bytes())), [0u32; 0]);
+        let message = file.clone().with_bool("tokenizer.ggml.add_bos_token", true).load().unwrap_err().to_string();
+        assert_eq!(message, "key `tokenizer.ggml.bos_token_id` is missing, and `tokenizer.ggml.add_bos_token` asks for it");
+        let message = file.with_id("tokenizer.ggml.bos_token_id", 7).load().unwrap_err().to_string();
+        assert_eq!(message, "key `tokenizer.ggml.bos_token_id` is 7, and there are 5 tokens");
+    }
+
+    #[test]
+    fn a_prompt_is_put_between_the_tokens_that_the_file_asks_for() {
+        let file = Metadata::new(&["<s>", "</s>"]).with_id("tokenizer.ggml.bos_token_id", 5).with_id("tokenizer.ggml.eos_token_id", 6);
+        assert_eq!(file.load().unwrap().encode("ab").unwrap(), [0, 1]);
+        let both = file.with_bool("tokenizer.ggml.add_bos_token", true).with_bool("tokenizer.ggml.add_eos_token", true);
+        assert_eq!(both.load().unwrap().encode("ab").unwrap(), [5, 0, 1, 6]);
+    }
+
+    #[test]
+    fn keys_that_ask_for_another_kind_of_vocabulary_are_refused() {
+        for key in ["tokenizer.ggml.add_space_prefix", "tokenizer.ggml.add_sep_token", "tokenizer.ggml.remove_extra_whitespaces"] {
+            assert!(Metadata::new(&[]).with_bool(key, false).load().is_ok(), "{key}");
+            let message = Metadata::new(&[]).with_bool(key, true).load().unwrap_err().to_string();
+            assert!(message.starts_with(&format!("key `{key}` asks for what is not done")), "{message}");
+        }
+        let suppressed = Metadata::new(&[]).with_list("tokenizer.ggml.suppress_tokens", 5, std::iter::once(vec![1, 0, 0, 0]));
+        assert!(suppressed.load().is_err());
+    }
+
+    #[test]
+    fn a_vocabulary_that_contradicts_itself_is_refused() {
+        let message = Metadata::new(&["a"]).load().unwrap_err().to_string();
+        assert_eq!(message, "key `tokenizer.ggml.tokens` names `a` twice");
+        let short = Metadata::new(&[]).with_list("tokenizer.ggml.token_type", 5, std::iter::repeat_n(vec![1, 0, 0, 0], 4));
+        assert_eq!(short.load().unwrap_err().to_string(), "key `tokenizer.ggml.token_type` has 4 types for 5 tokens");
+    }
+}
