@@ -26,7 +26,15 @@ const MOST_ADDED_BYTES: usize = 8 << 20;
 struct Described {
     #[serde(default)]
     added_tokens: Strings,
-    model: Option<Strings>,
+    model: Option<Model>,
+}
+
+#[derive(Default, Deserialize)]
+struct Model {
+    #[serde(default)]
+    vocab: Strings,
+    #[serde(default)]
+    merges: Strings,
 }
 
 /// The strings in a JSON value, keys included.
@@ -49,7 +57,9 @@ pub(super) fn check(json: &str) -> Result<(), LoadError> {
     let Described { added_tokens, model } = serde_json::from_str(json).map_err(|error| unusable(&error.to_string()))?;
     within("its longest added token", added_tokens.longest, MOST_TOKEN_BYTES)?;
     within("the list of its added tokens", added_tokens.total, MOST_ADDED_BYTES)?;
-    within("the longest token or merge of its model", model.unwrap_or_default().longest, MOST_MERGE_BYTES)
+    let Model { vocab, merges } = model.unwrap_or_default();
+    within("its longest token", vocab.longest, MOST_TOKEN_BYTES)?;
+    within("its longest merge", merges.longest, MOST_MERGE_BYTES)
 }
 
 impl Strings {
@@ -133,10 +143,10 @@ mod tests {
 
     #[test]
     fn a_vocabulary_is_measured_as_a_list_and_as_a_map() {
-        let token = "x".repeat(MOST_MERGE_BYTES + 1);
+        let token = "x".repeat(MOST_TOKEN_BYTES + 1);
         for vocabulary in [format!(r#"{{"{token}": 0}}"#), format!(r#"[["{token}", -1.5]]"#)] {
             let message = check(&format!(r#"{{"model": {{"vocab": {vocabulary}, "unk_id": null}}}}"#)).unwrap_err().to_string();
-            assert!(message.contains("the longest token or merge of its model has 8194 bytes"), "{message}");
+            assert!(message.contains("its longest token has 4097 bytes"), "{message}");
         }
     }
 }

@@ -16,10 +16,11 @@ pub struct TextStream<'a> {
     told: usize,
 }
 
-/// Ids kept as context: more than an incomplete character can have.
-const CONTEXT: usize = 8;
+/// Ids kept as context. What waits are three replacement characters at most, each of three bytes and so three ids;
+/// with some more before them, a character that the window's start cuts is not taken for one that waits.
+const CONTEXT: usize = 16;
 /// Ids after which the window is cut back to the context.
-const LONGEST_WINDOW: usize = 32;
+const LONGEST_WINDOW: usize = 48;
 
 impl<'a> TextStream<'a> {
     pub(super) fn new(tokenizer: &'a TextTokenizer, before: &[u32]) -> Result<TextStream<'a>, LoadError> {
