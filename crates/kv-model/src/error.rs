@@ -33,7 +33,7 @@ pub enum LoadError {
     /// The hyperparameters contradict each other.
     #[error("impossible hyperparameters")]
     Geometry(#[from] GeometryError),
-    /// The model came without a tokenizer, so that its ids stand for no text.
+    /// The model came without a tokenizer, so that text cannot be turned into ids or back.
     #[error("the model came without a tokenizer")]
     NoTokenizer,
     /// The vocabulary or the merges are unusable.

@@ -188,8 +188,8 @@ fn files_that_make_the_library_panic_are_unusable_tokenizers() {
 
 #[test]
 fn a_decoder_that_panics_is_an_error() {
-    let mut json = sentence_piece(&["▁this"]);
-    json["decoder"] = json!({ "type": "Strip", "content": " ", "start": 0, "stop": 9 });
+    let mut json = sentence_piece(&["sss"]);
+    json["decoder"] = json!({ "type": "Strip", "content": "s", "start": 0, "stop": 9 });
     let tokenizer = tokenizer(&json);
     let message = tokenizer.stream(&[]).unwrap().push(FIRST_WORD).unwrap_err().to_string();
     assert!(message.starts_with("unusable tokenizer: the library `tokenizers` panicked"), "{message}");
@@ -203,7 +203,7 @@ fn endless_tokens_are_refused_at_once() {
     let unigram = sentence_piece(&[&long]);
     for json in [added, unigram] {
         let message = refusal(&json.to_string());
-        assert!(message.contains("has 100000 bytes, and the most that is read is"), "{message}");
+        assert!(message.contains("has 100000 bytes; the limit is"), "{message}");
     }
 }
 

@@ -189,7 +189,7 @@ pub fn main(registry: Registry) -> ExitCode {
     })
 }
 
-/// A panic that becomes an error of ours says nothing of its own.
+/// Keeps quiet about panics of the `tokenizers` library: they are caught and reported as errors.
 fn silence_caught_panics() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {

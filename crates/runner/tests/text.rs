@@ -81,9 +81,9 @@ fn a_folder_without_tokenizer_json_generates_nothing_and_says_what_is_missing() 
     let folder = folder(&[]);
     std::fs::remove_file(folder.path().join("tokenizer.json")).unwrap();
     for (files, expected) in [
-        (&[][..], "copy it from where the model comes from"),
-        (&["vocab.json", "merges.txt"], "it has `vocab.json` and `merges.txt`, which cannot be read here"),
-        (&["tokenizer.model"], "it has `tokenizer.model`, which cannot be read here"),
+        (&[][..], "copy tokenizer.json from where the model comes from"),
+        (&["vocab.json", "merges.txt"], "it has `vocab.json` and `merges.txt`, which is not supported"),
+        (&["tokenizer.model"], "it has `tokenizer.model`, which is not supported"),
     ] {
         files.iter().for_each(|name| std::fs::write(folder.path().join(name), "").unwrap());
         let output = generate(folder.path(), &[]);

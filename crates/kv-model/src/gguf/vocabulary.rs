@@ -1,7 +1,5 @@
 //! The tokenizer in a file's metadata: byte-level BPE.
 
-use std::collections::BTreeSet;
-
 use serde_json::{Value, json};
 
 use crate::gguf::special::{self, Ends};
@@ -16,7 +14,7 @@ const CONTROL: i64 = 3;
 /// `tokenizer.ggml.token_type`: a token that is matched in the text before it is split.
 const USER_DEFINED: i64 = 4;
 
-/// Keys that would change the ids of a text or what is chosen, and ask for what byte-level BPE does not do here.
+/// Keys that change the ids of a text, or which tokens may be generated, and that are not supported.
 const FOREIGN: [&str; 7] = [
     "tokenizer.ggml.add_sep_token",
     "tokenizer.ggml.add_space_prefix",
@@ -41,9 +39,11 @@ pub(super) fn tokenizer(file: &File<'_>) -> Result<TextTokenizer, LoadError> {
     let vocabulary: serde_json::Map<String, Value> =
         tokens.iter().enumerate().map(|(id, token)| ((*token).to_owned(), id.into())).collect();
     if vocabulary.len() < tokens.len() {
-        let mut seen = BTreeSet::new();
-        let twice = tokens.iter().find(|token| !seen.insert(**token)).copied().unwrap_or_default();
-        return Err(LoadError::key("tokenizer.ggml.tokens", format!("names `{twice}` twice")));
+        let repeats = tokens.len() - vocabulary.len();
+        return Err(LoadError::key(
+            "tokenizer.ggml.tokens",
+            format!("has {} tokens, {repeats} of which repeat an earlier one", tokens.len()),
+        ));
     }
     let ends = special::ends(file, &tokens)?;
     let description = json!({
@@ -71,7 +71,7 @@ pub(super) fn tokenizer(file: &File<'_>) -> Result<TextTokenizer, LoadError> {
     Ok(tokenizer.between(before, after).ended_by(ends.ids.into_iter().collect()))
 }
 
-/// Refuses what another kind of vocabulary would do; a key that is false or empty asks for nothing.
+/// Refuses the keys that are not supported, unless they are false or empty.
 fn refuse_foreign(file: &File<'_>) -> Result<(), LoadError> {
     for key in FOREIGN {
         let asks = match file.value(key) {
@@ -80,7 +80,7 @@ fn refuse_foreign(file: &File<'_>) -> Result<(), LoadError> {
             Some(_) => true,
         };
         if asks {
-            return Err(LoadError::key(key, "asks for what is not done here with byte-level BPE, and would change the text"));
+            return Err(LoadError::key(key, "is set, which is not supported with byte-level BPE and would change the text"));
         }
     }
     Ok(())
@@ -211,11 +211,11 @@ mod tests {
     }
 
     #[test]
-    fn keys_that_ask_for_another_kind_of_vocabulary_are_refused() {
+    fn keys_that_are_not_supported_are_refused_unless_they_are_off() {
         for key in ["tokenizer.ggml.add_space_prefix", "tokenizer.ggml.add_sep_token", "tokenizer.ggml.remove_extra_whitespaces"] {
             assert!(Metadata::new(&[]).with_bool(key, false).load().is_ok(), "{key}");
             let message = Metadata::new(&[]).with_bool(key, true).load().unwrap_err().to_string();
-            assert!(message.starts_with(&format!("key `{key}` asks for what is not done")), "{message}");
+            assert!(message.starts_with(&format!("key `{key}` is set, which is not supported")), "{message}");
         }
         let suppressed = Metadata::new(&[]).with_list("tokenizer.ggml.suppress_tokens", 5, std::iter::once(vec![1, 0, 0, 0]));
         assert!(suppressed.load().is_err());
@@ -224,7 +224,7 @@ mod tests {
     #[test]
     fn a_vocabulary_that_contradicts_itself_is_refused() {
         let message = Metadata::new(&["a"]).load().unwrap_err().to_string();
-        assert_eq!(message, "key `tokenizer.ggml.tokens` names `a` twice");
+        assert_eq!(message, "key `tokenizer.ggml.tokens` has 6 tokens, 1 of which repeat an earlier one");
         let short = Metadata::new(&[]).with_list("tokenizer.ggml.token_type", 5, std::iter::repeat_n(vec![1, 0, 0, 0], 4));
         assert_eq!(short.load().unwrap_err().to_string(), "key `tokenizer.ggml.token_type` has 4 types for 5 tokens");
     }

@@ -47,11 +47,11 @@ struct Strings {
 /// Refuses a file that is no JSON, or too large for the library.
 ///
 /// # Errors
-/// [`LoadError::Tokenizer`] with the size and the largest possible one.
+/// [`LoadError::Tokenizer`] with the size and the limit.
 pub(super) fn check(json: &str) -> Result<(), LoadError> {
     let within = |what: &str, bytes: usize, most: usize| match bytes <= most {
         true => Ok(()),
-        false => Err(unusable(&format!("{what} has {bytes} bytes, and the most that is read is {most}"))),
+        false => Err(unusable(&format!("{what} has {bytes} bytes; the limit is {most}"))),
     };
     within("the file", json.len(), MOST_FILE_BYTES)?;
     let Described { added_tokens, model } = serde_json::from_str(json).map_err(|error| unusable(&error.to_string()))?;
@@ -138,7 +138,7 @@ mod tests {
     fn a_token_may_be_long_but_not_endless() {
         assert!(check(&with_added_token(MOST_TOKEN_BYTES)).is_ok());
         let message = check(&with_added_token(MOST_TOKEN_BYTES + 1)).unwrap_err().to_string();
-        assert_eq!(message, "unusable tokenizer: its longest added token has 4097 bytes, and the most that is read is 4096");
+        assert_eq!(message, "unusable tokenizer: its longest added token has 4097 bytes; the limit is 4096");
     }
 
     #[test]

@@ -28,7 +28,7 @@ enum Vocabulary {
     Trained(Box<Trained>),
     /// The ids below 256 are UTF-8 bytes and the others mean nothing.
     Bytes,
-    /// Nobody knows what an id means.
+    /// There is none, so that ids cannot be turned into text.
     Missing,
 }
 
@@ -38,7 +38,7 @@ impl TextTokenizer {
         TextTokenizer::of(Vocabulary::Bytes)
     }
 
-    /// Stands for a tokenizer that did not come with its model, and refuses every text.
+    /// Stands in for a tokenizer that is missing from the model's files; it refuses every text.
     pub fn missing() -> TextTokenizer {
         TextTokenizer::of(Vocabulary::Missing)
     }
@@ -108,10 +108,10 @@ impl TextTokenizer {
         }
     }
 
-    fn means_something(&self, id: u32) -> bool {
+    fn has_text(&self, id: u32) -> bool {
         match &self.vocabulary {
             Vocabulary::Bytes => id < 256,
-            Vocabulary::Trained(trained) => trained.means_something(id),
+            Vocabulary::Trained(trained) => trained.has_text(id),
             Vocabulary::Missing => false,
         }
     }

@@ -5,26 +5,26 @@ use crate::LoadError;
 
 /// Turns ids into text as they come. Only the bytes of an incomplete character wait for the rest.
 ///
-/// A token's text depends on those before it (whether its space is the text's first, whose bytes its own complete),
-/// so each is decoded together with the last few, and what is new is handed out.
+/// A token's text depends on the tokens before it: a leading space is kept unless it opens the text, and bytes may
+/// complete a character. So each token is decoded together with the last few, and the difference is handed out.
 #[derive(Debug)]
 pub struct TextStream<'a> {
     tokenizer: &'a TextTokenizer,
-    /// The last ids that mean something.
+    /// The last ids that have a text.
     window: Vec<u32>,
-    /// Bytes of the window's text that are not new: handed out, or of the text that is continued.
+    /// Bytes of the window's text that were handed out already, or belong to the text that is continued.
     told: usize,
 }
 
-/// Ids kept as context. What waits are three replacement characters at most, each of three bytes and so three ids;
-/// with some more before them, a character that the window's start cuts is not taken for one that waits.
+/// Ids kept as context. Up to three replacement characters wait at the end of the window, and each may itself be
+/// spelt in three ids. The context is longer, so that a character cut by the window's start is not counted with them.
 const CONTEXT: usize = 16;
 /// Ids after which the window is cut back to the context.
 const LONGEST_WINDOW: usize = 48;
 
 impl<'a> TextStream<'a> {
     pub(super) fn new(tokenizer: &'a TextTokenizer, before: &[u32]) -> Result<TextStream<'a>, LoadError> {
-        let meaningful = before.iter().rev().copied().filter(|id| tokenizer.means_something(*id));
+        let meaningful = before.iter().rev().copied().filter(|id| tokenizer.has_text(*id));
         let mut window: Vec<u32> = meaningful.take(CONTEXT).collect();
         window.reverse();
         let told = complete(&tokenizer.decode(&window)?);
@@ -36,7 +36,7 @@ impl<'a> TextStream<'a> {
     /// # Errors
     /// [`LoadError::Tokenizer`] if the tokenizer cannot decode it.
     pub fn push(&mut self, id: u32) -> Result<String, LoadError> {
-        if !self.tokenizer.means_something(id) {
+        if !self.tokenizer.has_text(id) {
             return Ok(String::new());
         }
         self.window.push(id);

@@ -25,7 +25,7 @@ impl Trained {
         limits::check(json)?;
         guarded(|| {
             let mut tokenizer = Tokenizer::from_str(json)?;
-            // What a training batch was cut or filled to has nothing to do with a prompt.
+            // They describe the batches of a training run and would cut or pad a prompt.
             tokenizer.with_truncation(None)?.with_padding(None);
             let decoder = tokenizer.get_decoder().map(steps);
             Ok(Trained { tokenizer, decoder })
@@ -40,8 +40,8 @@ impl Trained {
         guarded(|| Ok(self.tokenizer.encode(text, true)?.get_ids().to_vec()))
     }
 
-    /// Whether an id stands for anything.
-    pub(super) fn means_something(&self, id: u32) -> bool {
+    /// Whether an id has a text.
+    pub(super) fn has_text(&self, id: u32) -> bool {
         self.tokenizer.id_to_token(id).is_some_and(|token| !token.is_empty())
     }
 

@@ -139,7 +139,7 @@ impl ModelSource {
         }
     }
 
-    /// Refuses a model whose tokens stand for no text, before its weights are read.
+    /// Refuses a model without a tokenizer, before its weights are read.
     ///
     /// # Errors
     /// A [`Problem`] that names the missing file.

@@ -1,4 +1,4 @@
-//! Whether a model's folder says what its tokens mean.
+//! Whether a model's folder has a tokenizer.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use crate::Problem;
 /// Tokenizers in other formats than the one that is read.
 const OTHER_FORMATS: [&[&str]; 4] = [&["tokenizer.model"], &["spiece.model"], &["vocab.json", "merges.txt"], &["vocab.txt"]];
 
-/// Refuses a folder without `tokenizer.json`: the model runs on ids, but nobody knows their text.
+/// Refuses a folder without `tokenizer.json`: the model runs, but its ids cannot be turned into text.
 ///
 /// # Errors
 /// A [`Problem`] that says what is there instead, and how to make what is missing.
@@ -17,13 +17,15 @@ pub(super) fn require_tokenizer(folder: &Path) -> Result<(), Problem> {
     }
     let shown = folder.display();
     let found = OTHER_FORMATS.into_iter().find(|files| files.iter().all(|file| folder.join(file).exists()));
-    let problem = Problem::new(format!("the model `{shown}` has no tokenizer.json, so its tokens stand for no text"));
+    let problem = Problem::new(format!("the model `{shown}` has no tokenizer.json, so it cannot read or write text"));
     Err(match found {
         Some(files) => problem.help(format!(
-            "it has `{}`, which cannot be read here; `transformers` writes the missing file:\n\
+            "it has `{}`, which is not supported; `transformers` can convert it:\n\
              python -c \"from transformers import AutoTokenizer as T; T.from_pretrained('{shown}').save_pretrained('{shown}')\"",
             files.join("` and `")
         )),
-        None => problem.help("copy it from where the model comes from; a sweep needs none, because its prompts are random tokens"),
+        None => {
+            problem.help("copy tokenizer.json from where the model comes from; a sweep needs none, because its prompts are random tokens")
+        }
     })
 }
