@@ -79,7 +79,7 @@ pub(super) fn ends(file: &File<'_>, tokens: &[&str]) -> Result<Ends, LoadError> 
         }
     }
     let mut ids = &named | &keyed;
-    // Where these occur together, the other is no end: a channel's, and a left-over of an older vocabulary.
+    // llama.cpp's exceptions: beside these tokens, `<|end|>` only closes a channel, and `</s>` is a leftover.
     let has = |name: &str| position(name).is_some_and(|id| ids.contains(&id));
     let channels = (has("<|return|>") && has("<|call|>")) || (has("<|flush|>") && (has("<|call|>") || has("<|calls|>")));
     let no_ends = [("<|end|>", channels), ("</s>", has("<|tool_response>"))];
