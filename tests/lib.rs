@@ -1,1 +1,4 @@
-//! Holds the workspace's `[[test]]` targets; it has no code of its own.
+//! Holds the workspace's `[[test]]` targets, and what the tests of several crates share.
+
+pub mod chain;
+pub mod tokenizers;

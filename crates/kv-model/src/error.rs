@@ -33,6 +33,9 @@ pub enum LoadError {
     /// The hyperparameters contradict each other.
     #[error("impossible hyperparameters")]
     Geometry(#[from] GeometryError),
+    /// The model came without a tokenizer, so that text cannot be turned into ids or back.
+    #[error("the model came without a tokenizer")]
+    NoTokenizer,
     /// The vocabulary or the merges are unusable.
     #[error("unusable tokenizer: {reason}")]
     Tokenizer {

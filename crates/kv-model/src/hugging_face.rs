@@ -1,4 +1,5 @@
-//! Models from a Hugging Face directory: `config.json`, one or several safetensors files, `tokenizer.json`.
+//! Models from a Hugging Face directory: `config.json`, one or several safetensors files, `tokenizer.json`,
+//! `generation_config.json`.
 //!
 //! Llama-style and Qwen2-style checkpoints are understood; the directory's files are handed over as bytes.
 
@@ -7,6 +8,7 @@ use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 
 use crate::config::MOST_KEY_VALUES;
+use crate::end_ids::{self, EndIds};
 use crate::{Decoder, LoadError, Model, ModelConfig, TensorSource, TextTokenizer, Weights};
 
 /// The contents of a model directory.
@@ -14,7 +16,9 @@ use crate::{Decoder, LoadError, Model, ModelConfig, TensorSource, TextTokenizer,
 pub struct Directory<'a> {
     /// `config.json`
     pub config: &'a str,
-    /// `tokenizer.json`, if there is one; without it, tokens are bytes.
+    /// `generation_config.json`, if there is one.
+    pub generation_config: Option<&'a str>,
+    /// `tokenizer.json`, if there is one; without it, the model runs on ids and refuses text.
     pub tokenizer: Option<&'a str>,
     /// `model.safetensors`, or every shard, with its name.
     pub shards: &'a [(String, Vec<u8>)],
@@ -41,7 +45,8 @@ struct Config {
     use_sliding_window: bool,
     #[serde(default)]
     tie_word_embeddings: bool,
-    eos_token_id: Option<Ids>,
+    #[serde(default)]
+    eos_token_id: EndIds,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -55,13 +60,6 @@ struct RopeScaling {
     original_max_position_embeddings: Option<f64>,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum Ids {
-    One(u32),
-    Many(Vec<u32>),
-}
-
 /// Builds the model in a directory.
 ///
 /// # Errors
@@ -71,15 +69,8 @@ pub fn load(directory: Directory<'_>) -> Result<Model, LoadError> {
         serde_json::from_str(directory.config).map_err(|error| LoadError::File { format: "config.json", reason: error.to_string() })?;
     let config = model_config(&parsed)?;
     config.check()?;
-    let ends = match parsed.eos_token_id {
-        None => vec![],
-        Some(Ids::One(id)) => vec![id],
-        Some(Ids::Many(ids)) => ids,
-    };
-    let tokenizer = match directory.tokenizer {
-        Some(json) => TextTokenizer::from_json(json, vec![], ends)?,
-        None => TextTokenizer::bytes(),
-    };
+    let ends = end_ids::union(&parsed.eos_token_id, directory.generation_config)?;
+    let tokenizer = directory.tokenizer.map_or(Ok(TextTokenizer::missing()), TextTokenizer::from_json)?.ended_by(ends);
     let shards = directory
         .shards
         .iter()

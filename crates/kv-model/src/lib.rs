@@ -10,6 +10,7 @@
 
 mod config;
 mod decoder;
+mod end_ids;
 mod error;
 pub mod gguf;
 pub mod hugging_face;
@@ -24,7 +25,7 @@ pub use decoder::{Decoder, StepInput, argmax};
 pub use error::{LoadError, ModelError};
 pub use preset::Preset;
 pub use sequence::Sequence;
-pub use tokenizer::{TextStream, TextTokenizer};
+pub use tokenizer::{TextStream, TextTokenizer, panic_becomes_error};
 pub use weights::{Layer, Projection, TensorSource, Weights};
 
 /// A decoder and its tokenizer.

@@ -172,6 +172,7 @@ pub(crate) struct RooflineArguments {
 ///
 /// Without it heap bytes are missing from every row, and the conformance check of the bytes is reported as not run.
 pub fn main(registry: Registry) -> ExitCode {
+    silence_caught_panics();
     let arguments = with_default_command(std::env::args_os().collect());
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
@@ -199,6 +200,16 @@ pub fn main(registry: Registry) -> ExitCode {
         crate::progress::say(&format!("{:?}", miette::Report::new(problem)));
         exit::usage()
     })
+}
+
+/// Keeps quiet about panics of the `tokenizers` library: they are caught and reported as errors.
+fn silence_caught_panics() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if !kv_model::panic_becomes_error() {
+            report(panic);
+        }
+    }));
 }
 
 /// Puts `run` in front of a first argument that is no command.

@@ -7,6 +7,8 @@
 mod decode;
 mod model;
 mod reader;
+mod special;
+mod splitting;
 mod vocabulary;
 
 pub use decode::decode;

@@ -18,6 +18,7 @@ use crate::{Problem, build, exit};
 
 pub(crate) fn generate(registry: &Registry, arguments: &GenerateArguments) -> Result<ExitCode, Problem> {
     let source = ModelSource::of_argument(&arguments.model)?;
+    source.require_text()?;
     let entry = registry.get(&arguments.strategy).map_err(|error| {
         let help =
             did_you_mean(&arguments.strategy, registry.iter().map(Entry::id)).unwrap_or_else(|| "`runner list` shows what each is".into());
@@ -53,10 +54,11 @@ fn continue_prompt(model: &Model, cache: &mut dyn KvCache, arguments: &GenerateA
     if prompt.is_empty() {
         return Err(Problem::new("the prompt is empty: a step needs at least one token"));
     }
-    let mut trace = arguments.trace.then(|| Trace::new(&model.tokenizer));
-    let mut text = model.tokenizer.stream();
+    let unreadable = |error: kv_model::LoadError| Problem::new("the tokens cannot be turned into text").caused_by(error);
+    let mut text = model.tokenizer.stream(&prompt).map_err(unreadable)?;
+    let trace = arguments.trace.then(Trace::new);
     let mut written = String::new();
-    let mut write = |piece: &str, trace: &Option<Trace<'_>>| {
+    let mut write = |piece: &str| {
         written.push_str(piece);
         if trace.is_none() {
             print(piece);
@@ -69,8 +71,8 @@ fn continue_prompt(model: &Model, cache: &mut dyn KvCache, arguments: &GenerateA
     let logits = model.decoder.prefill(cache, &mut sequences, std::slice::from_ref(&prompt), arguments.prefill_chunk).map_err(stopped)?;
     let mut next = argmax(&logits[0]);
     let ttft = start.elapsed();
-    if let Some(trace) = &mut trace {
-        trace.print(before, cache, &prompt, ttft);
+    if let Some(trace) = &trace {
+        trace.prompt(before, cache, prompt.len(), ttft);
     }
     let mut steps = vec![];
     let mut failure = None;
@@ -79,7 +81,8 @@ fn continue_prompt(model: &Model, cache: &mut dyn KvCache, arguments: &GenerateA
         if model.tokenizer.is_end(next) {
             break;
         }
-        write(&text.push(next), &trace);
+        let piece = text.push(next).map_err(unreadable)?;
+        write(&piece);
         if step + 1 == arguments.max_new_tokens {
             break;
         }
@@ -95,11 +98,11 @@ fn continue_prompt(model: &Model, cache: &mut dyn KvCache, arguments: &GenerateA
         }
         let elapsed = start.elapsed();
         steps.push(elapsed.as_secs_f64() * 1e3);
-        if let Some(trace) = &mut trace {
-            trace.print(before, cache, &fresh, elapsed);
+        if let Some(trace) = &trace {
+            trace.token(before, cache, &piece, elapsed);
         }
     }
-    write(&text.finish(), &trace);
+    write(&text.finish().map_err(unreadable)?);
     match trace {
         Some(_) => print(&format!("\n{}{written}\n", arguments.prompt)),
         None => print("\n"),

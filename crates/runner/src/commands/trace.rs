@@ -3,15 +3,13 @@
 use std::time::Duration;
 
 use kv_core::KvCache;
-use kv_model::{Sequence, TextStream, TextTokenizer};
+use kv_model::Sequence;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use super::print;
 
 /// Prints a row a step. Rows of keys and values are counted in one layer and one KV head.
-pub(super) struct Trace<'a> {
-    text: TextStream<'a>,
-}
+pub(super) struct Trace;
 
 /// What is known before a step.
 #[derive(Clone, Copy)]
@@ -31,8 +29,8 @@ impl TraceRow {
     }
 }
 
-impl Trace<'_> {
-    pub(super) fn new(tokenizer: &TextTokenizer) -> Trace<'_> {
+impl Trace {
+    pub(super) fn new() -> Trace {
         print("rows are keys and values of one head in one layer; every head of every layer has as many\n");
         print(&format!(
             "{} {:>13} {:>9} {:>8} {:>8} {:>12} {:>9}\n",
@@ -44,31 +42,33 @@ impl Trace<'_> {
             "cache bytes",
             "ms"
         ));
-        Trace { text: tokenizer.stream() }
+        Trace
     }
 
-    pub(super) fn print(&mut self, before: TraceRow, cache: &dyn KvCache, fed: &[u32], elapsed: Duration) {
+    /// The row of a prompt of so many tokens.
+    pub(super) fn prompt(&self, before: TraceRow, cache: &dyn KvCache, tokens: usize, elapsed: Duration) {
+        let plural = if tokens == 1 { "" } else { "s" };
+        self.row(before, cache, &format!("prompt, {tokens} token{plural}"), tokens, elapsed);
+    }
+
+    /// The row of a token that completed this text, on one line.
+    pub(super) fn token(&self, before: TraceRow, cache: &dyn KvCache, text: &str, elapsed: Duration) {
+        let shown = match text {
+            "" => "(part of a letter)".into(),
+            text => text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect::<String>(),
+        };
+        self.row(before, cache, &shown, 1, elapsed);
+    }
+
+    fn row(&self, before: TraceRow, cache: &dyn KvCache, fed: &str, tokens: usize, elapsed: Duration) {
         let TraceRow { seen, resident, computed } = before;
         let usage = cache.usage();
-        let end = seen + fed.len();
-        let token = match fed {
-            [token] => self.shown(*token),
-            tokens => format!("prompt, {} tokens", tokens.len()),
-        };
+        let end = seen + tokens;
         let run = format!("{}..{end}", end - computed);
         let evicted = resident + computed - usage.resident_tokens;
         let milliseconds = elapsed.as_secs_f64() * 1e3;
         let bytes = usage.reserved_bytes();
-        print(&format!("{} {run:>13} {computed:>9} {resident:>8} {evicted:>8} {bytes:>12} {milliseconds:>9.2}\n", padded(&token)));
-    }
-
-    /// The text that a token completes, on one line.
-    fn shown(&mut self, token: u32) -> String {
-        let text = self.text.push(token);
-        if text.is_empty() {
-            return "(part of a letter)".into();
-        }
-        text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
+        print(&format!("{} {run:>13} {computed:>9} {resident:>8} {evicted:>8} {bytes:>12} {milliseconds:>9.2}\n", padded(fed)));
     }
 }
 

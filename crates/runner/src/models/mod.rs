@@ -2,6 +2,7 @@
 
 mod catalog;
 mod fetch;
+mod text;
 
 use std::path::{Path, PathBuf};
 
@@ -138,6 +139,17 @@ impl ModelSource {
         }
     }
 
+    /// Refuses a model without a tokenizer, before its weights are read.
+    ///
+    /// # Errors
+    /// A [`Problem`] that names the missing file.
+    pub(crate) fn require_text(&self) -> Result<(), Problem> {
+        match self {
+            ModelSource::HuggingFace { path, .. } => text::require_tokenizer(path),
+            ModelSource::Preset { .. } | ModelSource::Gguf { .. } => Ok(()),
+        }
+    }
+
     /// Reads or makes the weights.
     ///
     /// # Errors
@@ -161,7 +173,9 @@ fn load_folder(path: &Path) -> Result<Model, Problem> {
         String::from_utf8(bytes).map_err(|error| Problem::new(format!("`{}` is not UTF-8", path.join(name).display())).caused_by(error))
     };
     let config = text("config.json")?;
-    let tokenizer = if path.join("tokenizer.json").exists() { Some(text("tokenizer.json")?) } else { None };
+    let optional = |name: &str| path.join(name).exists().then(|| text(name)).transpose();
+    let tokenizer = optional("tokenizer.json")?;
+    let generation_config = optional("generation_config.json")?;
     let entries = std::fs::read_dir(path).map_err(|error| Problem::new(format!("cannot list `{}`", path.display())).caused_by(error))?;
     let mut names: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
     names.retain(|name| name.extension().is_some_and(|ending| ending == "safetensors"));
@@ -173,7 +187,12 @@ fn load_folder(path: &Path) -> Result<Model, Problem> {
         .iter()
         .map(|name| Ok((name.file_name().unwrap_or_default().to_string_lossy().into_owned(), read(name)?)))
         .collect::<Result<Vec<_>, Problem>>()?;
-    let directory = hugging_face::Directory { config: &config, tokenizer: tokenizer.as_deref(), shards: &shards };
+    let directory = hugging_face::Directory {
+        config: &config,
+        generation_config: generation_config.as_deref(),
+        tokenizer: tokenizer.as_deref(),
+        shards: &shards,
+    };
     hugging_face::load(directory).map_err(|error| unusable(&path.display().to_string(), error))
 }
 
