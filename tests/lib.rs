@@ -1,1 +1,3 @@
-//! Holds the workspace's `[[test]]` targets; it has no code of its own.
+//! Holds the workspace's `[[test]]` targets, and what the tests of several crates share.
+
+pub mod chain;
