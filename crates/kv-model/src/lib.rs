@@ -11,6 +11,7 @@
 mod config;
 mod decoder;
 mod error;
+mod excerpt;
 pub mod gguf;
 pub mod hugging_face;
 mod preset;
