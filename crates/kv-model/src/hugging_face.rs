@@ -17,7 +17,7 @@ use crate::hugging_face::source::Source;
 use crate::{Decoder, LoadError, Model, TextTokenizer, Weights};
 
 /// The contents of a model directory.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Directory<'a> {
     /// `config.json`
     pub config: &'a str,

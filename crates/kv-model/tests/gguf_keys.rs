@@ -38,6 +38,7 @@ fn a_key_that_asks_for_another_network_is_refused_by_its_name() {
         ("llama.use_parallel_residual", Entry::Flag(true)),
         ("llama.hidden_activation", Entry::Text("gelu".into())),
         ("llama.expert_count", Entry::Count(8)),
+        ("llama.nextn_predict_layers", Entry::Count(1)),
         ("llama.rope.dimension_sections", Entry::Counts(vec![16, 24, 24, 0])),
         ("llama.rope.scaling.attn_factor", Entry::Number(1.19)),
         ("llama.rope.scaling.yarn_attn_factor", Entry::Number(1.19)),

@@ -27,7 +27,7 @@ fn index(tensors: &[(&str, &str)]) -> Value {
 fn load(index: Option<&Value>, shards: &[(&str, &Tensors)]) -> Result<Model, LoadError> {
     let shards: Vec<(String, Vec<u8>)> = shards.iter().map(|(name, tensors)| ((*name).to_owned(), safetensors_file(tensors))).collect();
     let (config, index) = (chain().config().to_string(), index.map(Value::to_string));
-    hugging_face::load(hugging_face::Directory { config: &config, tokenizer: None, index: index.as_deref(), shards: &shards })
+    hugging_face::load(hugging_face::Directory { config: &config, index: index.as_deref(), shards: &shards, ..Default::default() })
 }
 
 /// The token that follows `token`.
@@ -49,7 +49,7 @@ fn without_an_index_the_files_must_be_clear() {
 
     assert_eq!(chosen(&[]).unwrap_err(), "the folder holds no .safetensors file");
     let message = chosen(&[set[1]]).unwrap_err();
-    assert_eq!(message, format!("`{}` is missing from the folder", set[0]));
+    assert_eq!(message, format!("the model has files that are not in the folder: `{}` (1 of 2)", set[0]));
     let message = chosen(&["a.safetensors", "b.safetensors"]).unwrap_err();
     assert!(message.starts_with("2 .safetensors files, and no `model.safetensors.index.json`"), "{message}");
     assert!(message.contains("`a.safetensors`, `b.safetensors`"), "{message}");
@@ -64,7 +64,10 @@ fn an_index_names_the_files_and_the_missing_ones_are_named() {
     let both = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"];
     assert_eq!(files(Some(&index), &[both[0], both[1], "a-older.safetensors"]).unwrap(), both);
     let message = files(Some(&index), &[both[0]]).unwrap_err();
-    assert_eq!(message, "of the 2 files that `model.safetensors.index.json` names, `model-00002-of-00002.safetensors` is missing");
+    assert_eq!(
+        message,
+        "`model.safetensors.index.json` names files that are not in the folder: `model-00002-of-00002.safetensors` (1 of 2)"
+    );
     let message = files(Some(&index), &[both[0], both[1], "model.safetensors"]).unwrap_err();
     assert!(message.starts_with("`model.safetensors` lies beside `model.safetensors.index.json`"), "{message}");
 }

@@ -15,7 +15,7 @@ fn chain() -> Chain {
 fn load(config: &Value, tensors: &Tensors) -> Result<Model, LoadError> {
     let shards = [("model.safetensors".to_owned(), safetensors_file(tensors))];
     let config = config.to_string();
-    hugging_face::load(hugging_face::Directory { config: &config, tokenizer: None, index: None, shards: &shards })
+    hugging_face::load(hugging_face::Directory { config: &config, shards: &shards, ..Default::default() })
 }
 
 /// The chain's config with other values for some keys; null removes one.
@@ -208,6 +208,7 @@ fn a_rotation_that_cannot_be_done_is_refused() {
         (json!({ "type": "linear", "rope_type": "llama3", "factor": 2.0 }), "rope_type"),
         (json!({ "factor": 2.0 }), "rope_type"),
         (json!({ "rope_type": "yarn", "factor": 2.0 }), "rope_type"),
+        (json!({ "rope_type": "default", "rope_theta": 0.0 }), "rope_theta"),
         (json!({ "rope_type": "linear" }), "factor"),
         (json!({ "rope_type": "linear", "factor": 0.0 }), "factor"),
         (json!({ "rope_type": "linear", "factor": 2.0, "attention_factor": 1.2 }), "attention_factor"),

@@ -8,7 +8,7 @@ type Key = (&'static str, &'static [f64]);
 
 /// Of `LLM_KV_NAMES` in llama.cpp's `llama-arch.cpp`. Absent are keys of networks whose tensors differ, which are
 /// refused by their tensors, and those that [`super::model`] and [`super::rope`] read.
-const KEYS: [Key; 22] = [
+const KEYS: [Key; 24] = [
     ("expert_count", &[0.0]),
     ("attention.sliding_window", &[0.0]),
     ("attention.causal", &[1.0]),
@@ -27,7 +27,9 @@ const KEYS: [Key; 22] = [
     ("use_parallel_residual", &[0.0]),
     ("swin_norm", &[0.0]),
     ("n_deepstack_layers", &[0.0]),
+    ("nextn_predict_layers", &[0.0]),
     ("rope.dimension_sections", &[0.0]),
+    ("rope.scaling.alpha", &[0.0]),
     ("rope.scaling.attn_factor", &[1.0]),
     ("rope.scaling.yarn_attn_factor", &[1.0]),
     // Negative is llama.cpp's "not set".

@@ -32,7 +32,8 @@ pub(super) fn parse(index: &str) -> Result<Index, LoadError> {
     for (tensor, file) in map.entries() {
         // A path would lead out of the folder.
         let name = file.as_str().filter(|name| !name.contains(['/', '\\']) && name.ends_with(".safetensors"));
-        let name = name.ok_or_else(|| map.wrong(tensor, format!("is {file}, not the name of a .safetensors file in the same folder")))?;
+        let name =
+            name.ok_or_else(|| map.wrong(tensor, format!("is {file}; `{INDEX}` must name a .safetensors file of its own folder")))?;
         files.insert(tensor.clone(), name.to_owned());
     }
     Ok(files)
@@ -44,10 +45,9 @@ fn choose_named(index: &str, present: &BTreeSet<&str>) -> Result<Vec<String>, Lo
     if present.contains(WHOLE) && !named.contains(WHOLE) {
         return Err(LoadError::files(format!("`{WHOLE}` lies beside `{INDEX}`, which names other files: remove whichever is out of date")));
     }
-    let missing: Vec<&str> = named.iter().map(String::as_str).filter(|name| !present.contains(name)).collect();
+    let missing: Vec<String> = named.iter().filter(|name| !present.contains(name.as_str())).cloned().collect();
     if !missing.is_empty() {
-        let all = named.len();
-        return Err(LoadError::files(format!("of the {all} files that `{INDEX}` names, {} missing", listed(&missing, "is", "are"))));
+        return Err(lacking(&format!("`{INDEX}` names"), &missing, named.len()));
     }
     Ok(named.into_iter().collect())
 }
@@ -57,22 +57,18 @@ fn choose_alone(present: &BTreeSet<&str>) -> Result<Vec<String>, LoadError> {
     match names.as_slice() {
         [] => Err(LoadError::files("the folder holds no .safetensors file")),
         [only] if part(only).is_none() => Ok(vec![(*only).to_owned()]),
-        names => {
-            if let Some(missing) = missing_parts(names) {
-                match missing.is_empty() {
-                    true => return Ok(names.iter().map(|name| (*name).to_owned()).collect()),
-                    false => {
-                        let missing: Vec<&str> = missing.iter().map(String::as_str).collect();
-                        return Err(LoadError::files(format!("{} missing from the folder", listed(&missing, "is", "are"))));
-                    }
-                }
+        names => match missing_parts(names) {
+            Some(missing) if missing.is_empty() => Ok(names.iter().map(|name| (*name).to_owned()).collect()),
+            Some(missing) => Err(lacking("the model has", &missing, names.len() + missing.len())),
+            None => {
+                let files = names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+                Err(LoadError::files(format!(
+                    "{} .safetensors files, and no `{INDEX}` says which of them hold the weights: {files}. Keep the index, or only one \
+                     model's files",
+                    names.len()
+                )))
             }
-            let files = names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-            Err(LoadError::files(format!(
-                "{} .safetensors files, and no `{INDEX}` says which of them hold the weights: {files}. Keep the index, or only one model's files",
-                names.len()
-            )))
-        }
+        },
     }
 }
 
@@ -95,13 +91,10 @@ fn missing_parts(names: &[&str]) -> Option<Vec<String>> {
     Some((1..=total).map(name).filter(|name| !names.contains(&name.as_str())).collect())
 }
 
-/// The first few names, and the verb that fits their number.
-fn listed(names: &[&str], one: &str, several: &str) -> String {
+/// Names the first few of the files that are missing.
+fn lacking(whose: &str, missing: &[String], all: usize) -> LoadError {
     const SHOWN: usize = 4;
-    let shown = names.iter().take(SHOWN).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-    match names.len() {
-        1 => format!("{shown} {one}"),
-        count if count > SHOWN => format!("{shown} and {} more {several}", count - SHOWN),
-        _ => format!("{shown} {several}"),
-    }
+    let shown = missing.iter().take(SHOWN).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    let more = if missing.len() > SHOWN { ", …" } else { "" };
+    LoadError::files(format!("{whose} files that are not in the folder: {shown}{more} ({} of {all})", missing.len()))
 }

@@ -10,6 +10,7 @@ use crate::{LoadError, ModelConfig};
 /// A checkpoint's hyperparameters, and which tensors it must have beside the weights of every layer.
 #[derive(Debug)]
 pub(super) struct Checkpoint {
+    pub(super) family: Family,
     pub(super) config: ModelConfig,
     /// The head is the embedding, unless it is stored with other values.
     pub(super) tied: bool,
@@ -26,8 +27,9 @@ struct Defaults {
     context: usize,
 }
 
+/// The model types that are known.
 #[derive(Debug, Clone, Copy)]
-enum Family {
+pub(super) enum Family {
     Llama,
     Qwen2,
 }
@@ -73,7 +75,7 @@ impl Checkpoint {
         };
         parsed.check()?;
         let tied = config.flag("tie_word_embeddings")?.unwrap_or(false);
-        Ok(Checkpoint { config: parsed, tied, biased: family.biased(config)? })
+        Ok(Checkpoint { family, config: parsed, tied, biased: family.biased(config)? })
     }
 }
 
@@ -84,6 +86,13 @@ impl Family {
             Some("qwen2") => Ok(Family::Qwen2),
             Some(other) => Err(config.wrong("model_type", format!("is `{other}`; known are llama and qwen2"))),
             None => Err(config.wrong("model_type", "is missing; known are llama and qwen2")),
+        }
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Family::Llama => "llama",
+            Family::Qwen2 => "qwen2",
         }
     }
 

@@ -11,11 +11,8 @@ use crate::hugging_face::document::Document;
 /// `rope_theta` inside it before the one at the top.
 pub(super) fn rope(config: &Document, head_dim: usize, context: usize) -> Result<Rope, LoadError> {
     let scaling = parameters(config)?;
-    let within = scaling.as_ref().map(|scaling| scaling.number("rope_theta")).transpose()?.flatten();
-    let theta = within.or(config.number("rope_theta")?).unwrap_or(10_000.0);
-    if !(theta.is_finite() && theta > 0.0) {
-        return Err(config.wrong("rope_theta", format!("is {theta:?}, not positive")));
-    }
+    let within = scaling.as_ref().map(theta).transpose()?.flatten();
+    let theta = within.or(theta(config)?).unwrap_or(10_000.0);
     let plain = Rope::new(theta, head_dim);
     let Some(scaling) = scaling else { return Ok(plain) };
     check_extras(&scaling)?;
@@ -49,6 +46,14 @@ pub(super) fn rope(config: &Document, head_dim: usize, context: usize) -> Result
             Ok(Rope::from_inverse_frequencies(frequencies.map(|frequency| llama3(*frequency, factor, low, high, original)).collect()))
         }
         Some(other) => Err(scaling.wrong("rope_type", format!("is `{other}`; known are default, linear and llama3"))),
+    }
+}
+
+fn theta(document: &Document) -> Result<Option<f64>, LoadError> {
+    const KEY: &str = "rope_theta";
+    match document.number(KEY)? {
+        Some(theta) if theta <= 0.0 => Err(document.wrong(KEY, format!("is {theta:?}, not positive"))),
+        theta => Ok(theta),
     }
 }
 

@@ -6,7 +6,7 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
 use crate::hugging_face::files;
-use crate::hugging_face::hyperparameters::Checkpoint;
+use crate::hugging_face::hyperparameters::{Checkpoint, Family};
 use crate::{LoadError, TensorSource};
 
 const EMBEDDING: &str = "model.embed_tokens.weight";
@@ -39,19 +39,12 @@ impl<'a> Source<'a> {
     /// another one. Other programs' tensors beside the decoder's are no concern of it.
     pub(super) fn check_unread(&self) -> Result<(), LoadError> {
         let Some(name) = self.tensors.keys().find(|name| !self.read.contains(*name) && self.concerns(name)) else { return Ok(()) };
-        let key = match () {
-            () if !name.ends_with(".bias") => None,
-            () if name.contains(".self_attn.") => Some("attention_bias"),
-            () if name.contains(".mlp.") => Some("mlp_bias"),
-            () => None,
+        let unless = match self.checkpoint.family {
+            Family::Llama if name.ends_with(".bias") && name.contains(".self_attn.") => " unless `attention_bias` is true",
+            Family::Llama if name.ends_with(".bias") && name.contains(".mlp.") => " unless `mlp_bias` is true",
+            _ => "",
         };
-        Err(LoadError::tensor(
-            name,
-            match key {
-                Some(key) => format!("is stored, and config.json does not ask for it: `{key}` of a llama must be true"),
-                None => "is stored, and this decoder has no place for it: the files are of another network".to_owned(),
-            },
-        ))
+        Err(LoadError::tensor(name, format!("is stored, and a {} has no such tensor{unless}", self.checkpoint.family.name())))
     }
 
     fn concerns(&self, name: &str) -> bool {
