@@ -2,6 +2,8 @@
 
 use kv_core::{Geometry, GeometryError};
 
+use crate::LoadError;
+
 /// Values in a key beyond which a file is taken for damaged: tables are made for each of them.
 pub(crate) const MOST_KEY_VALUES: usize = 1 << 16;
 
@@ -39,5 +41,13 @@ impl ModelConfig {
             Some((name, _)) => Err(GeometryError::Zero { name }),
             None => self.geometry.check(),
         }
+    }
+}
+
+/// The epsilon of RMSNorm that a file's `key` gives.
+pub(crate) fn norm_epsilon(key: &str, value: f64) -> Result<f64, LoadError> {
+    match value {
+        0.0..=1.0 => Ok(value),
+        _ => Err(LoadError::key(key, format!("is {value:?}, not between 0 and 1 (most models have 1e-5 or 1e-6)"))),
     }
 }

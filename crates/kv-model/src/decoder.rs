@@ -91,14 +91,22 @@ impl Decoder {
             let gated = activation::silu(layer.gate.forward(normed.clone())) * layer.up.forward(normed);
             hidden = hidden + layer.down.forward(gated);
         }
+        let last_rows = slices.iter().map(|slice| hidden.clone().narrow(TOKENS, slice.rows.end - 1, 1)).collect();
+        let normed = rms_norm(Tensor::cat(last_rows, TOKENS), self.weights.norm.clone(), self.config.norm_epsilon);
+        let logits = self.weights.head.forward(normed).into_data().try_into_vec::<f32>().expect("the weights are `f32`");
+        let logits: Vec<Vec<f32>> = logits.chunks_exact(vocabulary).map(<[f32]>::to_vec).collect();
+        for (input, logits) in inputs.iter().zip(&logits) {
+            let count = logits.iter().filter(|logit| !logit.is_finite()).count();
+            if count > 0 {
+                let tokens = input.sequence.tokens().len() + input.fresh.len();
+                return Err(ModelError::NotFinite { tokens, count, vocabulary });
+            }
+        }
         for (slice, input) in slices.iter().zip(inputs) {
             cache.commit(slice.id)?;
             input.sequence.extend(input.fresh);
         }
-        let last_rows = slices.iter().map(|slice| hidden.clone().narrow(TOKENS, slice.rows.end - 1, 1)).collect();
-        let normed = rms_norm(Tensor::cat(last_rows, TOKENS), self.weights.norm.clone(), self.config.norm_epsilon);
-        let logits = self.weights.head.forward(normed).into_data().try_into_vec::<f32>().expect("the weights are `f32`");
-        Ok(logits.chunks_exact(vocabulary).map(<[f32]>::to_vec).collect())
+        Ok(logits)
     }
 
     /// Feeds a prompt in steps of `chunk` tokens (at once if the cache recomputes anyway) and answers the

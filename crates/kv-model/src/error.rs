@@ -2,12 +2,15 @@
 
 use kv_core::{CacheError, GeometryError};
 
-/// A model that cannot be loaded. The message names the key or tensor.
+use crate::excerpt::excerpt;
+
+/// A model that cannot be loaded. The message names the key, tensor or file; of a long text that it echoes it shows
+/// the start and the end.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoadError {
     /// The file is not what it should be, or ends too early.
-    #[error("not a readable {format} file: {reason}")]
+    #[error("not a readable {format} file: {}", excerpt(reason))]
     File {
         /// The format expected.
         format: &'static str,
@@ -15,7 +18,7 @@ pub enum LoadError {
         reason: String,
     },
     /// A metadata key is missing, has the wrong type, or an impossible value.
-    #[error("key `{key}` {reason}")]
+    #[error("key `{}` {}", excerpt(key), excerpt(reason))]
     Key {
         /// The key.
         key: String,
@@ -23,11 +26,17 @@ pub enum LoadError {
         reason: String,
     },
     /// A tensor is missing, or is not what the model needs.
-    #[error("tensor `{name}` {reason}")]
+    #[error("tensor `{}` {}", excerpt(name), excerpt(reason))]
     Tensor {
         /// The tensor.
         name: String,
         /// What is wrong with it.
+        reason: String,
+    },
+    /// A folder lacks files of the weights, or does not say which they are.
+    #[error("{}", excerpt(reason))]
+    Files {
+        /// Which, and what would be right.
         reason: String,
     },
     /// The hyperparameters contradict each other.
@@ -37,7 +46,7 @@ pub enum LoadError {
     #[error("the model came without a tokenizer")]
     NoTokenizer,
     /// The vocabulary or the merges are unusable.
-    #[error("unusable tokenizer: {reason}")]
+    #[error("unusable tokenizer: {}", excerpt(reason))]
     Tokenizer {
         /// Why.
         reason: String,
@@ -51,6 +60,10 @@ impl LoadError {
 
     pub(crate) fn tensor(name: impl Into<String>, reason: impl Into<String>) -> LoadError {
         LoadError::Tensor { name: name.into(), reason: reason.into() }
+    }
+
+    pub(crate) fn files(reason: impl Into<String>) -> LoadError {
+        LoadError::Files { reason: reason.into() }
     }
 }
 
@@ -76,6 +89,19 @@ pub enum ModelError {
         needed: usize,
         /// Positions the model was made for.
         context: usize,
+    },
+    /// Logits from which no token can be chosen.
+    #[error(
+        "after token {tokens} of the sequence, {count} of {vocabulary} logits are NaN or infinite: the weights hold such values, or the activations \
+         exceed the range of f32"
+    )]
+    NotFinite {
+        /// Tokens of the sequence after the step.
+        tokens: usize,
+        /// Logits that are not finite.
+        count: usize,
+        /// Logits there are.
+        vocabulary: usize,
     },
     /// A step without tokens.
     #[error("a step needs at least one token")]

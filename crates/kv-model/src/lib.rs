@@ -12,6 +12,7 @@ mod config;
 mod decoder;
 mod end_ids;
 mod error;
+mod excerpt;
 pub mod gguf;
 pub mod hugging_face;
 mod preset;

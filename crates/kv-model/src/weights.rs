@@ -13,7 +13,7 @@ pub trait TensorSource {
     /// [`LoadError::Tensor`] if it is missing, has another shape, or cannot be decoded.
     fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>, LoadError>;
 
-    /// Whether there is a tensor of this name.
+    /// Whether the model has a tensor of this name; if it should have, [`TensorSource::tensor`] says that it is missing.
     fn has(&self, name: &str) -> bool;
 }
 

@@ -177,7 +177,7 @@ fn hugging_face_model(model_type: &str, tensors: &BTreeMap<String, (Vec<usize>, 
         ("a".to_owned(), safetensors_file(tensors, |index| index % 2 == 0)),
         ("b".to_owned(), safetensors_file(tensors, |index| index % 2 == 1)),
     ];
-    hugging_face::load(hugging_face::Directory { config: &config, generation_config: None, tokenizer: None, shards: &shards }).unwrap()
+    hugging_face::load(hugging_face::Directory { config: &config, shards: &shards, ..Default::default() }).unwrap()
 }
 
 fn logits(model: &Model) -> Vec<f32> {

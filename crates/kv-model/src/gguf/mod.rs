@@ -6,11 +6,15 @@
 
 mod decode;
 mod model;
+mod neutral;
 mod reader;
+mod rope;
 mod special;
 mod splitting;
+mod tensor_type;
 mod vocabulary;
 
 pub use decode::decode;
 pub use model::load;
-pub use reader::{Array, File, TensorInfo, TensorType, Value};
+pub use reader::{Array, File, TensorInfo, Value};
+pub use tensor_type::TensorType;

@@ -1,11 +1,12 @@
 //! A decoder from a file's metadata and tensors.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
-use kv_core::{Geometry, Rope};
+use kv_core::Geometry;
 
-use crate::config::MOST_KEY_VALUES;
-use crate::gguf::{File, decode, vocabulary};
+use crate::config::norm_epsilon;
+use crate::gguf::{Array, File, decode, neutral, rope, vocabulary};
 use crate::{Decoder, LoadError, Model, ModelConfig, TensorSource, Weights};
 
 /// Builds the model in a GGUF file.
@@ -13,18 +14,25 @@ use crate::{Decoder, LoadError, Model, ModelConfig, TensorSource, Weights};
 /// # Errors
 /// [`LoadError`] names the key or tensor that is missing or impossible.
 pub fn load(bytes: &[u8]) -> Result<Model, LoadError> {
-    let file = File::parse(bytes)?;
+    let (file, table) = File::parse_metadata(bytes)?;
     let architecture = Architecture::of(&file)?;
+    neutral::check(&file, architecture.prefix())?;
+    let file = file.with_tensors(table)?;
     let config = config(&file, architecture)?;
     config.check()?;
     let tokenizer = vocabulary::tokenizer(&file)?;
-    let mut source = Source { file: &file, architecture, geometry: &config.geometry };
+    let read = match architecture {
+        Architecture::Llama => BTreeSet::from([rope::FREQUENCY_FACTORS.to_owned()]),
+        Architecture::Qwen2 => BTreeSet::new(),
+    };
+    let mut source = Source { file: &file, architecture, geometry: &config.geometry, read };
     let weights = Weights::load(&config, &mut source)?;
+    source.check_unread()?;
     Ok(Model { decoder: Decoder::new(config, weights), tokenizer })
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Architecture {
+pub(super) enum Architecture {
     /// Query and key rows are permuted for a rotation of neighbouring values.
     Llama,
     /// Rows as in the original checkpoint.
@@ -40,7 +48,7 @@ impl Architecture {
         }
     }
 
-    fn prefix(self) -> &'static str {
+    pub(super) fn prefix(self) -> &'static str {
         match self {
             Architecture::Llama => "llama",
             Architecture::Qwen2 => "qwen2",
@@ -64,59 +72,45 @@ fn config(file: &File<'_>, architecture: Architecture) -> Result<ModelConfig, Lo
         kv_heads: count_or("attention.head_count_kv", heads)?,
         key_dim,
         value_dim: count_or("attention.value_length", hidden / heads)?,
-        rope: rope(file, architecture, key_dim)?,
+        rope: rope::rope(file, architecture, key_dim)?,
         context: count("context_length")?,
     };
-    for (name, unsupported) in [("expert_count", "experts"), ("attention.sliding_window", "a sliding window")] {
-        if count_or(name, 0)? > 0 {
-            return Err(LoadError::key(key(name), format!("asks for {unsupported}, which this decoder does not have")));
-        }
-    }
     let embedding = file.tensor("token_embd.weight").ok_or_else(|| LoadError::tensor("token_embd.weight", "is missing"))?;
-    Ok(ModelConfig {
-        geometry,
-        hidden,
-        intermediate: count("feed_forward_length")?,
-        vocabulary: embedding.shape[0],
-        norm_epsilon: file.number(&key("attention.layer_norm_rms_epsilon"))?,
-    })
+    let vocabulary = embedding.shape[0];
+    check_scale(file, architecture, key_dim)?;
+    check_vocabulary(file, architecture, vocabulary)?;
+    let epsilon = key("attention.layer_norm_rms_epsilon");
+    let norm_epsilon = norm_epsilon(&epsilon, file.number(&epsilon)?)?;
+    Ok(ModelConfig { geometry, hidden, intermediate: count("feed_forward_length")?, vocabulary, norm_epsilon })
 }
 
-fn rope(file: &File<'_>, architecture: Architecture, key_dim: usize) -> Result<Rope, LoadError> {
-    let key = |name: &str| format!("{}.rope.{name}", architecture.prefix());
-    let rotated = if file.value(&key("dimension_count")).is_some() { file.count(&key("dimension_count"))? } else { key_dim };
-    if rotated > key_dim.min(MOST_KEY_VALUES) || rotated % 2 != 0 {
-        return Err(LoadError::key(key("dimension_count"), format!("is {rotated}, not an even number up to a key's {key_dim} values")));
-    }
-    if architecture == Architecture::Llama && rotated != key_dim {
-        return Err(LoadError::key(
-            key("dimension_count"),
-            format!("is {rotated}: a partial rotation of {key_dim} values is not supported here"),
-        ));
-    }
-    let theta = if file.value(&key("freq_base")).is_some() { file.number(&key("freq_base"))? } else { 10_000.0 };
-    if theta <= 0.0 {
-        return Err(LoadError::key(key("freq_base"), format!("is {theta}, not positive")));
-    }
-    let linear = match file.value(&key("scaling.type")).map(|_| file.string(&key("scaling.type"))).transpose()? {
-        None | Some("none") => 1.0,
-        Some("linear") => file.number(&key("scaling.factor"))?,
-        Some(other) => return Err(LoadError::key(key("scaling.type"), format!("is `{other}`; known are none and linear"))),
-    };
-    if linear <= 0.0 {
-        return Err(LoadError::key(key("scaling.factor"), format!("is {linear}, not positive")));
-    }
-    let mut frequencies = Rope::new(theta, rotated).inverse_frequencies().to_vec();
-    frequencies.iter_mut().for_each(|frequency| *frequency /= linear);
-    if let Some(factors) = file.tensor("rope_freqs.weight") {
-        // Llama 3.1's scaling, one divisor a plane.
-        let factors = decode(factors);
-        if factors.len() != frequencies.len() || factors.iter().any(|factor| *factor <= 0.0) {
-            return Err(LoadError::tensor("rope_freqs.weight", format!("is not {} positive factors", frequencies.len())));
+/// Values by which llama.cpp would multiply scores must be those that this decoder divides by.
+fn check_scale(file: &File<'_>, architecture: Architecture, key_dim: usize) -> Result<(), LoadError> {
+    let key = format!("{}.attention.scale", architecture.prefix());
+    let usual = (key_dim as f64).sqrt().recip();
+    match file.value(&key).map(|_| file.number(&key)).transpose()? {
+        // 0 is llama.cpp's "not set"; the file's number is an `f32`.
+        Some(scale) if scale != 0.0 && (scale - usual).abs() > 1e-6 * usual => {
+            Err(LoadError::key(key, format!("is {scale:?}; this decoder scales keys of {key_dim} values by {usual:?}")))
         }
-        frequencies.iter_mut().zip(factors).for_each(|(frequency, factor)| *frequency /= f64::from(factor));
+        _ => Ok(()),
     }
-    Ok(Rope::from_inverse_frequencies(frequencies))
+}
+
+/// Refuses a vocabulary of another size than the embedding's.
+fn check_vocabulary(file: &File<'_>, architecture: Architecture, vocabulary: usize) -> Result<(), LoadError> {
+    let key = format!("{}.vocab_size", architecture.prefix());
+    let declared = file.value(&key).map(|_| file.count(&key)).transpose()?;
+    const TOKENS: &str = "tokenizer.ggml.tokens";
+    let listed = file.value(TOKENS).map(|_| file.array(TOKENS)).transpose()?.map(Array::len);
+    for (key, count) in [(key.as_str(), declared), (TOKENS, listed)] {
+        if let Some(count) = count
+            && count != vocabulary
+        {
+            return Err(LoadError::key(key, format!("says {count} tokens, and `token_embd.weight` has {vocabulary}")));
+        }
+    }
+    Ok(())
 }
 
 /// The file's tensors under their Hugging Face names and in their layout.
@@ -124,6 +118,22 @@ struct Source<'a> {
     file: &'a File<'a>,
     architecture: Architecture,
     geometry: &'a Geometry,
+    /// Stored names of what was read.
+    read: BTreeSet<String>,
+}
+
+impl Source<'_> {
+    /// Refuses a tensor that was not read: a network that has it is another one. llama.cpp counts them too
+    /// (`done_getting_tensors`).
+    fn check_unread(&self) -> Result<(), LoadError> {
+        match self.file.tensor_names().find(|name| !self.read.contains(*name)) {
+            Some(name) => {
+                let architecture = self.architecture.prefix();
+                Err(LoadError::tensor(name, format!("is stored, and the architecture `{architecture}` has no place for it")))
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 impl TensorSource for Source<'_> {
@@ -134,6 +144,7 @@ impl TensorSource for Source<'_> {
             return Err(LoadError::tensor(stored_name.as_ref(), format!("has shape {:?}, expected {shape:?}", tensor.shape)));
         }
         let values = decode(tensor);
+        self.read.insert(stored_name.into_owned());
         let heads = match () {
             () if self.architecture != Architecture::Llama => None,
             () if name.contains("self_attn.q_proj.") => Some(self.geometry.heads),
@@ -147,7 +158,12 @@ impl TensorSource for Source<'_> {
     }
 
     fn has(&self, name: &str) -> bool {
-        self.file.tensor(&gguf_name(name)).is_some()
+        // llama.cpp's `load_arch_tensors`: a Llama may have any bias but the head's, a Qwen2 these.
+        let biased = match self.architecture {
+            Architecture::Llama => name != "lm_head.bias",
+            Architecture::Qwen2 => ["q_proj.bias", "k_proj.bias", "v_proj.bias", "lm_head.bias"].iter().any(|bias| name.ends_with(bias)),
+        };
+        (biased || !name.ends_with(".bias")) && self.file.tensor(&gguf_name(name)).is_some()
     }
 }
 

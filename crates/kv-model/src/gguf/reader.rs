@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::LoadError;
+use crate::gguf::TensorType;
 
 /// A parsed file; strings and tensors still lie in its bytes.
 #[derive(Debug)]
@@ -45,51 +46,16 @@ pub struct TensorInfo<'a> {
     pub bytes: &'a [u8],
 }
 
-/// The encodings that can be decoded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TensorType {
-    /// Single precision.
-    F32,
-    /// Half precision.
-    F16,
-    /// bfloat16.
-    Bf16,
-    /// 32 signed bytes and an `f16` scale.
-    Q8_0,
-    /// 32 nibbles and an `f16` scale.
-    Q4_0,
-    /// 32 nibbles, an `f16` scale and an `f16` minimum.
-    Q4_1,
-}
-
 const STRING: u32 = 8;
 const ARRAY: u32 = 9;
 const DEFAULT_ALIGNMENT: usize = 32;
 const MOST_DIMENSIONS: u32 = 4;
 
-impl TensorType {
-    fn from_id(id: u32) -> Option<TensorType> {
-        match id {
-            0 => Some(TensorType::F32),
-            1 => Some(TensorType::F16),
-            2 => Some(TensorType::Q4_0),
-            3 => Some(TensorType::Q4_1),
-            8 => Some(TensorType::Q8_0),
-            30 => Some(TensorType::Bf16),
-            _ => None,
-        }
-    }
-
-    /// Values and bytes of a block.
-    pub fn block(self) -> (usize, usize) {
-        match self {
-            TensorType::F32 => (1, 4),
-            TensorType::F16 | TensorType::Bf16 => (1, 2),
-            TensorType::Q8_0 => (32, 34),
-            TensorType::Q4_0 => (32, 18),
-            TensorType::Q4_1 => (32, 20),
-        }
-    }
+/// The part of a file behind its metadata.
+#[derive(Debug)]
+pub(super) struct TensorTable<'a> {
+    cursor: Cursor<'a>,
+    count: u64,
 }
 
 impl<'a> File<'a> {
@@ -98,6 +64,12 @@ impl<'a> File<'a> {
     /// # Errors
     /// [`LoadError`] says where the file stops making sense.
     pub fn parse(bytes: &'a [u8]) -> Result<File<'a>, LoadError> {
+        let (file, table) = File::parse_metadata(bytes)?;
+        file.with_tensors(table)
+    }
+
+    /// Parses the header and the metadata alone, so that they can be judged before the tensors are.
+    pub(super) fn parse_metadata(bytes: &'a [u8]) -> Result<(File<'a>, TensorTable<'a>), LoadError> {
         let mut cursor = Cursor { bytes, at: 0 };
         if cursor.take(4, "the magic number")? != b"GGUF" {
             return Err(malformed("it does not start with `GGUF`"));
@@ -117,24 +89,50 @@ impl<'a> File<'a> {
                 return Err(LoadError::key(key, "appears twice"));
             }
         }
-        let alignment = match metadata.get("general.alignment") {
+        let file = File { metadata, tensors: BTreeMap::new() };
+        file.check_whole()?;
+        Ok((file, TensorTable { cursor, count: tensor_count }))
+    }
+
+    /// Parses the tensor table.
+    pub(super) fn with_tensors(mut self, table: TensorTable<'a>) -> Result<File<'a>, LoadError> {
+        let TensorTable { mut cursor, count } = table;
+        let bytes = cursor.bytes;
+        let alignment = match self.metadata.get("general.alignment") {
             None => DEFAULT_ALIGNMENT,
             Some(Value::Integer(alignment @ 1..=65536)) if (*alignment as usize).is_power_of_two() => *alignment as usize,
-            Some(other) => return Err(LoadError::key("general.alignment", format!("is {other:?}, not a power of two up to 65536"))),
+            Some(other) => {
+                return Err(LoadError::key("general.alignment", format!("is {}, not a power of two up to 65536", other.shown())));
+            }
         };
         let mut table = vec![];
-        for index in 0..tensor_count {
-            let name = cursor.string(&format!("the name of tensor {index} of {tensor_count}"))?;
+        for index in 0..count {
+            let name = cursor.string(&format!("the name of tensor {index} of {count}"))?;
             table.push((name, cursor.tensor_entry(name)?));
         }
         let data = bytes.get(cursor.at.next_multiple_of(alignment)..).unwrap_or_default();
-        let mut tensors = BTreeMap::new();
         for (name, entry) in table {
-            if tensors.insert(name.to_owned(), entry.locate(name, data, alignment)?).is_some() {
+            if self.tensors.insert(name.to_owned(), entry.locate(name, data, alignment)?).is_some() {
                 return Err(LoadError::tensor(name, "appears twice"));
             }
         }
-        Ok(File { metadata, tensors })
+        Ok(self)
+    }
+
+    /// Refuses a part of a model that llama.cpp's `gguf-split` has cut.
+    fn check_whole(&self) -> Result<(), LoadError> {
+        const KEY: &str = "split.count";
+        match self.value(KEY).map(|_| self.count(KEY)).transpose()? {
+            Some(parts @ 2..) => {
+                Err(LoadError::key(KEY, format!("is {parts}: the file is one of {parts} parts, which `llama-gguf-split --merge` joins")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The names of all tensors.
+    pub fn tensor_names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
     }
 
     /// A metadata value.
@@ -208,6 +206,19 @@ impl<'a> File<'a> {
     }
 }
 
+impl Value<'_> {
+    /// The value in a message.
+    pub(super) fn shown(&self) -> String {
+        match self {
+            Value::Integer(number) => number.to_string(),
+            Value::Float(number) => format!("{number:?}"),
+            Value::Bool(flag) => flag.to_string(),
+            Value::String(text) => format!("`{text}`"),
+            Value::Array(array) => format!("an array of {}", array.len()),
+        }
+    }
+}
+
 impl<'a> Array<'a> {
     /// Elements.
     pub fn len(&self) -> usize {
@@ -257,7 +268,8 @@ impl Entry {
     fn locate<'a>(self, name: &str, data: &'a [u8], alignment: usize) -> Result<TensorInfo<'a>, LoadError> {
         let Entry { shape, type_id, offset } = self;
         let tensor_type = TensorType::from_id(type_id).ok_or_else(|| {
-            LoadError::tensor(name, format!("has ggml type {type_id}; known are F32 (0), F16 (1), Q4_0 (2), Q4_1 (3), Q8_0 (8), BF16 (30)"))
+            let type_name = TensorType::name(type_id);
+            LoadError::tensor(name, format!("has ggml type {type_id} ({type_name}); known are F32, F16, BF16, Q8_0, Q4_0 and Q4_1"))
         })?;
         let (block_values, block_bytes) = tensor_type.block();
         let row = *shape.last().unwrap_or(&1);
@@ -281,6 +293,7 @@ impl Entry {
     }
 }
 
+#[derive(Debug)]
 struct Cursor<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -368,9 +381,5 @@ fn malformed(reason: impl Into<String>) -> LoadError {
 }
 
 fn wrong_type(key: &str, value: &Value<'_>, expected: &str) -> LoadError {
-    let shown = match value {
-        Value::Array(array) => format!("an array of {}", array.len()),
-        other => format!("{other:?}"),
-    };
-    LoadError::key(key, format!("is {shown}, not {expected}"))
+    LoadError::key(key, format!("is {}, not {expected}", value.shown()))
 }

@@ -107,8 +107,7 @@ impl ModelSource {
     fn file(path: &Path) -> Result<ModelSource, Problem> {
         let shown = path.display();
         if path.is_dir() {
-            let label = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            return Ok(ModelSource::HuggingFace { label, path: path.to_owned() });
+            return Ok(ModelSource::HuggingFace { label: folder_label(path), path: path.to_owned() });
         }
         if !path.exists() {
             return Err(
@@ -167,33 +166,44 @@ impl ModelSource {
     }
 }
 
+/// The folder's name. `.` and `..` are none: there it is that of the folder they lead to.
+fn folder_label(path: &Path) -> String {
+    let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
+    let led_to = || path.canonicalize().ok().as_deref().and_then(name);
+    name(path).or_else(led_to).unwrap_or_else(|| path.display().to_string())
+}
+
 fn load_folder(path: &Path) -> Result<Model, Problem> {
     let text = |name: &str| {
         let bytes = read(&path.join(name))?;
-        String::from_utf8(bytes).map_err(|error| Problem::new(format!("`{}` is not UTF-8", path.join(name).display())).caused_by(error))
+        let text = String::from_utf8(bytes)
+            .map_err(|error| Problem::new(format!("`{}` is not UTF-8", path.join(name).display())).caused_by(error))?;
+        // Some editors put a byte-order mark in front, which JSON does not know.
+        Ok::<_, Problem>(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
     };
-    let config = text("config.json")?;
     let optional = |name: &str| path.join(name).exists().then(|| text(name)).transpose();
+    let unusable = |error| unusable(&path.display().to_string(), error);
+    let config = text("config.json")?;
     let tokenizer = optional("tokenizer.json")?;
     let generation_config = optional("generation_config.json")?;
-    let entries = std::fs::read_dir(path).map_err(|error| Problem::new(format!("cannot list `{}`", path.display())).caused_by(error))?;
-    let mut names: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
-    names.retain(|name| name.extension().is_some_and(|ending| ending == "safetensors"));
-    names.sort();
-    if names.is_empty() {
-        return Err(Problem::new(format!("`{}` holds no .safetensors file", path.display())));
-    }
-    let shards = names
-        .iter()
-        .map(|name| Ok((name.file_name().unwrap_or_default().to_string_lossy().into_owned(), read(name)?)))
-        .collect::<Result<Vec<_>, Problem>>()?;
+    let index = optional("model.safetensors.index.json")?;
+    let names = hugging_face::weight_files(&config, index.as_deref(), &safetensors_in(path)?).map_err(unusable)?;
+    let shards = names.into_iter().map(|name| read(&path.join(&name)).map(|bytes| (name, bytes))).collect::<Result<Vec<_>, _>>()?;
     let directory = hugging_face::Directory {
         config: &config,
         generation_config: generation_config.as_deref(),
         tokenizer: tokenizer.as_deref(),
+        index: index.as_deref(),
         shards: &shards,
     };
-    hugging_face::load(directory).map_err(|error| unusable(&path.display().to_string(), error))
+    hugging_face::load(directory).map_err(unusable)
+}
+
+/// The names of a folder's `.safetensors` files.
+fn safetensors_in(path: &Path) -> Result<Vec<String>, Problem> {
+    let entries = std::fs::read_dir(path).map_err(|error| Problem::new(format!("cannot list `{}`", path.display())).caused_by(error))?;
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    Ok(names.filter(|name| name.ends_with(".safetensors")).collect())
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Problem> {

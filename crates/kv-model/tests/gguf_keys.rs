@@ -1,0 +1,152 @@
+//! Keys and tensors of a GGUF file that change the result are honoured or refused.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+use kv_model::{Model, gguf};
+use workspace_tests::chain::Chain;
+use workspace_tests::gguf::{Entry, Gguf};
+
+fn chain() -> Chain {
+    Chain::new(24).then(&[1, 2, 3])
+}
+
+fn llama() -> Gguf {
+    Gguf::of(&chain(), "llama")
+}
+
+fn refusal(file: &Gguf) -> String {
+    gguf::load(&file.bytes()).unwrap_err().to_string()
+}
+
+fn frequencies(file: &Gguf) -> Vec<f64> {
+    let model: Model = gguf::load(&file.bytes()).unwrap();
+    model.decoder.config().geometry.rope.inverse_frequencies().to_vec()
+}
+
+#[test]
+fn a_key_that_asks_for_another_network_is_refused_by_its_name() {
+    let cases = [
+        ("llama.attention.causal", Entry::Flag(false)),
+        ("llama.attention.clamp_kqv", Entry::Number(8.0)),
+        ("llama.attention.max_alibi_bias", Entry::Number(8.0)),
+        ("llama.attention.scale", Entry::Number(0.5)),
+        ("llama.attention.sliding_window", Entry::Count(8)),
+        ("llama.attn_logit_softcapping", Entry::Number(50.0)),
+        ("llama.final_logit_softcapping", Entry::Number(30.0)),
+        ("llama.logit_scale", Entry::Number(0.125)),
+        ("llama.residual_scale", Entry::Number(0.22)),
+        ("llama.embedding_scale", Entry::Number(12.0)),
+        ("llama.use_parallel_residual", Entry::Flag(true)),
+        ("llama.hidden_activation", Entry::Text("gelu".into())),
+        ("llama.expert_count", Entry::Count(8)),
+        ("llama.nextn_predict_layers", Entry::Count(1)),
+        ("llama.rope.dimension_sections", Entry::Counts(vec![16, 24, 24, 0])),
+        ("llama.rope.scaling.attn_factor", Entry::Number(1.19)),
+        ("llama.rope.scaling.yarn_attn_factor", Entry::Number(1.19)),
+        ("llama.rope.scaling.yarn_ext_factor", Entry::Number(1.0)),
+        ("llama.rope.scaling.type", Entry::Text("yarn".into())),
+        ("llama.rope.scaling.factor", Entry::Number(-2.0)),
+        ("llama.vocab_size", Entry::Count(25)),
+        ("llama.attention.layer_norm_rms_epsilon", Entry::Number(-1.0)),
+        ("llama.attention.layer_norm_rms_epsilon", Entry::Number(1e30)),
+        ("tokenizer.ggml.tokens", Entry::Texts(vec!["a".into()])),
+    ];
+    for (key, value) in cases {
+        let message = refusal(&llama().with(key, value));
+        assert!(message.starts_with(&format!("key `{key}` ")), "{key}: {message}");
+    }
+}
+
+#[test]
+fn a_key_that_asks_for_nothing_is_accepted() {
+    let cases = [
+        ("llama.attention.causal", Entry::Flag(true)),
+        ("llama.attention.clamp_kqv", Entry::Number(0.0)),
+        ("llama.attention.scale", Entry::Number(1.0 / 32f32.sqrt())),
+        ("llama.logit_scale", Entry::Number(1.0)),
+        ("llama.expert_count", Entry::Count(0)),
+        ("llama.rope.dimension_sections", Entry::Counts(vec![0; 4])),
+        ("llama.rope.scaling.attn_factor", Entry::Number(1.0)),
+        ("llama.hidden_activation", Entry::Text("silu".into())),
+        ("llama.vocab_size", Entry::Count(24)),
+        ("split.count", Entry::Count(1)),
+    ];
+    for (key, value) in cases {
+        if let Err(error) = gguf::load(&llama().with(key, value).bytes()) {
+            panic!("{key}: {error}");
+        }
+    }
+}
+
+#[test]
+fn a_rope_factor_without_a_type_is_linear() {
+    let plain = frequencies(&llama());
+    let scaled: Vec<f64> = plain.iter().map(|frequency| frequency / 4.0).collect();
+    let factor = |key: &str| llama().with(key, Entry::Number(4.0));
+    assert_eq!(frequencies(&factor("llama.rope.scaling.factor")), scaled);
+    assert_eq!(frequencies(&factor("llama.rope.scale_linear")), scaled, "the older name");
+    assert_eq!(frequencies(&factor("llama.rope.scaling.factor").with("llama.rope.scale_linear", Entry::Number(2.0))), scaled);
+    assert_eq!(frequencies(&factor("llama.rope.scaling.factor").with("llama.rope.scaling.type", Entry::Text("none".into()))), plain);
+    assert_eq!(frequencies(&llama().with("llama.rope.scaling.type", Entry::Text("linear".into()))), plain, "no factor");
+}
+
+#[test]
+fn a_part_of_a_split_file_is_refused_as_that() {
+    let mut part = llama().with("split.count", Entry::Count(3)).with("general.architecture", Entry::Text("gptneox".into()));
+    part.tensor_type = 14;
+    part.tensors.clear();
+    let message = refusal(&part);
+    assert!(message.starts_with("key `split.count` is 3: ") && message.contains("--merge"), "{message}");
+}
+
+#[test]
+fn a_tensor_type_is_called_by_its_name() {
+    for (id, name) in [(14, "Q6_K"), (12, "Q4_K"), (20, "IQ4_NL"), (30, "BF16"), (39, "MXFP4"), (42, "Q2_0"), (99, "unknown")] {
+        let mut file = llama();
+        file.tensor_type = id;
+        match gguf::load(&file.bytes()) {
+            // Of the types in this list only this one is known; its bytes are the first half of each tensor's.
+            Ok(_) => assert_eq!(name, "BF16"),
+            Err(error) => {
+                let message = error.to_string();
+                assert!(message.contains(&format!("has ggml type {id} ({name}")), "{message}");
+                assert!(message.contains("known are F32, F16, BF16, Q8_0, Q4_0 and Q4_1"), "{message}");
+            }
+        }
+    }
+}
+
+#[test]
+fn another_architecture_is_refused_before_its_tensors() {
+    let mut file = Gguf::of(&chain(), "phi3");
+    file.tensor_type = 14;
+    assert_eq!(refusal(&file), "key `general.architecture` is `phi3`; known are llama and qwen2");
+}
+
+#[test]
+fn a_tensor_that_the_architecture_does_not_have_is_refused() {
+    let cases = [
+        ("llama", "blk.0.attn_q_norm.weight", 32),
+        ("llama", "output.bias", 24),
+        ("llama", "blk.1.attn_norm.weight", 24),
+        ("qwen2", "blk.0.attn_output.bias", 24),
+        ("qwen2", "blk.0.ffn_up.bias", 1),
+        ("qwen2", "rope_freqs.weight", 16),
+    ];
+    for (architecture, name, len) in cases {
+        let message = refusal(&Gguf::of(&chain(), architecture).with_zeros(name, &[len]));
+        assert!(message.starts_with(&format!("tensor `{name}` is stored, and ")), "{architecture}: {message}");
+    }
+    for (architecture, name, len) in
+        [("llama", "blk.0.attn_output.bias", 24), ("qwen2", "blk.0.attn_q.bias", 32), ("qwen2", "output.bias", 24)]
+    {
+        let file = Gguf::of(&chain(), architecture).with_zeros(name, &[len]);
+        assert!(gguf::load(&file.bytes()).is_ok(), "{architecture} may have {name}");
+    }
+}
+
+#[test]
+fn a_long_string_is_not_echoed_whole() {
+    let message = refusal(&llama().with("general.architecture", Entry::Text("x".repeat(110_000))));
+    assert!(message.len() < 1000, "{} bytes", message.len());
+    assert!(message.ends_with("`; known are llama and qwen2"), "{message}");
+}

@@ -1,0 +1,114 @@
+//! Which files of a folder are read, and which tensor comes from which.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+use kv_core::Registry;
+use kv_model::{LoadError, Model, Sequence, StepInput, argmax, hugging_face};
+use serde_json::{Value, json};
+use workspace_tests::chain::{Chain, Tensors, safetensors_file};
+
+fn chain() -> Chain {
+    Chain::new(24).then(&[1, 2, 3])
+}
+
+fn names(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+fn files(index: Option<&Value>, present: &[&str]) -> Result<Vec<String>, String> {
+    let index = index.map(Value::to_string);
+    hugging_face::weight_files(&chain().config().to_string(), index.as_deref(), &names(present)).map_err(|error| error.to_string())
+}
+
+fn index(tensors: &[(&str, &str)]) -> Value {
+    let map: serde_json::Map<String, Value> = tensors.iter().map(|(tensor, file)| ((*tensor).to_owned(), json!(file))).collect();
+    json!({ "metadata": { "total_size": 1 }, "weight_map": map })
+}
+
+fn load(index: Option<&Value>, shards: &[(&str, &Tensors)]) -> Result<Model, LoadError> {
+    let shards: Vec<(String, Vec<u8>)> = shards.iter().map(|(name, tensors)| ((*name).to_owned(), safetensors_file(tensors))).collect();
+    let (config, index) = (chain().config().to_string(), index.map(Value::to_string));
+    hugging_face::load(hugging_face::Directory { config: &config, index: index.as_deref(), shards: &shards, ..Default::default() })
+}
+
+/// The token that follows `token`.
+fn next(model: &Model, token: u32) -> u32 {
+    let registry = Registry::new().with::<kv_contiguous::Contiguous>();
+    let mut cache = registry.get("contiguous").unwrap().build(&Default::default(), &model.decoder.config().geometry).unwrap();
+    let mut sequence = Sequence::open(cache.as_mut()).unwrap();
+    let logits = model.decoder.step(cache.as_mut(), &mut [StepInput { sequence: &mut sequence, fresh: &[token] }]).unwrap();
+    argmax(&logits[0])
+}
+
+#[test]
+fn without_an_index_the_files_must_be_clear() {
+    let chosen = |present: &[&str]| files(None, present);
+    assert_eq!(chosen(&["model.safetensors", "consolidated.safetensors", "a.safetensors"]).unwrap(), ["model.safetensors"]);
+    assert_eq!(chosen(&["tiny.safetensors"]).unwrap(), ["tiny.safetensors"]);
+    let set = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"];
+    assert_eq!(chosen(&[set[1], set[0]]).unwrap(), set);
+
+    assert_eq!(chosen(&[]).unwrap_err(), "the folder holds no .safetensors file");
+    let message = chosen(&[set[1]]).unwrap_err();
+    assert_eq!(message, format!("the model has files that are not in the folder: `{}` (1 of 2)", set[0]));
+    let message = chosen(&["a.safetensors", "b.safetensors"]).unwrap_err();
+    assert!(message.starts_with("2 .safetensors files, and no `model.safetensors.index.json`"), "{message}");
+    assert!(message.contains("`a.safetensors`, `b.safetensors`"), "{message}");
+    for beside in ["old.safetensors", "model-00001-of-00003.safetensors"] {
+        assert!(chosen(&[set[0], set[1], beside]).unwrap_err().contains(beside), "{beside}");
+    }
+}
+
+#[test]
+fn an_index_names_the_files_and_the_missing_ones_are_named() {
+    let index = index(&[("a", "model-00001-of-00002.safetensors"), ("b", "model-00002-of-00002.safetensors")]);
+    let both = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"];
+    assert_eq!(files(Some(&index), &[both[0], both[1], "a-older.safetensors"]).unwrap(), both);
+    let message = files(Some(&index), &[both[0]]).unwrap_err();
+    assert_eq!(
+        message,
+        "`model.safetensors.index.json` names files that are not in the folder: `model-00002-of-00002.safetensors` (1 of 2)"
+    );
+    let message = files(Some(&index), &[both[0], both[1], "model.safetensors"]).unwrap_err();
+    assert!(message.starts_with("`model.safetensors` lies beside `model.safetensors.index.json`"), "{message}");
+}
+
+#[test]
+fn an_index_that_is_not_one_is_refused() {
+    let refused = |index: Value| files(Some(&index), &["model.safetensors"]).unwrap_err();
+    assert!(refused(json!([])).starts_with("not a readable model.safetensors.index.json file"));
+    assert!(refused(json!({})).starts_with("key `weight_map` is missing in `model.safetensors.index.json`"));
+    for file in [json!("../../model.safetensors"), json!("/model.safetensors"), json!("model.bin"), json!(3)] {
+        let message = refused(json!({ "weight_map": { "a": file } }));
+        assert!(message.starts_with("key `weight_map.a` is "), "{message}");
+    }
+}
+
+#[test]
+fn the_config_is_judged_before_the_files() {
+    let message = hugging_face::weight_files(r#"{ "model_type": "gpt2" }"#, None, &[]).unwrap_err().to_string();
+    assert_eq!(message, "key `model_type` is `gpt2`; known are llama and qwen2");
+}
+
+/// The first file holds another head, which the index does not name.
+#[test]
+fn each_tensor_comes_from_the_file_that_the_index_names() {
+    let right = chain().tensors();
+    let head: Tensors = right.clone().into_iter().filter(|(name, _)| name == "lm_head.weight").collect();
+    let body: Tensors = right.clone().into_iter().filter(|(name, _)| name != "lm_head.weight").collect();
+    let mut other = body.clone();
+    other.extend(Chain::new(24).tensors().into_iter().filter(|(name, _)| name == "lm_head.weight"));
+    let mut map: Vec<(&str, &str)> = body.keys().map(|name| (name.as_str(), "a.safetensors")).collect();
+    map.push(("lm_head.weight", "b.safetensors"));
+    let model = load(Some(&index(&map)), &[("a.safetensors", &other), ("b.safetensors", &head)]).unwrap();
+    assert_eq!(next(&model, 1), 2, "the head of the second file");
+
+    let message = load(Some(&index(&map)), &[("a.safetensors", &other), ("b.safetensors", &body)]).unwrap_err().to_string();
+    assert_eq!(message, "tensor `lm_head.weight` is not in `b.safetensors`, where the index puts it");
+    let message = load(Some(&index(&map)), &[("a.safetensors", &other)]).unwrap_err().to_string();
+    assert!(message.starts_with("`b.safetensors`, which the index names, is missing"), "{message}");
+    map.pop();
+    let message = load(Some(&index(&map)), &[("a.safetensors", &other)]).unwrap_err().to_string();
+    assert!(message.starts_with("tensor `lm_head.weight` is in none of the safetensors files"), "only what is named is read: {message}");
+    let message = load(None, &[("a.safetensors", &other), ("b.safetensors", &head)]).unwrap_err().to_string();
+    assert_eq!(message, "tensor `lm_head.weight` is in two files, `a.safetensors` and `b.safetensors`");
+}
