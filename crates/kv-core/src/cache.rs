@@ -150,6 +150,13 @@ pub trait KvCache: fmt::Debug + Send {
     /// Memory and tokens, over everything.
     fn usage(&self) -> Usage;
 
+    /// Bytes that one sequence of `tokens` tokens takes at least, with all that is reserved ahead of them: what a caller
+    /// compares with the machine's memory before it opens one. 0, the default, if the strategy does not say.
+    fn least_bytes(&self, tokens: usize) -> usize {
+        let _ = tokens;
+        0
+    }
+
     /// What this instance promises.
     fn guarantee(&self) -> Guarantee;
 
