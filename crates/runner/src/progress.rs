@@ -6,6 +6,9 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use kv_report::{Row, Status};
 
+use crate::Problem;
+use crate::screen::printable;
+
 /// Equal steps done and left.
 pub(crate) struct Steps {
     bar: ProgressBar,
@@ -65,14 +68,14 @@ impl Progress {
         let result = match (row.status, &row.error) {
             (Status::Failed, error) => format!("FAILED: {}", error.as_deref().unwrap_or("no reason")),
             (Status::Ok, _) => {
-                format!("{:.2} ms a token, first after {:.0} ms", row.tpot_ms_p50.unwrap_or_default(), row.ttft_ms.unwrap_or_default())
+                format!("{:.2} ms per token, first after {:.0} ms", row.tpot_ms_p50.unwrap_or_default(), row.ttft_ms.unwrap_or_default())
             }
         };
         let line = format!("[{}/{}] {what}: {result}; {}", self.done, self.cells, self.time_left());
         if self.is_terminal {
             self.bar.inc(1);
             if row.status == Status::Failed {
-                self.bar.println(line);
+                self.bar.println(printable(&line));
             }
         } else {
             say(&line);
@@ -98,7 +101,12 @@ impl Progress {
 
 /// A line on the standard error stream; a closed stream is no reason to stop measuring.
 pub(crate) fn say(line: &str) {
-    let _ = writeln!(std::io::stderr(), "{line}");
+    let _ = writeln!(std::io::stderr(), "{}", printable(line));
+}
+
+/// A problem on the standard error stream, in colours where the terminal has them.
+pub(crate) fn tell(problem: Problem) {
+    let _ = writeln!(std::io::stderr(), "{:?}", miette::Report::new(problem));
 }
 
 /// Seconds as a person says them.

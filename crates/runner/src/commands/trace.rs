@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use kv_core::KvCache;
 use kv_model::{Sequence, TextStream, TextTokenizer};
-use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use super::print;
+use crate::Problem;
+use crate::screen::padded;
 
 /// Prints a row a step. Rows of keys and values are counted in one layer and one KV head.
 pub(super) struct Trace<'a> {
@@ -32,22 +33,25 @@ impl TraceRow {
 }
 
 impl Trace<'_> {
-    pub(super) fn new(tokenizer: &TextTokenizer) -> Trace<'_> {
-        print("rows are keys and values of one head in one layer; every head of every layer has as many\n");
+    pub(super) fn new(tokenizer: &TextTokenizer) -> Result<Trace<'_>, Problem> {
+        print(
+            "positions run: those the model ran in the step; computed, reused, evicted: rows made for them, rows that the cache \
+             held already, and rows that it let go. A row is a key and a value of one head in one layer; all have as many.\n",
+        )?;
         print(&format!(
             "{} {:>13} {:>9} {:>8} {:>8} {:>12} {:>9}\n",
-            padded("token fed"),
+            padded("token fed", TOKEN_WIDTH),
             "positions run",
             "computed",
             "reused",
             "evicted",
             "cache bytes",
             "ms"
-        ));
-        Trace { text: tokenizer.stream() }
+        ))?;
+        Ok(Trace { text: tokenizer.stream() })
     }
 
-    pub(super) fn print(&mut self, before: TraceRow, cache: &dyn KvCache, fed: &[u32], elapsed: Duration) {
+    pub(super) fn print(&mut self, before: TraceRow, cache: &dyn KvCache, fed: &[u32], elapsed: Duration) -> Result<(), Problem> {
         let TraceRow { seen, resident, computed } = before;
         let usage = cache.usage();
         let end = seen + fed.len();
@@ -59,7 +63,10 @@ impl Trace<'_> {
         let evicted = resident + computed - usage.resident_tokens;
         let milliseconds = elapsed.as_secs_f64() * 1e3;
         let bytes = usage.reserved_bytes();
-        print(&format!("{} {run:>13} {computed:>9} {resident:>8} {evicted:>8} {bytes:>12} {milliseconds:>9.2}\n", padded(&token)));
+        print(&format!(
+            "{} {run:>13} {computed:>9} {resident:>8} {evicted:>8} {bytes:>12} {milliseconds:>9.2}\n",
+            padded(&token, TOKEN_WIDTH)
+        ))
     }
 
     /// The text that a token completes, on one line.
@@ -69,30 +76,5 @@ impl Trace<'_> {
             return "(part of a letter)".into();
         }
         text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
-    }
-}
-
-/// Text cut and filled to a width on the screen, where a Chinese character takes two columns.
-fn padded(text: &str) -> String {
-    let mut shown = String::new();
-    for character in text.chars() {
-        if shown.width() + character.width().unwrap_or(0) > TOKEN_WIDTH {
-            break;
-        }
-        shown.push(character);
-    }
-    let fill = TOKEN_WIDTH - shown.width();
-    shown + &" ".repeat(fill)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_script_fills_the_same_columns() {
-        for text in ["", "plain", "缓存记住了前面的每一个词", "e\u{301}té", "🙂🙂", "a very long token that is cut"] {
-            assert_eq!(padded(text).width(), TOKEN_WIDTH, "{text}");
-        }
     }
 }
