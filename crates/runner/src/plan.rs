@@ -45,6 +45,7 @@ pub struct Cell {
 /// # Errors
 /// A [`Problem`] that points at the value and says what would be right.
 pub fn plan(file: &ConfigFile, registry: &Registry, model: &ModelConfig, only: Option<&str>) -> Result<Plan, Problem> {
+    model.geometry.check().map_err(|error| file.problem(&file.config.model, format!("impossible model: {error}")))?;
     let sweep = &file.config.sweep;
     let context = model.geometry.context;
     let at_least_one = |name: &str, value: &Spanned<usize>| match value.get_ref() {

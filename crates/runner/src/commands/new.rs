@@ -69,11 +69,10 @@ pub(crate) fn new(name: &str) -> Result<ExitCode, Problem> {
 
 /// The folder that kvlab is built in: the one this program lies in, unless it was installed elsewhere.
 fn target_folder(crates: &Path) -> PathBuf {
-    let program = std::env::current_exe().and_then(|program| program.canonicalize());
-    let of_program = program.ok().and_then(|program| Some(program.parent()?.parent()?.to_owned()));
-    // Cargo marks its folders so.
-    let built_here = of_program.filter(|folder| folder.join("CACHEDIR.TAG").is_file() && folder.join(".rustc_info.json").is_file());
-    built_here.unwrap_or_else(|| crates.parent().unwrap_or(crates).join("target"))
+    let program = std::env::current_exe().and_then(|program| program.canonicalize()).unwrap_or_default();
+    // Cargo keeps this file in every folder that it builds in; the program lies in `debug` there, or in `TARGET/debug`.
+    let built_in = program.ancestors().skip(2).take(2).find(|folder| folder.join(".rustc_info.json").is_file());
+    built_in.map_or_else(|| crates.parent().unwrap_or(crates).join("target"), Path::to_owned)
 }
 
 /// Cargo's configuration for a crate that is built in another's folder.

@@ -76,7 +76,7 @@ fn empty_results(file: &ConfigFile, plan: &Plan, arguments: &RunArguments) -> Re
     Results {
         schema: 1,
         title: file.config.title.clone().unwrap_or_else(|| file.name()),
-        started: jiff::Zoned::now().strftime("%Y-%m-%d %H:%M:%S %:z").to_string(),
+        started: jiff::ZonedDateTime::now().strftime("%Y-%m-%d %H:%M:%S %:z").to_string(),
         command: command(arguments),
         complete: false,
         warnings: environment::warnings(plan.decode_steps),
