@@ -35,8 +35,8 @@ impl TraceRow {
 impl Trace<'_> {
     pub(super) fn new(tokenizer: &TextTokenizer) -> Result<Trace<'_>, Problem> {
         print(
-            "positions run: those the model ran in the step; computed, reused, evicted: rows made for them, rows that the cache \
-             held already, and rows that it let go. A row is a key and a value of one head in one layer; all have as many.\n",
+            "A row is a key and a value of one head in one layer; every head of every layer has as many.\n\
+             positions run: by the model; computed: rows it made; reused: rows already in the cache; evicted: rows dropped from it\n",
         )?;
         print(&format!(
             "{} {:>13} {:>9} {:>8} {:>8} {:>12} {:>9}\n",
