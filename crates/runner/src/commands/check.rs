@@ -11,18 +11,23 @@ use crate::cli::CheckArguments;
 use crate::config::{parameters, unknown_field_help};
 use crate::problem::known_strategy;
 use crate::progress::say;
-use crate::{Problem, exit};
+use crate::{Problem, exit, free_memory};
+
+/// Sequences that the suite opens in one cache.
+const SEQUENCES: usize = 8;
 
 pub(crate) fn check(registry: &Registry, arguments: &CheckArguments) -> Result<ExitCode, Problem> {
     let entries = chosen(registry, &arguments.strategies)?;
     let config = parameters(&arguments.sets)?;
     let geometry = toy_geometry();
     for entry in &entries {
-        entry.build(&config, &geometry).map_err(|error| {
+        let cache = entry.build(&config, &geometry).map_err(|error| {
             let help = unknown_field_help(&error.to_string())
                 .unwrap_or_else(|| format!("`runner describe {}` explains every parameter", entry.id()));
             Problem::new(format!("`--set`: strategy `{}` cannot be built for keys of 64 and values of 32: {error}", entry.id())).help(help)
         })?;
+        let bytes = cache.least_bytes(0).saturating_mul(SEQUENCES);
+        free_memory::require(bytes, &format!("`{}` with {SEQUENCES} sequences at once", entry.id()))?;
     }
     use_threads(None)?;
     let mut results = vec![];
