@@ -76,7 +76,8 @@ fn table_fits(root: &Json, schema: &Json, table: &Table) -> bool {
 fn allowed(root: &Json, schema: &Json) -> String {
     let schema = resolved(root, schema);
     if let Some(choices) = choices(schema) {
-        return listed(choices.iter().filter(|choice| !has_type(choice, "null")).map(|choice| allowed(root, choice)).collect());
+        let is_left_out = |choice: &&Json| choice.get("type").and_then(Json::as_str) == Some("null");
+        return listed(choices.iter().filter(|choice| !is_left_out(choice)).map(|choice| allowed(root, choice)).collect());
     }
     if let Some(only) = schema.get("const") {
         return only.to_string();
@@ -166,6 +167,7 @@ mod tests {
         share: f32,
         name: Option<String>,
         growth: Growth,
+        if_full: Option<Growth>,
         inner: Option<Inner>,
         needed: Inner,
         several: Vec<Inner>,
@@ -217,6 +219,7 @@ mod tests {
             ("growth = { reserve = -1 }", format!("`growth` is {{ reserve = -1 }}: {GROWTH}")),
             ("growth = { reserve = 1, more = 2 }", format!("`growth` is {{ reserve = 1, more = 2 }}: {GROWTH}")),
             ("growth = { parts = {} }", format!("`growth` is {{ parts = {{}} }}: {GROWTH}")),
+            ("if_full = 5", format!("`if_full` is 5: {GROWTH}")),
             ("inner = { flag = 1 }", "`inner` is { flag = 1 }: it takes { flag = true or false }".into()),
             ("needed = { flag = 1 }", "`needed.flag` is 1: it takes true or false".into()),
             ("several = [{ flag = true }, { flag = 1 }]", "`several[1].flag` is 1: it takes true or false".into()),

@@ -117,7 +117,7 @@ mod tests {
     fn tables_without_rows_have_their_header() {
         let header = |csv: Vec<u8>| String::from_utf8(csv).unwrap().lines().next().unwrap().to_owned();
         let empty = samples_csv(&[]).unwrap();
-        assert_eq!(read_samples(&empty).unwrap(), []);
+        assert!(read_samples(&empty).unwrap().is_empty());
         assert_eq!(empty.iter().filter(|byte| **byte == b'\n').count(), 1);
         assert_eq!(header(empty), header(samples_csv(&[sample("a")]).unwrap()));
         assert_eq!(header(results_csv(&[]).unwrap()), header(results_csv(&[Row::default()]).unwrap()));
