@@ -32,6 +32,9 @@ impl Strategy for Contiguous {
         if config.growth == Growth::Reserve(0) {
             return Err(ConfigError::value("growth.reserve", 0, "reserve at least 1 token"));
         }
+        if let Growth::Reserve(tokens) = config.growth {
+            geometry.check_tokens("growth.reserve", tokens)?;
+        }
         let Geometry { kv_heads, key_dim, value_dim, .. } = *geometry;
         config.format.check_rows(key_dim, value_dim).map_err(|error| ConfigError::value("format", config.format, error))?;
         let shape = RowShape { heads: kv_heads, key_dim, value_dim };
@@ -135,6 +138,14 @@ impl KvCache for Contiguous {
             Usage { seen_tokens: seen, resident_tokens: seen, ..layers.sum() }
         });
         Usage { scratch_peak_bytes: self.sequences.scratch_bytes(), ..sequences.sum() }
+    }
+
+    fn least_bytes(&self, tokens: usize) -> usize {
+        let slots = match self.config.growth {
+            Growth::Reserve(reserved) => reserved,
+            Growth::Concat | Growth::Doubling => tokens,
+        };
+        KvBlock::bytes_for(self.shape, self.config.format, slots).saturating_mul(self.sequences.geometry().layers)
     }
 
     fn guarantee(&self) -> Guarantee {

@@ -150,6 +150,13 @@ pub trait KvCache: fmt::Debug + Send {
     /// Memory and tokens, over all sequences and pools.
     fn usage(&self) -> Usage;
 
+    /// The least bytes that one sequence of `tokens` tokens takes, memory reserved ahead included. A caller compares it
+    /// with the machine's memory before it opens a sequence. The default is 0: the strategy does not say.
+    fn least_bytes(&self, tokens: usize) -> usize {
+        let _ = tokens;
+        0
+    }
+
     /// The guarantee of this instance.
     fn guarantee(&self) -> Guarantee;
 

@@ -1,6 +1,6 @@
 //! The shape of a model's attention, as far as a cache needs it.
 
-use crate::Rope;
+use crate::{ConfigError, Rope};
 
 /// The shape of a token's keys, values and queries.
 ///
@@ -42,6 +42,14 @@ pub enum GeometryError {
         /// KV heads.
         kv_heads: usize,
     },
+    /// The cache of one sequence has more bytes than a machine can count.
+    #[error("{values} values per token for a context of {context} tokens are more than any memory holds")]
+    Size {
+        /// Values a token adds to the cache over all layers and query heads, as far as they can be counted.
+        values: usize,
+        /// Positions the model was made for.
+        context: usize,
+    },
     /// More values are rotated than a key has.
     #[error("{rotated} values of each key are rotated, but a key has only {key_dim}")]
     Rope {
@@ -76,7 +84,25 @@ impl Geometry {
         if self.rope.rotated() > key_dim {
             return Err(GeometryError::Rope { rotated: self.rope.rotated(), key_dim });
         }
+        // In f32, and with as much again in reserve: what every cache's own counting stays below.
+        const BYTES: usize = 2 * size_of::<f32>();
+        let rows = self.layers.saturating_mul(heads);
+        let values = rows.saturating_mul(key_dim.saturating_add(self.value_dim));
+        if values.checked_mul(self.context).and_then(|values| values.checked_mul(BYTES)).is_none() {
+            return Err(GeometryError::Size { values, context: self.context });
+        }
         Ok(())
+    }
+
+    /// Checks a parameter that counts tokens to make room for.
+    ///
+    /// # Errors
+    /// [`ConfigError::Value`] if a sequence of this model never has so many.
+    pub fn check_tokens(&self, key: &'static str, tokens: usize) -> Result<(), ConfigError> {
+        if tokens <= self.context {
+            return Ok(());
+        }
+        Err(ConfigError::value(key, tokens, format!("the model's context is {} tokens, and room for more is never used", self.context)))
     }
 
     /// Values that each token adds to the cache, over all layers: `layers · kv_heads · (key_dim + value_dim)`.

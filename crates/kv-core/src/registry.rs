@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::{ConfigError, Geometry, KvCache, RegistryError, Strategy};
+use crate::{ConfigError, Geometry, KvCache, RegistryError, Strategy, misfit};
 
 /// A set of strategies. It is an ordinary value: a program adds its own strategy with [`with`](Registry::with)
 /// and passes the registry on.
@@ -102,7 +102,10 @@ impl fmt::Debug for Registry {
 
 fn build<S: Strategy>(config: &toml::Table, geometry: &Geometry) -> Result<Box<dyn KvCache>, ConfigError> {
     geometry.check()?;
-    let parse = |error: toml::de::Error| ConfigError::Parse { message: error.message().to_owned() };
-    let config: S::Config = config.clone().try_into().map_err(parse)?;
-    Ok(Box::new(S::new(config, geometry)?))
+    let parse = |error: toml::de::Error| {
+        let message = misfit(&schemars::schema_for!(S::Config), config).unwrap_or_else(|| error.message().to_owned());
+        ConfigError::Parse { message }
+    };
+    let parsed: S::Config = config.clone().try_into().map_err(parse)?;
+    Ok(Box::new(S::new(parsed, geometry)?))
 }

@@ -67,6 +67,15 @@ impl KvBlock {
         }
     }
 
+    /// Bytes that [`new`](Self::new) allocates for the rows of `slots` token slots.
+    pub fn bytes_for(shape: RowShape, formats: Formats, slots: usize) -> usize {
+        let key_tokens = formats.keys.key_tokens();
+        let slots = slots.saturating_add(key_tokens - 1) / key_tokens * key_tokens;
+        let keys = Rows::words_for(shape.heads, slots, key_tokens, formats.keys.row_bytes(key_tokens * shape.key_dim));
+        let values = Rows::words_for(shape.heads, slots, 1, formats.values.row_bytes(shape.value_dim));
+        keys.saturating_add(values).saturating_mul(WORD)
+    }
+
     /// Token slots, filled or unfilled.
     pub fn slots(&self) -> usize {
         self.slots
@@ -79,7 +88,7 @@ impl KvBlock {
         let (stored_keys, stored_values) = (filled * heads * key_dim, filled * heads * value_dim);
         let codes = keys.code_bytes(stored_keys) + values.code_bytes(stored_values);
         let scales = keys.scale_bytes(stored_keys) + values.scale_bytes(stored_values);
-        let allocated = 4 * (self.keys.words.len() + self.values.words.len());
+        let allocated = WORD * (self.keys.words.len() + self.values.words.len());
         BlockBytes { codes, scales, slack: allocated - codes - scales }
     }
 
@@ -247,6 +256,9 @@ impl KvBlock {
     }
 }
 
+/// Bytes per word.
+const WORD: usize = size_of::<u32>();
+
 /// Initial slots of a block that grows by doubling.
 const FIRST_SLOTS: usize = 16;
 
@@ -264,7 +276,12 @@ struct Rows {
 impl Rows {
     fn new(heads: usize, slots: usize, tokens: usize, format: Format, dim: usize) -> Rows {
         let bytes = format.row_bytes(tokens * dim);
-        Rows { slots, tokens, bytes, words: vec![0; (heads * slots / tokens * bytes).div_ceil(4)] }
+        Rows { slots, tokens, bytes, words: vec![0; Rows::words_for(heads, slots, tokens, bytes)] }
+    }
+
+    /// Words of rows of which `tokens` take `bytes` bytes.
+    fn words_for(heads: usize, slots: usize, tokens: usize, bytes: usize) -> usize {
+        (heads.saturating_mul(slots) / tokens).saturating_mul(bytes).div_ceil(WORD)
     }
 
     fn bytes_of(&self, head: usize, slots: Range<usize>) -> Range<usize> {
@@ -300,6 +317,19 @@ mod tests {
         let keys = (0..tokens * 12).map(|i| i as f32).collect();
         let values = (0..tokens * 6).map(|i| -(i as f32)).collect();
         (keys, values)
+    }
+
+    #[test]
+    fn bytes_are_foretold_and_do_not_overflow() {
+        let shape = RowShape { heads: 3, key_dim: 64, value_dim: 32 };
+        for format in ["f32", "f16", "fp8_e4m3", "q8_0", "q4_1_g16", "kivi2_g16"] {
+            let formats = Formats::both(format.parse().unwrap());
+            for slots in [0, 1, 15, 16, 17, 100] {
+                let BlockBytes { codes, scales, slack } = KvBlock::new(shape, formats, slots).bytes(0);
+                assert_eq!(KvBlock::bytes_for(shape, formats, slots), codes + scales + slack, "{format}, {slots} slots");
+            }
+            assert!(KvBlock::bytes_for(shape, formats, usize::MAX) > usize::MAX / 256, "{format}");
+        }
     }
 
     #[test]

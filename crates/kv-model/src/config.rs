@@ -28,7 +28,9 @@ impl ModelConfig {
         let Geometry { layers, heads, kv_heads, key_dim, value_dim, .. } = self.geometry;
         let attention = self.hidden * (heads * (key_dim + value_dim) + kv_heads * (key_dim + value_dim));
         let layer = attention + 3 * self.hidden * self.intermediate + 2 * self.hidden;
-        size_of::<f32>() * (layers * layer + self.vocabulary * self.hidden + self.hidden)
+        // A config may ask for any number of layers.
+        let weights = layers.saturating_mul(layer).saturating_add(self.vocabulary * self.hidden + self.hidden);
+        size_of::<f32>().saturating_mul(weights)
     }
 
     /// Checks what the decoder relies on.

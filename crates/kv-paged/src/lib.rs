@@ -47,6 +47,7 @@ impl Strategy for Paged {
         if config.block_size == 0 {
             return Err(ConfigError::value("block_size", 0, "a page holds at least 1 token; 16 is usual"));
         }
+        geometry.check_tokens("block_size", config.block_size)?;
         let Geometry { layers, kv_heads, key_dim, value_dim, .. } = *geometry;
         config.format.check_rows(key_dim, value_dim).map_err(|error| ConfigError::value("format", config.format, error))?;
         let shape = RowShape { heads: layers * kv_heads, key_dim, value_dim };
@@ -202,6 +203,10 @@ impl KvCache for Paged {
             usage.slack_bytes += slack;
         }
         usage
+    }
+
+    fn least_bytes(&self, tokens: usize) -> usize {
+        self.pool.bytes_for(tokens.div_ceil(self.config.block_size))
     }
 
     fn guarantee(&self) -> Guarantee {

@@ -121,6 +121,11 @@ impl Pool {
         (&mut self.slabs[slab], first_slot)
     }
 
+    /// Bytes of the rows of so many pages.
+    pub(crate) fn bytes_for(&self, pages: usize) -> usize {
+        KvBlock::bytes_for(self.shape, self.formats, pages.saturating_mul(self.block_size))
+    }
+
     /// Bytes of the pool's own tables.
     pub(crate) fn table_bytes(&self) -> usize {
         let slabs = self.slabs.capacity() * size_of::<KvBlock>();

@@ -55,7 +55,7 @@ impl KvCache for Quantized {
     fn open(&mut self) -> Result<SeqId, CacheError> {
         let layer = Layer {
             sealed: KvBlock::new(self.shape, self.config.format, 0),
-            tail: KvRing::new(self.shape, Formats::F32, self.config.residual + self.config.format.keys.key_tokens() - 1),
+            tail: KvRing::new(self.shape, Formats::F32, self.config.residual.saturating_add(self.config.format.keys.key_tokens() - 1)),
         };
         let layers = self.sequences.geometry().layers;
         Ok(self.sequences.open(0, vec![layer; layers]))
@@ -155,6 +155,13 @@ impl KvCache for Quantized {
             Usage { seen_tokens: seen, resident_tokens: seen, ..usages.sum() }
         });
         Usage { scratch_peak_bytes: self.sequences.scratch_bytes(), ..sequences.sum() }
+    }
+
+    fn least_bytes(&self, tokens: usize) -> usize {
+        let sealed = self.config.sealed_of(tokens);
+        let codes = KvBlock::bytes_for(self.shape, self.config.format, sealed);
+        let tail = KvBlock::bytes_for(self.shape, Formats::F32, tokens - sealed);
+        codes.saturating_add(tail).saturating_mul(self.sequences.geometry().layers)
     }
 
     fn guarantee(&self) -> Guarantee {

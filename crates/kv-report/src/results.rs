@@ -91,7 +91,7 @@ pub struct Row {
 }
 
 /// One timed step.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
     /// The strategy instance.
     pub label: String,

@@ -52,6 +52,8 @@ impl Strategy for Sliding {
         if config.window == 0 {
             return Err(ConfigError::value("window", 0, "a query sees at least its own token, so the smallest window is 1"));
         }
+        // A window takes memory as it fills, the sinks from the start.
+        geometry.check_tokens("sinks", config.sinks)?;
         let Geometry { kv_heads, key_dim, value_dim, .. } = *geometry;
         config.format.check_rows(key_dim, value_dim).map_err(|error| ConfigError::value("format", config.format, error))?;
         let shape = RowShape { heads: kv_heads, key_dim, value_dim };
@@ -135,11 +137,11 @@ impl KvCache for Sliding {
 
     fn truncate(&mut self, seq: SeqId, len: usize) -> Result<(), CacheError> {
         self.sequences.check_truncate(seq, len)?;
-        let Config { window, sinks, .. } = self.config;
+        let sinks = self.config.sinks;
         let seen = self.sequences.seen(seq)?;
-        if len < seen && seen > sinks + window {
-            let reason =
-                format!("{} tokens before the window were evicted, and the truncated sequence would need them", seen - sinks - window);
+        let evicted = seen.saturating_sub(sinks).saturating_sub(self.config.window);
+        if len < seen && evicted > 0 {
+            let reason = format!("{evicted} tokens before the window were evicted, and the truncated sequence would need them");
             return Err(CacheError::Unsupported { strategy: Sliding::ID, operation: "truncate", reason });
         }
         let layers = self.sequences.truncate(seq, len)?;
@@ -183,6 +185,13 @@ impl KvCache for Sliding {
         Usage { scratch_peak_bytes: self.sequences.scratch_bytes(), ..sequences.sum() }
     }
 
+    fn least_bytes(&self, tokens: usize) -> usize {
+        let Config { window, sinks, format } = self.config;
+        let recent = tokens.saturating_sub(sinks).min(window);
+        let of = |slots| KvBlock::bytes_for(self.shape, format, slots);
+        of(sinks).saturating_add(of(recent)).saturating_mul(self.sequences.geometry().layers)
+    }
+
     fn guarantee(&self) -> Guarantee {
         let errors = self.config.format.max_relative_errors();
         Guarantee::Evicts(errors.map(|(keys, values)| ErrorBound::of_rows(keys, values)))
@@ -192,7 +201,7 @@ impl KvCache for Sliding {
 impl Sliding {
     /// How far the sinks are moved for the query at `position`, so that they end just before its window.
     fn sink_shift(&self, position: usize) -> usize {
-        (position + 1).saturating_sub(self.config.window + self.config.sinks)
+        (position + 1).saturating_sub(self.config.window).saturating_sub(self.config.sinks)
     }
 
     /// The queries rotated to match the sinks' stored keys, or `None` if no query's sinks have moved.
@@ -221,7 +230,7 @@ impl Sliding {
             let mut key = view.keys[row * key_dim..(row + 1) * key_dim].to_vec();
             match position {
                 _ if position < sinks => rotate_row(&mut key, &turns),
-                _ if position + window <= newest => continue,
+                _ if position.saturating_add(window) <= newest => continue,
                 _ => {}
             }
             seen.positions.push(position);

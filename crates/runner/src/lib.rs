@@ -22,12 +22,14 @@ mod cli;
 mod commands;
 mod config;
 mod environment;
+mod free_memory;
 mod gate;
 mod models;
 mod plan;
 mod problem;
 mod progress;
 mod roofline;
+mod screen;
 mod sweep;
 mod timed;
 
@@ -35,7 +37,7 @@ use std::process::ExitCode;
 
 pub use cli::main;
 pub use commands::schema;
-pub use config::{Config, ConfigFile, Instance, Lengths, ModelChoice, Sweep, Workload, load_config};
+pub use config::{Config, ConfigFile, Instance, Lengths, ModelChoice, OneOrMany, Sweep, Workload, load_config};
 pub use kv_metrics::CountingAllocator;
 pub use models::fetched;
 pub use plan::{Cell, Plan, plan};

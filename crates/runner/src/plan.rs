@@ -5,9 +5,9 @@ use kv_core::{Entry, Geometry, Registry};
 use kv_model::ModelConfig;
 use toml::Spanned;
 
-use crate::Problem;
 use crate::config::{ConfigFile, Instance, Workload, unknown_field_help};
-use crate::problem::did_you_mean;
+use crate::problem::known_strategy;
+use crate::{Problem, free_memory};
 
 /// A sweep that can be run.
 #[derive(Debug)]
@@ -45,6 +45,7 @@ pub struct Cell {
 /// # Errors
 /// A [`Problem`] that points at the value and says what would be right.
 pub fn plan(file: &ConfigFile, registry: &Registry, model: &ModelConfig, only: Option<&str>) -> Result<Plan, Problem> {
+    model.geometry.check().map_err(|error| file.problem(&file.config.model, format!("impossible model: {error}")))?;
     let sweep = &file.config.sweep;
     let context = model.geometry.context;
     let at_least_one = |name: &str, value: &Spanned<usize>| match value.get_ref() {
@@ -63,25 +64,27 @@ pub fn plan(file: &ConfigFile, registry: &Registry, model: &ModelConfig, only: O
             .problem(&sweep.lengths, "`lengths` must name at least one length, and none of 0")
             .help("for example \"128-4096*2\""));
     }
-    if sweep.batch.get_ref().is_empty() || sweep.batch.get_ref().contains(&0) {
+    let batches = &sweep.batch.get_ref().0;
+    if batches.is_empty() || batches.contains(&0) {
         return Err(file
             .problem(&sweep.batch, "`batch` must name at least one number of sequences, and none of 0")
             .help("for example [1, 4]"));
     }
-    if sweep.workloads.is_empty() {
+    let workloads = &sweep.workloads.0;
+    if workloads.is_empty() {
         return Err(file.problem_at(None, "`sweep.workloads` is empty").help("known are \"decode\" and \"generate\""));
     }
     check_instances(file, registry, &model.geometry)?;
     let matcher = only.map(glob).transpose()?;
 
     let mut cells = vec![];
-    for workload in &sweep.workloads {
-        let steps_after = if *workload == Workload::Decode { decode_steps } else { 0 };
-        for batch in sweep.batch.get_ref() {
+    for workload in workloads {
+        let steps_after = steps_after(*workload, decode_steps);
+        for batch in batches {
             for seq_len in lengths {
                 let instances = file.config.strategies.iter().filter(|instance| instance.max_length.is_none_or(|most| *seq_len <= most));
                 for instance in instances.filter(|instance| matches(&matcher, instance)) {
-                    let positions = seq_len + steps_after;
+                    let positions = seq_len.saturating_add(steps_after);
                     if positions > context {
                         let message = format!(
                             "length {seq_len} with {steps_after} decode steps needs {positions} positions, and the model's context is {context}"
@@ -92,8 +95,7 @@ pub fn plan(file: &ConfigFile, registry: &Registry, model: &ModelConfig, only: O
                         );
                         return Err(file.problem(&sweep.lengths, message).help(help));
                     }
-                    let strategy =
-                        *registry.get(instance.strategy.get_ref()).map_err(|error| unknown_strategy(file, registry, instance, error))?;
+                    let strategy = *strategy(file, registry, instance)?;
                     let cache = strategy.build(instance.config.get_ref(), &model.geometry);
                     cells.push(Cell {
                         label: instance.label.get_ref().clone(),
@@ -116,7 +118,33 @@ pub fn plan(file: &ConfigFile, registry: &Registry, model: &ModelConfig, only: O
         };
         return Err(Problem::new(message));
     }
-    Ok(Plan { cells, decode_steps, prefill_chunk })
+    // A chunk longer than any prompt is the whole prompt.
+    Ok(Plan { cells, decode_steps, prefill_chunk: prefill_chunk.min(context) })
+}
+
+/// Steps that a workload takes after the cell's length is reached.
+fn steps_after(workload: Workload, decode_steps: usize) -> usize {
+    match workload {
+        Workload::Decode => decode_steps,
+        Workload::Generate => 0,
+    }
+}
+
+/// Checks that each cell's caches and logits fit into the memory that is free.
+///
+/// # Errors
+/// A [`Problem`] that names the first cell that does not, with the numbers.
+pub(crate) fn check_memory(plan: &Plan, model: &ModelConfig) -> Result<(), Problem> {
+    for Cell { label, strategy, config, workload, seq_len, batch, .. } in &plan.cells {
+        let positions = seq_len + steps_after(*workload, plan.decode_steps);
+        let cache = strategy.build(config, &model.geometry).map_or(0, |cache| cache.least_bytes(positions));
+        let logits = model.vocabulary.saturating_mul(size_of::<f32>());
+        let what = format!("`{label}` at length {seq_len} with {batch} sequences at once");
+        free_memory::require(batch.saturating_mul(cache.saturating_add(logits)), &what).map_err(|problem| {
+            problem.help("shorter `lengths` or a smaller `batch` need less; `max_length` leaves long cells out for one strategy")
+        })?;
+    }
+    Ok(())
 }
 
 fn check_instances(file: &ConfigFile, registry: &Registry, geometry: &Geometry) -> Result<(), Problem> {
@@ -136,12 +164,17 @@ fn check_instances(file: &ConfigFile, registry: &Registry, geometry: &Geometry) 
         if label.trim().is_empty() {
             return Err(file.problem(&instance.label, "a label must not be empty: it names the line in every chart"));
         }
+        if label.chars().any(char::is_control) {
+            return Err(file
+                .problem(&instance.label, format!("the label `{label}` has control characters in it"))
+                .help("a label is shown on the terminal and in every chart: use letters, digits, blanks and signs"));
+        }
         if instances[..index].iter().any(|other| other.label.get_ref() == label) {
             return Err(file
                 .problem(&instance.label, format!("two strategies are labelled `{label}`"))
                 .help("a label names a line in every chart, so each must be unique"));
         }
-        let strategy = registry.get(instance.strategy.get_ref()).map_err(|error| unknown_strategy(file, registry, instance, error))?;
+        let strategy = strategy(file, registry, instance)?;
         strategy.build(instance.config.get_ref(), geometry).map_err(|error| {
             let id = strategy.id();
             let help = unknown_field_help(&error.to_string())
@@ -158,12 +191,9 @@ fn check_instances(file: &ConfigFile, registry: &Registry, geometry: &Geometry) 
     Ok(())
 }
 
-fn unknown_strategy(file: &ConfigFile, registry: &Registry, instance: &Instance, error: kv_core::RegistryError) -> Problem {
-    let problem = file.problem(&instance.strategy, error.to_string());
-    match did_you_mean(instance.strategy.get_ref(), registry.iter().map(Entry::id)) {
-        Some(help) => problem.help(help),
-        None => problem.help("`runner list` shows what each strategy is"),
-    }
+/// The strategy that an instance uses.
+fn strategy<'a>(file: &ConfigFile, registry: &'a Registry, instance: &Instance) -> Result<&'a Entry, Problem> {
+    known_strategy(registry, instance.strategy.get_ref()).map_err(|problem| problem.within(file, &instance.strategy))
 }
 
 fn glob(pattern: &str) -> Result<GlobMatcher, Problem> {

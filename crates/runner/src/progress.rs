@@ -6,6 +6,9 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use kv_report::{Row, Status};
 
+use crate::Problem;
+use crate::screen::printable;
+
 /// Progress in equal steps.
 pub(crate) struct Steps {
     bar: ProgressBar,
@@ -73,7 +76,7 @@ impl Progress {
         if self.is_terminal {
             self.bar.inc(1);
             if row.status == Status::Failed {
-                self.bar.println(line);
+                self.bar.println(printable(&line));
             }
         } else {
             say(&line);
@@ -99,7 +102,12 @@ impl Progress {
 
 /// Prints a line on standard error. A closed stream is no reason to stop measuring.
 pub(crate) fn say(line: &str) {
-    let _ = writeln!(std::io::stderr(), "{line}");
+    let _ = writeln!(std::io::stderr(), "{}", printable(line));
+}
+
+/// A problem on the standard error stream, in colours where the terminal has them.
+pub(crate) fn tell(problem: Problem) {
+    let _ = writeln!(std::io::stderr(), "{:?}", miette::Report::new(problem));
 }
 
 /// Seconds in human-readable form.

@@ -1,5 +1,6 @@
 //! Runs a plan cell by cell and writes the results to disk after each.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -32,6 +33,22 @@ pub(crate) fn handle_interrupts() -> Result<(), Problem> {
 /// Whether Ctrl-C was pressed since the start.
 pub(crate) fn interrupted() -> bool {
     INTERRUPTED.load(Ordering::Relaxed)
+}
+
+/// Checks that files can be written to a folder, or to where it will be made; leaves nothing behind.
+///
+/// # Errors
+/// A [`Problem`] that names the folder.
+pub(crate) fn check_writable(folder: &Path) -> Result<(), Problem> {
+    // Of a relative path the last ancestor is empty: the folder one is in.
+    let here = |path: &Path| if path.as_os_str().is_empty() { PathBuf::from(".") } else { path.to_owned() };
+    let there = folder.ancestors().map(here).find(|path| path.exists()).unwrap_or_else(|| ".".into());
+    let written = if there.is_dir() { tempfile::tempfile_in(&there).map(|_| ()) } else { Err(ErrorKind::NotADirectory.into()) };
+    written.map_err(|error| {
+        Problem::new(format!("the report cannot be written to `{}`: `{}` takes no files", folder.display(), there.display()))
+            .caused_by(error)
+            .help("`--out FOLDER` puts it elsewhere; the folder is made if it does not exist")
+    })
 }
 
 /// Measures every cell into `results` and writes the tables to `folder` after each. Cells of a rejected instance

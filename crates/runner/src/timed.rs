@@ -104,6 +104,10 @@ impl KvCache for Timed {
         self.inner.usage()
     }
 
+    fn least_bytes(&self, tokens: usize) -> usize {
+        self.inner.least_bytes(tokens)
+    }
+
     fn guarantee(&self) -> Guarantee {
         self.inner.guarantee()
     }

@@ -4,6 +4,15 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+mod cli {
+    mod labels;
+    mod output;
+    mod parameters;
+    mod prompts;
+    mod sizes;
+    mod strategy_sizes;
+}
+
 fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
@@ -258,15 +267,22 @@ fn an_added_strategy_is_in_the_plan() {
 fn a_new_crate_is_written_once_and_under_a_good_name() {
     let folder = tempfile::tempdir().unwrap();
     let new = |name: &str| runner(&["new", name]).current_dir(folder.path()).output().unwrap();
-    assert!(new("my-cache").status.success());
+    let made = new("my-cache");
+    assert!(made.status.success());
+    assert!(text(&made.stdout).contains("so that Burn is not compiled again"), "{}", text(&made.stdout));
     let library = std::fs::read_to_string(folder.path().join("my-cache/src/lib.rs")).unwrap();
     assert!(library.contains("impl KvCache for MyCache") && library.contains("\"my-cache\"") && !library.contains("{{"), "{library}");
     let manifest = std::fs::read_to_string(folder.path().join("my-cache/Cargo.toml")).unwrap();
     assert!(manifest.contains("crates/kv-core") && manifest.contains("[workspace]"), "{manifest}");
+    // Burn is not built again: the folder is the one that this runner was built in.
+    let cargo: toml::Table = toml::from_str(&std::fs::read_to_string(folder.path().join("my-cache/.cargo/config.toml")).unwrap()).unwrap();
+    let target = Path::new(cargo["build"]["target-dir"].as_str().unwrap());
+    assert!(Path::new(env!("CARGO_BIN_EXE_runner")).canonicalize().unwrap().starts_with(target), "{target:?}");
     let again = new("my-cache");
     assert_eq!(again.status.code(), Some(1));
     assert!(text(&again.stderr).contains("exists already"));
     assert!(text(&new("My Cache").stderr).contains("is no crate name"));
+    assert!(text(&new("runner").stderr).contains("kvlab itself has a crate called `runner`"));
 }
 
 #[cfg(unix)]

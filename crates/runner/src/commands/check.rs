@@ -6,27 +6,30 @@ use kv_conformance::{CHECKS, Outcome, Report, Subject, Verdict, report, toy_geom
 use kv_core::{Entry, Registry};
 use serde_json::json;
 
-use super::print;
+use super::{print, use_threads};
 use crate::cli::CheckArguments;
-use crate::config::{assignment, unknown_field_help};
-use crate::problem::did_you_mean;
+use crate::config::{parameters, unknown_field_help};
+use crate::problem::known_strategy;
 use crate::progress::say;
-use crate::{Problem, exit};
+use crate::{Problem, exit, free_memory};
+
+/// Sequences that the suite opens in one cache.
+const SEQUENCES: usize = 8;
 
 pub(crate) fn check(registry: &Registry, arguments: &CheckArguments) -> Result<ExitCode, Problem> {
     let entries = chosen(registry, &arguments.strategies)?;
-    let mut config = toml::Table::new();
-    for set in &arguments.sets {
-        config.extend(assignment(set)?);
-    }
+    let config = parameters(&arguments.sets)?;
     let geometry = toy_geometry();
     for entry in &entries {
-        entry.build(&config, &geometry).map_err(|error| {
+        let cache = entry.build(&config, &geometry).map_err(|error| {
             let help = unknown_field_help(&error.to_string())
                 .unwrap_or_else(|| format!("`runner describe {}` explains every parameter", entry.id()));
             Problem::new(format!("`--set`: strategy `{}` cannot be built for keys of 64 and values of 32: {error}", entry.id())).help(help)
         })?;
+        let bytes = cache.least_bytes(0).saturating_mul(SEQUENCES);
+        free_memory::require(bytes, &format!("`{}` with {SEQUENCES} sequences at once", entry.id()))?;
     }
+    use_threads(None)?;
     let mut results = vec![];
     for entry in entries {
         say(&format!("checking {}", entry.id()));
@@ -36,7 +39,7 @@ pub(crate) fn check(registry: &Registry, arguments: &CheckArguments) -> Result<E
     }
     let failed = results.iter().any(|(_, reports)| reports.iter().any(|report| report.outcome.is_err()));
     let text = if arguments.json { as_json(&results) } else { as_table(&results) };
-    print(&text);
+    print(&text)?;
     Ok(if failed { exit::some_failed() } else { exit::OK })
 }
 
@@ -46,13 +49,7 @@ fn chosen<'a>(registry: &'a Registry, ids: &[String]) -> Result<Vec<&'a Entry>, 
     if ids.is_empty() {
         return Ok(registry.iter().collect());
     }
-    let entry = |id: &String| {
-        registry.get(id).map_err(|error| {
-            let help = did_you_mean(id, registry.iter().map(Entry::id)).unwrap_or_else(|| "`runner list` shows what each is".into());
-            Problem::new(error.to_string()).help(help)
-        })
-    };
-    ids.iter().map(entry).collect()
+    ids.iter().map(|id| known_strategy(registry, id)).collect()
 }
 
 fn word(outcome: &Outcome) -> &'static str {

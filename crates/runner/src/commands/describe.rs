@@ -6,15 +6,11 @@ use kv_core::{Entry, Registry};
 use serde_json::Value;
 
 use super::print;
-use crate::problem::did_you_mean;
+use crate::problem::known_strategy;
 use crate::{Problem, exit};
 
 pub(crate) fn describe(registry: &Registry, id: &str) -> Result<ExitCode, Problem> {
-    let entry = registry.get(id).map_err(|error| {
-        let help = did_you_mean(id, registry.iter().map(Entry::id)).unwrap_or_else(|| "`runner list` shows what each is".into());
-        Problem::new(error.to_string()).help(help)
-    })?;
-    print(&description(entry));
+    print(&description(known_strategy(registry, id)?))?;
     Ok(exit::OK)
 }
 

@@ -16,6 +16,6 @@ pub(crate) fn fetch(name: &str) -> Result<ExitCode, Problem> {
     })?;
     say(&format!("fetching {}: {}", item.name, item.summary));
     let path = models::fetch(item)?;
-    print(&format!("{}\n", path.display()));
+    print(&format!("{}\n", path.display()))?;
     Ok(exit::OK)
 }

@@ -5,38 +5,35 @@ use std::time::Instant;
 
 use kv_core::{Entry, KvCache, Registry};
 use kv_metrics::quantile;
-use kv_model::{Model, Sequence, StepInput, argmax};
+use kv_model::{Model, ModelConfig, Sequence, StepInput, argmax};
 
 use super::trace::{Trace, TraceRow};
-use super::{print, use_threads};
+use super::{print, prompt, use_threads};
 use crate::cli::GenerateArguments;
-use crate::config::{assignment, unknown_field_help};
+use crate::config::{parameters, unknown_field_help};
 use crate::models::ModelSource;
-use crate::problem::did_you_mean;
+use crate::problem::known_strategy;
 use crate::progress::say;
-use crate::{Problem, build, exit};
+use crate::{Problem, build, exit, free_memory};
 
 pub(crate) fn generate(registry: &Registry, arguments: &GenerateArguments) -> Result<ExitCode, Problem> {
     let source = ModelSource::of_argument(&arguments.model)?;
     source.require_text()?;
-    let entry = registry.get(&arguments.strategy).map_err(|error| {
-        let help =
-            did_you_mean(&arguments.strategy, registry.iter().map(Entry::id)).unwrap_or_else(|| "`runner list` shows what each is".into());
-        Problem::new(error.to_string()).help(help)
-    })?;
-    let mut config = toml::Table::new();
-    for set in &arguments.sets {
-        config.extend(assignment(set)?);
+    let entry = known_strategy(registry, &arguments.strategy)?;
+    let config = parameters(&arguments.sets)?;
+    if arguments.prefill_chunk == 0 {
+        return Err(Problem::new("`--prefill-chunk 0`: a step feeds at least 1 token"));
     }
     if let Some(known) = source.known_config() {
         build_cache(entry, &config, &known.geometry)?;
     }
+    let prompt = prompt::read(&arguments.prompt)?;
     build::require_optimised()?;
     use_threads(arguments.threads)?;
     say(&format!("loading {}", source.label()));
     let model = source.load()?;
     let mut cache = build_cache(entry, &config, &model.decoder.config().geometry)?;
-    continue_prompt(&model, cache.as_mut(), arguments)
+    continue_prompt(&model, cache.as_mut(), &prompt, arguments)
 }
 
 fn build_cache(entry: &Entry, config: &toml::Table, geometry: &kv_core::Geometry) -> Result<Box<dyn KvCache>, Problem> {
@@ -47,22 +44,22 @@ fn build_cache(entry: &Entry, config: &toml::Table, geometry: &kv_core::Geometry
     })
 }
 
-fn continue_prompt(model: &Model, cache: &mut dyn KvCache, arguments: &GenerateArguments) -> Result<ExitCode, Problem> {
+fn continue_prompt(model: &Model, cache: &mut dyn KvCache, prompt_text: &str, arguments: &GenerateArguments) -> Result<ExitCode, Problem> {
     let stopped = |error: kv_model::ModelError| Problem::new(format!("generation stopped: {error}"));
-    let prompt =
-        model.tokenizer.encode(&arguments.prompt).map_err(|error| Problem::new("the prompt cannot be tokenised").caused_by(error))?;
+    let prompt = model.tokenizer.encode(prompt_text).map_err(|error| Problem::new("the prompt cannot be tokenised").caused_by(error))?;
     if prompt.is_empty() {
         return Err(Problem::new("the prompt is empty: a step needs at least one token"));
     }
+    let most = new_tokens(prompt.len(), arguments.max_new_tokens, model.decoder.config())?;
+    // The text may end long before the most tokens that it can have.
+    free_memory::require(cache.least_bytes(prompt.len()), &format!("the cache of a prompt of {} tokens", prompt.len()))?;
     let unreadable = |error: kv_model::LoadError| Problem::new("the tokens cannot be turned into text").caused_by(error);
     let mut text = model.tokenizer.stream(&prompt).map_err(unreadable)?;
-    let trace = arguments.trace.then(Trace::new);
+    let trace = if arguments.trace { Some(Trace::new()?) } else { None };
     let mut written = String::new();
     let mut write = |piece: &str| {
         written.push_str(piece);
-        if trace.is_none() {
-            print(piece);
-        }
+        if trace.is_none() { print(piece) } else { Ok(()) }
     };
 
     let mut sequences = [Sequence::open(cache).map_err(|error| stopped(error.into()))?];
@@ -72,18 +69,18 @@ fn continue_prompt(model: &Model, cache: &mut dyn KvCache, arguments: &GenerateA
     let mut next = argmax(&logits[0]);
     let ttft = start.elapsed();
     if let Some(trace) = &trace {
-        trace.prompt(before, cache, prompt.len(), ttft);
+        trace.prompt(before, cache, prompt.len(), ttft)?;
     }
     let mut steps = vec![];
     let mut failure = None;
     let [sequence] = &mut sequences;
-    for step in 0..arguments.max_new_tokens {
+    for step in 0..most {
         if model.tokenizer.is_end(next) {
             break;
         }
         let piece = text.push(next).map_err(unreadable)?;
-        write(&piece);
-        if step + 1 == arguments.max_new_tokens {
+        write(&piece)?;
+        if step + 1 == most {
             break;
         }
         let fresh = [next];
@@ -99,13 +96,13 @@ fn continue_prompt(model: &Model, cache: &mut dyn KvCache, arguments: &GenerateA
         let elapsed = start.elapsed();
         steps.push(elapsed.as_secs_f64() * 1e3);
         if let Some(trace) = &trace {
-            trace.token(before, cache, &piece, elapsed);
+            trace.token(before, cache, &piece, elapsed)?;
         }
     }
-    write(&text.finish().map_err(unreadable)?);
+    write(&text.finish().map_err(unreadable)?)?;
     match trace {
-        Some(_) => print(&format!("\n{}{written}\n", arguments.prompt)),
-        None => print("\n"),
+        Some(_) => print(&format!("\n{prompt_text}{written}\n"))?,
+        None => print("\n")?,
     }
     say(&costs(cache, prompt.len(), ttft.as_secs_f64() * 1e3, &steps));
     match failure {
@@ -115,6 +112,28 @@ fn continue_prompt(model: &Model, cache: &mut dyn KvCache, arguments: &GenerateA
         }
         None => Ok(exit::OK),
     }
+}
+
+/// How many tokens are generated: as many as were asked for, or as the context has room for.
+///
+/// # Errors
+/// A [`Problem`] if there is no room for one.
+fn new_tokens(prompt: usize, asked_for: usize, model: &ModelConfig) -> Result<usize, Problem> {
+    let context = model.geometry.context;
+    let room = context.saturating_sub(prompt);
+    if room == 0 {
+        return Err(Problem::new(format!(
+            "the prompt has {prompt} tokens, and the model's context is {context}: there is no room for a new one"
+        ))
+        .help(format!("the longest prompt has {} tokens", context - 1)));
+    }
+    if asked_for > room {
+        say(&format!(
+            "after the prompt's {prompt} tokens the model's context of {context} has room for {room} more: generation ends there, \
+             short of the {asked_for} of `--max-new-tokens`"
+        ));
+    }
+    Ok(asked_for.min(room))
 }
 
 fn costs(cache: &dyn KvCache, prompt: usize, ttft_ms: f64, steps: &[f64]) -> String {

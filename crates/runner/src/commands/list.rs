@@ -1,5 +1,6 @@
 //! `list`: what there is.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use kv_core::Registry;
@@ -7,22 +8,49 @@ use kv_model::Preset;
 
 use super::print;
 use crate::models::CATALOG;
+use crate::screen::{padded, widest};
 use crate::{Problem, exit};
 
 pub(crate) fn list(registry: &Registry) -> Result<ExitCode, Problem> {
     let mut text = String::from("strategies (`runner describe ID` explains the parameters)\n");
     for entry in registry.iter() {
-        text.push_str(&format!("  {:<14} {}\n", entry.id(), entry.summary()));
+        text.push_str(&line(entry.id(), entry.summary()));
     }
     text.push_str("\nmodels with random weights (preset = \"…\")\n");
     for preset in Preset::ALL {
-        text.push_str(&format!("  {:<14} {}\n", preset.name, preset.summary));
+        text.push_str(&line(preset.name, preset.summary));
     }
     text.push_str("\nto fetch (`runner fetch NAME`; a model is then fetched = \"…\")\n");
     for item in CATALOG {
-        let state = if item.path()?.exists() { "here" } else { "not fetched" };
-        text.push_str(&format!("  {:<14} {} ({state})\n", item.name, item.summary));
+        text.push_str(&line(item.name, &format!("{} ({})", item.summary, state(item.path()))));
     }
-    print(&text);
+    print(&text)?;
     Ok(exit::OK)
+}
+
+/// Whether something is where it would lie.
+fn state(path: Result<PathBuf, Problem>) -> String {
+    match path {
+        Ok(path) if path.exists() => "here".into(),
+        Ok(_) => "not fetched".into(),
+        Err(problem) => format!("not known whether it was fetched: {problem}; set KVLAB_CACHE to a folder"),
+    }
+}
+
+fn line(name: &str, summary: &str) -> String {
+    format!("  {} {summary}\n", padded(name, widest([name]).max(14)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_home_folder_the_rest_is_listed_and_the_reason_said() {
+        let homeless = || Err(Problem::new("the user has no home folder for a cache"));
+        let expected = "not known whether it was fetched: the user has no home folder for a cache; set KVLAB_CACHE to a folder";
+        assert_eq!(state(homeless()), expected);
+        assert_eq!(state(Ok("/".into())), "here");
+        assert_eq!(state(Ok("/no/such/file".into())), "not fetched");
+    }
 }

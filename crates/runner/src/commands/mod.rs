@@ -6,13 +6,14 @@ mod fetch;
 mod generate;
 mod list;
 mod new;
+mod prompt;
 mod report;
 mod roofline;
 mod run;
 mod schema;
 mod trace;
 
-use std::io::Write;
+use std::io::{self, ErrorKind, Write};
 
 use crate::Problem;
 
@@ -28,17 +29,44 @@ pub(crate) use run::run;
 pub(crate) use schema::print_schema;
 pub use schema::schema;
 
-/// Prints to the standard output; a reader that has gone away is not an error of ours.
-fn print(text: &str) {
-    let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+/// Prints to the standard output.
+///
+/// # Errors
+/// A [`Problem`] if it cannot be written, on a full disk for example. A reader that has gone away is none.
+pub(crate) fn print(text: &str) -> Result<(), Problem> {
+    let mut out = io::stdout().lock();
+    written(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
+}
+
+/// What writing to the standard output came to.
+///
+/// # Errors
+/// As [`print`].
+pub(crate) fn written(outcome: io::Result<()>) -> Result<(), Problem> {
+    match outcome {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Problem::new("cannot write to the standard output").caused_by(error)),
+        _ => Ok(()),
+    }
 }
 
 /// Sets the number of threads for everything that follows.
 fn use_threads(threads: Option<usize>) -> Result<(), Problem> {
-    if threads == Some(0) {
-        return Err(Problem::new("`--threads 0`: at least one thread is needed"));
-    }
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.unwrap_or(0));
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(checked_threads(threads)?);
     pool.build_global().map_err(|error| Problem::new("cannot start the threads").caused_by(error))
+}
+
+/// The number of threads asked for; as many as there are CPUs, if none was.
+fn checked_threads(threads: Option<usize>) -> Result<usize, Problem> {
+    /// More only wait for each other, and each takes memory for its stack.
+    const MOST_PER_CPU: usize = 4;
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let most = MOST_PER_CPU * cpus;
+    match threads.unwrap_or(cpus) {
+        0 => Err(Problem::new("`--threads 0`: at least one thread is needed")),
+        threads if threads > most => {
+            let message = format!("`--threads {threads}`: this machine has {cpus} CPUs, and more than {most} threads would not help");
+            Err(Problem::new(message).help(format!("the default is one thread per CPU, {cpus} here")))
+        }
+        threads => Ok(threads),
+    }
 }

@@ -33,6 +33,9 @@ pub(crate) fn new(name: &str) -> Result<ExitCode, Problem> {
         Problem::new(format!("kvlab's crates are not at `{CRATES}` any more"))
             .help("run it from a checkout: `cargo run -p runner -- new NAME`")
     })?;
+    if crates.join(name).exists() {
+        return Err(Problem::new(format!("kvlab itself has a crate called `{name}`: choose another name")));
+    }
     let type_name: String = name.split(['-', '_']).map(capitalised).collect();
     let is_member = Path::new(".").canonicalize().is_ok_and(|here| here == crates);
     for (path, template) in FILES {
@@ -48,10 +51,37 @@ pub(crate) fn new(name: &str) -> Result<ExitCode, Problem> {
         // The versions that kvlab is tested with; cargo drops what this crate does not need.
         write(&folder.join("Cargo.lock"), &versions)?;
     }
-    print(&format!(
+    let mut text = format!(
         "{name}/ holds a strategy that compiles and passes. In it:\n\n  cargo test                  # the conformance suite\n  cargo run -- sweep.toml     # beside the built-in strategies\n\nThen change src/lib.rs.\n"
-    ));
+    );
+    if !is_member {
+        let target = target_folder(&crates);
+        write(&folder.join(".cargo/config.toml"), &sharing(&target))?;
+        text.push_str(&format!(
+            "\nIts builds go to kvlab's own folder, `{}`, so that Burn is not compiled again. For a folder of its own, \
+             remove {name}/.cargo/config.toml; its first build then takes as long as kvlab's.\n",
+            target.display()
+        ));
+    }
+    print(&text)?;
     Ok(exit::OK)
+}
+
+/// The folder that kvlab is built in: the one this program lies in, unless it was installed elsewhere.
+fn target_folder(crates: &Path) -> PathBuf {
+    let program = std::env::current_exe().and_then(|program| program.canonicalize()).unwrap_or_default();
+    // Cargo keeps this file in every folder that it builds in; the program lies in `debug` there, or in `TARGET/debug`.
+    let built_in = program.ancestors().skip(2).take(2).find(|folder| folder.join(".rustc_info.json").is_file());
+    built_in.map_or_else(|| crates.parent().unwrap_or(crates).join("target"), Path::to_owned)
+}
+
+/// Cargo's configuration for a crate that is built in another's folder.
+fn sharing(target: &Path) -> String {
+    let folder = toml::Value::String(target.display().to_string());
+    format!(
+        "# What kvlab has compiled already, Burn above all, is not compiled again. `cargo clean` empties the folder for both;\n\
+         # without this file the crate is built in a folder of its own.\n[build]\ntarget-dir = {folder}\n"
+    )
 }
 
 fn check_name(name: &str) -> Result<(), Problem> {

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use kv_report::{Peer, Results};
 
 use super::print;
+use crate::screen::printable;
 use crate::{Problem, exit, sweep};
 
 pub(crate) fn report(folder: &Path, peers: &[PathBuf]) -> Result<ExitCode, Problem> {
@@ -16,7 +17,7 @@ pub(crate) fn report(folder: &Path, peers: &[PathBuf]) -> Result<ExitCode, Probl
         .map_err(|error| Problem::new(format!("`{}` holds no samples", folder.join("samples.csv").display())).caused_by(error))?;
     let peers = peers.iter().map(|file| read_peers(file)).collect::<Result<Vec<_>, _>>()?.concat();
     let page = sweep::write_report(&results, &samples, &peers, folder)?;
-    print(&format!("report: {}\n", page.display()));
+    print(&format!("report: {}\n", printable(&page.display().to_string())))?;
     Ok(exit::OK)
 }
 

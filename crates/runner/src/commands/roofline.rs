@@ -3,20 +3,34 @@
 use std::process::ExitCode;
 
 use kv_core::{Geometry, Registry};
+use kv_kernels::{Formats, KvBlock, RowShape};
 use kv_model::Preset;
 
 use super::{print, use_threads};
 use crate::cli::RooflineArguments;
 use crate::problem::did_you_mean;
 use crate::roofline::{Roofline, Settings, Spread, measure};
-use crate::{Problem, exit};
+use crate::{Problem, exit, free_memory};
+
+/// Beyond these the medians do not move.
+const MOST_ROUNDS: usize = 10_000;
+
+/// All formats and layouts of a model are in memory at once: together at least so many layers in f32.
+const LAYERS_IN_MEMORY: usize = 20;
 
 pub(crate) fn roofline(registry: &Registry, arguments: &RooflineArguments) -> Result<ExitCode, Problem> {
     let RooflineArguments { models, tokens, rounds, threads, json } = arguments;
-    if *tokens == 0 || *rounds == 0 {
-        return Err(Problem::new("`--tokens` and `--rounds` must be at least 1"));
+    if *tokens == 0 || !(1..=MOST_ROUNDS).contains(rounds) {
+        return Err(Problem::new(format!(
+            "`--tokens {tokens} --rounds {rounds}`: there must be at least 1 token, and 1 to {MOST_ROUNDS} rounds"
+        )));
     }
-    let models = models.iter().map(|name| shape_of(name)).collect::<Result<_, _>>()?;
+    let models: Vec<(String, Geometry)> = models.iter().map(|name| shape_of(name)).collect::<Result<_, _>>()?;
+    for (name, Geometry { kv_heads, key_dim, value_dim, .. }) in &models {
+        let row = RowShape { heads: *kv_heads, key_dim: *key_dim, value_dim: *value_dim };
+        let layer = KvBlock::bytes_for(row, Formats::F32, *tokens);
+        free_memory::require(layer.saturating_mul(LAYERS_IN_MEMORY), &format!("{name} with {tokens} tokens in every format and layout"))?;
+    }
     use_threads(*threads)?;
     let settings = Settings { models, tokens: *tokens, rounds: *rounds };
     // On a thread of the pool: handing each layer's work over from outside would be timed as well.
@@ -25,7 +39,7 @@ pub(crate) fn roofline(registry: &Registry, arguments: &RooflineArguments) -> Re
         Problem::new(format!("cannot fill the caches: {error}")).help("`roofline` reads caches of the strategies in `runner::builtin()`")
     })?;
     let text = if *json { serde_json::to_string_pretty(&result).unwrap_or_default() + "\n" } else { as_table(&result) };
-    print(&text);
+    print(&text)?;
     Ok(exit::OK)
 }
 
@@ -42,7 +56,7 @@ fn as_table(result: &Roofline) -> String {
     let cache = result.last_level_cache_bytes.map_or("of unknown size".to_owned(), |bytes| format!("{} MiB", bytes >> 20));
     let mut text = format!(
         "read bandwidth {} GB/s, {} threads, kernel path {}, last-level cache {cache}\n\
-         one query a layer over {} tokens, {} rounds in turns: medians, and half of the rounds between the figures in brackets\n",
+         one query per layer over {} tokens, {} rounds in turns: medians, and half of the rounds between the figures in brackets\n",
         gigabytes(result.read_bandwidth),
         result.threads,
         result.kernel_path,
@@ -54,12 +68,12 @@ fn as_table(result: &Roofline) -> String {
         if row.model != model {
             model = &row.model;
             text.push_str(&format!(
-                "\n{model}\n{:10} {:22} {:>11} {:>21} {:>21} {:>12} {:>14}\n",
-                "format", "layout", "µs a layer", "GB/s", "of the bandwidth", "× f32", "× contiguous"
+                "\n{model}\n{:10} {:22} {:>12} {:>21} {:>21} {:>12} {:>14}\n",
+                "format", "layout", "µs per layer", "GB/s", "of the bandwidth", "× f32", "× contiguous"
             ));
         }
         text.push_str(&format!(
-            "{:10} {:22} {:>11.1} {:>21} {:>21} {:>12.2} {:>14.2}\n",
+            "{:10} {:22} {:>12.1} {:>21} {:>21} {:>12.2} {:>14.2}\n",
             row.format,
             row.layout,
             1e6 * row.layer_seconds.median,

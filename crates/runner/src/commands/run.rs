@@ -6,13 +6,14 @@ use std::process::ExitCode;
 use kv_core::Registry;
 use kv_report::{Results, Row, Status};
 
-use super::{print, use_threads};
+use super::{checked_threads, print, use_threads};
 use crate::cli::RunArguments;
 use crate::config::{ConfigFile, load_config};
 use crate::gate::{self, Beside, Rejected};
 use crate::models::ModelSource;
-use crate::plan::{Plan, plan};
+use crate::plan::{Plan, check_memory, plan};
 use crate::progress::{human, say};
+use crate::screen::{padded, printable, widest};
 use crate::{Problem, build, environment, exit, sweep};
 
 pub(crate) fn run(registry: &Registry, arguments: &RunArguments) -> Result<ExitCode, Problem> {
@@ -23,19 +24,26 @@ pub(crate) fn run(registry: &Registry, arguments: &RunArguments) -> Result<ExitC
     if let Some(config) = source.known_config() {
         let plan = plan(&file, registry, &config, arguments.only.as_deref())?;
         if arguments.dry_run {
-            return Ok(dry_run(&plan, &config, arguments.threads));
+            return dry_run(&plan, &config, arguments.threads);
         }
+        check_memory(&plan, &config)?;
+    }
+    let folder = arguments.out.clone().unwrap_or_else(|| Path::new("reports").join(file.name()));
+    if !arguments.dry_run {
+        sweep::check_writable(&folder)?;
     }
     build::require_optimised()?;
     use_threads(arguments.threads)?;
-    say(&format!("loading {}", source.label()));
+    // The name of a file may have anything in it.
+    let model_name = printable(&source.label());
+    say(&format!("loading {model_name}"));
     let model = source.load()?;
     let plan = plan(&file, registry, model.decoder.config(), arguments.only.as_deref())?;
     if arguments.dry_run {
-        return Ok(dry_run(&plan, model.decoder.config(), arguments.threads));
+        return dry_run(&plan, model.decoder.config(), arguments.threads);
     }
+    check_memory(&plan, model.decoder.config())?;
 
-    let folder = arguments.out.clone().unwrap_or_else(|| Path::new("reports").join(file.name()));
     std::fs::create_dir_all(&folder).map_err(|error| Problem::new(format!("cannot create `{}`", folder.display())).caused_by(error))?;
     let mut results = empty_results(&file, &plan, arguments);
     sweep::handle_interrupts()?;
@@ -49,9 +57,9 @@ pub(crate) fn run(registry: &Registry, arguments: &RunArguments) -> Result<ExitC
         gate::rejected(&plan.cells, &model.decoder.config().geometry, Beside::Nothing)
     };
     let seed = arguments.seed.unwrap_or(file.config.sweep.seed);
-    let samples = sweep::run(&plan, &model.decoder, &source.label(), seed, &rejected, &mut results, &folder)?;
+    let samples = sweep::run(&plan, &model.decoder, &model_name, seed, &rejected, &mut results, &folder)?;
     let page = sweep::write_report(&results, &samples, &[], &folder)?;
-    print(&summary(&results.rows, &page));
+    print(&summary(&results.rows, &page))?;
     let failed = results.rows.iter().filter(|row| row.status == Status::Failed).count();
     Ok(match failed {
         _ if !results.complete => exit::interrupted(),
@@ -68,7 +76,7 @@ fn empty_results(file: &ConfigFile, plan: &Plan, arguments: &RunArguments) -> Re
     Results {
         schema: 1,
         title: file.config.title.clone().unwrap_or_else(|| file.name()),
-        started: jiff::Zoned::now().strftime("%Y-%m-%d %H:%M:%S %:z").to_string(),
+        started: jiff::ZonedDateTime::now().strftime("%Y-%m-%d %H:%M:%S %:z").to_string(),
         command: command(arguments),
         complete: false,
         warnings: environment::warnings(plan.decode_steps),
@@ -91,8 +99,8 @@ fn command(arguments: &RunArguments) -> String {
     command
 }
 
-fn dry_run(plan: &Plan, model: &kv_model::ModelConfig, threads: Option<usize>) -> ExitCode {
-    let threads = threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+fn dry_run(plan: &Plan, model: &kv_model::ModelConfig, threads: Option<usize>) -> Result<ExitCode, Problem> {
+    let threads = checked_threads(threads)?;
     let mut text = String::from("cell  workload  batch  length  about     label\n");
     let mut total = 0.0;
     for (index, cell) in plan.cells.iter().enumerate() {
@@ -106,26 +114,34 @@ fn dry_run(plan: &Plan, model: &kv_model::ModelConfig, threads: Option<usize>) -
         plan.cells.len(),
         human(total)
     ));
-    print(&text);
-    exit::OK
+    print(&text)?;
+    Ok(exit::OK)
 }
 
 fn summary(rows: &[Row], page: &Path) -> String {
     const MIB: f64 = 1024.0 * 1024.0;
-    let width = rows.iter().map(|row| row.label.chars().count()).max().unwrap_or(0).max(5);
+    const LABEL: &str = "label";
+    let width = widest(rows.iter().map(|row| row.label.as_str()).chain([LABEL]));
     let mut text = format!(
-        "{:<9} {:<width$}  {:>7}  {:>5}  {:>11}  {:>11}  {:>11}  {:>11}\n",
-        "workload", "label", "length", "batch", "first (ms)", "token (ms)", "cache (ms)", "heap (MiB)"
+        "{:<9} {}  {:>7}  {:>5}  {:>11}  {:>11}  {:>11}  {:>11}\n",
+        "workload",
+        padded(LABEL, width),
+        "length",
+        "batch",
+        "first (ms)",
+        "token (ms)",
+        "cache (ms)",
+        "heap (MiB)"
     );
     for row in rows {
         let number = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.2}"));
         let heap = row.heap_live_bytes.map(|bytes| bytes as f64 / MIB);
         let numbers = [row.ttft_ms, row.tpot_ms_p50, row.cache_ms_p50, heap].map(number);
-        text.push_str(&format!("{:<9} {:<width$}  {:>7}  {:>5}", row.workload, row.label, row.seq_len, row.batch));
+        text.push_str(&format!("{:<9} {}  {:>7}  {:>5}", row.workload, padded(&row.label, width), row.seq_len, row.batch));
         numbers.iter().for_each(|number| text.push_str(&format!("  {number:>11}")));
-        text.push_str(&row.error.as_ref().map_or(String::new(), |error| format!("  failed: {error}")));
+        text.push_str(&row.error.as_ref().map_or(String::new(), |error| format!("  failed: {}", printable(error))));
         text.push('\n');
     }
-    text.push_str(&format!("\nreport: {}\n", page.display()));
+    text.push_str(&format!("\nreport: {}\n", printable(&page.display().to_string())));
     text
 }

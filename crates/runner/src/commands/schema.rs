@@ -9,7 +9,7 @@ use super::print;
 use crate::{Config, Problem, exit};
 
 pub(crate) fn print_schema(registry: &Registry) -> Result<ExitCode, Problem> {
-    print(&schema(registry));
+    print(&schema(registry))?;
     Ok(exit::OK)
 }
 

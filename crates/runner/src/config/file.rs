@@ -38,14 +38,12 @@ pub fn load_config(path: &Path, sets: &[String], also: &[String]) -> Result<Conf
     if !sets.is_empty() || !also.is_empty() {
         let mut table: toml::Table = toml::from_str(&text).map_err(|error| parse_problem(&error, &shown, &text))?;
         overrides::add_strategies(&mut table, also);
-        for set in sets {
-            overrides::apply(&mut table, overrides::assignment(set)?)?;
-        }
+        overrides::apply_to_config(&mut table, sets)?;
         text = toml::to_string(&table).map_err(|error| Problem::new("cannot write the changed config down").caused_by(error))?;
         shown.push_str(" (changed by arguments)");
     }
-    let table = toml::from_str(&text).map_err(|error| parse_problem(&error, &shown, &text))?;
-    let config = toml::from_str(&text).map_err(|error| parse_problem(&error, &shown, &text))?;
+    let table: toml::Table = toml::from_str(&text).map_err(|error| parse_problem(&error, &shown, &text))?;
+    let config = toml::from_str(&text).map_err(|error| type_problem(&error, &table, &shown, &text))?;
     Ok(ConfigFile { config, table, path: path.to_owned(), shown, text })
 }
 
@@ -74,7 +72,16 @@ impl ConfigFile {
 }
 
 fn parse_problem(error: &toml::de::Error, file: &str, text: &str) -> Problem {
-    let message = error.message();
+    placed_problem(error.message(), error, file, text)
+}
+
+/// A table that is TOML and no config.
+fn type_problem(error: &toml::de::Error, table: &toml::Table, file: &str, text: &str) -> Problem {
+    let misfit = kv_core::misfit(&schemars::schema_for!(Config), table);
+    placed_problem(misfit.as_deref().unwrap_or(error.message()), error, file, text)
+}
+
+fn placed_problem(message: &str, error: &toml::de::Error, file: &str, text: &str) -> Problem {
     let problem = Problem::new(message).at(file, text, error.span());
     match unknown_field_help(message) {
         Some(help) => problem.help(help),

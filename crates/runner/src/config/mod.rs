@@ -2,6 +2,7 @@
 
 mod file;
 mod lengths;
+mod one_or_many;
 mod overrides;
 
 use std::path::PathBuf;
@@ -13,7 +14,8 @@ use toml::Spanned;
 pub(crate) use file::unknown_field_help;
 pub use file::{ConfigFile, load_config};
 pub use lengths::Lengths;
-pub(crate) use overrides::assignment;
+pub use one_or_many::OneOrMany;
+pub(crate) use overrides::parameters;
 
 /// A sweep: one model, some lengths, and the strategies to compare.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -53,16 +55,17 @@ pub struct ModelChoice {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Sweep {
-    /// What a cell does.
+    /// What a cell does: one workload, or a list.
     #[serde(default = "default_workloads")]
-    pub workloads: Vec<Workload>,
+    #[schemars(with = "OneOrMany<Workload>")]
+    pub workloads: OneOrMany<Workload>,
     /// Sequence lengths: a list, or a range such as "128-4096*2" or "256-1024+256".
     #[schemars(with = "Lengths")]
     pub lengths: Spanned<Lengths>,
-    /// Numbers of sequences that are stepped together.
+    /// Numbers of sequences that are stepped together: one, or a list.
     #[serde(default = "default_batch")]
-    #[schemars(with = "Vec<usize>")]
-    pub batch: Spanned<Vec<usize>>,
+    #[schemars(with = "OneOrMany<usize>")]
+    pub batch: Spanned<OneOrMany<usize>>,
     /// Decode steps that are timed at each length, at least 2: the first is kept in samples.csv and left out of the medians.
     #[serde(default = "default_decode_steps")]
     #[schemars(with = "usize")]
@@ -119,12 +122,12 @@ pub struct Instance {
     pub max_length: Option<usize>,
 }
 
-fn default_workloads() -> Vec<Workload> {
-    vec![Workload::Decode]
+fn default_workloads() -> OneOrMany<Workload> {
+    OneOrMany(vec![Workload::Decode])
 }
 
-fn default_batch() -> Spanned<Vec<usize>> {
-    Spanned::new(0..0, vec![1])
+fn default_batch() -> Spanned<OneOrMany<usize>> {
+    Spanned::new(0..0, OneOrMany(vec![1]))
 }
 
 fn default_decode_steps() -> Spanned<usize> {

@@ -4,20 +4,38 @@
 use toml::{Table, Value};
 
 use crate::Problem;
+use crate::problem::did_you_mean;
 
-/// Parses `key=value`; a value that is no TOML is taken as a string, so that quotes may be left out.
+/// Applies assignments to a sweep's config, one after the other: a later one replaces what an earlier one said. The
+/// keys of one strategy are `strategy.LABEL.…`, where the label may be quoted as TOML asks, or written as it is.
 ///
 /// # Errors
-/// A [`Problem`] that shows what was expected.
-pub(crate) fn assignment(text: &str) -> Result<Table, Problem> {
-    let quoted = || {
-        let (key, value) = text.split_once('=')?;
-        toml::from_str(&format!("{key} = {}", Value::String(value.to_owned()))).ok()
-    };
-    (toml::from_str(text).ok()).or_else(quoted).ok_or_else(|| {
-        Problem::new(format!("`--set {text}` is not `key=value`"))
-            .help("for example `--set sweep.decode_steps=4`, or `--set strategy.LABEL.config.window=64` for one strategy")
-    })
+/// A [`Problem`] if an assignment cannot be read, or no strategy has the label.
+pub(super) fn apply_to_config(config: &mut Table, sets: &[String]) -> Result<(), Problem> {
+    for set in sets {
+        let labels = labels(config);
+        let mut changes = assignment(&with_quoted_label(set, &labels))?;
+        // Without such a list, `strategy` is a key like others, and the config's type refuses what does not fit.
+        if let (Some(Value::Array(instances)), Some(Value::Table(_))) = (config.get_mut("strategy"), changes.get("strategy"))
+            && let Some(Value::Table(changes)) = changes.remove("strategy")
+        {
+            apply_to_strategies(instances, changes, &labels)?;
+        }
+        merge(config, changes);
+    }
+    Ok(())
+}
+
+/// The parameters of one strategy that assignments spell out, a later one replacing what an earlier one said.
+///
+/// # Errors
+/// A [`Problem`] if an assignment cannot be read.
+pub(crate) fn parameters(sets: &[String]) -> Result<Table, Problem> {
+    let mut parameters = Table::new();
+    for set in sets {
+        merge(&mut parameters, assignment(set)?);
+    }
+    Ok(parameters)
 }
 
 /// Adds strategies with their default parameters, labelled by their ids.
@@ -29,50 +47,135 @@ pub(super) fn add_strategies(config: &mut Table, ids: &[String]) {
     }
 }
 
-/// Replaces what `changes` names. A table under `strategy` is looked up by label.
-///
-/// # Errors
-/// A [`Problem`] if no strategy has the label.
-pub(super) fn apply(config: &mut Table, changes: Table) -> Result<(), Problem> {
+/// Parses `key=value`; a value that is no TOML is taken as a string, so that quotes may be left out.
+fn assignment(text: &str) -> Result<Table, Problem> {
+    let quoted = || {
+        let (key, value) = text.split_once('=')?;
+        toml::from_str(&format!("{key} = {}", Value::String(value.to_owned()))).ok()
+    };
+    (toml::from_str(text).ok()).or_else(quoted).ok_or_else(|| {
+        Problem::new(format!("`--set {text}` is not `key=value`")).help(
+            "for example `--set block_size=16` for a parameter; in a sweep `--set sweep.decode_steps=4`, or \
+             `--set strategy.LABEL.config.window=64` with the label of one strategy",
+        )
+    })
+}
+
+/// Puts quotes round a label that begins the key of a strategy, so that it may have blanks, dots and slashes in it.
+fn with_quoted_label(set: &str, labels: &[String]) -> String {
+    let of_strategy = set.strip_prefix("strategy.");
+    let with_label = |label: &String| Some((label.clone(), of_strategy?.strip_prefix(label.as_str())?.strip_prefix('.')?));
+    match labels.iter().filter_map(with_label).max_by_key(|(label, _)| label.len()) {
+        Some((label, rest)) => format!("strategy.{}.{rest}", Value::String(label)),
+        None => set.to_owned(),
+    }
+}
+
+fn labels(config: &Table) -> Vec<String> {
+    let instances = config.get("strategy").and_then(Value::as_array).into_iter().flatten();
+    instances.filter_map(|instance| Some(instance.get("label")?.as_str()?.to_owned())).collect()
+}
+
+/// Changes the strategies that are named by their labels.
+fn apply_to_strategies(instances: &mut [Value], changes: Table, labels: &[String]) -> Result<(), Problem> {
+    for (label, change) in changes {
+        let mut tables = instances.iter_mut().filter_map(Value::as_table_mut);
+        let instance = tables.find(|table| table.get("label").and_then(Value::as_str) == Some(label.as_str()));
+        let instance = instance.ok_or_else(|| {
+            let problem = Problem::new(format!("`--set strategy.{label}…`: no strategy is labelled `{label}`"));
+            let help = did_you_mean(&label, labels.iter().map(String::as_str));
+            problem.help(help.unwrap_or_else(|| format!("the labels are {}", labels.join(", "))))
+        })?;
+        let Value::Table(change) = change else {
+            return Err(Problem::new(format!("`--set strategy.{label}={change}` names nothing of the strategy"))
+                .help(format!("for example `--set strategy.{label}.config.window=64`")));
+        };
+        merge(instance, change);
+    }
+    Ok(())
+}
+
+/// Replaces what `changes` names and keeps the rest, tables within tables too.
+fn merge(table: &mut Table, changes: Table) {
     for (key, change) in changes {
-        match (config.get_mut(&key), change) {
-            (Some(Value::Table(table)), Value::Table(changes)) => apply(table, changes)?,
-            (Some(Value::Array(instances)), Value::Table(changes)) if key == "strategy" => {
-                for (label, change) in changes {
-                    let mut tables = instances.iter_mut().filter_map(Value::as_table_mut);
-                    let instance = tables.find(|table| table.get("label").and_then(Value::as_str) == Some(label.as_str()));
-                    let instance =
-                        instance.ok_or_else(|| Problem::new(format!("`--set strategy.{label}…`: no strategy is labelled `{label}`")))?;
-                    apply(instance, change.as_table().cloned().unwrap_or_default())?;
-                }
-            }
+        match (table.get_mut(&key), change) {
+            (Some(Value::Table(table)), Value::Table(changes)) => merge(table, changes),
             (_, change) => {
-                config.insert(key, change);
+                table.insert(key, change);
             }
         }
     }
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn sets(texts: &[&str]) -> Vec<String> {
+        texts.iter().map(|text| (*text).to_owned()).collect()
+    }
+
+    fn table(text: &str) -> Table {
+        toml::from_str(text).unwrap()
+    }
+
     #[test]
     fn values_are_toml_or_text() {
-        assert_eq!(assignment("a.b=4").unwrap(), toml::from_str("a = { b = 4 }").unwrap());
-        assert_eq!(assignment("a=tiny").unwrap(), toml::from_str("a = 'tiny'").unwrap());
-        assert_eq!(assignment("growth={ reserve = 5 }").unwrap(), toml::from_str("growth = { reserve = 5 }").unwrap());
+        assert_eq!(assignment("a.b=4").unwrap(), table("a = { b = 4 }"));
+        assert_eq!(assignment("a=tiny").unwrap(), table("a = 'tiny'"));
+        assert_eq!(assignment("growth={ reserve = 5 }").unwrap(), table("growth = { reserve = 5 }"));
         assert!(assignment("nothing").is_err());
     }
 
     #[test]
-    fn a_strategy_is_found_by_its_label() {
-        let mut config: Table = toml::from_str("[sweep]\nsteps = 1\n[[strategy]]\nlabel = 'a/16'\n[[strategy]]\nlabel = 'b'").unwrap();
-        apply(&mut config, assignment("strategy.'a/16'.config.window=64").unwrap()).unwrap();
-        apply(&mut config, assignment("sweep.steps=2").unwrap()).unwrap();
-        let expected = "[sweep]\nsteps = 2\n[[strategy]]\nlabel = 'a/16'\nconfig = { window = 64 }\n[[strategy]]\nlabel = 'b'";
-        assert_eq!(config, toml::from_str(expected).unwrap());
-        assert!(apply(&mut config, assignment("strategy.c.use=naive").unwrap()).is_err());
+    fn parts_of_a_parameter_add_up_and_a_later_set_replaces_an_earlier_one() {
+        for (given, expected) in [
+            (&["format.keys=q8_0", "format.values=q4_0"][..], "format = { keys = 'q8_0', values = 'q4_0' }"),
+            (&["format={ keys = 'q8_0' }", "format.values=q4_0"], "format = { keys = 'q8_0', values = 'q4_0' }"),
+            (&["format.keys=q8_0", "format.keys=q4_0"], "format = { keys = 'q4_0' }"),
+            (&["format.keys=q8_0", "format=f16"], "format = 'f16'"),
+            (&["format=f16", "format.keys=q8_0"], "format = { keys = 'q8_0' }"),
+            (&["growth=doubling", "growth.reserve=8"], "growth = { reserve = 8 }"),
+        ] {
+            assert_eq!(parameters(&sets(given)).unwrap(), table(expected), "{given:?}");
+            let mut config = table("[[strategy]]\nlabel = 'a'");
+            let of_a: Vec<String> = given.iter().map(|set| format!("strategy.a.config.{set}")).collect();
+            apply_to_config(&mut config, &of_a).unwrap();
+            assert_eq!(config["strategy"][0]["config"].as_table().unwrap(), &table(expected), "{given:?}");
+        }
+    }
+
+    #[test]
+    fn a_strategy_is_found_by_its_label_quoted_or_not() {
+        for label in ["a", "a/16", "paged q8_0", "v1.5 = 'x'", "é\"q\""] {
+            let quoted = Value::String(label.to_owned());
+            for key in [label.to_owned(), quoted.to_string()] {
+                let mut config = table(&format!("[sweep]\nsteps = 1\n[[strategy]]\nlabel = 'b'\n[[strategy]]\nlabel = {quoted}"));
+                apply_to_config(&mut config, &[format!("strategy.{key}.config.window=64"), "sweep.steps=2".into()]).unwrap();
+                let expected =
+                    format!("[sweep]\nsteps = 2\n[[strategy]]\nlabel = 'b'\n[[strategy]]\nlabel = {quoted}\nconfig = {{ window = 64 }}");
+                assert_eq!(config, table(&expected), "{key}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_longer_label_goes_before_one_that_it_begins_with() {
+        let mut config = table("[[strategy]]\nlabel = 'a'\n[[strategy]]\nlabel = 'a.config'");
+        apply_to_config(&mut config, &sets(&["strategy.a.config.use=naive"])).unwrap();
+        assert_eq!(config, table("[[strategy]]\nlabel = 'a'\n[[strategy]]\nlabel = 'a.config'\nuse = 'naive'"));
+    }
+
+    #[test]
+    fn a_strategy_that_is_not_there_and_a_change_of_nothing_are_refused() {
+        let mut config = table("[[strategy]]\nlabel = 'paged'");
+        for (set, expected) in [
+            ("strategy.pagd.use=naive", "no strategy is labelled `pagd`"),
+            ("strategy.paged=5", "`--set strategy.paged=5` names nothing of the strategy"),
+        ] {
+            let problem = apply_to_config(&mut config, &sets(&[set])).unwrap_err();
+            assert!(problem.to_string().contains(expected), "{problem}");
+        }
+        assert_eq!(config, table("[[strategy]]\nlabel = 'paged'"));
     }
 }

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 
 use kv_model::{LoadError, Model, ModelConfig, Preset, gguf, hugging_face};
 
-use crate::Problem;
 use crate::config::ModelChoice;
 use crate::problem::did_you_mean;
+use crate::{Problem, free_memory};
 
 pub(crate) use catalog::{CATALOG, Fetchable};
 pub(crate) use fetch::fetch;
@@ -216,19 +216,6 @@ fn unusable(model: &str, error: LoadError) -> Problem {
 
 /// Refuses weights that cannot fit, before the machine starts to swap.
 fn check_memory(config: &ModelConfig) -> Result<(), Problem> {
-    const GIB: f64 = (1u64 << 30) as f64;
-    let free = sysinfo::System::new().map(|mut system| {
-        system.refresh_memory();
-        system.available_memory()
-    });
-    let needed = config.weight_bytes() as u64;
-    // Where the system does not say what is free, the attempt will.
-    if let Ok(available) = free
-        && needed > available
-    {
-        let message =
-            format!("the weights need {:.1} GiB in f32, and {:.1} GiB of memory are free", needed as f64 / GIB, available as f64 / GIB);
-        return Err(Problem::new(message).help("set `layers` in [model] to run fewer of them: the cost of a layer is the same"));
-    }
-    Ok(())
+    free_memory::require(config.weight_bytes(), "the model in f32")
+        .map_err(|problem| problem.help("set `layers` in [model] to run fewer of them: the cost of a layer is the same"))
 }

@@ -1,0 +1,28 @@
+//! What is asked of the machine's memory, beside what is free.
+
+use crate::Problem;
+
+/// Refuses what cannot fit, before the machine starts to swap or ends the process. `what` is what needs the bytes.
+///
+/// # Errors
+/// A [`Problem`] with both numbers.
+pub(crate) fn require(bytes: usize, what: &str) -> Result<(), Problem> {
+    // Where the system does not say what is free, the attempt will.
+    match available() {
+        Some(free) if bytes as u64 > free => {
+            Err(Problem::new(format!("{what} needs {} of memory, and {} are free", size(bytes as u64), size(free))))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn available() -> Option<u64> {
+    let mut system = sysinfo::System::new().ok()?;
+    system.refresh_memory();
+    Some(system.available_memory())
+}
+
+fn size(bytes: u64) -> String {
+    const GIB: f64 = (1u64 << 30) as f64;
+    format!("{:.1} GiB", bytes as f64 / GIB)
+}
