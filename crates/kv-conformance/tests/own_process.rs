@@ -14,7 +14,7 @@ static ALLOCATOR: kv_metrics::CountingAllocator = kv_metrics::CountingAllocator;
 fn bytes_of_another_thread_are_caught_by_bytes_are_true() {
     let subject = |bug: &str| Subject::of::<Broken>(&format!("bug = '{bug}'"));
     let (outcome, _) = run(&subject("bytes_of_another_thread").alone_in_its_process(), bytes_are_true);
-    assert!(outcome.unwrap_err().to_string().contains("unaccounted"));
+    assert!(outcome.unwrap_err().to_string().contains("the allocator counts"));
     let (outcome, _) = run(&subject("bytes_of_another_thread"), bytes_are_true);
     assert_eq!(outcome, Ok(Verdict::Passed), "a meter of one thread does not see them");
     let (outcome, _) = run(&subject("none").alone_in_its_process(), bytes_are_true);

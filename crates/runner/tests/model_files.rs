@@ -9,7 +9,7 @@ use workspace_tests::chain::{Chain, write_json};
 
 /// Sweeps one length over the model that `choice` names, from a config in `folder`.
 fn sweep(folder: &Path, choice: &str) -> Output {
-    let sweep = "[sweep]\nlengths = [8]\ndecode_steps = 1\n";
+    let sweep = "[sweep]\nlengths = [8]\ndecode_steps = 2\n";
     let strategy = "[[strategy]]\nlabel = \"contiguous\"\nuse = \"contiguous\"\n";
     let config = format!("[model]\n{choice}\n{sweep}{strategy}");
     std::fs::write(folder.join("sweep.toml"), config).unwrap();

@@ -58,7 +58,7 @@ fn a_generated_text_continues_the_prompt_with_its_spaces_and_characters() {
     let traced = text(&generate(folder.path(), &["--trace"]).stdout);
     assert!(traced.ends_with("\nthis world水</s> world\n"), "{traced}");
     let shown: Vec<&str> = traced.lines().filter(|line| line.contains("..")).map(|line| line.split("  ").next().unwrap()).collect();
-    assert_eq!(shown, ["prompt, 2 tokens", " world", "(part of a letter)", "(part of a letter)", "水", "</s>"], "{traced}");
+    assert_eq!(shown, ["prompt, 2 tokens", " world", "(incomplete)", "(incomplete)", "水", "</s>"], "{traced}");
 }
 
 #[test]

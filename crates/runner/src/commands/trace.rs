@@ -58,7 +58,7 @@ impl Trace {
     /// The row of a token that completed this text, on one line.
     pub(super) fn token(&self, before: TraceRow, cache: &dyn KvCache, text: &str, elapsed: Duration) -> Result<(), Problem> {
         let shown = match text {
-            "" => "(part of a character)".into(),
+            "" => "(incomplete)".into(),
             text => text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect::<String>(),
         };
         self.row(before, cache, &shown, 1, elapsed)

@@ -9,7 +9,7 @@ use crate::{config, run, text, words};
 fn written(folder: &Path, labels: &[&str]) -> String {
     let strategies: String = labels.iter().map(|label| format!("[[strategy]]\nlabel = {label}\nuse = 'contiguous'\n")).collect();
     let path = folder.join("labels.toml");
-    std::fs::write(&path, config("lengths = [16]\ndecode_steps = 1\nworkloads = ['decode', 'generate']", &strategies)).unwrap();
+    std::fs::write(&path, config("lengths = [16]\ndecode_steps = 2\nworkloads = ['decode', 'generate']", &strategies)).unwrap();
     path.to_str().unwrap().to_owned()
 }
 

@@ -14,13 +14,13 @@ fn two_parts_of_a_format_both_reach_the_cache_in_every_command() {
     };
     assert_eq!(costs(&parts), costs(&whole));
     assert_ne!(costs(&parts), costs(&parts[2..]));
-    // `quantized` refuses a format that quantises neither.
+    // `quantized` refuses a format that quantizes neither.
     let sets = ["--set", "format.keys=q8_0", "--set", "format.values=f32"];
     let output = run(&[&["check", "quantized", "--json"][..], &sets].concat());
     assert!(output.status.success(), "{}", text(&output.stderr));
     let later = ["--set", "format.keys=q8_0", "--set", "format.keys=f32"];
     let output = run(&[&["check", "quantized"][..], &later].concat());
-    assert!(words(&text(&output.stderr)).contains("must be quantised"), "{}", text(&output.stderr));
+    assert!(words(&text(&output.stderr)).contains("must be quantized"), "{}", text(&output.stderr));
 }
 
 #[test]
