@@ -130,19 +130,32 @@ fn only_builtin_names_the_strategies() {
 }
 
 /// Every crate of the workspace but the kernels is compiled with overflow checks and debug assertions, by
-/// `cargo run -p runner` and by `cargo test --workspace` alike.
+/// `cargo run -p runner` and `cargo test --workspace`, and in the workspace of a plug-in.
 #[test]
 fn the_dev_profile_checks_arithmetic_everywhere_but_in_the_kernels() {
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml");
-    let manifest: toml::Table = std::fs::read_to_string(manifest).unwrap().parse().unwrap();
-    let dev = &manifest["profile"]["dev"];
+    let dev_profile = |path: &str| {
+        let manifest = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)).unwrap();
+        // The templates' own placeholders stand in front of the profile.
+        let (_, profile) = manifest.split_once("[profile.dev]").unwrap();
+        format!("[profile.dev]{profile}").parse::<toml::Table>().unwrap()["profile"]["dev"].clone()
+    };
     let checks = |profile: &toml::Value| ["debug-assertions", "overflow-checks"].map(|key| profile.get(key).and_then(toml::Value::as_bool));
-    assert_eq!(checks(dev), [Some(true); 2]);
-    for (package, profile) in dev["package"].as_table().unwrap() {
-        let is_checked = ALLOWED.iter().any(|(name, _)| name == package) && package != "kv-kernels";
-        assert!(!is_checked || checks(profile) == [None; 2], "{package} is exempt without being named here");
+    let own = dev_profile("Cargo.toml");
+    let members = ALLOWED.map(|(name, _)| name).into_iter().filter(|name| *name != "workspace-tests");
+    for name in members.clone() {
+        let exempt = own["package"].get(name).map(checks);
+        assert_eq!(exempt, (name == "kv-kernels").then_some([Some(false); 2]), "{name} in kvlab's workspace");
     }
-    assert_eq!(checks(&dev["package"]["kv-kernels"]), [Some(false); 2]);
+    assert_eq!(checks(&own), [Some(true); 2]);
+    for path in ["crates/runner/templates/strategy/Cargo.toml.template", "tests/third-party/recent-window/Cargo.toml"] {
+        let plug_in = dev_profile(path);
+        assert_eq!(checks(&plug_in), [Some(true); 2], "{path}");
+        assert_eq!(checks(&plug_in["package"]["*"]), [Some(false); 2], "{path}: dependencies");
+        for name in members.clone() {
+            let checked = plug_in["package"].get(name).map(checks);
+            assert_eq!(checked, (name != "kv-kernels").then_some([Some(true); 2]), "{name} in {path}");
+        }
+    }
 }
 
 #[test]

@@ -25,7 +25,7 @@ macro_rules! conformance_tests {
 }
 
 /// [`conformance_tests!`](crate::conformance_tests) without the allocator. In a program that does not install it, the
-/// check of the bytes is reported as not run.
+/// test of the bytes fails: it cannot run.
 #[macro_export]
 macro_rules! conformance_checks {
     ($strategy:ty { $($name:ident: $config:expr),+ $(,)? }) => {

@@ -6,22 +6,22 @@ use kv_core::{CacheError, Entry, Geometry};
 
 use crate::{Text, fill};
 
-/// More tokens than any check feeds: a cache that takes so many is not limited here.
-const UNLIMITED: usize = 1 << 14;
+/// Sequences that are opened at once to find out how much room each takes.
+const MOST_SEQUENCES: usize = 32;
 
 /// What an empty cache says that it takes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Room {
-    /// Tokens of a single sequence, [`UNLIMITED`] at most.
+    /// Tokens of a single sequence; the most that was asked for if that is accepted.
     pub(crate) tokens: usize,
-    /// Tokens that a sequence takes room for at a time: a page's.
+    /// At most so many tokens does a sequence take room for at a time: a page's.
     grain: usize,
 }
 
 impl Room {
-    /// Asks a new cache; nothing is assumed if it cannot be built or refuses otherwise.
-    pub(crate) fn of(entry: &Entry, config: &toml::Table, geometry: &Geometry) -> Room {
-        let tokens = Room::free(entry, config, geometry, 0..UNLIMITED).unwrap_or(UNLIMITED);
+    /// Asks a new cache for `most` tokens, more than any check feeds.
+    pub(crate) fn of(entry: &Entry, config: &toml::Table, geometry: &Geometry, most: usize) -> Room {
+        let tokens = Room::free(entry, config, geometry, 0..most).unwrap_or(most);
         let sequences = Room::sequences(entry, config, geometry, tokens).max(1);
         Room { tokens, grain: tokens.div_ceil(sequences) }
     }
@@ -45,7 +45,7 @@ impl Room {
             let seq = cache.open()?;
             fill(cache.as_mut(), seq, &text, 0..1, 1)
         };
-        (0..tokens.min(UNLIMITED)).take_while(|_| one_more().is_ok()).count()
+        (0..tokens.min(MOST_SEQUENCES)).take_while(|_| one_more().is_ok()).count()
     }
 
     /// Whether there is room for `held` tokens in so many sequences, each of which may waste a grain at its end and

@@ -40,42 +40,68 @@ pub(crate) struct Watched {
     /// Tokens of each open sequence: committed, and with the step in progress.
     sequences: BTreeMap<SeqId, (usize, usize)>,
     origin: (Entry, toml::Table, Geometry),
-    /// Worked out when the cache first says that it is full.
+    /// The most tokens that a check feeds.
+    most: usize,
+    /// Determined when the cache first says that it is full.
     room: Option<Room>,
 }
 
 impl Watched {
-    pub(crate) fn new(inner: Box<dyn KvCache>, log: Log, origin: (Entry, toml::Table, Geometry)) -> Watched {
-        Watched { inner, log, sequences: BTreeMap::new(), origin, room: None }
+    pub(crate) fn new(inner: Box<dyn KvCache>, log: Log, origin: (Entry, toml::Table, Geometry), most: usize) -> Watched {
+        Watched { inner, log, sequences: BTreeMap::new(), origin, most, room: None }
     }
 
-    fn judge(&mut self, fresh: &Range<usize>, needed: usize, free: usize) {
-        let held: usize = self.sequences.values().map(|(_, with_step)| with_step).sum();
-        let (entry, config, geometry) = &self.origin;
-        let room = self.room.get_or_insert_with(|| Room::of(entry, config, geometry));
-        let untrue = if needed != fresh.len() || free >= needed {
-            Some(format!("{} tokens are refused with {needed} needed and {free} free", fresh.len()))
-        } else if room.surely_holds(held + needed, self.sequences.len()) {
-            let sequences = self.sequences.len();
-            Some(format!(
-                "{needed} more tokens beside {held} in {sequences} sequences are refused with {free} free, and a new cache takes {}",
-                room.tokens
-            ))
+    /// Notes a refusal of a step of `asked` tokens whose numbers contradict themselves or what an empty cache takes.
+    fn judge_step(&mut self, asked: usize, needed: usize, free: usize) {
+        if needed != asked || free >= needed {
+            self.note(format!("`begin` refuses {asked} tokens as {needed} needed and {free} free"));
         } else {
-            None
-        };
-        if let Some(untrue) = untrue {
-            self.log.seen().untrue_full.get_or_insert(untrue);
+            self.judge("begin", asked, 0);
         }
+    }
+
+    /// Notes a refusal of `tokens` more tokens and `sequences` more sequences that surely fit.
+    fn judge(&mut self, call: &str, tokens: usize, sequences: usize) {
+        let held: usize = self.sequences.values().map(|(_, with_step)| with_step).sum();
+        let open = self.sequences.len();
+        let (entry, config, geometry) = &self.origin;
+        let room = *self.room.get_or_insert_with(|| Room::of(entry, config, geometry, self.most));
+        if room.surely_holds(held + tokens, open + sequences) {
+            let all = room.tokens;
+            self.note(format!(
+                "`{call}` has no room for {tokens} more tokens next to {held} in {open} sequences, and an empty cache takes {all}"
+            ));
+        }
+    }
+
+    /// Passes an answer on that must not be `Full`.
+    fn never_full<T>(&self, call: &str, answer: Result<T, CacheError>) -> Result<T, CacheError> {
+        if let Err(CacheError::Full { .. }) = answer {
+            self.note(format!("`{call}` returns `Full`, which only `open`, `begin` and `fork` may"));
+        }
+        answer
+    }
+
+    fn note(&self, untrue: String) {
+        self.log.seen().untrue_full.get_or_insert(untrue);
     }
 }
 
 #[deny(clippy::missing_trait_methods)]
 impl KvCache for Watched {
     fn open(&mut self) -> Result<SeqId, CacheError> {
-        let seq = self.inner.open()?;
-        self.sequences.insert(seq, (0, 0));
-        Ok(seq)
+        let answer = self.inner.open();
+        match answer {
+            Ok(seq) => {
+                self.sequences.insert(seq, (0, 0));
+            }
+            Err(CacheError::Full { .. }) if self.sequences.is_empty() => {
+                self.note("`open` has no room for a sequence in a cache without any".into());
+            }
+            Err(CacheError::Full { .. }) => self.judge("open", 1, 1),
+            Err(_) => {}
+        }
+        answer
     }
 
     fn close(&mut self, seq: SeqId) -> Result<(), CacheError> {
@@ -92,14 +118,15 @@ impl KvCache for Watched {
                     *with_step = fresh.end;
                 }
             }
-            Err(CacheError::Full { needed, free }) => self.judge(&fresh, *needed, *free),
+            Err(CacheError::Full { needed, free }) => self.judge_step(fresh.len(), *needed, *free),
             Err(_) => {}
         }
         answer
     }
 
     fn commit(&mut self, seq: SeqId) -> Result<(), CacheError> {
-        self.inner.commit(seq)?;
+        let answer = self.inner.commit(seq);
+        self.never_full("commit", answer)?;
         if let Some((committed, with_step)) = self.sequences.get_mut(&seq) {
             *committed = *with_step;
             let mut seen = self.log.seen();
@@ -109,29 +136,38 @@ impl KvCache for Watched {
     }
 
     fn fork(&mut self, seq: SeqId) -> Result<SeqId, CacheError> {
-        let fork = self.inner.fork(seq)?;
-        if let Some((committed, _)) = self.sequences.get(&seq).copied() {
-            self.sequences.insert(fork, (committed, committed));
+        let answer = self.inner.fork(seq);
+        let committed = self.sequences.get(&seq).map_or(0, |(committed, _)| *committed);
+        match answer {
+            Ok(fork) => {
+                self.sequences.insert(fork, (committed, committed));
+            }
+            Err(CacheError::Full { .. }) => self.judge("fork", committed, 1),
+            Err(_) => {}
         }
-        Ok(fork)
+        answer
     }
 
     fn truncate(&mut self, seq: SeqId, len: usize) -> Result<(), CacheError> {
-        self.inner.truncate(seq, len)?;
+        let answer = self.inner.truncate(seq, len);
+        self.never_full("truncate", answer)?;
         self.sequences.insert(seq, (len, len));
         Ok(())
     }
 
     fn append(&mut self, seq: SeqId, layer: usize, keys: Tensor<3>, values: Tensor<3>) -> Result<(), CacheError> {
-        self.inner.append(seq, layer, keys, values)
+        let answer = self.inner.append(seq, layer, keys, values);
+        self.never_full("append", answer)
     }
 
     fn attend(&mut self, seq: SeqId, layer: usize, queries: Tensor<3>) -> Result<Tensor<3>, CacheError> {
-        self.inner.attend(seq, layer, queries)
+        let answer = self.inner.attend(seq, layer, queries);
+        self.never_full("attend", answer)
     }
 
     fn prompt_end(&mut self, seq: SeqId) -> Result<(), CacheError> {
-        self.inner.prompt_end(seq)
+        let answer = self.inner.prompt_end(seq);
+        self.never_full("prompt_end", answer)
     }
 
     fn seen(&self, seq: SeqId) -> Result<usize, CacheError> {

@@ -82,9 +82,14 @@ caught! {
     seen_is_resident by random_traces_agree_with_a_model, others Only(&["bytes_are_true"]);
     window_one_short by nothing_evicted_is_exact, others Only(&["bytes_are_true"]);
     lossy_forgets by guarantee_holds, others Only(&["long_runs_hold"]);
+    upper_layers_forget by long_runs_hold, others Only(&[]);
+    lossy_chunks_forget by long_runs_hold, others Only(&[]);
     seals_wrongly_late by long_runs_hold, others Only(&[]);
     prompt_end_forgets by long_runs_hold, others Only(&["random_traces_agree_with_a_model"]);
     full_by_step_size by full_loses_nothing, others Only(&[]);
+    full_from_the_start by starts_empty_and_forgets, others Any;
+    full_for_forks by forks_are_isolated, others Only(&["random_traces_agree_with_a_model"]);
+    full_at_commit by starts_empty_and_forgets, others Any;
     full_before_it_is by forks_are_isolated, others Any;
 }
 

@@ -97,7 +97,7 @@ fn allowed(root: &Json, schema: &Json) -> String {
             None => "a whole number".into(),
         },
         _ if of_type("boolean") => "true or false".into(),
-        _ if of_type("string") => "a text in quotes".into(),
+        _ if of_type("string") => "a quoted string".into(),
         _ if of_type("array") => match schema.get("items") {
             Some(items) => format!("a list of {}", allowed(root, items)),
             None => "a list".into(),
@@ -209,7 +209,7 @@ mod tests {
             ("size = -4", "`size` is -4: it takes a whole number (0 or more)".into()),
             ("size = 1.5", "`size` is 1.5: it takes a whole number (0 or more)".into()),
             ("share = true", "`share` is true: it takes a number".into()),
-            ("name = 5", "`name` is 5: it takes a text in quotes".into()),
+            ("name = 5", "`name` is 5: it takes a quoted string".into()),
             ("growth = 'reserve'", format!("`growth` is \"reserve\": {GROWTH}")),
             ("growth = 'triple'", format!("`growth` is \"triple\": {GROWTH}")),
             ("growth = 5", format!("`growth` is 5: {GROWTH}")),

@@ -33,6 +33,13 @@ impl ModelConfig {
         size_of::<f32>().saturating_mul(weights)
     }
 
+    /// The least bytes of the activations while a step runs `tokens` tokens of one sequence: the hidden values twice, and
+    /// both halves of the gated feed-forward network.
+    pub fn step_bytes(&self, tokens: usize) -> usize {
+        let values = (self.hidden.saturating_add(self.intermediate)).saturating_mul(2);
+        tokens.saturating_mul(values).saturating_mul(size_of::<f32>())
+    }
+
     /// Checks what the decoder relies on.
     ///
     /// # Errors

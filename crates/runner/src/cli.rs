@@ -109,7 +109,7 @@ pub(crate) struct CheckArguments {
     pub(crate) strategies: Vec<String>,
     /// A parameter of the strategies, for example block_size=16; may be repeated, and a later one replaces an earlier one.
     ///
-    /// Parts of a table add up: --set format.keys=q8_0 --set format.values=q4_0
+    /// Keys of one table are merged: --set format.keys=q8_0 --set format.values=q4_0
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) sets: Vec<String>,
     /// Tokens that the longest check feeds, in chunks and one by one.
@@ -133,7 +133,7 @@ pub(crate) struct GenerateArguments {
     pub(crate) strategy: String,
     /// A parameter of the strategy, for example block_size=16; may be repeated, and a later one replaces an earlier one.
     ///
-    /// Parts of a table add up: --set format.keys=q8_0 --set format.values=q4_0
+    /// Keys of one table are merged: --set format.keys=q8_0 --set format.values=q4_0
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) sets: Vec<String>,
     /// Stop after this many tokens, or at the end of the model's context.

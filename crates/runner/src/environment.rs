@@ -59,7 +59,7 @@ pub(crate) fn warnings(decode_steps: usize) -> Vec<String> {
     }
     if !kv_metrics::counts_allocations() {
         warnings.push(
-            "This program does not install the counting allocator, so heap bytes were not measured: see `runner::main`'s documentation."
+            "This program does not install the counting allocator, so heap bytes were not measured and the conformance check of the bytes was not run: see the documentation of `runner::main`."
                 .into(),
         );
     }

@@ -19,7 +19,9 @@ pub(crate) fn require(bytes: usize, what: &str) -> Result<(), Problem> {
 fn available() -> Option<u64> {
     let mut system = sysinfo::System::new().ok()?;
     system.refresh_memory();
-    Some(system.available_memory())
+    // A container may have less than its host. Its page cache makes room.
+    let of_group = system.cgroup_limits().map_or(u64::MAX, |limits| limits.total_memory.saturating_sub(limits.rss));
+    Some(system.available_memory().min(of_group))
 }
 
 fn size(bytes: u64) -> String {

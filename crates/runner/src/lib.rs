@@ -35,6 +35,11 @@ mod timed;
 
 use std::process::ExitCode;
 
+/// Some unit tests count bytes.
+#[cfg(test)]
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
+
 pub use cli::main;
 pub use commands::schema;
 pub use config::{Config, ConfigFile, Instance, Lengths, ModelChoice, OneOrMany, Sweep, Workload, load_config};

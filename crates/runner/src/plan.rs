@@ -135,12 +135,14 @@ fn steps_after(workload: Workload, decode_steps: usize) -> usize {
 /// # Errors
 /// A [`Problem`] that names the first cell that does not, with the numbers.
 pub(crate) fn check_memory(plan: &Plan, model: &ModelConfig) -> Result<(), Problem> {
-    for Cell { label, strategy, config, workload, seq_len, batch, .. } in &plan.cells {
+    for Cell { label, strategy, config, workload, seq_len, batch, recomputes, .. } in &plan.cells {
         let positions = seq_len + steps_after(*workload, plan.decode_steps);
         let cache = strategy.build(config, &model.geometry).map_or(0, |cache| cache.least_bytes(positions));
         let logits = model.vocabulary.saturating_mul(size_of::<f32>());
+        let step = if *recomputes { positions } else { plan.prefill_chunk.min(*seq_len) };
+        let sequence = cache.saturating_add(logits).saturating_add(model.step_bytes(step));
         let what = format!("`{label}` at length {seq_len} with {batch} sequences at once");
-        free_memory::require(batch.saturating_mul(cache.saturating_add(logits)), &what).map_err(|problem| {
+        free_memory::require(batch.saturating_mul(sequence), &what).map_err(|problem| {
             problem.help("shorter `lengths` or a smaller `batch` need less; `max_length` leaves long cells out for one strategy")
         })?;
     }
@@ -171,7 +173,7 @@ fn check_instances(file: &ConfigFile, registry: &Registry, geometry: &Geometry) 
         }
         if instances[..index].iter().any(|other| other.label.get_ref() == label) {
             return Err(file
-                .problem(&instance.label, format!("two strategies are labelled `{label}`"))
+                .problem(&instance.label, format!("two strategies are labeled `{label}`"))
                 .help("a label names a line in every chart, so each must be unique"));
         }
         let strategy = strategy(file, registry, instance)?;
@@ -208,8 +210,8 @@ fn matches(matcher: &Option<GlobMatcher>, instance: &Instance) -> bool {
 impl Cell {
     /// Seconds the cell will take, roughly: for the estimate of a dry run and the weights of the progress bar.
     ///
-    /// A token costs a multiply-add a weight, a cached token `heads · (key_dim + value_dim)` a layer; several
-    /// tokens at once run at the speed of arithmetic, single ones at the speed of reading the weights.
+    /// A token costs one multiply-add per weight, and a cached token `heads · (key_dim + value_dim)` of them per layer.
+    /// Several tokens at once run at the speed of arithmetic, single tokens at the speed of reading the weights.
     pub fn estimated_seconds(&self, model: &ModelConfig, plan: &Plan, threads: usize) -> f64 {
         const MATRIX_RATE: f64 = 20e9;
         const ATTENTION_RATE: f64 = 6e9;

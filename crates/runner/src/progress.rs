@@ -25,7 +25,7 @@ impl Steps {
     }
 
     pub(crate) fn advance(&self, what: &str) {
-        self.bar.set_message(what.to_owned());
+        self.bar.set_message(printable(what));
         self.bar.inc(1);
     }
 

@@ -45,7 +45,7 @@ pub(crate) fn check_writable(folder: &Path) -> Result<(), Problem> {
     let there = folder.ancestors().map(here).find(|path| path.exists()).unwrap_or_else(|| ".".into());
     let written = if there.is_dir() { tempfile::tempfile_in(&there).map(|_| ()) } else { Err(ErrorKind::NotADirectory.into()) };
     written.map_err(|error| {
-        Problem::new(format!("the report cannot be written to `{}`: `{}` takes no files", folder.display(), there.display()))
+        Problem::new(format!("the report cannot be written to `{}`: no file can be created in `{}`", folder.display(), there.display()))
             .caused_by(error)
             .help("`--out FOLDER` puts it elsewhere; the folder is made if it does not exist")
     })

@@ -119,77 +119,111 @@ impl KvCache for Timed {
 
 #[cfg(test)]
 mod tests {
-    use kv_conformance::doc::Plain;
-    use kv_core::{Geometry, Rope, Strategy};
+    use kv_core::{Rows, SeqId};
+    use kv_metrics::ThreadMeter;
 
     use super::*;
 
     const PAUSE: Duration = Duration::from_millis(20);
+    const ROWS: [usize; 3] = [1, 64, 64];
 
-    /// A cache that takes its time where it could be overlooked.
-    #[derive(Debug)]
-    struct Slow(Plain);
+    /// A cache that takes its time where it could be overlooked, and takes rows as all caches do.
+    #[derive(Debug, Default)]
+    struct Slow {
+        /// Bytes allocated while taking the values of keys, values and queries.
+        taken: Vec<i64>,
+    }
+
+    impl Slow {
+        fn take(&mut self, rows: Tensor<3>) -> Result<Rows, CacheError> {
+            let meter = ThreadMeter::start();
+            let rows = Rows::take("rows", rows, ROWS)?;
+            self.taken.push(meter.live_bytes());
+            Ok(rows)
+        }
+    }
 
     impl KvCache for Slow {
-        fn begin(&mut self, seq: SeqId, fresh: Range<usize>) -> Result<Range<usize>, CacheError> {
+        fn begin(&mut self, _: SeqId, fresh: Range<usize>) -> Result<Range<usize>, CacheError> {
             std::thread::sleep(PAUSE);
-            self.0.begin(seq, fresh)
+            Ok(fresh)
         }
 
-        fn prompt_end(&mut self, seq: SeqId) -> Result<(), CacheError> {
+        fn prompt_end(&mut self, _: SeqId) -> Result<(), CacheError> {
             std::thread::sleep(PAUSE);
-            self.0.prompt_end(seq)
+            Ok(())
+        }
+
+        fn append(&mut self, _: SeqId, _: usize, keys: Tensor<3>, values: Tensor<3>) -> Result<(), CacheError> {
+            self.take(keys)?;
+            self.take(values).map(|_| ())
+        }
+
+        fn attend(&mut self, _: SeqId, _: usize, queries: Tensor<3>) -> Result<Tensor<3>, CacheError> {
+            self.take(queries)?;
+            // What was taken, for the test.
+            let taken = self.taken.iter().map(|bytes| *bytes as f32).collect::<Vec<f32>>();
+            Ok(Rows::new([1, 1, taken.len()], taken).into_tensor())
         }
 
         fn open(&mut self) -> Result<SeqId, CacheError> {
-            self.0.open()
+            Ok(kv_core::Sequences::new(&kv_conformance::toy_geometry()).open(0, ()))
         }
 
-        fn close(&mut self, seq: SeqId) -> Result<(), CacheError> {
-            self.0.close(seq)
+        fn close(&mut self, _: SeqId) -> Result<(), CacheError> {
+            Ok(())
         }
 
-        fn seen(&self, seq: SeqId) -> Result<usize, CacheError> {
-            self.0.seen(seq)
+        fn seen(&self, _: SeqId) -> Result<usize, CacheError> {
+            Ok(0)
         }
 
-        fn append(&mut self, seq: SeqId, layer: usize, keys: Tensor<3>, values: Tensor<3>) -> Result<(), CacheError> {
-            self.0.append(seq, layer, keys, values)
+        fn commit(&mut self, _: SeqId) -> Result<(), CacheError> {
+            Ok(())
         }
 
-        fn attend(&mut self, seq: SeqId, layer: usize, queries: Tensor<3>) -> Result<Tensor<3>, CacheError> {
-            self.0.attend(seq, layer, queries)
-        }
-
-        fn commit(&mut self, seq: SeqId) -> Result<(), CacheError> {
-            self.0.commit(seq)
-        }
-
-        fn view(&self, seq: SeqId, layer: usize, kv_head: usize) -> Result<View, CacheError> {
-            self.0.view(seq, layer, kv_head)
+        fn view(&self, _: SeqId, _: usize, _: usize) -> Result<View, CacheError> {
+            Ok(View::default())
         }
 
         fn usage(&self) -> Usage {
-            self.0.usage()
+            Usage::default()
         }
 
         fn guarantee(&self) -> Guarantee {
-            self.0.guarantee()
+            Guarantee::Exact
         }
     }
 
     #[test]
     fn the_beginning_of_a_step_and_the_end_of_the_prompt_are_the_caches_time() {
-        let geometry = Geometry { layers: 1, heads: 1, kv_heads: 1, key_dim: 8, value_dim: 8, rope: Rope::new(1e4, 8), context: 8 };
-        let mut cache = Timed::new(Box::new(Slow(Plain::new(Default::default(), &geometry).unwrap())));
+        let mut cache = Timed::new(Box::new(Slow::default()));
         let seq = cache.open().unwrap();
         cache.begin(seq, 0..1).unwrap();
         assert!(cache.take_spent().cache >= PAUSE);
-        let rows = || Tensor::zeros([1, 1, 8], &device());
-        cache.append(seq, 0, rows(), rows()).unwrap();
-        cache.commit(seq).unwrap();
-        cache.take_spent();
         cache.prompt_end(seq).unwrap();
         assert!(cache.take_spent().cache >= PAUSE);
+    }
+
+    /// A sequence's rows of a batch share memory with the others'. The cache must not be the one that copies them.
+    #[test]
+    fn rows_of_a_batch_are_copied_before_the_cache_takes_them() {
+        let [tokens, heads, dim] = ROWS;
+        let bytes = (tokens * heads * dim * size_of::<f32>()) as i64;
+        let batch = Tensor::<3>::zeros([3 * tokens, heads, dim], &device());
+        let rows = || batch.clone().narrow(0, 1, tokens);
+
+        let mut cache = Slow::default();
+        let meter = ThreadMeter::start();
+        let copied = cache.take(rows()).unwrap();
+        assert!(cache.taken[0] >= bytes && meter.live_bytes() >= bytes, "shared rows are copied when they are taken");
+        drop(copied);
+
+        let mut cache = Timed::new(Box::new(Slow::default()));
+        let seq = cache.open().unwrap();
+        cache.append(seq, 0, rows(), rows()).unwrap();
+        let taken = cache.attend(seq, 0, rows()).unwrap();
+        let taken: Vec<f32> = taken.into_data().try_into_vec().unwrap();
+        assert!(taken.len() == 3 && taken.iter().all(|taken| *taken < bytes as f32 / 4.0), "{taken:?} of {bytes} bytes");
     }
 }

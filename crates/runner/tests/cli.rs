@@ -118,7 +118,7 @@ fn bad_configs_are_refused_with_what_would_be_right() {
         ("empty batch", sweep("lengths = [16]\nbatch = []"), &["`batch`", "for example [1, 4]"]),
         ("unknown workload", sweep("lengths = [16]\nworkloads = ['train']"), &["train", "decode"]),
         ("no strategy", config("lengths = [16]", ""), &["nothing to measure"]),
-        ("duplicate label", config("lengths = [16]", &ONE.repeat(2)), &["two strategies are labelled `a`"]),
+        ("duplicate label", config("lengths = [16]", &ONE.repeat(2)), &["two strategies are labeled `a`"]),
         (
             "two baselines",
             config("lengths = [16]", &format!("{ONE}baseline = true\n{}baseline = true\n", ONE.replace("'a'", "'b'"))),
@@ -162,7 +162,7 @@ fn bad_arguments_are_refused() {
     for (arguments, expected) in [
         (&["no-such-config.toml"][..], "cannot read the config `no-such-config.toml`"),
         (&["bench-configs/smoke.toml", "--set", "nonsense"], "is not `key=value`"),
-        (&["bench-configs/smoke.toml", "--set", "strategy.zzz.use=naive"], "no strategy is labelled `zzz`"),
+        (&["bench-configs/smoke.toml", "--set", "strategy.zzz.use=naive"], "no strategy is labeled `zzz`"),
         (&["bench-configs/smoke.toml", "--threads", "0"], "at least one thread"),
         (&["bench-configs/smoke.toml", "--nonsense"], "unexpected argument '--nonsense'"),
         (&["describe", "pagd"], "did you mean `paged`?"),
@@ -258,7 +258,7 @@ fn checking_shows_what_passed_and_what_does_not_apply() {
 fn an_added_strategy_is_in_the_plan() {
     let output = run(&["bench-configs/smoke.toml", "--also", "paged", "--dry-run"]);
     assert_eq!(output.status.code(), Some(1), "the label is taken");
-    assert!(words(&text(&output.stderr)).contains("two strategies are labelled `paged`"));
+    assert!(words(&text(&output.stderr)).contains("two strategies are labeled `paged`"));
     let output = run(&["bench-configs/naive-vs-cache.toml", "--also", "quantized", "--dry-run"]);
     assert!(text(&output.stdout).contains("quantized"));
 }
@@ -281,7 +281,7 @@ fn a_new_crate_is_written_once_and_under_a_good_name() {
     let again = new("my-cache");
     assert_eq!(again.status.code(), Some(1));
     assert!(text(&again.stderr).contains("exists already"));
-    assert!(text(&new("My Cache").stderr).contains("is no crate name"));
+    assert!(text(&new("My Cache").stderr).contains("is not a valid crate name"));
     assert!(text(&new("runner").stderr).contains("kvlab itself has a crate called `runner`"));
 }
 

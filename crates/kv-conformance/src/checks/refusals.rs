@@ -197,6 +197,10 @@ pub fn full_loses_nothing(subject: &Subject) -> Outcome {
         let (out, expected) = (step(cache.as_mut(), seq, &text, last.clone())?, step(undisturbed.as_mut(), other, &text, last)?);
         ensure!(out == expected, "check capacity before anything changes", "attention differs after refused steps");
     }
+    let end = position + free;
+    let refused = cache.begin(seq, end..end + 1);
+    let expected = Err(CacheError::Full { needed: 1, free: 0 });
+    ensure!(refused == expected, numbers, "after all {end} tokens that fit, one more returns {refused:?}; expected {expected:?}");
     cache.close(seq)?;
     let next = cache.open()?;
     fill(cache.as_mut(), next, &text, 0..position + free, STEP).map_err(|error| {

@@ -6,10 +6,10 @@ use crate::driver::difference;
 use crate::failure::ensure;
 use crate::{Failure, Text};
 
-/// Compares the rows that a sequence holds in layer 0 with those of the text: all of them unless the cache evicts, each
-/// within the bound of the guarantee, and some of them rounded if it is lossy. `chunk` is named in the failure.
+/// Compares the rows that a sequence holds in every layer and KV head with those of the text: all of them unless the cache
+/// evicts, each within the bound of the guarantee, and some of them rounded if it is lossy. `chunk` is named in the failure.
 pub(super) fn rows_are_those_appended(cache: &dyn KvCache, seq: SeqId, text: &Text, chunk: usize) -> Result<(), Failure> {
-    // Rotating a sink's key rounds it.
+    // Allows for the rounding when a sink's key is rotated.
     const ROTATION: f32 = 1e-5;
     let geometry = &text.geometry;
     let (bound, keeps_all) = match cache.guarantee() {
@@ -22,8 +22,8 @@ pub(super) fn rows_are_those_appended(cache: &dyn KvCache, seq: SeqId, text: &Te
     let seen = cache.seen(seq)?;
     let allowed = bound.unwrap_or(ErrorBound::of_rows(ROTATION, 0.0));
     let mut rounded = false;
-    for kv_head in 0..geometry.kv_heads {
-        let view = cache.view(seq, 0, kv_head)?;
+    for (layer, kv_head) in (0..geometry.layers).flat_map(|layer| (0..geometry.kv_heads).map(move |kv_head| (layer, kv_head))) {
+        let view = cache.view(seq, layer, kv_head)?;
         if keeps_all {
             let mut positions = view.positions.clone();
             positions.sort_unstable();
@@ -33,11 +33,11 @@ pub(super) fn rows_are_those_appended(cache: &dyn KvCache, seq: SeqId, text: &Te
             ensure!(
                 positions.len() == seen && missing == seen,
                 mend,
-                "of {seen} tokens in steps of {chunk} {} are held, and position {missing} is the first that is not as expected",
+                "layer {layer}, KV head {kv_head}: of {seen} tokens in steps of {chunk}, {} are held, and position {missing} is the first unexpected one",
                 positions.len()
             );
         }
-        let original = text.view(0, kv_head, &view.positions);
+        let original = text.view(layer, kv_head, &view.positions);
         for (row, position) in view.positions.iter().enumerate() {
             let rows = |of: &[f32], dim: usize| of[row * dim..(row + 1) * dim].to_vec();
             let (key, original_key) = (rows(&view.keys, geometry.key_dim), rows(&original.keys, geometry.key_dim));
@@ -52,24 +52,24 @@ pub(super) fn rows_are_those_appended(cache: &dyn KvCache, seq: SeqId, text: &Te
                 difference(&key, &original_key) / largest_key
             };
             let value_error = difference(&value, &original_value) / largest(&original_value);
-            let mend = "a row must be encoded once, from what was appended, and the bound of `guarantee` must be its format's";
+            let mend = "encode each row once, from the appended row, and return the bound of its format from `guarantee`";
             ensure!(
                 key_error <= allowed.keys * 1.01 + ROTATION,
                 mend,
-                "the key at position {position} is {key_error} of its largest off, {} is promised",
+                "layer {layer}: the key at position {position} is off by {key_error} of its largest value; the guarantee is {}",
                 allowed.keys
             );
             ensure!(
                 value_error <= allowed.values * 1.01,
                 mend,
-                "the value at position {position} is {value_error} of its largest off, {} is promised",
+                "layer {layer}: the value at position {position} is off by {value_error} of its largest value; the guarantee is {}",
                 allowed.values
             );
         }
     }
     let quantised_nothing = bound.is_some() && !rounded;
-    let mend = "a token must be encoded when it leaves the tail, in single steps as well as in chunks";
-    ensure!(!quantised_nothing, mend, "of {seen} tokens in steps of {chunk} none was rounded, though the guarantee is lossy");
+    let mend = "encode a token when it leaves the tail, in single steps as well as in chunks";
+    ensure!(!quantised_nothing, mend, "the guarantee is lossy, but none of {seen} tokens in steps of {chunk} was rounded");
     Ok(())
 }
 
@@ -77,13 +77,13 @@ fn largest(values: &[f32]) -> f32 {
     values.iter().fold(0.0f32, |largest, value| largest.max(value.abs()))
 }
 
-/// The error of each rotation plane's length, and of the values that are not turned: what is left of a key's
-/// error when it may have been moved.
+/// The error in the length of each rotation plane and in the values that are not rotated. This part of a key's
+/// error does not depend on how far the key was moved.
 fn plane_error(planes: usize, row: &[f32], original: &[f32]) -> f32 {
     let lengths = |row: &[f32]| -> Vec<f32> {
         let turned = (0..planes).map(|plane| row[plane].hypot(row[plane + planes]));
         turned.chain(row[2 * planes..].iter().copied()).collect()
     };
-    // Two errors in a plane add up to √2 of one.
+    // The errors of a plane's two values add up to at most √2 times one of them.
     difference(&lengths(row), &lengths(original)) / std::f32::consts::SQRT_2
 }

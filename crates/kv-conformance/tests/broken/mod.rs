@@ -57,12 +57,22 @@ pub(crate) enum Bug {
     WindowOneShort,
     /// A lossy cache loses all but the last 288 tokens.
     LossyForgets,
+    /// The same, and only in the layers above the first.
+    UpperLayersForget,
+    /// A lossy cache attends only to the step's own tokens if there are several.
+    LossyChunksForget,
     /// What is sealed at the 1000th token is sealed wrongly.
     SealsWronglyLate,
     /// `prompt_end` drops the last token, though nothing may be lost.
     PromptEndForgets,
-    /// Steps of more than 64 tokens are refused as if there were no room for them.
+    /// Steps of more than 32 tokens are refused as if there were no room for them.
     FullByStepSize,
+    /// No sequence can be opened, as if there were no room for one.
+    FullFromTheStart,
+    /// No sequence can be forked, as if there were no room for one.
+    FullForForks,
+    /// `commit` refuses for want of room, when everything has been fed.
+    FullAtCommit,
     /// The tokens of a second sequence count tenfold against the limit.
     FullBeforeItIs,
     /// Rows are copied on another thread, kept, and not reported.
@@ -141,6 +151,9 @@ impl Broken {
 
 impl KvCache for Broken {
     fn open(&mut self) -> Result<SeqId, CacheError> {
+        if self.bug == Bug::FullFromTheStart {
+            return Err(CacheError::Full { needed: 1, free: 0 });
+        }
         let Geometry { layers, kv_heads, .. } = *self.sequences.geometry();
         let empty = vec![vec![View::default(); kv_heads]; layers];
         let left = match self.bug {
@@ -176,7 +189,7 @@ impl KvCache for Broken {
         }
         let others: usize = self.sequences.iter().map(|(_, seen)| seen).sum::<usize>() - fresh.start;
         let free = match self.bug {
-            Bug::FullByStepSize => 64,
+            Bug::FullByStepSize => 32,
             Bug::FullBeforeItIs => LIMIT.saturating_sub(fresh.start + 10 * others),
             _ => usize::MAX,
         };
@@ -230,6 +243,9 @@ impl KvCache for Broken {
                 let [tokens, heads, _] = queries.dims();
                 return Ok(Rows::new([tokens, heads, value_dim], vec![f32::NAN; tokens * heads * value_dim]).into_tensor());
             }
+            Bug::LossyChunksForget if queries.dims()[0] > 1 => {
+                views.iter_mut().for_each(|view| view.retain(key_dim, value_dim, |position| position >= first_query));
+            }
             Bug::HeadsDealtInTurn => {
                 let by_query_head: Vec<View> = (0..geometry.heads).map(|head| views[head % geometry.kv_heads].clone()).collect();
                 let wide = Geometry { kv_heads: geometry.heads, ..geometry };
@@ -241,19 +257,24 @@ impl KvCache for Broken {
     }
 
     fn commit(&mut self, seq: SeqId) -> Result<(), CacheError> {
+        if self.bug == Bug::FullAtCommit && self.sequences.seen(seq)? > 25 {
+            return Err(CacheError::Full { needed: 1, free: 0 });
+        }
         let (key_dim, value_dim) = self.dims();
         let (bug, window) = (self.bug, self.window());
         let Geometry { heads, kv_heads, .. } = *self.sequences.geometry();
         let (step, layers) = self.sequences.commit(seq)?;
         let mut committed = vec![];
-        for (views, fresh) in layers.iter_mut().zip(step.layers.iter().flatten()) {
+        for (layer, (views, fresh)) in layers.iter_mut().zip(step.layers.iter().flatten()).enumerate() {
             for (kv_head, view) in views.iter_mut().enumerate() {
                 let mut added = View::default();
                 if !matches!(bug, Bug::AbandonedStepStays | Bug::BaselineForgets) {
                     added.extend(step.run.start, fresh, kv_head);
                 }
                 match bug {
-                    Bug::LossyForgets => added.values.iter_mut().for_each(|value| *value = (*value * 64.0).round() / 64.0),
+                    Bug::LossyForgets | Bug::UpperLayersForget | Bug::LossyChunksForget => {
+                        added.values.iter_mut().for_each(|value| *value = (*value * 64.0).round() / 64.0)
+                    }
                     Bug::SealsWronglyLate => {
                         if let Some(row) = added.positions.iter().position(|position| *position == 999) {
                             added.values[row * value_dim..(row + 1) * value_dim].fill(0.0);
@@ -277,7 +298,7 @@ impl KvCache for Broken {
                 view.positions.extend(&added.positions);
                 view.keys.extend(&added.keys);
                 view.values.extend(&added.values);
-                if bug == Bug::LossyForgets {
+                if bug == Bug::LossyForgets || bug == Bug::UpperLayersForget && layer > 0 {
                     view.retain(key_dim, value_dim, |position| position + 288 >= step.run.end);
                 }
                 if bug != Bug::WindowNeverTrims {
@@ -316,6 +337,9 @@ impl KvCache for Broken {
 
     fn fork(&mut self, seq: SeqId) -> Result<SeqId, CacheError> {
         let layers = self.sequences.state(seq)?.clone();
+        if self.bug == Bug::FullForForks {
+            return Err(CacheError::Full { needed: 1, free: 0 });
+        }
         let seen = self.sequences.seen(seq)?;
         let fork = self.sequences.open(seen, layers);
         self.forks.push((seq, fork));
@@ -384,7 +408,9 @@ impl KvCache for Broken {
 
     fn guarantee(&self) -> Guarantee {
         match self.bug {
-            Bug::QuantiserIdleInDecode | Bug::Unseeded | Bug::LossyForgets => Guarantee::Lossy(ErrorBound::of_rows(0.01, 0.01)),
+            Bug::QuantiserIdleInDecode | Bug::Unseeded | Bug::LossyForgets | Bug::UpperLayersForget | Bug::LossyChunksForget => {
+                Guarantee::Lossy(ErrorBound::of_rows(0.01, 0.01))
+            }
             _ if self.window() != usize::MAX => Guarantee::Evicts(None),
             _ => Guarantee::Exact,
         }

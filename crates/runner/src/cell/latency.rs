@@ -24,8 +24,8 @@ pub(super) struct Latency {
     pub(super) guarantee: Guarantee,
 }
 
-/// Runs a cell's workload on a fresh cache. Its first decode step is the warm-up: memory that the prompt never touched
-/// is touched then, and the prompt's code and data have to leave the caches.
+/// Runs a cell's workload on a fresh cache. Its first decode step is a warm-up: it is slower than the others, because
+/// code and memory that the prompt did not use are cold.
 pub(super) fn measure(setting: &Setting<'_>, cell: &Cell) -> Result<Latency, CellError> {
     let run = Run::new(setting, cell)?;
     match cell.workload {

@@ -152,18 +152,11 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_pays_for_its_copies_at_the_seam() {
-        let Outcome { samples, .. } = outcome(cell("", Workload::Decode, 3));
-        for Sample { step_ms, cache_ms, seam_ms, .. } in samples {
-            assert!(cache_ms > 0.0 && seam_ms > 0.0 && cache_ms + seam_ms < step_ms, "{step_ms} ms: {cache_ms} and {seam_ms}");
-        }
-    }
-
-    #[test]
-    fn a_program_that_cannot_count_bytes_has_none_in_its_rows() {
-        let row = outcome(cell("", Workload::Decode, 1)).row;
-        assert!(!kv_metrics::counts_allocations(), "the library's tests install no allocator");
-        assert_eq!((row.heap_live_bytes, row.heap_peak_bytes, row.bytes_per_token), (None, None, None));
-        assert!(row.payload_bytes.is_some_and(|bytes| bytes > 0), "the cache's own account is there");
+    fn a_step_is_the_caches_the_seams_and_the_models() {
+        let Outcome { row, samples } = outcome(cell("", Workload::Decode, 3));
+        let parts = |sample: &Sample| sample.step_ms - sample.cache_ms - sample.seam_ms;
+        assert!(samples.iter().all(|sample| sample.cache_ms > 0.0 && parts(sample) > 0.0), "{samples:?}");
+        let model: Vec<f64> = samples[2..].iter().map(parts).collect();
+        assert_eq!(row.model_ms_p50, quantile(&model, 0.5));
     }
 }

@@ -13,8 +13,8 @@ use crate::problem::known_strategy;
 use crate::progress::say;
 use crate::{Problem, exit, free_memory};
 
-/// Sequences that the suite opens in one cache.
-const SEQUENCES: usize = 8;
+/// Sequences that the suite opens in one cache, at most.
+const SEQUENCES: usize = 32;
 
 pub(crate) fn check(registry: &Registry, arguments: &CheckArguments) -> Result<ExitCode, Problem> {
     let entries = chosen(registry, &arguments.strategies)?;
@@ -26,7 +26,7 @@ pub(crate) fn check(registry: &Registry, arguments: &CheckArguments) -> Result<E
                 .unwrap_or_else(|| format!("`runner describe {}` explains every parameter", entry.id()));
             Problem::new(format!("`--set`: strategy `{}` cannot be built for keys of 64 and values of 32: {error}", entry.id())).help(help)
         })?;
-        let bytes = cache.least_bytes(0).saturating_mul(SEQUENCES);
+        let bytes = cache.least_bytes(1).saturating_mul(SEQUENCES);
         free_memory::require(bytes, &format!("`{}` with {SEQUENCES} sequences at once", entry.id()))?;
     }
     use_threads(None)?;
@@ -76,7 +76,7 @@ fn as_table(results: &Results) -> String {
         }
         text.push('\n');
     }
-    text.push_str("\nThe number is the length in tokens of the longest sequence that a check fed: of longer ones nothing is known.\n");
+    text.push_str("\nThe numbers are the tokens of the longest sequence that each check fed. Longer sequences were not checked.\n");
     for (id, reports) in results {
         for Report { check, outcome, tokens } in reports {
             match outcome {
@@ -85,7 +85,7 @@ fn as_table(results: &Results) -> String {
                 Ok(Verdict::NotRun(reason)) => text.push_str(&format!("\n{id}: {} was NOT RUN: {reason}", check.name)),
                 Err(failure) => {
                     let (name, what) = (check.name, check.what);
-                    text.push_str(&format!("\n{id}: {name} FAILED after at most {tokens} tokens: {failure}\n  asked: {what}"));
+                    text.push_str(&format!("\n{id}: {name} FAILED after at most {tokens} tokens: {failure}\n  requires: {what}"));
                 }
             }
         }

@@ -46,13 +46,19 @@ fn build_cache(entry: &Entry, config: &toml::Table, geometry: &kv_core::Geometry
 
 fn continue_prompt(model: &Model, cache: &mut dyn KvCache, prompt_text: &str, arguments: &GenerateArguments) -> Result<ExitCode, Problem> {
     let stopped = |error: kv_model::ModelError| Problem::new(format!("generation stopped: {error}"));
-    let prompt = model.tokenizer.encode(prompt_text).map_err(|error| Problem::new("the prompt cannot be tokenised").caused_by(error))?;
+    let prompt = model.tokenizer.encode(prompt_text).map_err(|error| Problem::new("the prompt cannot be tokenized").caused_by(error))?;
     if prompt.is_empty() {
         return Err(Problem::new("the prompt is empty: a step needs at least one token"));
     }
     let most = new_tokens(prompt.len(), arguments.max_new_tokens, model.decoder.config())?;
-    // The text may end long before the most tokens that it can have.
-    free_memory::require(cache.least_bytes(prompt.len()), &format!("the cache of a prompt of {} tokens", prompt.len()))?;
+    let step = if cache.recomputes() { prompt.len() } else { arguments.prefill_chunk.min(prompt.len()) };
+    let bytes = cache.least_bytes(prompt.len()).saturating_add(model.decoder.config().step_bytes(step));
+    free_memory::require(bytes, &format!("a prompt of {} tokens in steps of {step}", prompt.len()))?;
+    // The text may end long before it has all the tokens that it may have.
+    let longest = prompt.len() + most;
+    if free_memory::require(cache.least_bytes(longest), "").is_err() {
+        say(&format!("the cache of all {longest} tokens would not fit into memory: `--max-new-tokens` below {most} is safer"));
+    }
     let unreadable = |error: kv_model::LoadError| Problem::new("the tokens cannot be turned into text").caused_by(error);
     let mut text = model.tokenizer.stream(&prompt).map_err(unreadable)?;
     let trace = if arguments.trace { Some(Trace::new()?) } else { None };

@@ -55,16 +55,18 @@ fn use_threads(threads: Option<usize>) -> Result<(), Problem> {
     pool.build_global().map_err(|error| Problem::new("cannot start the threads").caused_by(error))
 }
 
-/// The number of threads asked for; as many as there are CPUs, if none was.
+/// The number of threads asked for, on the command line or in rayon's own `RAYON_NUM_THREADS`; otherwise one per CPU.
 fn checked_threads(threads: Option<usize>) -> Result<usize, Problem> {
     /// More only wait for each other, and each takes memory for its stack.
     const MOST_PER_CPU: usize = 4;
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let most = MOST_PER_CPU * cpus;
-    match threads.unwrap_or(cpus) {
+    let from_environment = || std::env::var("RAYON_NUM_THREADS").ok()?.parse().ok().filter(|threads| *threads > 0);
+    let name = if threads.is_some() { "`--threads " } else { "`RAYON_NUM_THREADS=" };
+    match threads.or_else(from_environment).unwrap_or(cpus) {
         0 => Err(Problem::new("`--threads 0`: at least one thread is needed")),
         threads if threads > most => {
-            let message = format!("`--threads {threads}`: this machine has {cpus} CPUs, and more than {most} threads would not help");
+            let message = format!("{name}{threads}`: this machine has {cpus} CPUs, and more than {most} threads would not help");
             Err(Problem::new(message).help(format!("the default is one thread per CPU, {cpus} here")))
         }
         threads => Ok(threads),

@@ -79,7 +79,7 @@ fn target_folder(crates: &Path) -> PathBuf {
 fn sharing(target: &Path) -> String {
     let folder = toml::Value::String(target.display().to_string());
     format!(
-        "# What kvlab has compiled already, Burn above all, is not compiled again. `cargo clean` empties the folder for both;\n\
+        "# What kvlab has compiled, including Burn, is reused. `cargo clean` empties the folder for both;\n\
          # without this file the crate is built in a folder of its own.\n[build]\ntarget-dir = {folder}\n"
     )
 }
@@ -90,7 +90,7 @@ fn check_name(name: &str) -> Result<(), Problem> {
     if good {
         return Ok(());
     }
-    Err(Problem::new(format!("`{name}` is no crate name"))
+    Err(Problem::new(format!("`{name}` is not a valid crate name"))
         .help("lower-case letters, digits and hyphens, starting with a letter: `my-cache`"))
 }
 

@@ -29,7 +29,7 @@ pub(super) fn read(arguments: &PromptArguments) -> Result<String, Problem> {
     }
     let mut text = String::from_utf8(bytes).map_err(|error| {
         let place = error.utf8_error().valid_up_to();
-        Problem::new(format!("the prompt in {name} is not UTF-8: byte {place} begins no character"))
+        Problem::new(format!("the prompt in {name} is not UTF-8: it is invalid at byte {place}"))
     })?;
     if text.ends_with('\n') {
         text.truncate(text.len() - if text.ends_with("\r\n") { 2 } else { 1 });

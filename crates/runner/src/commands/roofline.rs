@@ -3,20 +3,16 @@
 use std::process::ExitCode;
 
 use kv_core::{Geometry, Registry};
-use kv_kernels::{Formats, KvBlock, RowShape};
 use kv_model::Preset;
 
 use super::{print, use_threads};
 use crate::cli::RooflineArguments;
 use crate::problem::did_you_mean;
-use crate::roofline::{Roofline, Settings, Spread, measure};
+use crate::roofline::{Roofline, Settings, Spread, bytes_of_all, measure};
 use crate::{Problem, exit, free_memory};
 
 /// Beyond these the medians do not move.
 const MOST_ROUNDS: usize = 10_000;
-
-/// All formats and layouts of a model are in memory at once: together at least so many layers in f32.
-const LAYERS_IN_MEMORY: usize = 20;
 
 pub(crate) fn roofline(registry: &Registry, arguments: &RooflineArguments) -> Result<ExitCode, Problem> {
     let RooflineArguments { models, tokens, rounds, threads, json } = arguments;
@@ -26,10 +22,8 @@ pub(crate) fn roofline(registry: &Registry, arguments: &RooflineArguments) -> Re
         )));
     }
     let models: Vec<(String, Geometry)> = models.iter().map(|name| shape_of(name)).collect::<Result<_, _>>()?;
-    for (name, Geometry { kv_heads, key_dim, value_dim, .. }) in &models {
-        let row = RowShape { heads: *kv_heads, key_dim: *key_dim, value_dim: *value_dim };
-        let layer = KvBlock::bytes_for(row, Formats::F32, *tokens);
-        free_memory::require(layer.saturating_mul(LAYERS_IN_MEMORY), &format!("{name} with {tokens} tokens in every format and layout"))?;
+    for (name, geometry) in &models {
+        free_memory::require(bytes_of_all(geometry, *tokens), &format!("{name} with {tokens} tokens in every format and layout"))?;
     }
     use_threads(*threads)?;
     let settings = Settings { models, tokens: *tokens, rounds: *rounds };

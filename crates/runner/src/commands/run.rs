@@ -49,11 +49,11 @@ pub(crate) fn run(registry: &Registry, arguments: &RunArguments) -> Result<ExitC
     sweep::handle_interrupts()?;
     let rejected = if arguments.unchecked {
         results.warnings.push(
-            "The strategies were not held against the conformance suite (--unchecked): a number may be that of a broken cache.".into(),
+            "The strategies were not checked with the conformance suite (--unchecked): a number may be that of a broken cache.".into(),
         );
         Rejected::new()
     } else {
-        say("holding the strategies against the conformance suite");
+        say("running the conformance suite over the strategies");
         gate::rejected(&plan.cells, &model.decoder.config().geometry, Beside::Nothing)
     };
     let seed = arguments.seed.unwrap_or(file.config.sweep.seed);

@@ -38,7 +38,7 @@ pub(crate) fn parameters(sets: &[String]) -> Result<Table, Problem> {
     Ok(parameters)
 }
 
-/// Adds strategies with their default parameters, labelled by their ids.
+/// Adds strategies with their default parameters, labeled by their ids.
 pub(super) fn add_strategies(config: &mut Table, ids: &[String]) {
     let Value::Array(instances) = config.entry("strategy").or_insert_with(|| Value::Array(vec![])) else { return };
     for id in ids {
@@ -82,12 +82,12 @@ fn apply_to_strategies(instances: &mut [Value], changes: Table, labels: &[String
         let mut tables = instances.iter_mut().filter_map(Value::as_table_mut);
         let instance = tables.find(|table| table.get("label").and_then(Value::as_str) == Some(label.as_str()));
         let instance = instance.ok_or_else(|| {
-            let problem = Problem::new(format!("`--set strategy.{label}…`: no strategy is labelled `{label}`"));
+            let problem = Problem::new(format!("`--set strategy.{label}…`: no strategy is labeled `{label}`"));
             let help = did_you_mean(&label, labels.iter().map(String::as_str));
             problem.help(help.unwrap_or_else(|| format!("the labels are {}", labels.join(", "))))
         })?;
         let Value::Table(change) = change else {
-            return Err(Problem::new(format!("`--set strategy.{label}={change}` names nothing of the strategy"))
+            return Err(Problem::new(format!("`--set strategy.{label}={change}` does not name a key of the strategy"))
                 .help(format!("for example `--set strategy.{label}.config.window=64`")));
         };
         merge(instance, change);
@@ -170,8 +170,8 @@ mod tests {
     fn a_strategy_that_is_not_there_and_a_change_of_nothing_are_refused() {
         let mut config = table("[[strategy]]\nlabel = 'paged'");
         for (set, expected) in [
-            ("strategy.pagd.use=naive", "no strategy is labelled `pagd`"),
-            ("strategy.paged=5", "`--set strategy.paged=5` names nothing of the strategy"),
+            ("strategy.pagd.use=naive", "no strategy is labeled `pagd`"),
+            ("strategy.paged=5", "`--set strategy.paged=5` does not name a key of the strategy"),
         ] {
             let problem = apply_to_config(&mut config, &sets(&[set])).unwrap_err();
             assert!(problem.to_string().contains(expected), "{problem}");

@@ -74,19 +74,33 @@ impl Case {
     /// # Errors
     /// [`CaseError`] if a strategy that comes with kvlab is not registered, or refuses.
     pub(crate) fn all(registry: &Registry, geometry: &Geometry, tokens: usize) -> Result<Vec<Case>, CaseError> {
+        let cases: Vec<_> = Case::possible(geometry).collect();
+        cases.into_par_iter().map(|(format, layout)| Case::new(registry, geometry, tokens, format, layout)).collect()
+    }
+
+    /// Bytes that all cases take together: they are filled at once, and a growing cache has room for twice its tokens.
+    pub(crate) fn bytes_of_all(geometry: &Geometry, tokens: usize) -> usize {
+        let bytes = |(format, layout)| {
+            let sequences = if matches!(layout, Layout::PagedInTurns(_)) { 2 } else { 1 };
+            let layer = layer_bytes(geometry, tokens, format);
+            layer.saturating_mul(layers(geometry, layer)).saturating_mul(2 * sequences)
+        };
+        Case::possible(geometry).map(bytes).fold(0, usize::saturating_add)
+    }
+
+    fn possible(geometry: &Geometry) -> impl Iterator<Item = (Format, Layout)> {
         let formats: Vec<Format> = FORMATS.iter().map(|name| name.parse().expect("a known format")).collect();
         let formats = formats.into_iter().filter(|format| Formats::both(*format).check_dims(geometry.key_dim, geometry.value_dim).is_ok());
         let layouts =
             [Layout::Contiguous, Layout::Paged(16), Layout::PagedSingly(16), Layout::PagedInTurns(16), Layout::Paged(64), Layout::Window];
-        let cases = formats.flat_map(|format| layouts.map(|layout| (format, layout)));
-        let possible: Vec<_> = cases.filter(|(format, layout)| format.key_tokens() == 1 || *layout == Layout::Contiguous).collect();
-        possible.into_par_iter().map(|(format, layout)| Case::new(registry, geometry, tokens, format, layout)).collect()
+        let cases = formats.flat_map(move |format| layouts.map(|layout| (format, layout)));
+        cases.filter(|(format, layout)| format.key_tokens() == 1 || *layout == Layout::Contiguous)
     }
 
     /// A cache of `tokens` tokens that its strategy filled itself.
     fn new(registry: &Registry, geometry: &Geometry, tokens: usize, format: Format, layout: Layout) -> Result<Case, CaseError> {
         let tokens = tokens.next_multiple_of(format.key_tokens());
-        let layers = LEAST_BYTES.div_ceil(layer_bytes(geometry, tokens, format)).clamp(1, geometry.layers);
+        let layers = layers(geometry, layer_bytes(geometry, tokens, format));
         let geometry = Geometry { layers, context: geometry.context.max(2 * tokens), ..geometry.clone() };
         let (strategy, config) = strategy(layout, format, tokens);
         let mut cache = registry.get(strategy)?.build(&config, &geometry)?;
@@ -174,6 +188,11 @@ fn strategy(layout: Layout, format: Format, tokens: usize) -> (&'static str, tom
     (strategy, parameters.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
 }
 
+/// Layers of which one case reads enough.
+fn layers(geometry: &Geometry, layer_bytes: usize) -> usize {
+    LEAST_BYTES.div_ceil(layer_bytes).clamp(1, geometry.layers)
+}
+
 fn layer_bytes(geometry: &Geometry, tokens: usize, format: Format) -> usize {
-    tokens * geometry.kv_heads * (format.row_bytes(geometry.key_dim) + format.row_bytes(geometry.value_dim))
+    tokens.saturating_mul(geometry.kv_heads * (format.row_bytes(geometry.key_dim) + format.row_bytes(geometry.value_dim)))
 }

@@ -49,15 +49,15 @@ pub(crate) struct Row {
     pub(crate) layout: String,
     /// Encoded keys and values that one token's attention reads in a layer, scales included.
     pub(crate) layer_bytes: usize,
-    /// Encoded bytes read a second.
+    /// Encoded bytes read per second.
     pub(crate) bytes_per_second: Spread,
     /// That rate over the read bandwidth of the same round.
     pub(crate) of_bandwidth: Spread,
     /// Time of one token's attention in one layer.
     pub(crate) layer_seconds: Spread,
-    /// Tokens a second, over those of the contiguous layout in f32 in the same round.
+    /// Tokens per second, over those of the contiguous layout in f32 in the same round.
     pub(crate) tokens_per_second_over_f32: Spread,
-    /// Tokens a second, over those of the contiguous layout in the same format in the same round.
+    /// Tokens per second, over those of the contiguous layout in the same format in the same round.
     pub(crate) tokens_per_second_over_contiguous: Spread,
 }
 
@@ -74,6 +74,11 @@ impl Spread {
         let at = |q| quantile(samples, q).unwrap_or(f64::NAN);
         Spread { median: at(0.5), lower_quartile: at(0.25), upper_quartile: at(0.75) }
     }
+}
+
+/// Bytes that the caches of one model take at once.
+pub(crate) fn bytes_of_all(geometry: &Geometry, tokens: usize) -> usize {
+    Case::bytes_of_all(geometry, tokens)
 }
 
 /// Measures everything in turns: in each round the bandwidth, then every case of every model.

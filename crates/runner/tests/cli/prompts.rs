@@ -56,7 +56,7 @@ fn a_prompt_that_cannot_be_read_is_refused_before_the_model_is_loaded() {
     let mut cases = vec![
         (from_file(b""), "is empty"),
         (from_file(b"\n"), "is empty"),
-        (from_file(b"ab\xffcd"), "is not UTF-8: byte 2 begins no character"),
+        (from_file(b"ab\xffcd"), "is not UTF-8: it is invalid at byte 2"),
         (generate(&["--prompt-file", "no/such/file"]), "cannot read the prompt from `no/such/file`"),
         (generate(&["--prompt-file", "."]), "cannot read the prompt from `.`"),
         (generate(&["--prompt", "x", "--prompt-file", "-"]), "cannot be used with"),

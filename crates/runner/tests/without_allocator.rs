@@ -1,0 +1,32 @@
+//! A program that does not install the counting allocator: it sweeps, and says that it counted no bytes.
+//!
+//! It has a `main` of its own, because the program under test is this one.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+fn main() -> ExitCode {
+    // Started again with a config, it is the program under test.
+    if std::env::args().nth(1).is_some_and(|first| first.ends_with(".toml")) {
+        return runner::main(runner::builtin());
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("report");
+    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../bench-configs/smoke.toml");
+    let mut sweep = Command::new(std::env::current_exe().unwrap());
+    let output = sweep.arg(config).args(["--only", "paged"]).arg("--out").arg(&out).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+
+    let results: serde_json::Value = serde_json::from_slice(&std::fs::read(out.join("results.json")).unwrap()).unwrap();
+    let warnings = results["warnings"].to_string();
+    assert!(warnings.contains("does not install the counting allocator"), "{warnings}");
+    let rows = results["rows"].as_array().unwrap();
+    assert!(!rows.is_empty());
+    for row in rows {
+        assert_eq!(row["status"], "ok", "{row}");
+        assert!(row["heap_live_bytes"].is_null() && row["heap_peak_bytes"].is_null(), "{row}");
+        assert!(row["payload_bytes"].as_u64().unwrap() > 0, "the cache's own account is there: {row}");
+    }
+    ExitCode::SUCCESS
+}
