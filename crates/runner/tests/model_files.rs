@@ -83,4 +83,5 @@ fn a_model_whose_logits_are_not_finite_stops_with_the_reason() {
     assert!(!output.status.success());
     let csv = std::fs::read_to_string(folder.path().join("report/results.csv")).unwrap();
     assert!(csv.contains("300 of 300 logits are NaN or infinite"), "{csv}");
+    assert!(csv.contains("the cache's format (f16 ends at 65504)"), "{csv}");
 }
