@@ -27,13 +27,13 @@ pub(super) fn choose(index: Option<&str>, present: &[String]) -> Result<Vec<Stri
 /// Reads an index.
 pub(super) fn parse(index: &str) -> Result<Index, LoadError> {
     let document = Document::parse(INDEX, index)?;
-    let map = document.object("weight_map")?.ok_or_else(|| document.wrong("weight_map", format!("is missing in `{INDEX}`")))?;
+    let map = document.object("weight_map")?.ok_or_else(|| document.wrong("weight_map", "is missing"))?;
     let mut files = Index::new();
     for (tensor, file) in map.entries() {
         // A path would lead out of the folder.
         let name = file.as_str().filter(|name| !name.contains(['/', '\\']) && name.ends_with(".safetensors"));
         let name =
-            name.ok_or_else(|| map.wrong(tensor, format!("is {file}; `{INDEX}` must name a .safetensors file of its own folder")))?;
+            name.ok_or_else(|| map.wrong(tensor, format!("is {file}; it must name a .safetensors file of the index's own folder")))?;
         files.insert(tensor.clone(), name.to_owned());
     }
     Ok(files)

@@ -32,6 +32,7 @@ pub(crate) fn generate(registry: &Registry, arguments: &GenerateArguments) -> Re
     use_threads(arguments.threads)?;
     say(&format!("loading {}", source.label()));
     let model = source.load()?;
+    model.text_notes.iter().for_each(|note| say(note));
     let mut cache = build_cache(entry, &config, &model.decoder.config().geometry)?;
     continue_prompt(&model, cache.as_mut(), &prompt, arguments)
 }
