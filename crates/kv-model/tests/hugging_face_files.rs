@@ -76,10 +76,10 @@ fn an_index_names_the_files_and_the_missing_ones_are_named() {
 fn an_index_that_is_not_one_is_refused() {
     let refused = |index: Value| files(Some(&index), &["model.safetensors"]).unwrap_err();
     assert!(refused(json!([])).starts_with("not a readable model.safetensors.index.json file"));
-    assert!(refused(json!({})).starts_with("key `weight_map` is missing in `model.safetensors.index.json`"));
+    assert!(refused(json!({})).starts_with("key `model.safetensors.index.json: weight_map` is missing"));
     for file in [json!("../../model.safetensors"), json!("/model.safetensors"), json!("model.bin"), json!(3)] {
         let message = refused(json!({ "weight_map": { "a": file } }));
-        assert!(message.starts_with("key `weight_map.a` is "), "{message}");
+        assert!(message.starts_with("key `model.safetensors.index.json: weight_map.a` is "), "{message}");
     }
 }
 
