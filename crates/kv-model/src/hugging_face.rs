@@ -75,6 +75,7 @@ pub fn load(directory: Directory<'_>) -> Result<Model, LoadError> {
     let mut text_notes: Vec<String> = generation_config.as_ref().map(generation::note).transpose()?.flatten().into_iter().collect();
     text_notes.extend(directory.tokenizer_config.map_or(Ok(vec![]), |config| edges::notes(config, &tokenizer))?);
     let mut source = Source::new(&checkpoint, directory.shards, directory.index)?;
+    source.check_unnamed()?;
     let weights = Weights::load(&checkpoint.config, &mut source)?;
     source.check_unread()?;
     Ok(Model { decoder: Decoder::new(checkpoint.config.clone(), weights), tokenizer, text_notes })
