@@ -82,6 +82,16 @@ fn a_replacement_character_of_the_prompt_is_not_written_again() {
     }
 }
 
+/// Two bytes of a replacement character count as two of them until its third byte makes them one.
+#[test]
+fn replacement_characters_are_counted_once_where_the_window_moves_on() {
+    let tokenizer = tokenizer(&sentence_piece(&["▁this"]));
+    for before in 0..64 {
+        let ids = [vec![FIRST_BYTE + 0x61; before], bytes("\u{FFFD}\u{FFFD}\u{FFFD}".as_bytes())].concat();
+        assert_eq!(streamed(&tokenizer, &[1], &ids).concat(), "a".repeat(before) + "\u{FFFD}\u{FFFD}\u{FFFD}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 

@@ -52,7 +52,11 @@ impl<'a> TextStream<'a> {
         }
         if self.window.len() > LONGEST_WINDOW {
             self.window.drain(..self.window.len() - CONTEXT);
-            self.told = complete(&self.tokenizer.decode(&self.window)?);
+            // What was not handed out stands at the end. It may begin after the last character that is surely complete:
+            // three bytes that were three replacement characters may since have become one.
+            let left = self.tokenizer.decode(&self.window)?.len();
+            let moved = |place: usize| (place + left).saturating_sub(text.len());
+            (self.told, self.continued) = (moved(self.told), moved(self.continued));
         }
         Ok(new)
     }
