@@ -202,3 +202,15 @@ fn a_folder_of_another_model_is_refused_as_that_before_its_tokenizer() {
     let message = words_of(&text(&generate(folder.path(), &[]).stderr));
     assert!(message.contains("has no config.json") && !message.contains("tokenizer"), "{message}");
 }
+
+#[test]
+fn a_trace_tells_an_id_without_text_from_the_beginning_of_a_character() {
+    let folder = folder(&[]);
+    let beyond = FIRST_WORD + 2;
+    let incomplete = FIRST_BYTE + 0xE6;
+    let chain = Chain::new(beyond as usize + 1).then(&[THIS, beyond, incomplete, WORLD]);
+    chain.write(folder.path());
+    let traced = text(&generate(folder.path(), &["--trace"]).stdout);
+    let shown: Vec<&str> = traced.lines().filter(|line| line.contains("..")).map(|line| line.split("  ").next().unwrap()).collect();
+    assert_eq!(shown[1..3], [format!("(no text, id {beyond})").as_str(), "(incomplete)"], "{traced}");
+}

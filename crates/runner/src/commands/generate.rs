@@ -47,7 +47,7 @@ fn build_cache(entry: &Entry, config: &toml::Table, geometry: &kv_core::Geometry
 
 fn continue_prompt(model: &Model, cache: &mut dyn KvCache, prompt_text: &str, arguments: &GenerateArguments) -> Result<ExitCode, Problem> {
     let stopped = |error: kv_model::ModelError| Problem::new(format!("generation stopped: {error}"));
-    let prompt = model.tokenizer.encode(prompt_text).map_err(|error| Problem::new("the prompt cannot be tokenised").caused_by(error))?;
+    let prompt = model.tokenizer.encode(prompt_text).map_err(|error| Problem::new("the prompt cannot be tokenized").caused_by(error))?;
     if prompt.is_empty() {
         return Err(Problem::new("the prompt is empty: a step needs at least one token"));
     }
@@ -84,7 +84,8 @@ fn continue_prompt(model: &Model, cache: &mut dyn KvCache, prompt_text: &str, ar
         if step + 1 == most {
             break;
         }
-        let fresh = [next];
+        let fed = next;
+        let fresh = [fed];
         before = TraceRow::before(cache, sequence, 1);
         let start = Instant::now();
         match model.decoder.step(cache, &mut [StepInput { sequence, fresh: &fresh }]) {
@@ -97,7 +98,8 @@ fn continue_prompt(model: &Model, cache: &mut dyn KvCache, prompt_text: &str, ar
         let elapsed = start.elapsed();
         steps.push(elapsed.as_secs_f64() * 1e3);
         if let Some(trace) = &trace {
-            trace.token(before, cache, &piece, elapsed)?;
+            let shown = model.tokenizer.has_text(fed).then_some(piece.as_str());
+            trace.token(before, cache, fed, shown, elapsed)?;
         }
     }
     write(&text.finish().map_err(unreadable)?)?;
@@ -130,8 +132,8 @@ fn new_tokens(prompt: usize, asked_for: usize, model: &ModelConfig) -> Result<us
     }
     if asked_for > room {
         say(&format!(
-            "after the prompt's {prompt} tokens the model's context of {context} has room for {room} more: generation ends there, \
-             short of the {asked_for} of `--max-new-tokens`"
+            "after the prompt's {prompt} tokens the model's context of {context} has room for {room} more: generation stops after {room} \
+             of the {asked_for} tokens requested"
         ));
     }
     Ok(asked_for.min(room))
