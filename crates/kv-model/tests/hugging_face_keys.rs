@@ -122,9 +122,9 @@ fn a_key_that_asks_for_nothing_is_accepted() {
 fn another_model_type_is_named_before_any_missing_field() {
     for name in ["gpt2", "gpt_neox", "phi", "cohere", "llava"] {
         let config = json!({ "model_type": name, "n_embd": 768, "text_config": { "hidden_size": 1 }, "hidden_size": "?" });
-        assert_eq!(refusal(load(&config, &Tensors::new())), format!("key `model_type` is `{name}`; known are llama and qwen2"));
+        assert_eq!(refusal(load(&config, &Tensors::new())), format!("key `model_type` is `{name}`; supported: llama, qwen2"));
     }
-    assert_eq!(refusal(load(&json!({}), &Tensors::new())), "key `model_type` is missing; known are llama and qwen2");
+    assert_eq!(refusal(load(&json!({}), &Tensors::new())), "key `model_type` is missing; supported: llama, qwen2");
 }
 
 #[test]

@@ -233,7 +233,7 @@ fn what_is_missing_is_named() {
     let message = gguf::load(&gguf_file("llama", &tensors)).unwrap_err().to_string();
     assert_eq!(message, "tensor `blk.1.ffn_up.weight` has shape [32, 64], expected [64, 32]");
     let message = gguf::load(&gguf_file("gptneox", &tensors)).unwrap_err().to_string();
-    assert_eq!(message, "key `general.architecture` is `gptneox`; known are llama and qwen2");
+    assert_eq!(message, "key `general.architecture` is `gptneox`; supported: llama, qwen2");
 }
 
 /// A header that promises 2⁶⁰ of something, after which the file ends.

@@ -68,7 +68,12 @@ fn only_the_files_that_the_index_names_are_read() {
     std::fs::remove_file(folder.path().join(shard)).unwrap();
     let output = sweep(folder.path(), "hugging_face = \".\"");
     assert_eq!(output.status.code(), Some(1));
-    assert!(words(&output).contains("files that are not in the folder: `part.safetensors` (1 of 1)"), "{}", words(&output));
+    assert!(
+        words(&output)
+            .contains("1 of the 1 files that `model.safetensors.index.json` names is missing from the folder: `part.safetensors`"),
+        "{}",
+        words(&output)
+    );
 }
 
 #[test]

@@ -45,7 +45,7 @@ impl Architecture {
         match file.string("general.architecture")? {
             "llama" => Ok(Architecture::Llama),
             "qwen2" => Ok(Architecture::Qwen2),
-            other => Err(LoadError::key("general.architecture", format!("is `{other}`; known are llama and qwen2"))),
+            other => Err(LoadError::key("general.architecture", format!("is `{other}`; supported: llama, qwen2"))),
         }
     }
 

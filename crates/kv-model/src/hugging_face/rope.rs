@@ -21,7 +21,7 @@ pub(super) fn rope(config: &Document, head_dim: usize, context: usize) -> Result
     let frequencies = plain.inverse_frequencies().iter();
     match rope_type(&scaling)?.as_deref() {
         None if scaling.value("factor").is_some() => {
-            Err(scaling.wrong("rope_type", "is missing beside `factor`; known are default, linear and llama3"))
+            Err(scaling.wrong("rope_type", "is missing beside `factor`; supported: default, linear, llama3"))
         }
         None | Some("default") => Ok(plain),
         Some("linear") => {
@@ -42,7 +42,7 @@ pub(super) fn rope(config: &Document, head_dim: usize, context: usize) -> Result
             };
             Ok(Rope::from_inverse_frequencies(frequencies.map(|frequency| llama3(*frequency, factor, low, high, original)).collect()))
         }
-        Some(other) => Err(scaling.wrong("rope_type", format!("is `{other}`; known are default, linear and llama3"))),
+        Some(other) => Err(scaling.wrong("rope_type", format!("is `{other}`; supported: default, linear, llama3"))),
     }
 }
 

@@ -83,7 +83,7 @@ impl ModelSource {
         let names = Preset::ALL.map(|preset| preset.name);
         let preset = Preset::find(name).ok_or_else(|| {
             let help = did_you_mean(name, names).unwrap_or_else(|| "a path must exist; `runner fetch` brings a real model".into());
-            Problem::new(format!("no model is called `{name}`; the presets are {}", names.join(", "))).help(help)
+            Problem::new(format!("no model is called `{name}`; presets: {}", names.join(", "))).help(help)
         })?;
         if layers == Some(0) {
             return Err(Problem::new("`layers` is 0: a model has at least one"));
@@ -94,7 +94,7 @@ impl ModelSource {
     fn fetched(name: &str) -> Result<ModelSource, Problem> {
         let models: Vec<&str> = CATALOG.iter().filter(|item| item.is_model).map(|item| item.name).collect();
         let item = Fetchable::find(name).filter(|item| item.is_model).ok_or_else(|| {
-            let problem = Problem::new(format!("no model to fetch is called `{name}`; known are {}", models.join(", ")));
+            let problem = Problem::new(format!("no model to fetch is called `{name}`; known: {}", models.join(", ")));
             match did_you_mean(name, models.iter().copied()) {
                 Some(help) => problem.help(help),
                 None => problem,
