@@ -48,6 +48,9 @@ fn json_with_a_byte_order_mark_is_read() {
     chain_in(folder.path());
     let config = std::fs::read_to_string(folder.path().join("config.json")).unwrap();
     std::fs::write(folder.path().join("config.json"), format!("\u{feff}{config}")).unwrap();
+    for name in ["generation_config.json", "tokenizer_config.json"] {
+        std::fs::write(folder.path().join(name), "\u{feff}{}").unwrap();
+    }
     let output = sweep(folder.path(), "hugging_face = \".\"");
     assert!(output.status.success(), "{}", words(&output));
 }

@@ -53,8 +53,8 @@ fn positive(document: &Document, key: &str) -> Result<Option<f64>, LoadError> {
     }
 }
 
-/// The object that describes the rotation, and the base within either. transformers 4 reads `rope_scaling` and
-/// transformers 5 `rope_parameters`, so that files with both must say the same in both; one may have the base alone.
+/// The object that describes the rotation, and the base within either. Which of the two keys counts differs between
+/// programs and their releases, so that they must say the same; one may have the base alone.
 fn parameters(config: &Document) -> Result<(Option<Document>, Option<f64>), LoadError> {
     let (old, new) = (config.object("rope_scaling")?, config.object("rope_parameters")?);
     let thetas = (old.as_ref().map(theta).transpose()?.flatten(), new.as_ref().map(theta).transpose()?.flatten());
