@@ -92,8 +92,8 @@ pub enum ModelError {
     },
     /// Logits from which no token can be chosen.
     #[error(
-        "after token {tokens} of the sequence, {count} of {vocabulary} logits are NaN or infinite: the weights hold such values, or the activations \
-         exceed the range of f32"
+        "after token {tokens} of the sequence, {count} of {vocabulary} logits are NaN or infinite: the weights hold such values, the \
+         activations exceed the range of f32, or keys or values exceed that of the cache's format (f16 ends at 65504)"
     )]
     NotFinite {
         /// Tokens of the sequence after the step.

@@ -1,18 +1,18 @@
 //! Models from a Hugging Face directory: `config.json`, one or several safetensors files, `tokenizer.json`,
-//! `generation_config.json`.
+//! `generation_config.json`, `tokenizer_config.json`.
 //!
 //! Llama-style and Qwen2-style checkpoints are understood; the directory's files are handed over as bytes.
 
 mod document;
+mod edges;
+mod end_ids;
 mod files;
+mod generation;
 mod hyperparameters;
 mod neutral;
 mod rope;
 mod source;
 
-use serde::Deserialize;
-
-use crate::end_ids::{self, EndIds};
 use crate::hugging_face::document::Document;
 use crate::hugging_face::hyperparameters::Checkpoint;
 use crate::hugging_face::source::Source;
@@ -27,17 +27,28 @@ pub struct Directory<'a> {
     pub generation_config: Option<&'a str>,
     /// `tokenizer.json`, if there is one; without it, the model runs on ids and refuses text.
     pub tokenizer: Option<&'a str>,
+    /// `tokenizer_config.json`, if there is one: only compared with what the tokenizer does.
+    pub tokenizer_config: Option<&'a str>,
     /// `model.safetensors.index.json`, if there is one: only the tensors it names are read.
     pub index: Option<&'a str>,
     /// The files that [`weight_files`] names, each with its name.
     pub shards: &'a [(String, Vec<u8>)],
 }
 
-/// The part of `config.json` that a tokenizer needs.
-#[derive(Debug, Deserialize)]
-struct Config {
-    #[serde(default)]
-    eos_token_id: EndIds,
+/// Checks that the model in `config` (`config.json`) can be loaded, as far as it says.
+///
+/// # Errors
+/// [`LoadError`] names the key that is missing or asks for another network.
+pub fn check(config: &str) -> Result<(), LoadError> {
+    Checkpoint::of(&Document::parse("config.json", config)?).map(drop)
+}
+
+/// Checks that greedy text is what a `generation_config.json` asks for.
+///
+/// # Errors
+/// [`LoadError::Key`] names a key that would change it.
+pub fn check_generation(generation_config: &str) -> Result<(), LoadError> {
+    generation::check(&generation::parse(generation_config)?)
 }
 
 /// The files of a directory that hold the weights of the model in `config` (`config.json`): those that `index`
@@ -47,7 +58,7 @@ struct Config {
 /// # Errors
 /// [`LoadError`] if the config is of a model that cannot be loaded, or names the files that are missing or too many.
 pub fn weight_files(config: &str, index: Option<&str>, present: &[String]) -> Result<Vec<String>, LoadError> {
-    Checkpoint::of(&Document::parse("config.json", config)?)?;
+    check(config)?;
     files::choose(index, present)
 }
 
@@ -56,13 +67,16 @@ pub fn weight_files(config: &str, index: Option<&str>, present: &[String]) -> Re
 /// # Errors
 /// [`LoadError`] names the file, key or tensor that is missing or impossible.
 pub fn load(directory: Directory<'_>) -> Result<Model, LoadError> {
-    let checkpoint = Checkpoint::of(&Document::parse("config.json", directory.config)?)?;
-    let parsed: Config =
-        serde_json::from_str(directory.config).map_err(|error| LoadError::File { format: "config.json", reason: error.to_string() })?;
-    let ends = end_ids::union(&parsed.eos_token_id, directory.generation_config)?;
+    let config = Document::parse("config.json", directory.config)?;
+    let checkpoint = Checkpoint::of(&config)?;
+    let generation_config = directory.generation_config.map(generation::parse).transpose()?;
+    let ends = end_ids::union([&config].into_iter().chain(&generation_config))?;
     let tokenizer = directory.tokenizer.map_or(Ok(TextTokenizer::missing()), TextTokenizer::from_json)?.ended_by(ends);
+    let mut text_notes: Vec<String> = generation_config.as_ref().map(generation::note).transpose()?.flatten().into_iter().collect();
+    text_notes.extend(directory.tokenizer_config.map_or(Ok(vec![]), |config| edges::notes(config, &tokenizer))?);
     let mut source = Source::new(&checkpoint, directory.shards, directory.index)?;
+    source.check_unnamed()?;
     let weights = Weights::load(&checkpoint.config, &mut source)?;
     source.check_unread()?;
-    Ok(Model { decoder: Decoder::new(checkpoint.config.clone(), weights), tokenizer })
+    Ok(Model { decoder: Decoder::new(checkpoint.config.clone(), weights), tokenizer, text_notes })
 }

@@ -10,7 +10,6 @@
 
 mod config;
 mod decoder;
-mod end_ids;
 mod error;
 mod excerpt;
 pub mod gguf;
@@ -36,4 +35,6 @@ pub struct Model {
     pub decoder: Decoder,
     /// Text to token ids and back.
     pub tokenizer: TextTokenizer,
+    /// Sentences about what the files ask of a text and do not get; nothing a measurement needs.
+    pub text_notes: Vec<String>,
 }

@@ -121,7 +121,7 @@ impl Preset {
     /// [`LoadError::Geometry`] if the hyperparameters are impossible.
     pub fn build(config: ModelConfig, seed: u64) -> Result<Model, LoadError> {
         let weights = Weights::load(&config, &mut RandomSource { seed, tensors: 0 })?;
-        Ok(Model { decoder: Decoder::new(config, weights), tokenizer: TextTokenizer::bytes() })
+        Ok(Model { decoder: Decoder::new(config, weights), tokenizer: TextTokenizer::bytes(), text_notes: vec![] })
     }
 }
 

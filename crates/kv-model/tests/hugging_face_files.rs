@@ -49,7 +49,7 @@ fn without_an_index_the_files_must_be_clear() {
 
     assert_eq!(chosen(&[]).unwrap_err(), "the folder holds no .safetensors file");
     let message = chosen(&[set[1]]).unwrap_err();
-    assert_eq!(message, format!("the model has files that are not in the folder: `{}` (1 of 2)", set[0]));
+    assert_eq!(message, format!("1 of the model's 2 files is missing from the folder: `{}`", set[0]));
     let message = chosen(&["a.safetensors", "b.safetensors"]).unwrap_err();
     assert!(message.starts_with("2 .safetensors files, and no `model.safetensors.index.json`"), "{message}");
     assert!(message.contains("`a.safetensors`, `b.safetensors`"), "{message}");
@@ -66,7 +66,7 @@ fn an_index_names_the_files_and_the_missing_ones_are_named() {
     let message = files(Some(&index), &[both[0]]).unwrap_err();
     assert_eq!(
         message,
-        "`model.safetensors.index.json` names files that are not in the folder: `model-00002-of-00002.safetensors` (1 of 2)"
+        "1 of the 2 files that `model.safetensors.index.json` names is missing from the folder: `model-00002-of-00002.safetensors`"
     );
     let message = files(Some(&index), &[both[0], both[1], "model.safetensors"]).unwrap_err();
     assert!(message.starts_with("`model.safetensors` lies beside `model.safetensors.index.json`"), "{message}");
@@ -76,17 +76,17 @@ fn an_index_names_the_files_and_the_missing_ones_are_named() {
 fn an_index_that_is_not_one_is_refused() {
     let refused = |index: Value| files(Some(&index), &["model.safetensors"]).unwrap_err();
     assert!(refused(json!([])).starts_with("not a readable model.safetensors.index.json file"));
-    assert!(refused(json!({})).starts_with("key `weight_map` is missing in `model.safetensors.index.json`"));
+    assert!(refused(json!({})).starts_with("key `model.safetensors.index.json: weight_map` is missing"));
     for file in [json!("../../model.safetensors"), json!("/model.safetensors"), json!("model.bin"), json!(3)] {
         let message = refused(json!({ "weight_map": { "a": file } }));
-        assert!(message.starts_with("key `weight_map.a` is "), "{message}");
+        assert!(message.starts_with("key `model.safetensors.index.json: weight_map.a` is "), "{message}");
     }
 }
 
 #[test]
 fn the_config_is_judged_before_the_files() {
     let message = hugging_face::weight_files(r#"{ "model_type": "gpt2" }"#, None, &[]).unwrap_err().to_string();
-    assert_eq!(message, "key `model_type` is `gpt2`; known are llama and qwen2");
+    assert_eq!(message, "key `model_type` is `gpt2`; supported: llama, qwen2");
 }
 
 /// The first file holds another head, which the index does not name.
@@ -108,7 +108,38 @@ fn each_tensor_comes_from_the_file_that_the_index_names() {
     assert!(message.starts_with("`b.safetensors`, which the index names, is missing"), "{message}");
     map.pop();
     let message = load(Some(&index(&map)), &[("a.safetensors", &other)]).unwrap_err().to_string();
-    assert!(message.starts_with("tensor `lm_head.weight` is in none of the safetensors files"), "only what is named is read: {message}");
+    assert_eq!(message, "tensor `lm_head.weight` is in `a.safetensors`, and the index does not name it");
+    let message = load(Some(&index(&map)), &[("a.safetensors", &body)]).unwrap_err().to_string();
+    assert!(message.starts_with("tensor `lm_head.weight` is in none of the safetensors files"), "{message}");
     let message = load(None, &[("a.safetensors", &other), ("b.safetensors", &head)]).unwrap_err().to_string();
     assert_eq!(message, "tensor `lm_head.weight` is in two files, `a.safetensors` and `b.safetensors`");
+}
+
+/// transformers would read them: it reads the whole of each file that the index names.
+#[test]
+fn a_tensor_that_the_index_leaves_out_is_refused_if_the_model_has_a_place_for_it() {
+    let refusal = |config: Value, name: &str, tensor: (Vec<usize>, Vec<f32>)| {
+        let tensors = chain().tensors();
+        let map: Vec<(&str, &str)> = tensors.keys().filter(|known| *known != name).map(|known| (known.as_str(), "a.safetensors")).collect();
+        let mut stored = tensors.clone();
+        stored.insert(name.to_owned(), tensor);
+        let shards = [("a.safetensors".to_owned(), safetensors_file(&stored))];
+        let (config, index) = (config.to_string(), index(&map).to_string());
+        let directory = hugging_face::Directory { config: &config, index: Some(&index), shards: &shards, ..Default::default() };
+        hugging_face::load(directory).err().map(|error| error.to_string())
+    };
+    let zeros = (vec![32], vec![0.0; 32]);
+    for name in ["model.layers.0.self_attn.q_proj.bias", "model.layers.0.self_attn.q_norm.weight", "lm_head.bias"] {
+        let message = refusal(chain().config(), name, zeros.clone()).unwrap();
+        assert_eq!(message, format!("tensor `{name}` is in `a.safetensors`, and the index does not name it"));
+    }
+    let mut tied = chain().config();
+    tied["tie_word_embeddings"] = json!(true);
+    let tensors = chain().tensors();
+    let message = refusal(tied.clone(), "lm_head.weight", tensors["lm_head.weight"].clone()).unwrap();
+    assert!(message.contains("the index does not name it"), "another head than the embedding: {message}");
+    assert_eq!(refusal(tied, "lm_head.weight", tensors["model.embed_tokens.weight"].clone()), None, "the same head");
+    for name in ["score.weight", "model.layers.7.self_attn.q_proj.bias"] {
+        assert_eq!(refusal(chain().config(), name, zeros.clone()), None, "{name}");
+    }
 }

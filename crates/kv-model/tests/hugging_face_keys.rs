@@ -122,22 +122,22 @@ fn a_key_that_asks_for_nothing_is_accepted() {
 fn another_model_type_is_named_before_any_missing_field() {
     for name in ["gpt2", "gpt_neox", "phi", "cohere", "llava"] {
         let config = json!({ "model_type": name, "n_embd": 768, "text_config": { "hidden_size": 1 }, "hidden_size": "?" });
-        assert_eq!(refusal(load(&config, &Tensors::new())), format!("key `model_type` is `{name}`; known are llama and qwen2"));
+        assert_eq!(refusal(load(&config, &Tensors::new())), format!("key `model_type` is `{name}`; supported: llama, qwen2"));
     }
-    assert_eq!(refusal(load(&json!({}), &Tensors::new())), "key `model_type` is missing; known are llama and qwen2");
+    assert_eq!(refusal(load(&json!({}), &Tensors::new())), "key `model_type` is missing; supported: llama, qwen2");
 }
 
 #[test]
-fn quantised_weights_are_named() {
+fn quantized_weights_are_named() {
     for method in ["gptq", "awq", "bitsandbytes", "fp8"] {
         let message = refusal(with_config(json!({ "quantization_config": { "quant_method": method, "bits": 4 } })));
         assert!(
-            message.starts_with("key `quantization_config` says that the weights are quantised by `") && message.contains(method),
+            message.starts_with("key `quantization_config` says that the weights are quantized by `") && message.contains(method),
             "{message}"
         );
     }
     let message = refusal(with_config(json!({ "quantization_config": { "load_in_8bit": true } })));
-    assert!(message.starts_with("key `quantization_config` says that the weights are quantised; "), "{message}");
+    assert!(message.starts_with("key `quantization_config` says that the weights are quantized; "), "{message}");
 }
 
 #[test]
@@ -177,9 +177,18 @@ fn the_rotation_is_that_of_transformers() {
     assert_ne!(plain, other);
     let both = json!({ "rope_theta": 10_000.0, "rope_parameters": { "rope_type": "default", "rope_theta": 500_000.0 } });
     assert_eq!(frequencies(both), other, "a base within goes before one at the top");
-    let old_first =
-        json!({ "rope_scaling": { "type": "default" }, "rope_parameters": { "rope_type": "default", "rope_theta": 500_000.0 } });
-    assert_eq!(frequencies(old_first), plain, "`rope_scaling` goes before `rope_parameters`");
+    let agreed = json!({ "rope_scaling": { "type": "default" }, "rope_parameters": { "rope_type": "default", "rope_theta": 500_000.0 } });
+    assert_eq!(frequencies(agreed), other, "`rope_parameters` adds a base to `rope_scaling`");
+    let halved_other: Vec<f64> = other.iter().map(|frequency| frequency / 2.0).collect();
+    let added = json!({
+        "rope_theta": 10_000.0, "rope_scaling": { "type": "linear", "factor": 2 }, "rope_parameters": { "rope_theta": 500_000.0 },
+    });
+    assert_eq!(frequencies(added), halved_other, "a base alone leaves the scaling");
+    let twice = json!({
+        "rope_scaling": { "type": "linear", "factor": 2 },
+        "rope_parameters": { "rope_type": "linear", "factor": 2.0, "rope_theta": 500_000.0 },
+    });
+    assert_eq!(frequencies(twice), halved_other);
 
     let halved: Vec<f64> = plain.iter().map(|frequency| frequency / 2.0).collect();
     for names in [json!({ "type": "linear" }), json!({ "rope_type": "linear" }), json!({ "type": "linear", "rope_type": "linear" })] {
@@ -220,6 +229,32 @@ fn a_rotation_that_cannot_be_done_is_refused() {
     for (scaling, key) in cases {
         let message = refusal(with_config(json!({ "rope_scaling": scaling })));
         assert!(message.starts_with(&format!("key `rope_scaling.{key}` ")), "{scaling}: {message}");
+    }
+}
+
+#[test]
+fn two_descriptions_of_the_rotation_must_agree() {
+    for (old, new) in [
+        (json!({ "type": "linear", "factor": 2.0 }), json!({ "rope_type": "linear", "factor": 4.0 })),
+        (json!({ "type": "linear", "factor": 2.0 }), json!({ "rope_type": "default" })),
+        (json!({ "type": "default" }), json!({ "rope_type": "linear", "factor": 2.0 })),
+        (json!({ "type": "default", "rope_theta": 1000.0 }), json!({ "rope_type": "default", "rope_theta": 2000.0 })),
+    ] {
+        let message = refusal(with_config(json!({ "rope_scaling": old, "rope_parameters": new })));
+        assert!(message.starts_with("key `rope_scaling") && message.contains("`rope_parameters"), "{old} and {new}: {message}");
+    }
+}
+
+#[test]
+fn the_original_context_is_positive_wherever_it_stands() {
+    let llama3 = json!({ "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0 });
+    let mut nested = llama3.clone();
+    nested["original_max_position_embeddings"] = json!(0);
+    let message = refusal(with_config(json!({ "rope_scaling": nested })));
+    assert_eq!(message, "key `rope_scaling.original_max_position_embeddings` is 0.0, not positive");
+    for original in [0, -512] {
+        let message = refusal(with_config(json!({ "rope_scaling": llama3, "original_max_position_embeddings": original })));
+        assert_eq!(message, format!("key `original_max_position_embeddings` is {original}.0, not positive"));
     }
 }
 

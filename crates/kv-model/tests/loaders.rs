@@ -15,8 +15,13 @@ const HIDDEN: usize = 32;
 const INTERMEDIATE: usize = 64;
 const VOCABULARY: usize = 40;
 
+/// The projections with a bias: none, Qwen2's, or those of a Llama with `attention_bias`.
+const UNBIASED: &[&str] = &[];
+const QWEN2: &[&str] = &["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"];
+const ATTENTION: &[&str] = &["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj"];
+
 /// A model's tensors by their Hugging Face name, filled with a fixed pattern.
-fn tensors(biases: bool) -> BTreeMap<String, (Vec<usize>, Vec<f32>)> {
+fn tensors(biased: &[&str]) -> BTreeMap<String, (Vec<usize>, Vec<f32>)> {
     let mut all = BTreeMap::new();
     let mut add = |name: String, shape: Vec<usize>| {
         let count: usize = shape.iter().product();
@@ -40,7 +45,7 @@ fn tensors(biases: bool) -> BTreeMap<String, (Vec<usize>, Vec<f32>)> {
             ("mlp.down_proj", HIDDEN, INTERMEDIATE),
         ] {
             add(name(&format!("{part}.weight")), vec![outputs, inputs]);
-            if biases && part.starts_with("self_attn") && !part.contains("o_proj") {
+            if biased.contains(&part) {
                 add(name(&format!("{part}.bias")), vec![outputs]);
             }
         }
@@ -168,10 +173,11 @@ fn safetensors_file(tensors: &BTreeMap<String, (Vec<usize>, Vec<f32>)>, keep: im
 }
 
 fn hugging_face_model(model_type: &str, tensors: &BTreeMap<String, (Vec<usize>, Vec<f32>)>) -> Model {
+    let attention_bias = tensors.contains_key("model.layers.0.self_attn.o_proj.bias");
     let config = format!(
         r#"{{"model_type": "{model_type}", "hidden_size": {HIDDEN}, "intermediate_size": {INTERMEDIATE}, "num_hidden_layers": {LAYERS},
             "num_attention_heads": {HEADS}, "num_key_value_heads": {KV_HEADS}, "max_position_embeddings": 64, "vocab_size": {VOCABULARY},
-            "rms_norm_eps": 1e-5, "rope_theta": 5000.0, "eos_token_id": [3]}}"#
+            "rms_norm_eps": 1e-5, "rope_theta": 5000.0, "attention_bias": {attention_bias}, "eos_token_id": [3]}}"#
     );
     let shards = [
         ("a".to_owned(), safetensors_file(tensors, |index| index % 2 == 0)),
@@ -190,8 +196,8 @@ fn logits(model: &Model) -> Vec<f32> {
 
 #[test]
 fn a_model_gives_the_same_logits_from_both_formats() {
-    for (architecture, biases) in [("llama", false), ("qwen2", true)] {
-        let tensors = tensors(biases);
+    for (architecture, biased) in [("llama", UNBIASED), ("llama", ATTENTION), ("qwen2", QWEN2)] {
+        let tensors = tensors(biased);
         let from_gguf = logits(&gguf::load(&gguf_file(architecture, &tensors)).unwrap());
         let from_safetensors = logits(&hugging_face_model(architecture, &tensors));
         assert!(from_gguf.iter().any(|logit| logit.abs() > 1e-3));
@@ -203,14 +209,14 @@ fn a_model_gives_the_same_logits_from_both_formats() {
 
 #[test]
 fn the_tokenizer_of_a_file_merges_and_ends() {
-    let model = gguf::load(&gguf_file("llama", &tensors(false))).unwrap();
+    let model = gguf::load(&gguf_file("llama", &tensors(UNBIASED))).unwrap();
     assert_eq!(model.tokenizer.encode("!\"#").unwrap(), [39, 2]);
     assert!(model.tokenizer.is_end(3) && !model.tokenizer.is_end(4));
 }
 
 #[test]
 fn a_file_cut_anywhere_is_an_error() {
-    let file = gguf_file("llama", &tensors(false));
+    let file = gguf_file("llama", &tensors(UNBIASED));
     for len in (0..4000).chain((4000..file.len()).step_by(997)) {
         assert!(gguf::load(&file[..len]).is_err(), "cut to {len} bytes");
     }
@@ -219,7 +225,7 @@ fn a_file_cut_anywhere_is_an_error() {
 /// Every missing or wrong key and tensor is named.
 #[test]
 fn what_is_missing_is_named() {
-    let mut tensors = tensors(false);
+    let mut tensors = tensors(UNBIASED);
     tensors.remove("model.layers.1.mlp.up_proj.weight");
     let message = gguf::load(&gguf_file("llama", &tensors)).unwrap_err().to_string();
     assert_eq!(message, "tensor `blk.1.ffn_up.weight` is missing");
@@ -227,13 +233,13 @@ fn what_is_missing_is_named() {
     let message = gguf::load(&gguf_file("llama", &tensors)).unwrap_err().to_string();
     assert_eq!(message, "tensor `blk.1.ffn_up.weight` has shape [32, 64], expected [64, 32]");
     let message = gguf::load(&gguf_file("gptneox", &tensors)).unwrap_err().to_string();
-    assert_eq!(message, "key `general.architecture` is `gptneox`; known are llama and qwen2");
+    assert_eq!(message, "key `general.architecture` is `gptneox`; supported: llama, qwen2");
 }
 
 /// A header that promises 2⁶⁰ of something, after which the file ends.
 #[test]
 fn huge_counts_are_refused_without_allocating() {
-    let file = gguf_file("llama", &tensors(false));
+    let file = gguf_file("llama", &tensors(UNBIASED));
     for at in [8, 16, 24] {
         let mut hostile = file.clone();
         hostile[at..at + 8].copy_from_slice(&(1u64 << 60).to_le_bytes());
@@ -246,7 +252,7 @@ proptest! {
     /// Changed bytes are an error or another model, never a panic.
     #[test]
     fn changed_bytes_do_not_panic(changes in prop::collection::vec((0usize..6000, any::<u8>()), 1..8)) {
-        let mut file = gguf_file("llama", &tensors(false));
+        let mut file = gguf_file("llama", &tensors(UNBIASED));
         for (at, byte) in changes {
             let at = at % file.len();
             file[at] = byte;

@@ -61,9 +61,35 @@ fn bytes_of_sentence_piece_come_as_their_characters_are_complete() {
 
 const CHARACTERS: [&str; 10] = ["a", " ", "é", "ß", "ア", "イ", "水", "🙂", "\u{FFFD}", "\u{301}"];
 
-/// Bytes of a prompt's text that what follows cannot change: its last character may only now be completed.
-fn certain(prompt: &str) -> usize {
-    prompt.len() - 3 * prompt.chars().rev().take(3).take_while(|character| *character == '\u{FFFD}').count()
+/// The text without what it has in common with the prompt's, whose last character may only now be completed.
+fn new<'a>(whole: &'a str, prompt: &str) -> &'a str {
+    let common = whole.chars().zip(prompt.chars()).take_while(|(character, known)| character == known);
+    &whole[common.map(|(character, _)| character.len_utf8()).sum()..]
+}
+
+#[test]
+fn a_replacement_character_of_the_prompt_is_not_written_again() {
+    for json in [byte_level(&[]), sentence_piece(&["▁this"])] {
+        let tokenizer = tokenizer(&json);
+        let byte = |byte: u32| if tokenizer.has_text(FIRST_WORD) { FIRST_BYTE + byte } else { byte };
+        let prompt = tokenizer.encode("a\u{FFFD}").unwrap();
+        assert_eq!(streamed(&tokenizer, &prompt, &[byte(0x62), byte(0x63)]), ["b", "c", ""]);
+        assert_eq!(streamed(&tokenizer, &prompt, &[byte(0xFF)]).concat(), "\u{FFFD}", "one that is new");
+        assert_eq!(streamed(&tokenizer, &prompt, &[]).concat(), "");
+        let begun = [prompt.as_slice(), &[byte(0xE6), byte(0xB0)]].concat();
+        assert_eq!(streamed(&tokenizer, &begun, &[byte(0xB4), byte(0x62)]).concat(), "水b");
+        assert_eq!(streamed(&tokenizer, &begun, &[byte(0x62)]).concat(), "b", "what the prompt left incomplete is its own");
+    }
+}
+
+/// Two bytes of a replacement character count as two of them until its third byte makes them one.
+#[test]
+fn replacement_characters_are_counted_once_where_the_window_moves_on() {
+    let tokenizer = tokenizer(&sentence_piece(&["▁this"]));
+    for before in 0..64 {
+        let ids = [vec![FIRST_BYTE + 0x61; before], bytes("\u{FFFD}\u{FFFD}\u{FFFD}".as_bytes())].concat();
+        assert_eq!(streamed(&tokenizer, &[1], &ids).concat(), "a".repeat(before) + "\u{FFFD}\u{FFFD}\u{FFFD}");
+    }
 }
 
 proptest! {
@@ -100,7 +126,7 @@ proptest! {
         let library: Tokenizer = json.to_string().parse().unwrap();
         let prompt_text = library.decode(before, false).unwrap();
         let whole = library.decode(&ids, false).unwrap();
-        prop_assert_eq!(streamed(&tokenizer(&json), before, after).concat(), &whole[certain(&prompt_text)..]);
+        prop_assert_eq!(streamed(&tokenizer(&json), before, after).concat(), new(&whole, &prompt_text));
     }
 
     /// Tokens are words, or the bytes of what is in none.
@@ -123,7 +149,7 @@ proptest! {
         let library: Tokenizer = json.to_string().parse().unwrap();
         let prompt_text = library.decode(&before, false).unwrap();
         let whole = library.decode(&[before.as_slice(), &after].concat(), false).unwrap();
-        prop_assert_eq!(streamed(&tokenizer(&json), &before, &after).concat(), &whole[certain(&prompt_text)..]);
+        prop_assert_eq!(streamed(&tokenizer(&json), &before, &after).concat(), new(&whole, &prompt_text));
     }
 }
 
@@ -181,7 +207,7 @@ fn files_that_make_the_library_panic_are_unusable_tokenizers() {
     ] {
         let message = refusal(&json);
         assert!(message.starts_with("unusable tokenizer: "), "{name}: {message}");
-        assert!(message.chars().count() < 400, "{name}: {message}");
+        assert!(message.chars().count() < 700, "{name}: {message}");
         assert!(!panic_becomes_error(), "{name}: no call is under way");
     }
 }
@@ -204,6 +230,22 @@ fn endless_tokens_are_refused_at_once() {
     for json in [added, unigram] {
         let message = refusal(&json.to_string());
         assert!(message.contains("has 100000 bytes; the limit is"), "{message}");
+    }
+}
+
+/// The steps of each would ask for more memory than there is, which ends the process.
+#[test]
+fn steps_that_lengthen_a_text_without_end_are_refused() {
+    let double = json!({ "type": "Replace", "pattern": { "String": "a" }, "content": "aa" });
+    let mut normalizer = byte_level(&[]);
+    normalizer["normalizer"] = json!({ "type": "Sequence", "normalizers": vec![double.clone(); 40] });
+    let mut decoder = sentence_piece(&["aa"]);
+    decoder["decoder"] = json!({ "type": "Sequence", "decoders": vec![double; 40] });
+    let mut prepend = sentence_piece(&["▁this"]);
+    prepend["normalizer"]["normalizers"] = json!(vec![json!({ "type": "Prepend", "prepend": "x".repeat(1000) }); 12]);
+    for json in [normalizer, decoder, prepend] {
+        let message = TextTokenizer::from_json(&json.to_string()).unwrap_err().to_string();
+        assert!(message.contains("times longer; the limit is 64"), "{message}");
     }
 }
 

@@ -72,7 +72,7 @@ pub fn plan(file: &ConfigFile, registry: &Registry, model: &ModelConfig, only: O
     }
     let workloads = &sweep.workloads.0;
     if workloads.is_empty() {
-        return Err(file.problem_at(None, "`sweep.workloads` is empty").help("known are \"decode\" and \"generate\""));
+        return Err(file.problem_at(None, "`sweep.workloads` is empty").help("supported: \"decode\", \"generate\""));
     }
     check_instances(file, registry, &model.geometry)?;
     let matcher = only.map(glob).transpose()?;

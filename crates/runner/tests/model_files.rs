@@ -48,6 +48,9 @@ fn json_with_a_byte_order_mark_is_read() {
     chain_in(folder.path());
     let config = std::fs::read_to_string(folder.path().join("config.json")).unwrap();
     std::fs::write(folder.path().join("config.json"), format!("\u{feff}{config}")).unwrap();
+    for name in ["generation_config.json", "tokenizer_config.json"] {
+        std::fs::write(folder.path().join(name), "\u{feff}{}").unwrap();
+    }
     let output = sweep(folder.path(), "hugging_face = \".\"");
     assert!(output.status.success(), "{}", words(&output));
 }
@@ -68,7 +71,12 @@ fn only_the_files_that_the_index_names_are_read() {
     std::fs::remove_file(folder.path().join(shard)).unwrap();
     let output = sweep(folder.path(), "hugging_face = \".\"");
     assert_eq!(output.status.code(), Some(1));
-    assert!(words(&output).contains("files that are not in the folder: `part.safetensors` (1 of 1)"), "{}", words(&output));
+    assert!(
+        words(&output)
+            .contains("1 of the 1 files that `model.safetensors.index.json` names is missing from the folder: `part.safetensors`"),
+        "{}",
+        words(&output)
+    );
 }
 
 #[test]
@@ -83,4 +91,5 @@ fn a_model_whose_logits_are_not_finite_stops_with_the_reason() {
     assert!(!output.status.success());
     let csv = std::fs::read_to_string(folder.path().join("report/results.csv")).unwrap();
     assert!(csv.contains("300 of 300 logits are NaN or infinite"), "{csv}");
+    assert!(csv.contains("the cache's format (f16 ends at 65504)"), "{csv}");
 }

@@ -21,6 +21,7 @@ pub fn load(bytes: &[u8]) -> Result<Model, LoadError> {
     let config = config(&file, architecture)?;
     config.check()?;
     let tokenizer = vocabulary::tokenizer(&file)?;
+    let text_notes = vocabulary::notes(&file);
     let read = match architecture {
         Architecture::Llama => BTreeSet::from([rope::FREQUENCY_FACTORS.to_owned()]),
         Architecture::Qwen2 => BTreeSet::new(),
@@ -28,7 +29,7 @@ pub fn load(bytes: &[u8]) -> Result<Model, LoadError> {
     let mut source = Source { file: &file, architecture, geometry: &config.geometry, read };
     let weights = Weights::load(&config, &mut source)?;
     source.check_unread()?;
-    Ok(Model { decoder: Decoder::new(config, weights), tokenizer })
+    Ok(Model { decoder: Decoder::new(config, weights), tokenizer, text_notes })
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +45,7 @@ impl Architecture {
         match file.string("general.architecture")? {
             "llama" => Ok(Architecture::Llama),
             "qwen2" => Ok(Architecture::Qwen2),
-            other => Err(LoadError::key("general.architecture", format!("is `{other}`; known are llama and qwen2"))),
+            other => Err(LoadError::key("general.architecture", format!("is `{other}`; supported: llama, qwen2"))),
         }
     }
 

@@ -269,7 +269,7 @@ impl Entry {
         let Entry { shape, type_id, offset } = self;
         let tensor_type = TensorType::from_id(type_id).ok_or_else(|| {
             let type_name = TensorType::name(type_id);
-            LoadError::tensor(name, format!("has ggml type {type_id} ({type_name}); known are F32, F16, BF16, Q8_0, Q4_0 and Q4_1"))
+            LoadError::tensor(name, format!("has ggml type {type_id} ({type_name}); supported: F32, F16, BF16, Q8_0, Q4_0, Q4_1"))
         })?;
         let (block_values, block_bytes) = tensor_type.block();
         let row = *shape.last().unwrap_or(&1);

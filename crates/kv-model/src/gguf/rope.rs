@@ -49,7 +49,7 @@ fn linear_divisor(file: &File<'_>, key: impl Fn(&str) -> String) -> Result<f64, 
     match file.value(&scaling_type).map(|_| file.string(&scaling_type)).transpose()? {
         Some("none") => return Ok(1.0),
         None | Some("linear") => {}
-        Some(other) => return Err(LoadError::key(scaling_type, format!("is `{other}`; known are none and linear"))),
+        Some(other) => return Err(LoadError::key(scaling_type, format!("is `{other}`; supported: none, linear"))),
     }
     let Some(factor) = [key("scaling.factor"), key("scale_linear")].into_iter().find(|key| file.value(key).is_some()) else {
         return Ok(1.0);

@@ -42,12 +42,12 @@ impl Splitting {
             }
             "dbrx" | "smaug-bpe" => Ok(by(&[&words_and_digits("{1,3}")])),
             "deepseek-r1-qwen" | "hunyuan" | "megrez" | "stablelm2" => Ok(by(&[&words_and_digits("")])),
-            // The original tokenizer normalises to NFC; llama.cpp does not.
+            // The original tokenizer normalizes to NFC; llama.cpp does not.
             "qwen2" => Ok(Splitting { normalizer: json!({ "type": "NFC" }), ..by(&[&words_and_digits("")]) }),
             other => Err(LoadError::key(
                 "tokenizer.ggml.pre",
                 format!(
-                    "is `{other}`, which is not supported; supported are default, gpt-2, smollm, llama-bpe, qwen2, and the names that llama.cpp splits like one of them"
+                    "is `{other}`, which is not supported; supported: default, gpt-2, smollm, llama-bpe, qwen2, and the names that llama.cpp splits like one of them"
                 ),
             )),
         }

@@ -25,6 +25,18 @@ const FOREIGN: [&str; 7] = [
     "tokenizer.ggml.suppress_tokens",
 ];
 
+const PRE: &str = "tokenizer.ggml.pre";
+
+/// What a user must know who reads the text of this file.
+pub(super) fn notes(file: &File<'_>) -> Vec<String> {
+    match file.value(PRE) {
+        Some(_) => vec![],
+        None => vec![format!(
+            "the file has no `{PRE}`: text is split as by `default`, as in llama.cpp, which may not be how the model was trained"
+        )],
+    }
+}
+
 /// Builds the tokenizer of a file.
 pub(super) fn tokenizer(file: &File<'_>) -> Result<TextTokenizer, LoadError> {
     let model = file.string("tokenizer.ggml.model")?;
@@ -32,7 +44,8 @@ pub(super) fn tokenizer(file: &File<'_>) -> Result<TextTokenizer, LoadError> {
         return Err(LoadError::key("tokenizer.ggml.model", format!("is `{model}`; only byte-level BPE (`gpt2`) is supported")));
     }
     refuse_foreign(file)?;
-    let splitting = Splitting::of(file.string("tokenizer.ggml.pre")?)?;
+    // As in llama.cpp, which warns.
+    let splitting = Splitting::of(if file.value(PRE).is_some() { file.string(PRE)? } else { "default" })?;
     let tokens = file.array("tokenizer.ggml.tokens")?.strings("tokenizer.ggml.tokens")?;
     let merges = file.array("tokenizer.ggml.merges")?.strings("tokenizer.ggml.merges")?;
     let types = types(file, tokens.len())?;
@@ -155,12 +168,16 @@ mod tests {
             self.with(key, 9, &[kind.to_le_bytes().as_slice(), &count, &elements.concat()].concat())
         }
 
-        fn load(&self) -> Result<TextTokenizer, LoadError> {
+        fn bytes(&self) -> Vec<u8> {
             let mut bytes = [b"GGUF".as_slice(), &3u32.to_le_bytes(), &0u64.to_le_bytes(), &(self.0.len() as u64).to_le_bytes()].concat();
             for (key, value) in &self.0 {
                 bytes.extend([string(key).as_slice(), value].concat());
             }
-            tokenizer(&File::parse(&bytes)?)
+            bytes
+        }
+
+        fn load(&self) -> Result<TextTokenizer, LoadError> {
+            tokenizer(&File::parse(&self.bytes())?)
         }
     }
 
@@ -219,6 +236,18 @@ mod tests {
         }
         let suppressed = Metadata::new(&[]).with_list("tokenizer.ggml.suppress_tokens", 5, std::iter::once(vec![1, 0, 0, 0]));
         assert!(suppressed.load().is_err());
+    }
+
+    #[test]
+    fn a_file_that_names_no_splitting_has_the_default_one() {
+        let named = Metadata::new(&["Ġa", "1", "."]).with("tokenizer.ggml.pre", 8, &string("default"));
+        let mut unnamed = named.clone();
+        unnamed.0.retain(|(key, _)| key != PRE);
+        let ids = |file: &Metadata| file.load().unwrap().encode("a a1.b").unwrap();
+        assert_eq!(ids(&unnamed), ids(&named));
+        let told = |file: &Metadata| notes(&File::parse(&file.bytes()).unwrap());
+        assert!(told(&named).is_empty());
+        assert!(told(&unnamed)[0].starts_with("the file has no `tokenizer.ggml.pre`"), "{:?}", told(&unnamed));
     }
 
     #[test]

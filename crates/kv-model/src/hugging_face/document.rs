@@ -7,7 +7,7 @@ use crate::LoadError;
 /// An object of a JSON file. A key that is null counts as absent.
 #[derive(Debug, Clone)]
 pub(super) struct Document {
-    /// The keys that lead to it, each with a dot behind it.
+    /// What leads to it: the file, unless it is `config.json`, and keys with a dot behind each.
     path: String,
     values: Map<String, Value>,
 }
@@ -16,9 +16,12 @@ impl Document {
     /// The object that is the whole of a file.
     pub(super) fn parse(file: &'static str, text: &str) -> Result<Document, LoadError> {
         let unreadable = |reason: String| LoadError::File { format: file, reason };
+        // Some editors put a byte-order mark in front, which JSON does not know.
+        let text = text.strip_prefix('\u{FEFF}').unwrap_or(text);
+        let path = if file == "config.json" { String::new() } else { format!("{file}: ") };
         match serde_json::from_str(text).map_err(|error| unreadable(error.to_string()))? {
-            Value::Object(values) => Ok(Document { path: String::new(), values }),
-            _ => Err(unreadable("it holds no object".into())),
+            Value::Object(values) => Ok(Document { path, values }),
+            _ => Err(unreadable("the top level is not a JSON object".into())),
         }
     }
 

@@ -27,13 +27,13 @@ pub(super) fn choose(index: Option<&str>, present: &[String]) -> Result<Vec<Stri
 /// Reads an index.
 pub(super) fn parse(index: &str) -> Result<Index, LoadError> {
     let document = Document::parse(INDEX, index)?;
-    let map = document.object("weight_map")?.ok_or_else(|| document.wrong("weight_map", format!("is missing in `{INDEX}`")))?;
+    let map = document.object("weight_map")?.ok_or_else(|| document.wrong("weight_map", "is missing"))?;
     let mut files = Index::new();
     for (tensor, file) in map.entries() {
         // A path would lead out of the folder.
         let name = file.as_str().filter(|name| !name.contains(['/', '\\']) && name.ends_with(".safetensors"));
         let name =
-            name.ok_or_else(|| map.wrong(tensor, format!("is {file}; `{INDEX}` must name a .safetensors file of its own folder")))?;
+            name.ok_or_else(|| map.wrong(tensor, format!("is {file}; it must name a .safetensors file of the index's own folder")))?;
         files.insert(tensor.clone(), name.to_owned());
     }
     Ok(files)
@@ -47,7 +47,7 @@ fn choose_named(index: &str, present: &BTreeSet<&str>) -> Result<Vec<String>, Lo
     }
     let missing: Vec<String> = named.iter().filter(|name| !present.contains(name.as_str())).cloned().collect();
     if !missing.is_empty() {
-        return Err(lacking(&format!("`{INDEX}` names"), &missing, named.len()));
+        return Err(lacking(&missing, named.len(), |all| format!("{all} files that `{INDEX}` names")));
     }
     Ok(named.into_iter().collect())
 }
@@ -59,12 +59,12 @@ fn choose_alone(present: &BTreeSet<&str>) -> Result<Vec<String>, LoadError> {
         [only] if part(only).is_none() => Ok(vec![(*only).to_owned()]),
         names => match missing_parts(names) {
             Some(missing) if missing.is_empty() => Ok(names.iter().map(|name| (*name).to_owned()).collect()),
-            Some(missing) => Err(lacking("the model has", &missing, names.len() + missing.len())),
+            Some(missing) => Err(lacking(&missing, names.len() + missing.len(), |all| format!("model's {all} files"))),
             None => {
                 let files = names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
                 Err(LoadError::files(format!(
-                    "{} .safetensors files, and no `{INDEX}` says which of them hold the weights: {files}. Keep the index, or only one \
-                     model's files",
+                    "{} .safetensors files, and no `{INDEX}` says which of them hold the weights: {files}. Restore the index, or remove \
+                     the files of other models",
                     names.len()
                 )))
             }
@@ -92,9 +92,10 @@ fn missing_parts(names: &[&str]) -> Option<Vec<String>> {
 }
 
 /// Names the first few of the files that are missing.
-fn lacking(whose: &str, missing: &[String], all: usize) -> LoadError {
+fn lacking(missing: &[String], all: usize, whole: impl Fn(usize) -> String) -> LoadError {
     const SHOWN: usize = 4;
     let shown = missing.iter().take(SHOWN).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
     let more = if missing.len() > SHOWN { ", …" } else { "" };
-    LoadError::files(format!("{whose} files that are not in the folder: {shown}{more} ({} of {all})", missing.len()))
+    let are = if missing.len() == 1 { "is" } else { "are" };
+    LoadError::files(format!("{} of the {} {are} missing from the folder: {shown}{more}", missing.len(), whole(all)))
 }

@@ -84,8 +84,8 @@ impl Family {
         match config.text("model_type")?.as_deref() {
             Some("llama") => Ok(Family::Llama),
             Some("qwen2") => Ok(Family::Qwen2),
-            Some(other) => Err(config.wrong("model_type", format!("is `{other}`; known are llama and qwen2"))),
-            None => Err(config.wrong("model_type", "is missing; known are llama and qwen2")),
+            Some(other) => Err(config.wrong("model_type", format!("is `{other}`; supported: llama, qwen2"))),
+            None => Err(config.wrong("model_type", "is missing; supported: llama, qwen2")),
         }
     }
 

@@ -1,25 +1,28 @@
 //! Keys that other decoders honour and this one does not: their value must ask for nothing.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::LoadError;
 use crate::hugging_face::document::Document;
 
 /// A key, and the values that change nothing.
-type Key = (&'static str, &'static [Neutral]);
+pub(super) type Key = (&'static str, &'static [Neutral]);
 
 #[derive(Debug, Clone, Copy)]
-enum Neutral {
+pub(super) enum Neutral {
     Flag(bool),
     Number(f64),
     Word(&'static str),
+    /// A list or a map without anything in it.
+    Empty,
 }
 
 const FALSE: &[Neutral] = &[Neutral::Flag(false)];
-const NONE: &[Neutral] = &[Neutral::Number(0.0)];
-const ONE: &[Neutral] = &[Neutral::Number(1.0)];
+pub(super) const NONE: &[Neutral] = &[Neutral::Number(0.0)];
+pub(super) const ONE: &[Neutral] = &[Neutral::Number(1.0)];
 /// Only the key's absence: what it asks for depends on other keys.
-const ABSENT: &[Neutral] = &[];
+pub(super) const ABSENT: &[Neutral] = &[];
+pub(super) const EMPTY: &[Neutral] = &[Neutral::Empty];
 
 /// Of transformers' configs of Llama's relatives. Absent are keys that change no logit (dropout, `pretraining_tp`,
 /// `use_cache`) and those that [`super::hyperparameters`] reads.
@@ -60,13 +63,7 @@ const KEYS: [Key; 31] = [
 /// Refuses the first key that asks for something.
 pub(super) fn check(config: &Document) -> Result<(), LoadError> {
     check_weights(config)?;
-    for (key, neutral) in KEYS {
-        if let Some(value) = config.value(key)
-            && !neutral.iter().any(|neutral| neutral.is(value))
-        {
-            return Err(config.wrong(key, format!("is {value}, which this decoder cannot do; {}", expected(neutral))));
-        }
-    }
+    check_keys(config, &KEYS)?;
     if let Some(kinds) = config.value("layer_types")
         && !kinds.as_array().is_some_and(|kinds| kinds.iter().all(|kind| kind == "full_attention"))
     {
@@ -75,11 +72,23 @@ pub(super) fn check(config: &Document) -> Result<(), LoadError> {
     Ok(())
 }
 
+/// Refuses the first of these keys that asks for something.
+pub(super) fn check_keys(file: &Document, keys: &[Key]) -> Result<(), LoadError> {
+    for (key, neutral) in keys {
+        if let Some(value) = file.value(key)
+            && !neutral.iter().any(|neutral| neutral.is(value))
+        {
+            return Err(file.wrong(key, format!("is {value}, which this decoder cannot do; {}", expected(neutral))));
+        }
+    }
+    Ok(())
+}
+
 fn check_weights(config: &Document) -> Result<(), LoadError> {
     for key in ["quantization_config", "compression_config"] {
         if let Some(value) = config.value(key) {
             let method = value.get("quant_method").and_then(Value::as_str).map_or(String::new(), |method| format!(" by `{method}`"));
-            let reason = format!("says that the weights are quantised{method}; take the checkpoint in F32, F16 or BF16, or a GGUF file");
+            let reason = format!("says that the weights are quantized{method}; take the checkpoint in F32, F16 or BF16, or a GGUF file");
             return Err(config.wrong(key, reason));
         }
     }
@@ -92,6 +101,7 @@ impl Neutral {
             Neutral::Flag(flag) => value.as_bool() == Some(flag),
             Neutral::Number(number) => value.as_f64() == Some(number),
             Neutral::Word(word) => value == word,
+            Neutral::Empty => value.as_array().is_some_and(Vec::is_empty) || value.as_object().is_some_and(Map::is_empty),
         }
     }
 }
@@ -102,6 +112,7 @@ fn expected(neutral: &[Neutral]) -> String {
             Neutral::Flag(flag) => flag.to_string(),
             Neutral::Number(number) => number.to_string(),
             Neutral::Word(word) => format!("`{word}`"),
+            Neutral::Empty => "empty".into(),
         })
         .collect();
     if shown.is_empty() { "it must be absent".into() } else { format!("it must be {} or absent", shown.join(", ")) }

@@ -1,29 +1,27 @@
 //! The rotation that `config.json` asks for.
 
+use std::collections::BTreeMap;
+
 use kv_core::Rope;
+use serde_json::Value;
 
 use crate::LoadError;
 use crate::hugging_face::document::Document;
 
 /// The rotation of keys of `head_dim` values in a model of `context` positions.
 ///
-/// As in transformers' `convert_rope_params_to_dict`: `rope_scaling` goes before `rope_parameters`, and a
-/// `rope_theta` inside it before the one at the top.
+/// As in transformers' `convert_rope_params_to_dict`, a `rope_theta` within goes before the one at the top.
 pub(super) fn rope(config: &Document, head_dim: usize, context: usize) -> Result<Rope, LoadError> {
-    let scaling = parameters(config)?;
-    let within = scaling.as_ref().map(theta).transpose()?.flatten();
+    let (scaling, within) = parameters(config)?;
     let theta = within.or(theta(config)?).unwrap_or(10_000.0);
     let plain = Rope::new(theta, head_dim);
     let Some(scaling) = scaling else { return Ok(plain) };
     check_extras(&scaling)?;
-    let required = |key: &str| {
-        let value = scaling.number(key)?.filter(|value| *value > 0.0);
-        value.ok_or_else(|| scaling.wrong(key, "is missing or not positive"))
-    };
+    let required = |key: &str| positive(&scaling, key)?.ok_or_else(|| scaling.wrong(key, "is missing"));
     let frequencies = plain.inverse_frequencies().iter();
     match rope_type(&scaling)?.as_deref() {
         None if scaling.value("factor").is_some() => {
-            Err(scaling.wrong("rope_type", "is missing beside `factor`; known are default, linear and llama3"))
+            Err(scaling.wrong("rope_type", "is missing beside `factor`; supported: default, linear, llama3"))
         }
         None | Some("default") => Ok(plain),
         Some("linear") => {
@@ -38,34 +36,66 @@ pub(super) fn rope(config: &Document, head_dim: usize, context: usize) -> Result
                 return Err(scaling.wrong("high_freq_factor", format!("is {high:?}, not above `low_freq_factor`, {low:?}")));
             }
             const ORIGINAL: &str = "original_max_position_embeddings";
-            let original = match config.number(ORIGINAL)? {
+            let original = match positive(config, ORIGINAL)? {
                 Some(original) => original,
-                None if scaling.value(ORIGINAL).is_some() => required(ORIGINAL)?,
-                None => context as f64,
+                None => positive(&scaling, ORIGINAL)?.unwrap_or(context as f64),
             };
             Ok(Rope::from_inverse_frequencies(frequencies.map(|frequency| llama3(*frequency, factor, low, high, original)).collect()))
         }
-        Some(other) => Err(scaling.wrong("rope_type", format!("is `{other}`; known are default, linear and llama3"))),
+        Some(other) => Err(scaling.wrong("rope_type", format!("is `{other}`; supported: default, linear, llama3"))),
     }
 }
+
+fn positive(document: &Document, key: &str) -> Result<Option<f64>, LoadError> {
+    match document.number(key)? {
+        Some(number) if number <= 0.0 => Err(document.wrong(key, format!("is {number:?}, not positive"))),
+        number => Ok(number),
+    }
+}
+
+/// The object that describes the rotation, and the base within either. Which of the two keys counts differs between
+/// programs and their releases, so that they must say the same; one may have the base alone.
+fn parameters(config: &Document) -> Result<(Option<Document>, Option<f64>), LoadError> {
+    let (old, new) = (config.object("rope_scaling")?, config.object("rope_parameters")?);
+    let thetas = (old.as_ref().map(theta).transpose()?.flatten(), new.as_ref().map(theta).transpose()?.flatten());
+    if let (Some(old), Some(new)) = thetas
+        && old != new
+    {
+        return Err(config.wrong("rope_scaling.rope_theta", format!("is {old:?}, and `rope_parameters.rope_theta` is {new:?}")));
+    }
+    let theta = thetas.1.or(thetas.0);
+    let [old, new] = [old, new].map(|object| object.filter(|object| !settings(object).is_empty()));
+    match (old, new) {
+        (Some(old), Some(new)) if settings(&old) != settings(&new) => {
+            let shown = |key: &str| config.value(key).map(ToString::to_string).unwrap_or_default();
+            let reason = format!("is {}, and `rope_parameters` is {}", shown("rope_scaling"), shown("rope_parameters"));
+            Err(config.wrong("rope_scaling", format!("{reason}; the two must agree, or one of them must be absent")))
+        }
+        (old, new) => Ok((new.or(old), theta)),
+    }
+}
+
+/// What an object says beside the base, so that the same settings compare as equal: `type` is the older name of
+/// `rope_type`, and whole numbers may have a fraction of 0.
+fn settings(object: &Document) -> BTreeMap<&str, Setting> {
+    let said = object.entries().filter(|(key, value)| *key != THETA && !value.is_null());
+    said.map(|(key, value)| {
+        let key = if key == "type" { "rope_type" } else { key };
+        (key, value.as_f64().map_or_else(|| Setting::Other(value.clone()), Setting::Number))
+    })
+    .collect()
+}
+
+#[derive(PartialEq)]
+enum Setting {
+    Number(f64),
+    Other(Value),
+}
+
+const THETA: &str = "rope_theta";
 
 fn theta(document: &Document) -> Result<Option<f64>, LoadError> {
-    const KEY: &str = "rope_theta";
-    match document.number(KEY)? {
-        Some(theta) if theta <= 0.0 => Err(document.wrong(KEY, format!("is {theta:?}, not positive"))),
-        theta => Ok(theta),
-    }
-}
-
-fn parameters(config: &Document) -> Result<Option<Document>, LoadError> {
-    for key in ["rope_scaling", "rope_parameters"] {
-        if let Some(parameters) = config.object(key)?
-            && parameters.entries().next().is_some()
-        {
-            return Ok(Some(parameters));
-        }
-    }
-    Ok(None)
+    positive(document, THETA)
 }
 
 /// Older files say `type`, newer ones `rope_type`, and some say both.

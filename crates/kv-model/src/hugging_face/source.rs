@@ -16,6 +16,8 @@ const HEAD: &str = "lm_head.weight";
 pub(super) struct Source<'a> {
     checkpoint: &'a Checkpoint,
     tensors: BTreeMap<String, TensorView<'a>>,
+    /// Tensors that the index leaves out of the files it names, and their file.
+    unnamed: Vec<(String, TensorView<'a>, String)>,
     read: BTreeSet<String>,
 }
 
@@ -28,11 +30,27 @@ impl<'a> Source<'a> {
                 .map_err(|error| LoadError::File { format: "safetensors", reason: format!("`{name}`: {error}") })?;
             shards_by_name.insert(name.as_str(), shard);
         }
-        let tensors = match index {
-            Some(index) => named(&files::parse(index)?, &shards_by_name)?,
-            None => all(&shards_by_name)?,
+        let (tensors, unnamed) = match index {
+            Some(index) => {
+                let index = files::parse(index)?;
+                (named(&index, &shards_by_name)?, unnamed(&index, &shards_by_name))
+            }
+            None => (all(&shards_by_name)?, vec![]),
         };
-        Ok(Source { checkpoint, tensors, read: BTreeSet::new() })
+        Ok(Source { checkpoint, tensors, unnamed, read: BTreeSet::new() })
+    }
+
+    /// Refuses tensors of the model that the index leaves out of the files it names: transformers reads the whole of
+    /// those files, and others only what is named.
+    pub(super) fn check_unnamed(&self) -> Result<(), LoadError> {
+        for (name, view, file) in &self.unnamed {
+            let embedding = self.tensors.get(EMBEDDING);
+            let is_other_head = name == HEAD && embedding.is_none_or(|embedding| differ(view, embedding));
+            if is_other_head || self.concerns(name) {
+                return Err(LoadError::tensor(name, format!("is in `{file}`, and the index does not name it")));
+            }
+        }
+        Ok(())
     }
 
     /// Refuses tensors that were not read although they belong to the layers in use: a network that has them is
@@ -61,9 +79,16 @@ impl<'a> Source<'a> {
     /// Whether the head is stored with other values than the embedding it is tied to. transformers 5 then uses it
     /// (`tie_weights` in modeling_utils.py); earlier releases did not.
     fn has_head_of_its_own(&self) -> bool {
-        let view = |name: &str| self.tensors.get(name).map(|view| (view.dtype(), view.shape(), view.data()));
-        view(HEAD).is_some() && view(EMBEDDING).is_some() && view(HEAD) != view(EMBEDDING)
+        match (self.tensors.get(HEAD), self.tensors.get(EMBEDDING)) {
+            (Some(head), Some(embedding)) => differ(head, embedding),
+            _ => false,
+        }
     }
+}
+
+fn differ(a: &TensorView<'_>, b: &TensorView<'_>) -> bool {
+    let stored = |view: &TensorView<'_>| (view.dtype(), view.shape().to_vec());
+    stored(a) != stored(b) || a.data() != b.data()
 }
 
 impl TensorSource for Source<'_> {
@@ -83,7 +108,7 @@ impl TensorSource for Source<'_> {
             Dtype::F32 => Ok(tensor.data().as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()),
             Dtype::F16 => Ok(halves(|bytes| half::f16::from_le_bytes(bytes).to_f32())),
             Dtype::BF16 => Ok(halves(|bytes| half::bf16::from_le_bytes(bytes).to_f32())),
-            other => Err(LoadError::tensor(name, format!("has type {other:?}; known are F32, F16 and BF16"))),
+            other => Err(LoadError::tensor(name, format!("has type {other:?}; supported: F32, F16, BF16"))),
         }
     }
 
@@ -103,6 +128,15 @@ fn named<'a>(index: &files::Index, shards: &BTreeMap<&str, SafeTensors<'a>>) -> 
         tensors.insert(name.clone(), view);
     }
     Ok(tensors)
+}
+
+fn unnamed<'a>(index: &files::Index, shards: &BTreeMap<&str, SafeTensors<'a>>) -> Vec<(String, TensorView<'a>, String)> {
+    let mut unnamed = vec![];
+    for (file, shard) in shards {
+        let rest = shard.iter().filter(|(name, _)| !index.contains_key(*name));
+        unnamed.extend(rest.map(|(name, view)| (name.to_owned(), view, (*file).to_owned())));
+    }
+    unnamed
 }
 
 fn all<'a>(shards: &BTreeMap<&str, SafeTensors<'a>>) -> Result<BTreeMap<String, TensorView<'a>>, LoadError> {

@@ -2,13 +2,14 @@
 //!
 //! The library builds a tree with a level for each byte of a token and takes it down by recursion, and its search
 //! for added tokens takes time with their whole length: a file of a few hundred kilobytes could end the process or
-//! keep it for minutes.
+//! keep it for minutes. Steps that lengthen a text multiply: forty that double it ask for a terabyte.
 
 use std::borrow::Cow;
 use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
 
 use super::guard::unusable;
 use crate::LoadError;
@@ -21,6 +22,8 @@ const MOST_TOKEN_BYTES: usize = 4096;
 const MOST_MERGE_BYTES: usize = 2 * MOST_TOKEN_BYTES + 1;
 /// Enough for 100,000 names of 20 bytes. At this limit, in tokens of 4096 bytes, the library takes about 3 s.
 const MOST_ADDED_BYTES: usize = 2 << 20;
+/// How many times longer the steps may make a text. The steps of Llama 2 reach 12: `▁` has three bytes.
+const MOST_GROWTH: f64 = 64.0;
 
 /// The parts of the file that grow with the vocabulary.
 #[derive(Deserialize)]
@@ -28,6 +31,12 @@ struct Described<'a> {
     #[serde(default, borrow)]
     added_tokens: Vec<Added<'a>>,
     model: Option<Model>,
+    #[serde(default)]
+    normalizer: Value,
+    #[serde(default)]
+    pre_tokenizer: Value,
+    #[serde(default)]
+    decoder: Value,
 }
 
 #[derive(Deserialize)]
@@ -42,6 +51,10 @@ struct Model {
     vocab: Longest,
     #[serde(default)]
     merges: Longest,
+    #[serde(default)]
+    continuing_subword_prefix: Longest,
+    #[serde(default)]
+    end_of_word_suffix: Longest,
 }
 
 /// The length of the longest string in a JSON value, keys included.
@@ -55,16 +68,52 @@ struct Longest(usize);
 pub(super) fn check(json: &str) -> Result<(), LoadError> {
     let within = |what: &str, bytes: usize, most: usize| match bytes <= most {
         true => Ok(()),
-        false => Err(unusable(&format!("{what} has {bytes} bytes; the limit is {most}"))),
+        false => Err(unusable(format!("{what} has {bytes} bytes; the limit is {most}"))),
     };
     within("the file", json.len(), MOST_FILE_BYTES)?;
-    let Described { added_tokens, model } = serde_json::from_str(json).map_err(|error| unusable(&error.to_string()))?;
+    let Described { added_tokens, model, normalizer, pre_tokenizer, decoder } =
+        serde_json::from_str(json).map_err(|error| unusable(error.to_string()))?;
     let lengths = added_tokens.iter().map(|token| token.content.len());
     within("its longest added token", lengths.clone().max().unwrap_or(0), MOST_TOKEN_BYTES)?;
     within("the list of its added tokens", lengths.sum(), MOST_ADDED_BYTES)?;
-    let Model { vocab, merges } = model.unwrap_or_default();
+    let Model { vocab, merges, continuing_subword_prefix, end_of_word_suffix } = model.unwrap_or_default();
     within("its longest token", vocab.0, MOST_TOKEN_BYTES)?;
-    within("its longest merge", merges.0, MOST_MERGE_BYTES)
+    within("its longest merge", merges.0, MOST_MERGE_BYTES)?;
+    within("its `continuing_subword_prefix`", continuing_subword_prefix.0, MOST_TOKEN_BYTES)?;
+    within("its `end_of_word_suffix`", end_of_word_suffix.0, MOST_TOKEN_BYTES)?;
+    let before = growth(&normalizer) * growth(&pre_tokenizer);
+    for (steps, growth) in [("`normalizer` and `pre_tokenizer`", before), ("`decoder`", growth(&decoder))] {
+        if growth > MOST_GROWTH {
+            return Err(unusable(format!("its {steps} can make a text {growth:.0} times longer; the limit is {MOST_GROWTH}")));
+        }
+    }
+    Ok(())
+}
+
+/// The most times by which the steps in a JSON value lengthen a text.
+///
+/// Steps are known by their fields, since older files leave out their type.
+fn growth(steps: &Value) -> f64 {
+    let bytes = |text: &str| text.len() as f64;
+    match steps {
+        Value::Array(steps) => steps.iter().map(growth).product(),
+        Value::Object(step) => {
+            let content = step.get("content").and_then(Value::as_str).map(bytes);
+            let this = match (step.get("pattern"), content, step.get("prepend").and_then(Value::as_str)) {
+                (Some(pattern), Some(content), _) => match pattern.get("String").and_then(Value::as_str).map_or(0.0, bytes) {
+                    // An expression, which may match between any two characters, or nothing, which does.
+                    0.0 => content + 1.0,
+                    replaced => content / replaced,
+                },
+                (_, _, Some(prepended)) => bytes(prepended) + 1.0,
+                // Each byte becomes a letter of up to two.
+                _ if step.get("type").is_some_and(|kind| kind == "ByteLevel") => 2.0,
+                _ => 1.0,
+            };
+            this.max(1.0) * step.values().map(growth).product::<f64>()
+        }
+        _ => 1.0,
+    }
 }
 
 impl<'de> Deserialize<'de> for Longest {
@@ -144,6 +193,41 @@ mod tests {
         assert!(check(&format!(r#"{{"added_tokens": [{}]}}"#, list(20))).is_ok());
         let message = check(&format!(r#"{{"added_tokens": [{}]}}"#, list(40))).unwrap_err().to_string();
         assert_eq!(message, "unusable tokenizer: the list of its added tokens has 2600000 bytes; the limit is 2097152");
+    }
+
+    #[test]
+    fn merges_are_two_tokens_long_at_most() {
+        for merge in [|merge: &str| format!(r#""{merge}""#), |merge: &str| format!(r#"["{merge}", "b"]"#)] {
+            let with_merge = |bytes: usize| format!(r#"{{"model": {{"merges": [{}]}}}}"#, merge(&"x".repeat(bytes)));
+            assert!(check(&with_merge(MOST_MERGE_BYTES)).is_ok());
+            let message = check(&with_merge(MOST_MERGE_BYTES + 1)).unwrap_err().to_string();
+            assert_eq!(message, "unusable tokenizer: its longest merge has 8194 bytes; the limit is 8193");
+        }
+    }
+
+    #[test]
+    fn steps_that_lengthen_a_text_are_multiplied() {
+        let replace = |pattern: &str, content: &str| format!(r#"{{"type": "Replace", "pattern": {pattern}, "content": "{content}"}}"#);
+        let sequence = |steps: &[String]| format!(r#"{{"type": "Sequence", "steps": [{}]}}"#, steps.join(","));
+        let doubled = replace(r#"{"String": "a"}"#, "aa");
+        let message = |steps: &str| check(&format!(r#"{{{steps}}}"#)).err().map_or(String::new(), |error| error.to_string());
+        for (steps, expected) in [
+            (format!(r#""normalizer": {}"#, sequence(&vec![doubled.clone(); 6])), ""),
+            (
+                format!(r#""normalizer": {}"#, sequence(&vec![doubled.clone(); 7])),
+                "`normalizer` and `pre_tokenizer` can make a text 128 times",
+            ),
+            (format!(r#""decoder": {}"#, sequence(&vec![doubled; 40])), "its `decoder` can make a text 1099511627776 times"),
+            (format!(r#""decoder": {}"#, replace(r#"{"String": "ab"}"#, &"x".repeat(1 << 20))), "a text 524288 times longer"),
+            (format!(r#""decoder": {}"#, replace(r#"{"Regex": "x?"}"#, &"x".repeat(64))), "a text 65 times longer; the limit is 64"),
+            (format!(r#""decoder": {}"#, replace(r#"{"String": ""}"#, &"x".repeat(64))), "a text 65 times longer"),
+            (format!(r#""normalizer": {{"type": "Prepend", "prepend": "{}"}}"#, "x".repeat(64)), "a text 65 times longer"),
+            (format!(r#""pre_tokenizer": {}"#, sequence(&vec![r#"{"type": "ByteLevel"}"#.into(); 7])), "a text 128 times longer"),
+            (r#""normalizer": null, "decoder": {"type": "Strip", "content": " ", "start": 1, "stop": 0}"#.into(), ""),
+        ] {
+            let message = message(&steps);
+            assert!(message.contains(expected) && message.is_empty() == expected.is_empty(), "{steps:.200}: {message}");
+        }
     }
 
     #[test]

@@ -108,7 +108,16 @@ impl TextTokenizer {
         }
     }
 
-    fn has_text(&self, id: u32) -> bool {
+    /// The id of a token, if the vocabulary has it.
+    pub(crate) fn id(&self, token: &str) -> Option<u32> {
+        match &self.vocabulary {
+            Vocabulary::Trained(trained) => trained.id(token),
+            Vocabulary::Bytes | Vocabulary::Missing => None,
+        }
+    }
+
+    /// Whether an id stands for text, be it only a part of a character.
+    pub fn has_text(&self, id: u32) -> bool {
         match &self.vocabulary {
             Vocabulary::Bytes => id < 256,
             Vocabulary::Trained(trained) => trained.has_text(id),

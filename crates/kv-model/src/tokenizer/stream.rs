@@ -14,6 +14,9 @@ pub struct TextStream<'a> {
     window: Vec<u32>,
     /// Bytes of the window's text that were handed out already, or belong to the text that is continued.
     told: usize,
+    /// Bytes of the text that is continued, until something was handed out. Between `told` and here are only
+    /// replacement characters: the next ids may complete a character there, or leave them as they are.
+    continued: usize,
 }
 
 /// Ids kept as context. Up to three replacement characters wait at the end of the window, and each may itself be
@@ -27,8 +30,8 @@ impl<'a> TextStream<'a> {
         let meaningful = before.iter().rev().copied().filter(|id| tokenizer.has_text(*id));
         let mut window: Vec<u32> = meaningful.take(CONTEXT).collect();
         window.reverse();
-        let told = complete(&tokenizer.decode(&window)?);
-        Ok(TextStream { tokenizer, window, told })
+        let text = tokenizer.decode(&window)?;
+        Ok(TextStream { tokenizer, window, told: complete(&text), continued: text.len() })
     }
 
     /// Adds a token and answers the text that is now complete, perhaps none.
@@ -42,11 +45,18 @@ impl<'a> TextStream<'a> {
         self.window.push(id);
         let text = self.tokenizer.decode(&self.window)?;
         let end = complete(&text);
-        let new = text.get(self.told..end).unwrap_or_default().to_owned();
+        let new = text.get(self.start(&text)..end).unwrap_or_default().to_owned();
         self.told = self.told.max(end);
+        if !new.is_empty() {
+            self.continued = 0;
+        }
         if self.window.len() > LONGEST_WINDOW {
             self.window.drain(..self.window.len() - CONTEXT);
-            self.told = complete(&self.tokenizer.decode(&self.window)?);
+            // What was not handed out stands at the end. It may begin after the last character that is surely complete:
+            // three bytes that were three replacement characters may since have become one.
+            let left = self.tokenizer.decode(&self.window)?.len();
+            let moved = |place: usize| (place + left).saturating_sub(text.len());
+            (self.told, self.continued) = (moved(self.told), moved(self.continued));
         }
         Ok(new)
     }
@@ -57,7 +67,16 @@ impl<'a> TextStream<'a> {
     /// [`LoadError::Tokenizer`] if the tokenizer cannot decode it.
     pub fn finish(self) -> Result<String, LoadError> {
         let text = self.tokenizer.decode(&self.window)?;
-        Ok(text.get(self.told..).unwrap_or_default().to_owned())
+        Ok(text.get(self.start(&text)..).unwrap_or_default().to_owned())
+    }
+
+    /// Where the text begins that was not handed out and is not that of the prompt.
+    fn start(&self, text: &str) -> usize {
+        let mut start = self.told;
+        while start < self.continued && text.get(start..).is_some_and(|rest| rest.starts_with(char::REPLACEMENT_CHARACTER)) {
+            start += char::REPLACEMENT_CHARACTER.len_utf8();
+        }
+        start
     }
 }
 

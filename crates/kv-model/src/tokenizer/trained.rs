@@ -21,7 +21,7 @@ impl Trained {
     /// # Errors
     /// [`LoadError::Tokenizer`].
     pub(super) fn read(json: &str) -> Result<Trained, LoadError> {
-        let json = json.trim_start_matches('\u{FEFF}');
+        let json = json.strip_prefix('\u{FEFF}').unwrap_or(json);
         limits::check(json)?;
         guarded(|| {
             let mut tokenizer = Tokenizer::from_str(json)?;
@@ -38,6 +38,11 @@ impl Trained {
     /// [`LoadError::Tokenizer`].
     pub(super) fn encode(&self, text: &str) -> Result<Vec<u32>, LoadError> {
         guarded(|| Ok(self.tokenizer.encode(text, true)?.get_ids().to_vec()))
+    }
+
+    /// The id of a token.
+    pub(super) fn id(&self, token: &str) -> Option<u32> {
+        self.tokenizer.token_to_id(token)
     }
 
     /// Whether an id has a text.

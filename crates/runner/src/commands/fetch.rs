@@ -12,7 +12,7 @@ pub(crate) fn fetch(name: &str) -> Result<ExitCode, Problem> {
     let item = Fetchable::find(name).ok_or_else(|| {
         let names = CATALOG.map(|item| item.name);
         let help = did_you_mean(name, names).unwrap_or_else(|| "`runner list` shows what each is".into());
-        Problem::new(format!("nothing to fetch is called `{name}`; known are {}", names.join(", "))).help(help)
+        Problem::new(format!("nothing to fetch is called `{name}`; known: {}", names.join(", "))).help(help)
     })?;
     say(&format!("fetching {}: {}", item.name, item.summary));
     let path = models::fetch(item)?;

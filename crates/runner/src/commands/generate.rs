@@ -32,6 +32,7 @@ pub(crate) fn generate(registry: &Registry, arguments: &GenerateArguments) -> Re
     use_threads(arguments.threads)?;
     say(&format!("loading {}", source.label()));
     let model = source.load()?;
+    model.text_notes.iter().for_each(|note| say(note));
     let mut cache = build_cache(entry, &config, &model.decoder.config().geometry)?;
     continue_prompt(&model, cache.as_mut(), &prompt, arguments)
 }
@@ -89,7 +90,8 @@ fn continue_prompt(model: &Model, cache: &mut dyn KvCache, prompt_text: &str, ar
         if step + 1 == most {
             break;
         }
-        let fresh = [next];
+        let fed = next;
+        let fresh = [fed];
         before = TraceRow::before(cache, sequence, 1);
         let start = Instant::now();
         match model.decoder.step(cache, &mut [StepInput { sequence, fresh: &fresh }]) {
@@ -102,7 +104,8 @@ fn continue_prompt(model: &Model, cache: &mut dyn KvCache, prompt_text: &str, ar
         let elapsed = start.elapsed();
         steps.push(elapsed.as_secs_f64() * 1e3);
         if let Some(trace) = &trace {
-            trace.token(before, cache, &piece, elapsed)?;
+            let shown = model.tokenizer.has_text(fed).then_some(piece.as_str());
+            trace.token(before, cache, fed, shown, elapsed)?;
         }
     }
     write(&text.finish().map_err(unreadable)?)?;
@@ -135,8 +138,8 @@ fn new_tokens(prompt: usize, asked_for: usize, model: &ModelConfig) -> Result<us
     }
     if asked_for > room {
         say(&format!(
-            "after the prompt's {prompt} tokens the model's context of {context} has room for {room} more: generation ends there, \
-             short of the {asked_for} of `--max-new-tokens`"
+            "after the prompt's {prompt} tokens the model's context of {context} has room for {room} more: generation stops after {room} \
+             of the {asked_for} tokens requested"
         ));
     }
     Ok(asked_for.min(room))

@@ -40,7 +40,7 @@ pub(crate) fn roofline(registry: &Registry, arguments: &RooflineArguments) -> Re
 fn shape_of(name: &str) -> Result<(String, Geometry), Problem> {
     let preset = Preset::find(name).ok_or_else(|| {
         let known = Preset::ALL.map(|preset| preset.name);
-        let help = did_you_mean(name, known).unwrap_or_else(|| format!("known are {}", known.join(", ")));
+        let help = did_you_mean(name, known).unwrap_or_else(|| format!("known: {}", known.join(", ")));
         Problem::new(format!("unknown model shape `{name}`")).help(help)
     })?;
     Ok((name.to_owned(), preset.config(None).geometry))

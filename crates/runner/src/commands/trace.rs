@@ -34,7 +34,8 @@ impl Trace {
     pub(super) fn new() -> Result<Trace, Problem> {
         print(
             "A row counts keys and values of one head in one layer; every head of every layer has as many.\n\
-             positions run: by the model; computed: rows it made; reused: rows already in the cache; evicted: rows dropped from it\n",
+             positions run: positions the model processed; computed: rows of keys and values it computed; reused: rows read from \
+             the cache; evicted: rows dropped from it\n",
         )?;
         print(&format!(
             "{} {:>13} {:>9} {:>8} {:>8} {:>12} {:>9}\n",
@@ -55,11 +56,21 @@ impl Trace {
         self.row(before, cache, &format!("prompt, {tokens} token{plural}"), tokens, elapsed)
     }
 
-    /// The row of a token that completed this text, on one line.
-    pub(super) fn token(&self, before: TraceRow, cache: &dyn KvCache, text: &str, elapsed: Duration) -> Result<(), Problem> {
+    /// The row of a token, on one line. `text` is what it completed, perhaps nothing; none if its id stands for no text.
+    pub(super) fn token(
+        &self,
+        before: TraceRow,
+        cache: &dyn KvCache,
+        id: u32,
+        text: Option<&str>,
+        elapsed: Duration,
+    ) -> Result<(), Problem> {
         let shown = match text {
-            "" => "(incomplete)".into(),
-            text => text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect::<String>(),
+            Some("") => "(incomplete)".into(),
+            None => format!("(no text, id {id})"),
+            Some(text) => {
+                text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect::<String>()
+            }
         };
         self.row(before, cache, &shown, 1, elapsed)
     }

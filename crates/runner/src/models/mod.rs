@@ -83,7 +83,7 @@ impl ModelSource {
         let names = Preset::ALL.map(|preset| preset.name);
         let preset = Preset::find(name).ok_or_else(|| {
             let help = did_you_mean(name, names).unwrap_or_else(|| "a path must exist; `runner fetch` brings a real model".into());
-            Problem::new(format!("no model is called `{name}`; the presets are {}", names.join(", "))).help(help)
+            Problem::new(format!("no model is called `{name}`; presets: {}", names.join(", "))).help(help)
         })?;
         if layers == Some(0) {
             return Err(Problem::new("`layers` is 0: a model has at least one"));
@@ -94,7 +94,7 @@ impl ModelSource {
     fn fetched(name: &str) -> Result<ModelSource, Problem> {
         let models: Vec<&str> = CATALOG.iter().filter(|item| item.is_model).map(|item| item.name).collect();
         let item = Fetchable::find(name).filter(|item| item.is_model).ok_or_else(|| {
-            let problem = Problem::new(format!("no model to fetch is called `{name}`; known are {}", models.join(", ")));
+            let problem = Problem::new(format!("no model to fetch is called `{name}`; known: {}", models.join(", ")));
             match did_you_mean(name, models.iter().copied()) {
                 Some(help) => problem.help(help),
                 None => problem,
@@ -138,13 +138,19 @@ impl ModelSource {
         }
     }
 
-    /// Refuses a model without a tokenizer, before its weights are read.
+    /// Refuses a model that cannot write greedy text, before its weights are read: one without a tokenizer, or one
+    /// whose files ask for another text.
     ///
     /// # Errors
-    /// A [`Problem`] that names the missing file.
+    /// A [`Problem`] that names the missing file or the key.
     pub(crate) fn require_text(&self) -> Result<(), Problem> {
         match self {
-            ModelSource::HuggingFace { path, .. } => text::require_tokenizer(path),
+            ModelSource::HuggingFace { path, .. } => {
+                let unusable = |error| unusable(&path.display().to_string(), error);
+                hugging_face::check(&config_of(path)?).map_err(unusable)?;
+                text::require_tokenizer(path)?;
+                optional(path, "generation_config.json")?.map_or(Ok(()), |file| hugging_face::check_generation(&file).map_err(unusable))
+            }
             ModelSource::Preset { .. } | ModelSource::Gguf { .. } => Ok(()),
         }
     }
@@ -174,29 +180,38 @@ fn folder_label(path: &Path) -> String {
 }
 
 fn load_folder(path: &Path) -> Result<Model, Problem> {
-    let text = |name: &str| {
-        let bytes = read(&path.join(name))?;
-        let text = String::from_utf8(bytes)
-            .map_err(|error| Problem::new(format!("`{}` is not UTF-8", path.join(name).display())).caused_by(error))?;
-        // Some editors put a byte-order mark in front, which JSON does not know.
-        Ok::<_, Problem>(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
-    };
-    let optional = |name: &str| path.join(name).exists().then(|| text(name)).transpose();
     let unusable = |error| unusable(&path.display().to_string(), error);
-    let config = text("config.json")?;
-    let tokenizer = optional("tokenizer.json")?;
-    let generation_config = optional("generation_config.json")?;
-    let index = optional("model.safetensors.index.json")?;
+    let config = config_of(path)?;
+    let tokenizer = optional(path, "tokenizer.json")?;
+    let tokenizer_config = optional(path, "tokenizer_config.json")?;
+    let generation_config = optional(path, "generation_config.json")?;
+    let index = optional(path, "model.safetensors.index.json")?;
     let names = hugging_face::weight_files(&config, index.as_deref(), &safetensors_in(path)?).map_err(unusable)?;
     let shards = names.into_iter().map(|name| read(&path.join(&name)).map(|bytes| (name, bytes))).collect::<Result<Vec<_>, _>>()?;
     let directory = hugging_face::Directory {
         config: &config,
         generation_config: generation_config.as_deref(),
         tokenizer: tokenizer.as_deref(),
+        tokenizer_config: tokenizer_config.as_deref(),
         index: index.as_deref(),
         shards: &shards,
     };
     hugging_face::load(directory).map_err(unusable)
+}
+
+/// A folder's `config.json`.
+fn config_of(folder: &Path) -> Result<String, Problem> {
+    optional(folder, "config.json")?.ok_or_else(|| Problem::new(format!("the folder `{}` has no config.json", folder.display())))
+}
+
+/// The text of a file of a folder, if there is one.
+fn optional(folder: &Path, name: &str) -> Result<Option<String>, Problem> {
+    let path = folder.join(name);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let text = String::from_utf8(read(&path)?);
+    text.map(Some).map_err(|error| Problem::new(format!("`{}` is not UTF-8", path.display())).caused_by(error))
 }
 
 /// The names of a folder's `.safetensors` files.
