@@ -3,6 +3,7 @@
 kv_conformance::conformance_tests!(kv_quantized::Quantized {
     default: "",
     q8_0_residual_one: "residual = 1",
+    q8_0_residual_that_holds_every_text: "residual = 5000",
     q8_0_residual_32: "residual = 32",
     q4_0: "format = 'q4_0'",
     q4_0_residual_17: "format = 'q4_0'\nresidual = 17",

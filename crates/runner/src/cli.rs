@@ -112,7 +112,7 @@ pub(crate) struct CheckArguments {
     /// Keys of one table are merged: --set format.keys=q8_0 --set format.values=q4_0
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) sets: Vec<String>,
-    /// Tokens that the longest check feeds, in chunks and one by one.
+    /// Tokens of the longest text, which the check `long_runs_hold` feeds in chunks and one by one.
     #[arg(long, default_value_t = kv_conformance::LONG_RUN as u32, value_parser = clap::value_parser!(u32).range(2..=65_536))]
     pub(crate) tokens: u32,
     /// Print JSON instead of a table.

@@ -282,6 +282,8 @@ fn a_new_crate_is_written_once_and_under_a_good_name() {
     assert_eq!(again.status.code(), Some(1));
     assert!(text(&again.stderr).contains("exists already"));
     assert!(text(&new("My Cache").stderr).contains("is not a valid crate name"));
+    assert!(text(&new("fn").stderr).contains("is not a valid crate name"));
+    assert!(text(&new("paged").stderr).contains("kvlab has a strategy called `paged`"));
     assert!(text(&new("runner").stderr).contains("kvlab itself has a crate called `runner`"));
 }
 

@@ -95,7 +95,7 @@ impl<'a> Run<'a> {
     }
 
     fn check_rows(&self, chunk: usize) -> Result<(), Failure> {
-        rows_are_those_appended(self.cache.as_ref(), self.seq, self.text, chunk)
+        rows_are_those_appended(self.cache.as_ref(), self.seq, self.text, chunk).map(|_| ())
     }
 
     /// One step. The newest query of a chunk, and of single steps around every 64 tokens, is compared with `view`:

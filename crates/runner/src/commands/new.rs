@@ -33,6 +33,9 @@ pub(crate) fn new(name: &str) -> Result<ExitCode, Problem> {
         Problem::new(format!("kvlab's crates are not at `{CRATES}` any more"))
             .help("run it from a checkout: `cargo run -p runner -- new NAME`")
     })?;
+    if crate::builtin().get(name).is_ok() {
+        return Err(Problem::new(format!("kvlab has a strategy called `{name}`: choose another name")));
+    }
     if crates.join(name).exists() {
         return Err(Problem::new(format!("kvlab itself has a crate called `{name}`: choose another name")));
     }
@@ -84,10 +87,65 @@ fn sharing(target: &Path) -> String {
     )
 }
 
+/// Names that a crate's module cannot have: Rust's keywords and the crates that come with it.
+const RESERVED: [&str; 51] = [
+    "abstract",
+    "alloc",
+    "as",
+    "async",
+    "await",
+    "become",
+    "box",
+    "break",
+    "const",
+    "continue",
+    "core",
+    "crate",
+    "do",
+    "dyn",
+    "else",
+    "enum",
+    "extern",
+    "false",
+    "final",
+    "fn",
+    "for",
+    "gen",
+    "if",
+    "impl",
+    "in",
+    "let",
+    "loop",
+    "macro",
+    "match",
+    "mod",
+    "move",
+    "mut",
+    "override",
+    "priv",
+    "proc-macro",
+    "pub",
+    "ref",
+    "return",
+    "self",
+    "static",
+    "std",
+    "struct",
+    "super",
+    "test",
+    "trait",
+    "true",
+    "try",
+    "type",
+    "unsafe",
+    "use",
+    "where",
+];
+
 fn check_name(name: &str) -> Result<(), Problem> {
     let is_word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
     let good = name.starts_with(|c: char| c.is_ascii_lowercase()) && name.chars().all(is_word) && !name.ends_with(['-', '_']);
-    if good {
+    if good && !RESERVED.contains(&name) {
         return Ok(());
     }
     Err(Problem::new(format!("`{name}` is not a valid crate name"))

@@ -27,17 +27,17 @@ pub(super) fn read(arguments: &PromptArguments) -> Result<String, Problem> {
     if bytes.len() as u64 > MOST_BYTES {
         return Err(Problem::new(format!("the prompt in {name} is longer than {} MiB", MOST_BYTES >> 20)));
     }
-    let mut text = String::from_utf8(bytes).map_err(|error| {
+    let text = String::from_utf8(bytes).map_err(|error| {
         let place = error.utf8_error().valid_up_to();
         Problem::new(format!("the prompt in {name} is not UTF-8: it is invalid at byte {place}"))
     })?;
-    if text.ends_with('\n') {
-        text.truncate(text.len() - if text.ends_with("\r\n") { 2 } else { 1 });
-    }
+    // Some editors put a byte-order mark in front.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    let text = text.strip_suffix('\n').map_or(text, |line| line.strip_suffix('\r').unwrap_or(line));
     if text.is_empty() {
         return Err(Problem::new(format!("the prompt in {name} is empty: a step needs at least one token")));
     }
-    Ok(text)
+    Ok(text.to_owned())
 }
 
 /// All bytes, or the first of too many.

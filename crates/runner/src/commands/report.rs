@@ -22,7 +22,8 @@ pub(crate) fn report(folder: &Path, peers: &[PathBuf]) -> Result<ExitCode, Probl
 }
 
 fn read_peers(file: &Path) -> Result<Vec<Peer>, Problem> {
-    const HELP: &str = "a row a length with the columns peer, seq_len, tpot_ms_p50 and ttft_ms; tests/peers/README.md makes such a file";
+    const HELP: &str =
+        "one row per length, with the columns peer, seq_len, tpot_ms_p50 and ttft_ms; tests/peers/README.md makes such a file";
     let unusable = |reason: &str| Problem::new(format!("`{}` holds no measurements of a peer{reason}", file.display())).help(HELP);
     let peers = kv_report::read_peers(&read(file, HELP)?).map_err(|error| unusable("").caused_by(error))?;
     let is_drawable =

@@ -50,7 +50,7 @@ fn as_table(result: &Roofline) -> String {
     let cache = result.last_level_cache_bytes.map_or("of unknown size".to_owned(), |bytes| format!("{} MiB", bytes >> 20));
     let mut text = format!(
         "read bandwidth {} GB/s, {} threads, kernel path {}, last-level cache {cache}\n\
-         one query per layer over {} tokens, {} rounds in turns: medians, and half of the rounds between the figures in brackets\n",
+         one query per layer over {} tokens, {} rounds in turns: medians, and in brackets the quartiles of all rounds\n",
         gigabytes(result.read_bandwidth),
         result.threads,
         result.kernel_path,

@@ -49,11 +49,13 @@ pub(super) fn add_strategies(config: &mut Table, ids: &[String]) {
 
 /// Parses `key=value`; a value that is no TOML is taken as a string, so that quotes may be left out.
 fn assignment(text: &str) -> Result<Table, Problem> {
+    // A comment, several lines and nothing at all are TOML too.
+    let one_key = |text: &str| toml::from_str(text).ok().filter(|table: &Table| table.len() == 1 && !text.contains('\n'));
     let quoted = || {
         let (key, value) = text.split_once('=')?;
-        toml::from_str(&format!("{key} = {}", Value::String(value.to_owned()))).ok()
+        one_key(&format!("{key} = {}", Value::String(value.to_owned())))
     };
-    (toml::from_str(text).ok()).or_else(quoted).ok_or_else(|| {
+    (one_key(text)).or_else(quoted).ok_or_else(|| {
         Problem::new(format!("`--set {text}` is not `key=value`")).help(
             "for example `--set block_size=16` for a parameter; in a sweep `--set sweep.decode_steps=4`, or \
              `--set strategy.LABEL.config.window=64` with the label of one strategy",
@@ -100,6 +102,12 @@ fn merge(table: &mut Table, changes: Table) {
     for (key, change) in changes {
         match (table.get_mut(&key), change) {
             (Some(Value::Table(table)), Value::Table(changes)) => merge(table, changes),
+            // One format for both, of which one is changed.
+            (Some(Value::String(both)), Value::Table(changes)) if changes.keys().all(|part| matches!(part.as_str(), "keys" | "values")) => {
+                let mut parts: Table = ["keys", "values"].map(|part| (part.to_owned(), Value::String(both.clone()))).into_iter().collect();
+                merge(&mut parts, changes);
+                table.insert(key, Value::Table(parts));
+            }
             (_, change) => {
                 table.insert(key, change);
             }
@@ -124,7 +132,9 @@ mod tests {
         assert_eq!(assignment("a.b=4").unwrap(), table("a = { b = 4 }"));
         assert_eq!(assignment("a=tiny").unwrap(), table("a = 'tiny'"));
         assert_eq!(assignment("growth={ reserve = 5 }").unwrap(), table("growth = { reserve = 5 }"));
-        assert!(assignment("nothing").is_err());
+        for nothing in ["nothing", "", "# x=1", "a={}\nb=1\n[c]\nd", "=1"] {
+            assert!(assignment(nothing).is_err(), "{nothing}");
+        }
     }
 
     #[test]
@@ -133,8 +143,11 @@ mod tests {
             (&["format.keys=q8_0", "format.values=q4_0"][..], "format = { keys = 'q8_0', values = 'q4_0' }"),
             (&["format={ keys = 'q8_0' }", "format.values=q4_0"], "format = { keys = 'q8_0', values = 'q4_0' }"),
             (&["format.keys=q8_0", "format.keys=q4_0"], "format = { keys = 'q4_0' }"),
+            (&["format=q4_0", "format.keys=q8_0"], "format = { keys = 'q8_0', values = 'q4_0' }"),
+            (&["format=q4_0", "format.values=q8_0"], "format = { keys = 'q4_0', values = 'q8_0' }"),
+            (&["format.keys=q8_0", "format=q4_0"], "format = 'q4_0'"),
             (&["format.keys=q8_0", "format=f16"], "format = 'f16'"),
-            (&["format=f16", "format.keys=q8_0"], "format = { keys = 'q8_0' }"),
+            (&["format=f16", "format.keys=q8_0"], "format = { keys = 'q8_0', values = 'f16' }"),
             (&["growth=doubling", "growth.reserve=8"], "growth = { reserve = 8 }"),
         ] {
             assert_eq!(parameters(&sets(given)).unwrap(), table(expected), "{given:?}");
