@@ -115,6 +115,7 @@ fn bad_configs_are_refused_with_what_would_be_right() {
         ("endless range", sweep("lengths = '128-4096*1'"), &["never ends"]),
         ("length over the context", sweep("lengths = [16, 20000]"), &["20000", "the model's context is 16384", "the largest length is"]),
         ("no decode steps", sweep("lengths = [16]\ndecode_steps = 0"), &["`decode_steps` is 0"]),
+        ("only a warm-up", sweep("lengths = [16]\ndecode_steps = 1"), &["`decode_steps` is 1", "at least 2"]),
         ("empty batch", sweep("lengths = [16]\nbatch = []"), &["`batch`", "for example [1, 4]"]),
         ("unknown workload", sweep("lengths = [16]\nworkloads = ['train']"), &["train", "decode"]),
         ("no strategy", config("lengths = [16]", ""), &["nothing to measure"]),
