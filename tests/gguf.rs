@@ -30,14 +30,18 @@ pub struct Gguf {
 }
 
 impl Gguf {
+    /// A file without keys, of tensors under their Hugging Face names.
+    pub fn new(tensors: Tensors) -> Gguf {
+        let tensors = tensors.into_iter().map(|(name, tensor)| (stored_name(&name), tensor)).collect();
+        Gguf { keys: vec![], tensors, tensor_type: 0 }
+    }
+
     /// A chain as a file of this architecture. Its queries and keys are 0, so that their order does not matter.
     pub fn of(chain: &Chain, architecture: &str) -> Gguf {
         let config = chain.config();
         let count = |key: &str| Entry::Count(config[key].as_u64().expect("a count") as u32);
         let tokens = (0..chain.vocabulary()).map(|id| char::from_u32('!' as u32 + id as u32).expect("a character").to_string());
-        let names = chain.tensors().into_iter().map(|(name, tensor)| (stored_name(&name), tensor));
-        let mut file = Gguf { keys: vec![], tensors: names.collect(), tensor_type: 0 };
-        file = file.with("general.architecture", Entry::Text(architecture.into()));
+        let mut file = Gguf::new(chain.tensors()).with("general.architecture", Entry::Text(architecture.into()));
         for (key, value) in [
             ("block_count", count("num_hidden_layers")),
             ("context_length", count("max_position_embeddings")),

@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use kv_core::{KvCache, Registry};
 use kv_model::{Model, Sequence, StepInput, gguf, hugging_face};
 use proptest::prelude::*;
+use workspace_tests::chain::{Tensors, safetensors_file};
+use workspace_tests::gguf::{Entry, Gguf};
 
 const LAYERS: usize = 2;
 const HEADS: usize = 4;
@@ -21,7 +23,7 @@ const QWEN2: &[&str] = &["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_pr
 const ATTENTION: &[&str] = &["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj"];
 
 /// A model's tensors by their Hugging Face name, filled with a fixed pattern.
-fn tensors(biased: &[&str]) -> BTreeMap<String, (Vec<usize>, Vec<f32>)> {
+fn tensors(biased: &[&str]) -> Tensors {
     let mut all = BTreeMap::new();
     let mut add = |name: String, shape: Vec<usize>| {
         let count: usize = shape.iter().product();
@@ -73,116 +75,52 @@ fn permuted(values: &[f32], heads: usize) -> Vec<f32> {
     out
 }
 
-fn gguf_name(name: &str) -> String {
-    let whole = [("model.embed_tokens", "token_embd"), ("model.norm", "output_norm"), ("lm_head", "output")];
-    let parts = [
-        ("model.layers", "blk"),
-        ("self_attn.q_proj", "attn_q"),
-        ("self_attn.k_proj", "attn_k"),
-        ("self_attn.v_proj", "attn_v"),
-        ("self_attn.o_proj", "attn_output"),
-        ("mlp.gate_proj", "ffn_gate"),
-        ("mlp.up_proj", "ffn_up"),
-        ("mlp.down_proj", "ffn_down"),
-        ("input_layernorm", "attn_norm"),
-        ("post_attention_layernorm", "ffn_norm"),
-    ];
-    whole.into_iter().chain(parts).fold(name.to_owned(), |name, (from, to)| name.replace(from, to))
-}
-
-/// A writer of GGUF files, as plain as the format.
-struct Writer(Vec<u8>);
-
-impl Writer {
-    fn string(&mut self, text: &str) {
-        self.0.extend((text.len() as u64).to_le_bytes());
-        self.0.extend(text.as_bytes());
-    }
-
-    fn key(&mut self, key: &str, kind: u32, value: &[u8]) {
-        self.string(key);
-        self.0.extend(kind.to_le_bytes());
-        self.0.extend(value);
-    }
-
-    fn text(&mut self, key: &str, value: &str) {
-        self.key(key, 8, &[]);
-        self.string(value);
-    }
-
-    fn strings(&mut self, key: &str, values: &[String]) {
-        self.key(key, 9, &8u32.to_le_bytes());
-        self.0.extend((values.len() as u64).to_le_bytes());
-        values.iter().for_each(|value| self.string(value));
-    }
-}
-
-fn gguf_file(architecture: &str, tensors: &BTreeMap<String, (Vec<usize>, Vec<f32>)>) -> Vec<u8> {
-    let mut writer = Writer(b"GGUF".to_vec());
-    writer.0.extend(3u32.to_le_bytes());
-    writer.0.extend((tensors.len() as u64).to_le_bytes());
-    let counts = [
+fn gguf_file(architecture: &str, tensors: &Tensors) -> Vec<u8> {
+    let stored = tensors.iter().map(|(name, (shape, values))| {
+        let values = match name {
+            _ if architecture != "llama" => values.clone(),
+            _ if name.contains("q_proj") => permuted(values, HEADS),
+            _ if name.contains("k_proj") => permuted(values, KV_HEADS),
+            _ => values.clone(),
+        };
+        (name.clone(), (shape.clone(), values))
+    });
+    let mut file = Gguf::new(stored.collect()).with("general.architecture", Entry::Text(architecture.into()));
+    for (name, count) in [
         ("block_count", LAYERS),
         ("context_length", 64),
         ("embedding_length", HIDDEN),
         ("feed_forward_length", INTERMEDIATE),
         ("attention.head_count", HEADS),
         ("attention.head_count_kv", KV_HEADS),
-    ];
-    writer.0.extend((counts.len() as u64 + 8).to_le_bytes());
-    writer.text("general.architecture", architecture);
-    for (name, count) in counts {
-        writer.key(&format!("{architecture}.{name}"), 4, &(count as u32).to_le_bytes());
+    ] {
+        file = file.with(&format!("{architecture}.{name}"), Entry::Count(count as u32));
     }
-    writer.key(&format!("{architecture}.rope.freq_base"), 6, &5000f32.to_le_bytes());
-    writer.key(&format!("{architecture}.attention.layer_norm_rms_epsilon"), 6, &1e-5f32.to_le_bytes());
-    writer.text("tokenizer.ggml.model", "gpt2");
-    writer.text("tokenizer.ggml.pre", "gpt2");
-    let tokens: Vec<String> = (0..VOCABULARY - 1).map(|id| char::from(b'!' + id as u8).to_string()).chain(["!\"".into()]).collect();
-    writer.strings("tokenizer.ggml.tokens", &tokens);
-    writer.strings("tokenizer.ggml.merges", &["! \"".into()]);
-    writer.key("tokenizer.ggml.eos_token_id", 4, &3u32.to_le_bytes());
-    let mut data = vec![];
-    for (name, (shape, values)) in tensors {
-        let permute = architecture == "llama";
-        let values = match name {
-            _ if permute && name.contains("q_proj") => permuted(values, HEADS),
-            _ if permute && name.contains("k_proj") => permuted(values, KV_HEADS),
-            _ => values.clone(),
-        };
-        writer.string(&gguf_name(name));
-        writer.0.extend((shape.len() as u32).to_le_bytes());
-        shape.iter().rev().for_each(|extent| writer.0.extend((*extent as u64).to_le_bytes()));
-        writer.0.extend(0u32.to_le_bytes());
-        writer.0.extend((data.len() as u64).to_le_bytes());
-        values.iter().for_each(|value| data.extend(value.to_le_bytes()));
-        data.resize(data.len().next_multiple_of(32), 0);
-    }
-    writer.0.resize(writer.0.len().next_multiple_of(32), 0);
-    writer.0.extend(data);
-    writer.0
+    let tokens = (0..VOCABULARY - 1).map(|id| char::from(b'!' + id as u8).to_string()).chain(["!\"".into()]);
+    file.with(&format!("{architecture}.rope.freq_base"), Entry::Number(5000.0))
+        .with(&format!("{architecture}.attention.layer_norm_rms_epsilon"), Entry::Number(1e-5))
+        .with("tokenizer.ggml.model", Entry::Text("gpt2".into()))
+        .with("tokenizer.ggml.pre", Entry::Text("gpt2".into()))
+        .with("tokenizer.ggml.tokens", Entry::Texts(tokens.collect()))
+        .with("tokenizer.ggml.merges", Entry::Texts(vec!["! \"".into()]))
+        .with("tokenizer.ggml.eos_token_id", Entry::Count(3))
+        .bytes()
 }
 
-fn safetensors_file(tensors: &BTreeMap<String, (Vec<usize>, Vec<f32>)>, keep: impl Fn(usize) -> bool) -> Vec<u8> {
-    let kept: Vec<_> = tensors.iter().enumerate().filter(|(index, _)| keep(*index)).map(|(_, tensor)| tensor).collect();
-    let bytes: Vec<Vec<u8>> = kept.iter().map(|(_, (_, values))| values.iter().flat_map(|value| value.to_le_bytes()).collect()).collect();
-    let views = kept.iter().zip(&bytes).map(|((name, (shape, _)), bytes)| {
-        (name.as_str(), safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.clone(), bytes).unwrap())
-    });
-    safetensors::serialize(views, None).unwrap()
+/// Every second tensor.
+fn shard(tensors: &Tensors, remainder: usize) -> Vec<u8> {
+    let kept = tensors.iter().enumerate().filter(|(index, _)| index % 2 == remainder);
+    safetensors_file(&kept.map(|(_, (name, tensor))| (name.clone(), tensor.clone())).collect())
 }
 
-fn hugging_face_model(model_type: &str, tensors: &BTreeMap<String, (Vec<usize>, Vec<f32>)>) -> Model {
+fn hugging_face_model(model_type: &str, tensors: &Tensors) -> Model {
     let attention_bias = tensors.contains_key("model.layers.0.self_attn.o_proj.bias");
     let config = format!(
         r#"{{"model_type": "{model_type}", "hidden_size": {HIDDEN}, "intermediate_size": {INTERMEDIATE}, "num_hidden_layers": {LAYERS},
             "num_attention_heads": {HEADS}, "num_key_value_heads": {KV_HEADS}, "max_position_embeddings": 64, "vocab_size": {VOCABULARY},
             "rms_norm_eps": 1e-5, "rope_theta": 5000.0, "attention_bias": {attention_bias}, "eos_token_id": [3]}}"#
     );
-    let shards = [
-        ("a".to_owned(), safetensors_file(tensors, |index| index % 2 == 0)),
-        ("b".to_owned(), safetensors_file(tensors, |index| index % 2 == 1)),
-    ];
+    let shards = [("a".to_owned(), shard(tensors, 0)), ("b".to_owned(), shard(tensors, 1))];
     hugging_face::load(hugging_face::Directory { config: &config, shards: &shards, ..Default::default() }).unwrap()
 }
 
