@@ -74,7 +74,7 @@ pub(crate) fn decode_q2_1(group: usize, encoded: &[u8], row: &mut [f32]) {
 /// # Safety
 /// The row holds the group.
 #[inline(always)]
-unsafe fn head<L: Lanes>(lanes: L, row: *const u8, group: usize, bytes: usize) -> (L::F32, L::F32) {
+pub(super) unsafe fn head<L: Lanes>(lanes: L, row: *const u8, group: usize, bytes: usize) -> (L::F32, L::F32) {
     // SAFETY: guaranteed by the caller.
     let scale = unsafe { row.add(group * bytes) };
     // SAFETY: guaranteed by the caller.

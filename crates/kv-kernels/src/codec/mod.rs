@@ -5,17 +5,23 @@
 
 mod affine;
 mod channels;
+mod five_bits;
 mod float;
+mod k_quants;
+mod non_linear;
 mod scaled;
 
 use crate::lanes::{IntegerDots, Lanes};
 
 pub(crate) use affine::{Q2_1, Q4_1, decode_q2_1, decode_q4_1, encode_q2_1, encode_q4_1};
 pub(crate) use channels::{ChannelCodec, Channels, Nibbles, TwoBits, decode_channels, encode_channels};
+pub(crate) use five_bits::{Q5_0, Q5_1, decode_q5_0, decode_q5_1};
 pub(crate) use float::{
     Bf16, F16, F32, Fp8E4m3, decode_bf16, decode_f16, decode_fp8_e4m3, encode_bf16, encode_f16, encode_fp8_e4m3, f16_to_f32, f32_to_f16,
     fp8_e4m3_to_f32,
 };
+pub(crate) use k_quants::{Q4_K_BYTES, Q4K, Q5_K_BYTES, Q5K, Q6_K_BYTES, Q6K, SUPER_BLOCK, decode_q4_k, decode_q5_k, decode_q6_k};
+pub(crate) use non_linear::{Iq4Nl, decode_iq4_nl};
 pub(crate) use scaled::{Q4_0, Q8_0, decode_q4_0, decode_q8_0, encode_q4_0, encode_q8_0};
 
 /// Decodes vectors of a row in registers.

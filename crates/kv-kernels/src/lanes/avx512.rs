@@ -161,6 +161,30 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn load_bits(self, from: *const u8, first: usize) -> __m512 {
+        let word = enter!(from.cast::<i32>().read_unaligned());
+        enter!(spread_bits(word, first))
+    }
+
+    #[inline(always)]
+    unsafe fn load_fields<const MASK: i32>(self, from: *const u8, shift: usize) -> __m512 {
+        let bytes = enter!(_mm_loadu_si128(from.cast()));
+        enter!(widen_fields::<MASK>(bytes, shift))
+    }
+
+    #[inline(always)]
+    unsafe fn look_up_low_nibbles(self, from: *const u8, table: &[i8; 16]) -> __m512 {
+        let bytes = enter!(_mm_loadu_si128(from.cast()));
+        enter!(look_up(bytes, table))
+    }
+
+    #[inline(always)]
+    unsafe fn look_up_high_nibbles(self, from: *const u8, table: &[i8; 16]) -> __m512 {
+        let bytes = enter!(_mm_loadu_si128(from.cast()));
+        enter!(look_up(_mm_srli_epi16::<4>(bytes), table))
+    }
+
+    #[inline(always)]
     unsafe fn splat_f16(self, from: *const u8) -> __m512 {
         let half = enter!(from.cast::<i16>().read_unaligned());
         enter!(splat_half(half))
@@ -223,6 +247,31 @@ fn spread_2bit_codes(word: i32) -> __m512 {
     let shifts = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
     let table = _mm512_setr_ps(0.0, 1.0, 2.0, 3.0, 0.0, 1.0, 2.0, 3.0, 0.0, 1.0, 2.0, 3.0, 0.0, 1.0, 2.0, 3.0);
     _mm512_permutexvar_ps(_mm512_srlv_epi32(_mm512_set1_epi32(word), shifts), table)
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn spread_bits(word: i32, first: usize) -> __m512 {
+    let lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    let shifts = _mm512_add_epi32(lanes, _mm512_set1_epi32(first as i32));
+    let bits = _mm512_and_si512(_mm512_srlv_epi32(_mm512_set1_epi32(word), shifts), _mm512_set1_epi32(1));
+    _mm512_cvtepi32_ps(bits)
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn widen_fields<const MASK: i32>(bytes: __m128i, shift: usize) -> __m512 {
+    let shifted = _mm512_srl_epi32(_mm512_cvtepu8_epi32(bytes), _mm_cvtsi32_si128(shift as i32));
+    _mm512_cvtepi32_ps(_mm512_and_si512(shifted, _mm512_set1_epi32(MASK)))
+}
+
+/// The values at the low four bits of each byte.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn look_up(bytes: __m128i, table: &[i8; 16]) -> __m512 {
+    // SAFETY: sixteen bytes.
+    let table = unsafe { _mm_loadu_si128(table.as_ptr().cast()) };
+    widen_i8(_mm_shuffle_epi8(table, _mm_and_si128(bytes, _mm_set1_epi8(15))))
 }
 
 #[inline]

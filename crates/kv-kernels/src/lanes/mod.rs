@@ -122,6 +122,26 @@ pub(crate) trait Lanes: Copy {
     /// # Safety
     /// Four bytes can be read, and `first + WIDTH ≤ 16`.
     unsafe fn load_2bit_codes(self, from: *const u8, first: usize) -> Self::F32;
+    /// Bits `first .. first + WIDTH` of a little-endian word, as 0 and 1. Bit 0 is the lowest.
+    ///
+    /// # Safety
+    /// Four bytes can be read, and `first + WIDTH ≤ 32`.
+    unsafe fn load_bits(self, from: *const u8, first: usize) -> Self::F32;
+    /// The bits of each byte from bit `shift` on, as many as `MASK` selects.
+    ///
+    /// # Safety
+    /// `WIDTH` bytes can be read, and `shift < 8`.
+    unsafe fn load_fields<const MASK: i32>(self, from: *const u8, shift: usize) -> Self::F32;
+    /// The table's values at the low four bits of each byte.
+    ///
+    /// # Safety
+    /// `WIDTH` bytes can be read.
+    unsafe fn look_up_low_nibbles(self, from: *const u8, table: &[i8; 16]) -> Self::F32;
+    /// The table's values at the high four bits of each byte.
+    ///
+    /// # Safety
+    /// `WIDTH` bytes can be read.
+    unsafe fn look_up_high_nibbles(self, from: *const u8, table: &[i8; 16]) -> Self::F32;
     /// One half-precision value in all lanes.
     ///
     /// # Safety
@@ -137,6 +157,8 @@ mod tests {
     use crate::KernelPath;
     use crate::codec::{f16_to_f32, fp8_e4m3_to_f32};
 
+    const TABLE: [i8; 16] = [-128, -100, -7, 3, 5, 127, 0, 1, 2, 90, -90, 17, 33, 65, -1, 99];
+
     /// The results of all loads from the same bytes, as bits.
     struct LoadAll<'a>(&'a [u8]);
 
@@ -146,7 +168,7 @@ mod tests {
         #[inline(always)]
         fn run<L: Lanes>(self, lanes: L) -> (usize, Vec<Vec<u32>>) {
             let bytes = self.0;
-            let mut results = vec![vec![]; 8];
+            let mut results = vec![vec![]; 13];
             for at in 0..bytes.len() - 4 * L::WIDTH {
                 let from = bytes[at..at + 4 * L::WIDTH].as_ptr();
                 // SAFETY: four bytes per value can be read at `from`, the most that any of these loads reads.
@@ -161,6 +183,11 @@ mod tests {
                         lanes.load_high_nibbles::<8>(from),
                         lanes.load_2bit_codes(from, 16 - L::WIDTH),
                         lanes.splat_f16(from),
+                        lanes.load_bits(from, 32 - L::WIDTH),
+                        lanes.load_fields::<1>(from, 5),
+                        lanes.load_fields::<3>(from, 6),
+                        lanes.look_up_low_nibbles(from, &TABLE),
+                        lanes.look_up_high_nibbles(from, &TABLE),
                     ]
                 };
                 for (result, vector) in results.iter_mut().zip(vectors) {
@@ -196,6 +223,11 @@ mod tests {
                             f32::from(byte >> 4) - 8.0,
                             (word >> (2 * (16 - width + lane)) & 3) as f32,
                             f16_to_f32(half(at)),
+                            (word >> (32 - width + lane) & 1) as f32,
+                            f32::from(byte >> 5 & 1),
+                            f32::from(byte >> 6),
+                            f32::from(TABLE[usize::from(byte & 15)]),
+                            f32::from(TABLE[usize::from(byte >> 4)]),
                         ];
                         for (load, expected) in expected.into_iter().enumerate() {
                             assert_eq!(

@@ -149,6 +149,30 @@ impl Lanes for Neon {
     }
 
     #[inline(always)]
+    unsafe fn load_bits(self, from: *const u8, first: usize) -> float32x4_t {
+        let word = u32::from_le_bytes(enter!(from.cast::<[u8; 4]>().read()));
+        enter!(spread_bits(word >> first))
+    }
+
+    #[inline(always)]
+    unsafe fn load_fields<const MASK: i32>(self, from: *const u8, shift: usize) -> float32x4_t {
+        let bytes = enter!(from.cast::<[u8; 4]>().read());
+        enter!(widen_fields::<MASK>(bytes, shift))
+    }
+
+    #[inline(always)]
+    unsafe fn look_up_low_nibbles(self, from: *const u8, table: &[i8; 16]) -> float32x4_t {
+        let bytes = enter!(from.cast::<[u8; 4]>().read());
+        enter!(widen_i8(bytes.map(|byte| table[usize::from(byte & 15)].cast_unsigned())))
+    }
+
+    #[inline(always)]
+    unsafe fn look_up_high_nibbles(self, from: *const u8, table: &[i8; 16]) -> float32x4_t {
+        let bytes = enter!(from.cast::<[u8; 4]>().read());
+        enter!(widen_i8(bytes.map(|byte| table[usize::from(byte >> 4)].cast_unsigned())))
+    }
+
+    #[inline(always)]
     unsafe fn splat_f16(self, from: *const u8) -> float32x4_t {
         let bits = enter!(from.cast::<u16>().read_unaligned());
         self.splat(f16_to_f32(bits))
@@ -244,4 +268,21 @@ fn spread_2bit_codes(word: u32) -> float32x4_t {
     // SAFETY: four values of four bytes.
     let shifts = unsafe { vld1q_s32(SHIFTS.as_ptr()) };
     vcvtq_f32_u32(vandq_u32(vshlq_u32(vdupq_n_u32(word), shifts), vdupq_n_u32(3)))
+}
+
+/// The four lowest bits of a word.
+#[inline]
+#[target_feature(enable = "neon")]
+fn spread_bits(word: u32) -> float32x4_t {
+    const SHIFTS: [i32; 4] = [0, -1, -2, -3];
+    // SAFETY: four values of four bytes.
+    let shifts = unsafe { vld1q_s32(SHIFTS.as_ptr()) };
+    vcvtq_f32_u32(vandq_u32(vshlq_u32(vdupq_n_u32(word), shifts), vdupq_n_u32(1)))
+}
+
+#[inline]
+#[target_feature(enable = "neon")]
+fn widen_fields<const MASK: i32>(bytes: [u8; 4], shift: usize) -> float32x4_t {
+    let shifted = vshlq_u32(widen_u8(bytes), vdupq_n_s32(-(shift as i32)));
+    vcvtq_f32_u32(vandq_u32(shifted, vdupq_n_u32(MASK as u32)))
 }

@@ -185,6 +185,35 @@ impl<const N: usize> Lanes for Array<N> {
     }
 
     #[inline(always)]
+    unsafe fn load_bits(self, from: *const u8, first: usize) -> [f32; N] {
+        // SAFETY: guaranteed by the caller.
+        let word = u32::from_le_bytes(unsafe { from.cast::<[u8; 4]>().read() });
+        let mut bits = [0.0; N];
+        for (lane, bit) in bits.iter_mut().enumerate() {
+            *bit = (word >> (first + lane) & 1) as f32;
+        }
+        bits
+    }
+
+    #[inline(always)]
+    unsafe fn load_fields<const MASK: i32>(self, from: *const u8, shift: usize) -> [f32; N] {
+        // SAFETY: guaranteed by the caller.
+        unsafe { each(from, |[byte]| (i32::from(byte) >> shift & MASK) as f32) }
+    }
+
+    #[inline(always)]
+    unsafe fn look_up_low_nibbles(self, from: *const u8, table: &[i8; 16]) -> [f32; N] {
+        // SAFETY: guaranteed by the caller.
+        unsafe { each(from, |[byte]| f32::from(table[usize::from(byte & 15)])) }
+    }
+
+    #[inline(always)]
+    unsafe fn look_up_high_nibbles(self, from: *const u8, table: &[i8; 16]) -> [f32; N] {
+        // SAFETY: guaranteed by the caller.
+        unsafe { each(from, |[byte]| f32::from(table[usize::from(byte >> 4)])) }
+    }
+
+    #[inline(always)]
     unsafe fn splat_f16(self, from: *const u8) -> [f32; N] {
         // SAFETY: guaranteed by the caller.
         [f16_to_f32(u16::from_le_bytes(unsafe { from.cast::<[u8; 2]>().read() })); N]

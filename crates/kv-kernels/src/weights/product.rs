@@ -1,0 +1,166 @@
+//! `y = W x`.
+
+use rayon::prelude::*;
+
+use super::WeightFormat;
+use super::many_rows::multiply_many;
+use crate::KernelPath;
+use crate::codec::{Bf16, F16, F32, Iq4Nl, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
+use crate::lanes::{Kernel, Lanes};
+use crate::queries::FEW_ROWS;
+use crate::rows::RowsInARow;
+use crate::scores::score_keys;
+
+/// A matrix of weights in its encoded form: one row per output.
+#[derive(Debug, Clone, Copy)]
+pub struct Matrix<'a> {
+    pub(super) format: WeightFormat,
+    pub(super) outputs: usize,
+    pub(super) inputs: usize,
+    pub(super) row_bytes: usize,
+    pub(super) bytes: &'a [u8],
+}
+
+/// A matrix and the place of its product.
+#[derive(Debug)]
+pub struct Product<'a> {
+    /// The matrix.
+    pub matrix: Matrix<'a>,
+    /// `[rows, outputs]`
+    pub out: &'a mut [f32],
+}
+
+impl<'a> Matrix<'a> {
+    /// # Shapes
+    /// - bytes: `[outputs, inputs]` values in the format
+    ///
+    /// # Panics
+    /// If the bytes are not those of that many values, or a row is no whole number of blocks.
+    pub fn new(format: WeightFormat, [outputs, inputs]: [usize; 2], bytes: &'a [u8]) -> Matrix<'a> {
+        let row_bytes = format.bytes_of(inputs).unwrap_or_default();
+        assert!(row_bytes > 0 && row_bytes * outputs == bytes.len(), "{} bytes of {outputs} rows of {inputs} in {format}", bytes.len());
+        Matrix { format, outputs, inputs, row_bytes, bytes }
+    }
+
+    /// Decodes a row, `[inputs]`.
+    ///
+    /// # Panics
+    /// If there is no such row, or `values` has another length.
+    pub fn decode_row(&self, row: usize, values: &mut [f32]) {
+        self.format.decode(&self.bytes[row * self.row_bytes..][..self.row_bytes], values);
+    }
+
+    /// The rows in parts of up to `rows`.
+    pub(super) fn parts(self, rows: usize) -> impl Iterator<Item = Matrix<'a>> {
+        let parts = self.bytes.chunks(rows * self.row_bytes);
+        parts.map(move |bytes| Matrix { outputs: bytes.len() / self.row_bytes, bytes, ..self })
+    }
+}
+
+/// Multiplies rows of activations by several matrices, on all threads: `out[r][o] = Σ W[o][i] · activations[r][i]`.
+///
+/// Up to 16 rows, weights are decoded in registers. With more, tiles of the matrix are decoded into scratch and multiplied
+/// at once. Nothing is rounded on the way, so that a row gives the same result, up to the order of additions, in a large
+/// step as on its own.
+///
+/// # Shapes
+/// - activations: `[rows, inputs]`, with as many inputs as every matrix has
+///
+/// # Panics
+/// If the lengths do not match.
+pub fn multiply(activations: &[f32], products: &mut [Product<'_>]) {
+    multiply_on(KernelPath::current(), activations, products);
+}
+
+/// [`multiply`] on a given path.
+pub(super) fn multiply_on(path: KernelPath, activations: &[f32], products: &mut [Product<'_>]) {
+    let Some(inputs) = products.first().map(|product| product.matrix.inputs) else { return };
+    let rows = activations.len() / inputs;
+    for Product { matrix, out } in products.iter() {
+        assert_eq!((matrix.inputs * rows, matrix.outputs * rows), (activations.len(), out.len()), "{rows} rows of activations");
+    }
+    match rows {
+        0 => {}
+        1..=FEW_ROWS => multiply_few(path, activations, rows, products),
+        _ => multiply_many(path, activations, rows, products),
+    }
+}
+
+/// A share of the rows of a matrix, with its products `[rows, outputs]`.
+struct Task<'a> {
+    matrix: Matrix<'a>,
+    out: &'a mut [f32],
+}
+
+fn multiply_few(path: KernelPath, activations: &[f32], rows: usize, products: &mut [Product<'_>]) {
+    if rows == 1 {
+        return run(path, activations, products.iter_mut().map(|product| Task { matrix: product.matrix, out: product.out }).collect());
+    }
+    // Each task's products lie together and are moved to their places afterwards.
+    let mut results: Vec<Vec<f32>> = products.iter().map(|product| vec![0.0; product.out.len()]).collect();
+    run(path, activations, products.iter().zip(&mut results).map(|(product, out)| Task { matrix: product.matrix, out }).collect());
+    let share = task_bytes(products.iter().map(|product| product.matrix.bytes.len()).sum());
+    for (Product { matrix, out }, result) in products.iter_mut().zip(&results) {
+        let mut result = result.as_slice();
+        let mut first = 0;
+        for part in matrix.parts(task_rows(matrix, share)) {
+            let (of_part, rest) = result.split_at(rows * part.outputs);
+            for (out, values) in out.chunks_exact_mut(matrix.outputs).zip(of_part.chunks_exact(part.outputs)) {
+                out[first..first + part.outputs].copy_from_slice(values);
+            }
+            first += part.outputs;
+            result = rest;
+        }
+    }
+}
+
+/// Splits matrices into tasks and runs them. The products of each task lie one after the other in `out`.
+fn run(path: KernelPath, activations: &[f32], matrices: Vec<Task<'_>>) {
+    let share = task_bytes(matrices.iter().map(|task| task.matrix.bytes.len()).sum());
+    let tasks: Vec<Task<'_>> = matrices
+        .into_iter()
+        .flat_map(|Task { matrix, out }| {
+            let rows = task_rows(&matrix, share);
+            let chunk = rows * out.len() / matrix.outputs;
+            matrix.parts(rows).zip(out.chunks_mut(chunk)).map(|(matrix, out)| Task { matrix, out })
+        })
+        .collect();
+    let work = |Task { matrix, out }: Task<'_>| path.run(matrix.inputs, Few { activations, matrix, out });
+    match tasks.len() {
+        1 => tasks.into_iter().for_each(work),
+        _ => tasks.into_par_iter().with_max_len(1).for_each(work),
+    }
+}
+
+/// Bytes of weights per task, if there are `all`.
+fn task_bytes(all: usize) -> usize {
+    /// Handing out less is not worth it.
+    const LEAST: usize = 16 << 10;
+    /// So that a thread delayed by another program does not delay the others for long.
+    const TASKS_PER_THREAD: usize = 4;
+    all.div_ceil(TASKS_PER_THREAD * rayon::current_num_threads()).max(LEAST)
+}
+
+/// Rows of a matrix per task: a multiple of the rows that are multiplied together.
+fn task_rows(matrix: &Matrix<'_>, share: usize) -> usize {
+    const TOGETHER: usize = 8;
+    share.div_ceil(matrix.row_bytes).next_multiple_of(TOGETHER)
+}
+
+/// The product of a few rows with weights decoded in registers.
+struct Few<'a> {
+    activations: &'a [f32],
+    matrix: Matrix<'a>,
+    out: &'a mut [f32],
+}
+
+impl Kernel for Few<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, lanes: L) {
+        let Matrix { format, outputs, inputs, row_bytes, bytes } = self.matrix;
+        let rows = RowsInARow::new(bytes, row_bytes);
+        with_weight_codec!(format, C => score_keys::<L, C>(lanes, self.activations, inputs, rows, self.out, outputs));
+    }
+}
