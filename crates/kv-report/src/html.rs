@@ -1,12 +1,9 @@
 //! The report as a single page that works offline.
 
 use askama::Template;
-use plotly::common::{DashType, Line, Marker, MarkerSymbol, Mode, Title};
-use plotly::layout::{Axis as PlotlyAxis, AxisType, Legend, Margin};
-use plotly::{Layout, Plot, Scatter};
 
-use crate::chart::{Axis, Scale};
-use crate::style::{Marker as Mark, colour, marker, tick_text};
+use crate::figure::figure;
+use crate::plotly;
 use crate::{COLUMNS, Chart, Column, ReportError, Results, Row, Status};
 
 /// The page, with all scripts and figures embedded.
@@ -14,19 +11,17 @@ use crate::{COLUMNS, Chart, Column, ReportError, Results, Row, Status};
 /// # Errors
 /// [`ReportError::Page`].
 pub fn html(results: &Results, charts: &[Chart]) -> Result<String, ReportError> {
-    let (script, _) =
-        Plot::offline_js_sources().split_once("</script>").map(|(script, rest)| (script.to_owned(), rest.len())).unwrap_or_default();
-    let plotly_script = script.split_once('>').map(|(_, script)| script.to_owned()).unwrap_or_default();
     let failed = results.rows.iter().filter(|row| row.status == Status::Failed).count();
     let page = Page {
         results,
         measured: results.rows.len() - failed,
         failed,
-        figures: charts.iter().map(Figure::of).collect(),
+        figures: charts.iter().map(|chart| Figure { chart, json: inside_script(&figure(chart)) }).collect(),
         columns: &COLUMNS,
         rows: results.rows.iter().map(|row| TableRow { failed: row.status == Status::Failed, cells: cells(row) }).collect(),
         config: serde_json::to_string_pretty(&results.config).unwrap_or_default(),
-        plotly_script,
+        plotly_script: plotly::SCRIPT,
+        plotly_license: plotly::LICENSE,
     };
     Ok(page.render()?)
 }
@@ -37,17 +32,16 @@ struct Page<'a> {
     results: &'a Results,
     measured: usize,
     failed: usize,
-    figures: Vec<Figure>,
+    figures: Vec<Figure<'a>>,
     columns: &'a [Column],
     rows: Vec<TableRow>,
     config: String,
-    plotly_script: String,
+    plotly_script: &'static str,
+    plotly_license: &'static str,
 }
 
-struct Figure {
-    name: &'static str,
-    title: String,
-    caption: String,
+struct Figure<'a> {
+    chart: &'a Chart,
     /// The figure as JSON for the plotting library, safe inside a script.
     json: String,
 }
@@ -63,57 +57,10 @@ struct Cell {
     number: Option<f64>,
 }
 
-impl Figure {
-    fn of(chart: &Chart) -> Figure {
-        let mut plot = Plot::new();
-        for series in &chart.series {
-            let (red, green, blue) = colour(series.style);
-            let colour = format!("rgb({red},{green},{blue})");
-            let (x, y): (Vec<f64>, Vec<f64>) = series.points.iter().copied().unzip();
-            // Past the end of the palette, the dash distinguishes two lines of the same color.
-            let dash = if series.style < 7 { DashType::Solid } else { DashType::Dash };
-            let mode = if x.len() > 64 { Mode::Lines } else { Mode::LinesMarkers };
-            let trace = Scatter::new(x, y)
-                .name(&series.name)
-                .mode(mode)
-                .line(Line::new().color(colour.clone()).width(2.5).dash(dash))
-                .marker(Marker::new().color(colour).size(9).symbol(symbol(series.style)));
-            plot.add_trace(trace);
-        }
-        let layout = Layout::new()
-            .x_axis(with_ticks(axis(&chart.x), &chart.lengths()))
-            .y_axis(axis(&chart.y))
-            .legend(Legend::new().x(1.02).y(1.0))
-            .margin(Margin::new().left(80).right(20).top(20).bottom(70))
-            .height(480);
-        plot.set_layout(layout);
-        Figure { name: chart.name, title: chart.title.clone(), caption: chart.caption.clone(), json: plot.to_json().replace("</", "<\\/") }
-    }
-}
-
-fn axis(axis: &Axis) -> PlotlyAxis {
-    let kind = match axis.scale {
-        Scale::Linear => AxisType::Linear,
-        Scale::Log => AxisType::Log,
-    };
-    PlotlyAxis::new().title(Title::with_text(&axis.label)).type_(kind).grid_color("#ddd").auto_margin(true)
-}
-
-fn with_ticks(axis: PlotlyAxis, ticks: &[f64]) -> PlotlyAxis {
-    if ticks.is_empty() {
-        return axis;
-    }
-    axis.tick_values(ticks.to_vec()).tick_text(ticks.iter().copied().map(tick_text).collect())
-}
-
-fn symbol(style: usize) -> MarkerSymbol {
-    match marker(style) {
-        Mark::Circle => MarkerSymbol::Circle,
-        Mark::Square => MarkerSymbol::Square,
-        Mark::TriangleUp => MarkerSymbol::TriangleUp,
-        Mark::Diamond => MarkerSymbol::Diamond,
-        Mark::Cross => MarkerSymbol::X,
-    }
+/// JSON that can stand in a script element. Text such as `</script>` or `<!--` would change where the element ends, and
+/// in JSON a `<` stands only in strings, where it can be escaped.
+fn inside_script(json: &serde_json::Value) -> String {
+    json.to_string().replace('<', "\\u003c")
 }
 
 /// A row's cells in the order of [`COLUMNS`].
@@ -143,5 +90,51 @@ fn shown(name: &str, number: f64) -> String {
         () if number.abs() >= 100.0 => format!("{number:.0}"),
         () if number.abs() >= 1.0 => format!("{number:.2}"),
         () => format!("{number:.4}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Axis, Environment, Scale, Series};
+
+    fn page(series: &str) -> String {
+        let results = Results {
+            schema: 1,
+            title: "Title".into(),
+            started: "now".into(),
+            command: "run".into(),
+            complete: true,
+            warnings: vec![],
+            environment: Environment::default(),
+            config: serde_json::Value::Null,
+            rows: vec![Row { label: series.into(), ..Row::default() }],
+        };
+        html(&results, &[chart(series)]).unwrap()
+    }
+
+    fn chart(series: &str) -> Chart {
+        let axis = || Axis { label: series.into(), scale: Scale::Log };
+        let series = vec![Series { name: series.into(), style: 0, points: vec![(128.0, 1.0)] }];
+        Chart { name: "test", title: "Title".into(), caption: "Caption.".into(), x: axis(), y: axis(), series }
+    }
+
+    #[test]
+    fn a_page_embeds_the_script_once_with_its_license_and_uploads_nothing() {
+        let page = page("a");
+        assert_eq!(page.matches(plotly::SCRIPT).count(), 1);
+        assert_eq!(page.matches(plotly::LICENSE).count(), 1);
+        assert!(page.contains("showSendToCloud: false"));
+    }
+
+    #[test]
+    fn no_label_ends_the_script() {
+        let count = |page: &str| ["<script", "</script", "<!--"].map(|tag| page.matches(tag).count());
+        for label in ["</script><script>alert(1)</script>", "<!--<script>", "a \"quoted\" \\ name", "×2 \u{2028} & <b>"] {
+            let page = page(label);
+            assert_eq!(count(&page), count(&self::page("a")), "{label}");
+            let json = page.lines().find_map(|line| line.strip_prefix("  \"chart-test\": ")).unwrap().trim_end_matches(',');
+            assert_eq!(serde_json::from_str::<serde_json::Value>(json).unwrap(), figure(&chart(label)), "{label}");
+        }
     }
 }

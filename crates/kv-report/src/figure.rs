@@ -1,0 +1,130 @@
+//! A chart as a figure of plotly.js: its traces and its layout. The keys are those of plotly.js's reference.
+
+use serde_json::{Value, json};
+
+use crate::chart::{Axis, Chart, Scale, Series};
+use crate::style::{Marker, colour, marker, tick_text};
+
+/// A line with more points has no markers.
+const MOST_MARKERS: usize = 64;
+
+/// The figure: an object with `data`, one trace per series, and `layout`.
+pub(crate) fn figure(chart: &Chart) -> Value {
+    json!({
+        "data": chart.series.iter().map(trace).collect::<Vec<_>>(),
+        "layout": {
+            "xaxis": with_ticks(axis(&chart.x), &chart.lengths()),
+            "yaxis": axis(&chart.y),
+            "legend": { "x": 1.02, "y": 1.0 },
+            "margin": { "l": 80, "r": 20, "t": 20, "b": 70 },
+            "height": 480,
+        },
+    })
+}
+
+fn trace(series: &Series) -> Value {
+    let (red, green, blue) = colour(series.style);
+    let colour = format!("rgb({red},{green},{blue})");
+    let (x, y): (Vec<f64>, Vec<f64>) = series.points.iter().copied().unzip();
+    json!({
+        "type": "scatter",
+        "name": series.name,
+        "mode": if x.len() > MOST_MARKERS { "lines" } else { "lines+markers" },
+        "x": x,
+        "y": y,
+        "line": { "color": colour, "width": 2.5, "dash": dash(series.style) },
+        "marker": { "color": colour, "size": 9, "symbol": symbol(series.style) },
+    })
+}
+
+/// Past the end of the palette, the dash distinguishes two lines of the same color.
+fn dash(style: usize) -> &'static str {
+    if style < 7 { "solid" } else { "dash" }
+}
+
+fn symbol(style: usize) -> &'static str {
+    match marker(style) {
+        Marker::Circle => "circle",
+        Marker::Square => "square",
+        Marker::TriangleUp => "triangle-up",
+        Marker::Diamond => "diamond",
+        Marker::Cross => "x",
+    }
+}
+
+fn axis(axis: &Axis) -> Value {
+    let scale = match axis.scale {
+        Scale::Linear => "linear",
+        Scale::Log => "log",
+    };
+    json!({ "title": { "text": axis.label }, "type": scale, "gridcolor": "#ddd", "automargin": true })
+}
+
+fn with_ticks(mut axis: Value, ticks: &[f64]) -> Value {
+    if !ticks.is_empty() {
+        axis["tickvals"] = json!(ticks);
+        axis["ticktext"] = ticks.iter().copied().map(tick_text).collect();
+    }
+    axis
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chart(scale: Scale, series: Vec<Series>) -> Chart {
+        let axis = |label: &str, scale| Axis { label: label.into(), scale };
+        Chart {
+            name: "test",
+            title: "Title".into(),
+            caption: "Caption.".into(),
+            x: axis("x", scale),
+            y: axis("y (ms)", Scale::Log),
+            series,
+        }
+    }
+
+    fn series(name: &str, style: usize, points: &[(f64, f64)]) -> Series {
+        Series { name: name.into(), style, points: points.to_vec() }
+    }
+
+    #[test]
+    fn a_small_figure() {
+        let lines = vec![series("a", 0, &[(128.0, 1.5), (16384.0, 2.0)]), series("\"b\" <i> & ×2", 8, &[(128.0, 3.0)])];
+        let expected = json!({
+            "data": [
+                {
+                    "type": "scatter", "name": "a", "mode": "lines+markers", "x": [128.0, 16384.0], "y": [1.5, 2.0],
+                    "line": { "color": "rgb(0,114,178)", "width": 2.5, "dash": "solid" },
+                    "marker": { "color": "rgb(0,114,178)", "size": 9, "symbol": "circle" },
+                },
+                {
+                    "type": "scatter", "name": "\"b\" <i> & ×2", "mode": "lines+markers", "x": [128.0], "y": [3.0],
+                    "line": { "color": "rgb(213,94,0)", "width": 2.5, "dash": "dash" },
+                    "marker": { "color": "rgb(213,94,0)", "size": 9, "symbol": "diamond" },
+                },
+            ],
+            "layout": {
+                "xaxis": {
+                    "title": { "text": "x" }, "type": "log", "gridcolor": "#ddd", "automargin": true,
+                    "tickvals": [128.0, 16384.0], "ticktext": ["128", "16 384"],
+                },
+                "yaxis": { "title": { "text": "y (ms)" }, "type": "log", "gridcolor": "#ddd", "automargin": true },
+                "legend": { "x": 1.02, "y": 1.0 },
+                "margin": { "l": 80, "r": 20, "t": 20, "b": 70 },
+                "height": 480,
+            },
+        });
+        assert_eq!(figure(&chart(Scale::Log, lines)), expected);
+    }
+
+    #[test]
+    fn a_linear_axis_has_its_own_ticks_and_a_long_line_no_markers() {
+        let points: Vec<(f64, f64)> = (0..=MOST_MARKERS).map(|step| (step as f64, step as f64)).collect();
+        let lines = vec![series("long", 0, &points), series("short", 1, &points[1..])];
+        let figure = figure(&chart(Scale::Linear, lines));
+        assert_eq!(figure["layout"]["xaxis"]["type"], "linear");
+        assert_eq!(figure["layout"]["xaxis"].get("tickvals"), None);
+        assert_eq!([&figure["data"][0]["mode"], &figure["data"][1]["mode"]], ["lines", "lines+markers"]);
+    }
+}
