@@ -2,12 +2,17 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use kv_core::{KvCache, Registry};
+use kv_kernels::WeightFormat;
 use kv_model::{Decoder, Preset, Sequence, StepInput, argmax};
 
 const STEPS: usize = 300;
 
 fn decoder() -> Decoder {
-    Preset::build(Preset::find("tiny").unwrap().config(None), 7).unwrap().decoder
+    decoder_in(WeightFormat::F32)
+}
+
+fn decoder_in(weights: WeightFormat) -> Decoder {
+    Preset::build(Preset::find("tiny").unwrap().config(None), weights, 7, Default::default()).unwrap().decoder
 }
 
 fn cache(registry: &Registry, decoder: &Decoder, id: &str, config: &str) -> Box<dyn KvCache> {

@@ -8,7 +8,9 @@
 //! `golden/make_smollm2.py` generates the expected tokens with llama.cpp.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
-use kv_model::{Model, Sequence, StepInput, argmax, gguf};
+use std::fs::File;
+
+use kv_model::{LoadOptions, Model, Sequence, StepInput, argmax, gguf};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -29,7 +31,7 @@ fn golden() -> Golden {
 
 fn model() -> Model {
     let path = runner::fetched("smollm2-135m").expect("run `cargo run -p runner -- fetch smollm2-135m` first");
-    gguf::load(&std::fs::read(path).unwrap()).unwrap()
+    gguf::load(&mut File::open(path).unwrap(), LoadOptions::default()).unwrap()
 }
 
 #[test]

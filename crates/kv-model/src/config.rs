@@ -23,14 +23,13 @@ pub struct ModelConfig {
 }
 
 impl ModelConfig {
-    /// Bytes of the weights in `f32`, an untied head not included.
-    pub fn weight_bytes(&self) -> usize {
+    /// The number of weights, an untied head not included.
+    pub fn weights(&self) -> usize {
         let Geometry { layers, heads, kv_heads, key_dim, value_dim, .. } = self.geometry;
         let attention = self.hidden * (heads * (key_dim + value_dim) + kv_heads * (key_dim + value_dim));
         let layer = attention + 3 * self.hidden * self.intermediate + 2 * self.hidden;
         // A config may ask for any number of layers.
-        let weights = layers.saturating_mul(layer).saturating_add(self.vocabulary * self.hidden + self.hidden);
-        size_of::<f32>().saturating_mul(weights)
+        layers.saturating_mul(layer).saturating_add(self.vocabulary * self.hidden + self.hidden)
     }
 
     /// The least bytes of the activations while a step runs `tokens` tokens of one sequence: the hidden values twice, and

@@ -2,8 +2,9 @@
 
 use std::ops::Range;
 
-use burn::tensor::{Int, TensorData, activation};
-use kv_core::{Geometry, KvCache, SeqId, Tensor, device};
+use burn::tensor::activation;
+use kv_core::{Geometry, KvCache, SeqId, Tensor};
+use kv_kernels::awake;
 
 use crate::rotary::Rotary;
 use crate::weights::Layer;
@@ -40,6 +41,11 @@ impl Decoder {
         Decoder { config, weights }
     }
 
+    /// The weights.
+    pub fn weights(&self) -> &Weights {
+        &self.weights
+    }
+
     /// The hyperparameters.
     pub fn config(&self) -> &ModelConfig {
         &self.config
@@ -55,6 +61,10 @@ impl Decoder {
     /// # Errors
     /// [`ModelError`]; no sequence is changed.
     pub fn step(&self, cache: &mut dyn KvCache, inputs: &mut [StepInput<'_>]) -> Result<Vec<Vec<f32>>, ModelError> {
+        awake(|| self.run(cache, inputs))
+    }
+
+    fn run(&self, cache: &mut dyn KvCache, inputs: &mut [StepInput<'_>]) -> Result<Vec<Vec<f32>>, ModelError> {
         let ModelConfig { vocabulary, .. } = self.config;
         let context = self.config.geometry.context;
         let mut tokens = vec![];
@@ -75,25 +85,25 @@ impl Decoder {
             let run = cache.begin(input.sequence.id(), seen..end)?;
             let all = input.sequence.tokens().iter().chain(input.fresh).skip(run.start).take(run.len());
             let first_row = tokens.len();
-            tokens.extend(all.map(|token| *token as i32));
+            tokens.extend(all);
             positions.extend(run);
             slices.push(Slice { id: input.sequence.id(), rows: first_row..tokens.len() });
         }
 
         let rotary = Rotary::new(&self.config.geometry.rope, &positions);
-        let rows = tokens.len();
-        let ids = Tensor::<1, Int>::from_data(TensorData::new(tokens, [rows]), &device());
-        let mut hidden = self.weights.embedding.clone().select(TOKENS, ids);
+        let mut hidden = self.weights.embed(&tokens);
         for (index, layer) in self.weights.layers.iter().enumerate() {
             let attended = self.attention(cache, index, layer, &rotary, &slices, hidden.clone())?;
             hidden = hidden + attended;
             let normed = rms_norm(hidden.clone(), layer.feed_forward_norm.clone(), self.config.norm_epsilon);
-            let gated = activation::silu(layer.gate.forward(normed.clone())) * layer.up.forward(normed);
-            hidden = hidden + layer.down.forward(gated);
+            let [gate, up] = self.weights.project([&layer.gate, &layer.up], normed);
+            let [down] = self.weights.project([&layer.down], activation::silu(gate) * up);
+            hidden = hidden + down;
         }
         let last_rows = slices.iter().map(|slice| hidden.clone().narrow(TOKENS, slice.rows.end - 1, 1)).collect();
         let normed = rms_norm(Tensor::cat(last_rows, TOKENS), self.weights.norm.clone(), self.config.norm_epsilon);
-        let logits = self.weights.head.forward(normed).into_data().try_into_vec::<f32>().expect("the weights are `f32`");
+        let [logits] = self.weights.project([&self.weights.head], normed);
+        let logits = logits.into_data().try_into_vec::<f32>().expect("the weights are `f32`");
         let logits: Vec<Vec<f32>> = logits.chunks_exact(vocabulary).map(<[f32]>::to_vec).collect();
         for (input, logits) in inputs.iter().zip(&logits) {
             let count = logits.iter().filter(|logit| !logit.is_finite()).count();
@@ -152,9 +162,10 @@ impl Decoder {
         let Geometry { heads, kv_heads, key_dim, value_dim, .. } = self.config.geometry;
         let [tokens, _] = hidden.dims();
         let normed = rms_norm(hidden, layer.attention_norm.clone(), self.config.norm_epsilon);
-        let queries = rotary.apply(layer.query.forward(normed.clone()).reshape([tokens, heads, key_dim]));
-        let keys = rotary.apply(layer.key.forward(normed.clone()).reshape([tokens, kv_heads, key_dim]));
-        let values = layer.value.forward(normed).reshape([tokens, kv_heads, value_dim]);
+        let [queries, keys, values] = self.weights.project([&layer.query, &layer.key, &layer.value], normed);
+        let queries = rotary.apply(queries.reshape([tokens, heads, key_dim]));
+        let keys = rotary.apply(keys.reshape([tokens, kv_heads, key_dim]));
+        let values = values.reshape([tokens, kv_heads, value_dim]);
         let mut attended = Vec::with_capacity(slices.len());
         let by_slice = split(keys, slices).into_iter().zip(split(values, slices)).zip(split(queries, slices));
         for (slice, ((keys, values), queries)) in slices.iter().zip(by_slice) {
@@ -162,7 +173,8 @@ impl Decoder {
             attended.push(cache.attend(slice.id, index, queries)?);
         }
         let attended = Tensor::cat(attended, TOKENS).reshape([tokens, heads * value_dim]);
-        Ok(layer.output.forward(attended))
+        let [output] = self.weights.project([&layer.output], attended);
+        Ok(output)
     }
 }
 

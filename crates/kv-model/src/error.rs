@@ -39,6 +39,22 @@ pub enum LoadError {
         /// Which, and what would be right.
         reason: String,
     },
+    /// A file cannot be read to its end.
+    #[error("cannot read {}", excerpt(what))]
+    Read {
+        /// The tensor, or the part of the file.
+        what: String,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The system has no memory for the matrices.
+    #[error("no memory for the {bytes} bytes of the matrices")]
+    Memory {
+        /// Bytes of all matrices.
+        bytes: usize,
+        /// What the system says.
+        source: std::io::Error,
+    },
     /// The hyperparameters contradict each other.
     #[error("impossible hyperparameters")]
     Geometry(#[from] GeometryError),
@@ -60,6 +76,10 @@ impl LoadError {
 
     pub(crate) fn tensor(name: impl Into<String>, reason: impl Into<String>) -> LoadError {
         LoadError::Tensor { name: name.into(), reason: reason.into() }
+    }
+
+    pub(crate) fn read(what: impl Into<String>, source: std::io::Error) -> LoadError {
+        LoadError::Read { what: what.into(), source }
     }
 
     pub(crate) fn files(reason: impl Into<String>) -> LoadError {

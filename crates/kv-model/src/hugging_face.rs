@@ -1,7 +1,7 @@
 //! Models from a Hugging Face directory: `config.json`, one or several safetensors files, `tokenizer.json`,
 //! `generation_config.json`, `tokenizer_config.json`.
 //!
-//! Llama-style and Qwen2-style checkpoints are understood; the directory's files are handed over as bytes.
+//! Llama-style and Qwen2-style checkpoints are understood; the directory's small files are handed over as text, and its weights as open files.
 
 mod document;
 mod edges;
@@ -11,15 +11,17 @@ mod generation;
 mod hyperparameters;
 mod neutral;
 mod rope;
+mod shards;
 mod source;
 
 use crate::hugging_face::document::Document;
 use crate::hugging_face::hyperparameters::Checkpoint;
+use crate::hugging_face::shards::Shards;
 use crate::hugging_face::source::Source;
-use crate::{Decoder, LoadError, Model, TextTokenizer, Weights};
+use crate::{Decoder, LoadError, LoadOptions, Model, ReadSeek, TextTokenizer, Weights};
 
 /// The contents of a model directory.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Default)]
 pub struct Directory<'a> {
     /// `config.json`
     pub config: &'a str,
@@ -31,8 +33,8 @@ pub struct Directory<'a> {
     pub tokenizer_config: Option<&'a str>,
     /// `model.safetensors.index.json`, if there is one: only the tensors it names are read.
     pub index: Option<&'a str>,
-    /// The files that [`weight_files`] names, each with its name.
-    pub shards: &'a [(String, Vec<u8>)],
+    /// The files that [`weight_files`] names, each with its name. Only what is needed is read.
+    pub shards: Vec<(String, Box<dyn ReadSeek + 'a>)>,
 }
 
 /// Checks that the model in `config` (`config.json`) can be loaded, as far as it says.
@@ -66,7 +68,7 @@ pub fn weight_files(config: &str, index: Option<&str>, present: &[String]) -> Re
 ///
 /// # Errors
 /// [`LoadError`] names the file, key or tensor that is missing or impossible.
-pub fn load(directory: Directory<'_>) -> Result<Model, LoadError> {
+pub fn load(directory: Directory<'_>, options: LoadOptions<'_>) -> Result<Model, LoadError> {
     let config = Document::parse("config.json", directory.config)?;
     let checkpoint = Checkpoint::of(&config)?;
     let generation_config = directory.generation_config.map(generation::parse).transpose()?;
@@ -74,9 +76,9 @@ pub fn load(directory: Directory<'_>) -> Result<Model, LoadError> {
     let tokenizer = directory.tokenizer.map_or(Ok(TextTokenizer::missing()), TextTokenizer::from_json)?.ended_by(ends);
     let mut text_notes: Vec<String> = generation_config.as_ref().map(generation::note).transpose()?.flatten().into_iter().collect();
     text_notes.extend(directory.tokenizer_config.map_or(Ok(vec![]), |config| edges::notes(config, &tokenizer))?);
-    let mut source = Source::new(&checkpoint, directory.shards, directory.index)?;
+    let mut source = Source::new(&checkpoint, Shards::new(directory.shards), directory.index)?;
     source.check_unnamed()?;
-    let weights = Weights::load(&checkpoint.config, &mut source)?;
+    let weights = Weights::load(&checkpoint.config, &mut source, options)?;
     source.check_unread()?;
     Ok(Model { decoder: Decoder::new(checkpoint.config.clone(), weights), tokenizer, text_notes })
 }

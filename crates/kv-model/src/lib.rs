@@ -1,8 +1,8 @@
 //! A Llama-family decoder in Burn (RMSNorm, rotary embedding, grouped-query attention, SwiGLU), and the loaders
 //! for its weights. The decoder uses caches only through [`kv_core::KvCache`].
 //!
-//! This crate names no strategy and reads no files: loaders take bytes. It is not a fast inference engine.
-//! Weights are `f32`, and its purpose is to measure caches.
+//! This crate names no strategy and opens no files: loaders take what the caller opened. Matrices stay in the encoding of
+//! their file, and no copy of them in `f32` exists. It is not an inference engine: its purpose is to measure caches.
 //!
 //! Reading order: [`ModelConfig`] and [`Weights`], [`Decoder`] with its [`Sequence`]s, then the sources of models:
 //! [`gguf`], [`hugging_face`] and [`Preset`].
@@ -15,6 +15,7 @@ mod excerpt;
 pub mod gguf;
 pub mod hugging_face;
 mod preset;
+mod random_weights;
 mod rotary;
 mod sequence;
 mod tokenizer;
@@ -26,7 +27,12 @@ pub use error::{LoadError, ModelError};
 pub use preset::Preset;
 pub use sequence::Sequence;
 pub use tokenizer::{TextStream, TextTokenizer, panic_becomes_error};
-pub use weights::{Layer, Projection, TensorSource, Weights};
+pub use weights::{LoadOptions, Pages, TensorSource, Weights};
+
+/// A file that is read where it is needed.
+pub trait ReadSeek: std::io::Read + std::io::Seek {}
+
+impl<F: std::io::Read + std::io::Seek> ReadSeek for F {}
 
 /// A decoder and its tokenizer.
 #[derive(Debug)]

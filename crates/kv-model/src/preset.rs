@@ -1,11 +1,12 @@
 //! Models with the shape of known ones and seeded random weights.
 
-use kv_core::{Geometry, Rope};
-use rand::RngExt;
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
+use std::io::Write;
 
-use crate::{Decoder, LoadError, Model, ModelConfig, TensorSource, TextTokenizer, Weights};
+use kv_core::{Geometry, Rope};
+use kv_kernels::WeightFormat;
+
+use crate::random_weights::{FORMATS, KeptSource, RandomSource};
+use crate::{Decoder, LoadError, LoadOptions, Model, ModelConfig, ReadSeek, TextTokenizer, Weights};
 
 /// A known shape. Speed and memory of a cache depend on it alone; what it writes is noise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,7 +83,7 @@ impl Preset {
         },
         Preset {
             name: "llama-3-8b",
-            summary: "the shape of Llama-3-8B; 32 GB of weights in f32, so set `layers` to run fewer",
+            summary: "the shape of Llama-3-8B; 8.5 GB with `weights = \"q8_0\"`, 32 GB in f32, or set `layers` to run fewer",
             layers: 32,
             heads: 32,
             kv_heads: 8,
@@ -115,34 +116,41 @@ impl Preset {
         ModelConfig { geometry, hidden, intermediate, vocabulary, norm_epsilon: 1e-5 }
     }
 
-    /// A model of these hyperparameters with random weights; the same seed gives the same weights.
+    /// The formats that random weights can have.
+    pub const WEIGHT_FORMATS: [WeightFormat; 5] = FORMATS;
+
+    /// A model of these hyperparameters with random weights; the same seed gives the same weights, on any number of threads.
     ///
     /// # Errors
-    /// [`LoadError::Geometry`] if the hyperparameters are impossible.
-    pub fn build(config: ModelConfig, seed: u64) -> Result<Model, LoadError> {
-        let weights = Weights::load(&config, &mut RandomSource { seed, tensors: 0 })?;
-        Ok(Model { decoder: Decoder::new(config, weights), tokenizer: TextTokenizer::bytes(), text_notes: vec![] })
-    }
-}
-
-/// Uniform weights of variance `1 / inputs`, so that activations keep their size, and norms of 1.
-struct RandomSource {
-    seed: u64,
-    tensors: u64,
-}
-
-impl TensorSource for RandomSource {
-    fn tensor(&mut self, _: &str, shape: &[usize]) -> Result<Vec<f32>, LoadError> {
-        let [outputs, inputs] = *shape else { return Ok(vec![1.0; shape.iter().product()]) };
-        let mut random = ChaCha8Rng::seed_from_u64(self.seed);
-        random.set_stream(self.tensors);
-        self.tensors += 1;
-        let limit = (3.0 / inputs as f32).sqrt();
-        Ok((0..outputs * inputs).map(|_| random.random_range(-limit..limit)).collect())
+    /// [`LoadError`] if the hyperparameters are impossible or do not fit the format.
+    pub fn build(config: ModelConfig, format: WeightFormat, seed: u64, options: LoadOptions<'_>) -> Result<Model, LoadError> {
+        let weights = Weights::load(&config, &mut RandomSource::new(seed, format)?, options)?;
+        Ok(Preset::model(config, weights))
     }
 
-    fn has(&self, name: &str) -> bool {
-        // A tied head and no biases.
-        name != "lm_head.weight" && !name.ends_with(".bias")
+    /// The model whose matrices [`Preset::keep`] has written to a file.
+    ///
+    /// # Errors
+    /// [`LoadError`] if the file ends too early.
+    pub fn reload(
+        config: ModelConfig,
+        format: WeightFormat,
+        file: &mut dyn ReadSeek,
+        options: LoadOptions<'_>,
+    ) -> Result<Model, LoadError> {
+        let weights = Weights::load(&config, &mut KeptSource { file, format }, options)?;
+        Ok(Preset::model(config, weights))
+    }
+
+    /// Writes the matrices of a built model, for [`Preset::reload`].
+    ///
+    /// # Errors
+    /// Those of the file.
+    pub fn keep(model: &Model, file: &mut dyn Write) -> std::io::Result<()> {
+        model.decoder.weights().matrices().try_for_each(|bytes| file.write_all(bytes))
+    }
+
+    fn model(config: ModelConfig, weights: Weights) -> Model {
+        Model { decoder: Decoder::new(config, weights), tokenizer: TextTokenizer::bytes(), text_notes: vec![] }
     }
 }

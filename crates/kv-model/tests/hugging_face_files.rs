@@ -1,8 +1,10 @@
 //! Which files of a folder are read, and which tensor comes from which.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+use std::io::Cursor;
+
 use kv_core::Registry;
-use kv_model::{LoadError, Model, Sequence, StepInput, argmax, hugging_face};
+use kv_model::{LoadError, LoadOptions, Model, ReadSeek, Sequence, StepInput, argmax, hugging_face};
 use serde_json::{Value, json};
 use workspace_tests::chain::{Chain, Tensors, safetensors_file};
 
@@ -25,9 +27,14 @@ fn index(tensors: &[(&str, &str)]) -> Value {
 }
 
 fn load(index: Option<&Value>, shards: &[(&str, &Tensors)]) -> Result<Model, LoadError> {
-    let shards: Vec<(String, Vec<u8>)> = shards.iter().map(|(name, tensors)| ((*name).to_owned(), safetensors_file(tensors))).collect();
     let (config, index) = (chain().config().to_string(), index.map(Value::to_string));
-    hugging_face::load(hugging_face::Directory { config: &config, index: index.as_deref(), shards: &shards, ..Default::default() })
+    let shards = shards.iter().map(|(name, tensors)| shard(name, tensors)).collect();
+    let directory = hugging_face::Directory { config: &config, index: index.as_deref(), shards, ..Default::default() };
+    hugging_face::load(directory, LoadOptions::default())
+}
+
+fn shard(name: &str, tensors: &Tensors) -> (String, Box<dyn ReadSeek>) {
+    (name.to_owned(), Box::new(Cursor::new(safetensors_file(tensors))))
 }
 
 /// The token that follows `token`.
@@ -123,10 +130,10 @@ fn a_tensor_that_the_index_leaves_out_is_refused_if_the_model_has_a_place_for_it
         let map: Vec<(&str, &str)> = tensors.keys().filter(|known| *known != name).map(|known| (known.as_str(), "a.safetensors")).collect();
         let mut stored = tensors.clone();
         stored.insert(name.to_owned(), tensor);
-        let shards = [("a.safetensors".to_owned(), safetensors_file(&stored))];
+        let shards = vec![shard("a.safetensors", &stored)];
         let (config, index) = (config.to_string(), index(&map).to_string());
-        let directory = hugging_face::Directory { config: &config, index: Some(&index), shards: &shards, ..Default::default() };
-        hugging_face::load(directory).err().map(|error| error.to_string())
+        let directory = hugging_face::Directory { config: &config, index: Some(&index), shards, ..Default::default() };
+        hugging_face::load(directory, LoadOptions::default()).err().map(|error| error.to_string())
     };
     let zeros = (vec![32], vec![0.0; 32]);
     for name in ["model.layers.0.self_attn.q_proj.bias", "model.layers.0.self_attn.q_norm.weight", "lm_head.bias"] {

@@ -1,8 +1,10 @@
 //! Keys of `config.json`, and tensors, that change the result are honoured or refused.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+use std::io::Cursor;
+
 use kv_core::{KvCache, Registry};
-use kv_model::{LoadError, Model, ModelError, Sequence, StepInput, argmax, hugging_face};
+use kv_model::{LoadError, LoadOptions, Model, ModelError, ReadSeek, Sequence, StepInput, argmax, hugging_face};
 use serde_json::{Value, json};
 use workspace_tests::chain::{Chain, Tensors, safetensors_file};
 
@@ -13,9 +15,10 @@ fn chain() -> Chain {
 }
 
 fn load(config: &Value, tensors: &Tensors) -> Result<Model, LoadError> {
-    let shards = [("model.safetensors".to_owned(), safetensors_file(tensors))];
+    let file: Box<dyn ReadSeek> = Box::new(Cursor::new(safetensors_file(tensors)));
     let config = config.to_string();
-    hugging_face::load(hugging_face::Directory { config: &config, shards: &shards, ..Default::default() })
+    let directory = hugging_face::Directory { config: &config, shards: vec![("model.safetensors".into(), file)], ..Default::default() };
+    hugging_face::load(directory, LoadOptions::default())
 }
 
 /// The chain's config with other values for some keys; null removes one.

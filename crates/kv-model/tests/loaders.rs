@@ -2,9 +2,10 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::collections::BTreeMap;
+use std::io::Cursor;
 
 use kv_core::{KvCache, Registry};
-use kv_model::{Model, Sequence, StepInput, gguf, hugging_face};
+use kv_model::{LoadError, LoadOptions, Model, ReadSeek, Sequence, StepInput, gguf, hugging_face};
 use proptest::prelude::*;
 use workspace_tests::chain::{Tensors, safetensors_file};
 use workspace_tests::gguf::{Entry, Gguf};
@@ -107,6 +108,10 @@ fn gguf_file(architecture: &str, tensors: &Tensors) -> Vec<u8> {
         .bytes()
 }
 
+fn load_gguf(bytes: &[u8]) -> Result<Model, LoadError> {
+    gguf::load(&mut Cursor::new(bytes), LoadOptions::default())
+}
+
 /// Every second tensor.
 fn shard(tensors: &Tensors, remainder: usize) -> Vec<u8> {
     let kept = tensors.iter().enumerate().filter(|(index, _)| index % 2 == remainder);
@@ -120,8 +125,9 @@ fn hugging_face_model(model_type: &str, tensors: &Tensors) -> Model {
             "num_attention_heads": {HEADS}, "num_key_value_heads": {KV_HEADS}, "max_position_embeddings": 64, "vocab_size": {VOCABULARY},
             "rms_norm_eps": 1e-5, "rope_theta": 5000.0, "attention_bias": {attention_bias}, "eos_token_id": [3]}}"#
     );
-    let shards = [("a".to_owned(), shard(tensors, 0)), ("b".to_owned(), shard(tensors, 1))];
-    hugging_face::load(hugging_face::Directory { config: &config, shards: &shards, ..Default::default() }).unwrap()
+    let file = |remainder| Box::new(Cursor::new(shard(tensors, remainder))) as Box<dyn ReadSeek>;
+    let shards = vec![("a".to_owned(), file(0)), ("b".to_owned(), file(1))];
+    hugging_face::load(hugging_face::Directory { config: &config, shards, ..Default::default() }, LoadOptions::default()).unwrap()
 }
 
 fn logits(model: &Model) -> Vec<f32> {
@@ -136,7 +142,7 @@ fn logits(model: &Model) -> Vec<f32> {
 fn a_model_gives_the_same_logits_from_both_formats() {
     for (architecture, biased) in [("llama", UNBIASED), ("llama", ATTENTION), ("qwen2", QWEN2)] {
         let tensors = tensors(biased);
-        let from_gguf = logits(&gguf::load(&gguf_file(architecture, &tensors)).unwrap());
+        let from_gguf = logits(&load_gguf(&gguf_file(architecture, &tensors)).unwrap());
         let from_safetensors = logits(&hugging_face_model(architecture, &tensors));
         assert!(from_gguf.iter().any(|logit| logit.abs() > 1e-3));
         for (a, b) in from_gguf.iter().zip(&from_safetensors) {
@@ -147,7 +153,7 @@ fn a_model_gives_the_same_logits_from_both_formats() {
 
 #[test]
 fn the_tokenizer_of_a_file_merges_and_ends() {
-    let model = gguf::load(&gguf_file("llama", &tensors(UNBIASED))).unwrap();
+    let model = load_gguf(&gguf_file("llama", &tensors(UNBIASED))).unwrap();
     assert_eq!(model.tokenizer.encode("!\"#").unwrap(), [39, 2]);
     assert!(model.tokenizer.is_end(3) && !model.tokenizer.is_end(4));
 }
@@ -156,7 +162,7 @@ fn the_tokenizer_of_a_file_merges_and_ends() {
 fn a_file_cut_anywhere_is_an_error() {
     let file = gguf_file("llama", &tensors(UNBIASED));
     for len in (0..4000).chain((4000..file.len()).step_by(997)) {
-        assert!(gguf::load(&file[..len]).is_err(), "cut to {len} bytes");
+        assert!(load_gguf(&file[..len]).is_err(), "cut to {len} bytes");
     }
 }
 
@@ -165,12 +171,12 @@ fn a_file_cut_anywhere_is_an_error() {
 fn what_is_missing_is_named() {
     let mut tensors = tensors(UNBIASED);
     tensors.remove("model.layers.1.mlp.up_proj.weight");
-    let message = gguf::load(&gguf_file("llama", &tensors)).unwrap_err().to_string();
+    let message = load_gguf(&gguf_file("llama", &tensors)).unwrap_err().to_string();
     assert_eq!(message, "tensor `blk.1.ffn_up.weight` is missing");
     tensors.insert("model.layers.1.mlp.up_proj.weight".into(), (vec![HIDDEN, INTERMEDIATE], vec![0.0; HIDDEN * INTERMEDIATE]));
-    let message = gguf::load(&gguf_file("llama", &tensors)).unwrap_err().to_string();
+    let message = load_gguf(&gguf_file("llama", &tensors)).unwrap_err().to_string();
     assert_eq!(message, "tensor `blk.1.ffn_up.weight` has shape [32, 64], expected [64, 32]");
-    let message = gguf::load(&gguf_file("gptneox", &tensors)).unwrap_err().to_string();
+    let message = load_gguf(&gguf_file("gptneox", &tensors)).unwrap_err().to_string();
     assert_eq!(message, "key `general.architecture` is `gptneox`; supported: llama, qwen2");
 }
 
@@ -181,7 +187,7 @@ fn huge_counts_are_refused_without_allocating() {
     for at in [8, 16, 24] {
         let mut hostile = file.clone();
         hostile[at..at + 8].copy_from_slice(&(1u64 << 60).to_le_bytes());
-        assert!(gguf::load(&hostile).is_err(), "the count at byte {at}");
+        assert!(load_gguf(&hostile).is_err(), "the count at byte {at}");
     }
 }
 
@@ -195,14 +201,14 @@ proptest! {
             let at = at % file.len();
             file[at] = byte;
         }
-        let _ = gguf::load(&file);
+        let _ = load_gguf(&file);
     }
 
     #[test]
     fn any_bytes_do_not_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-        let _ = gguf::load(&bytes);
+        let _ = load_gguf(&bytes);
         let mut file = b"GGUF\x03\0\0\0".to_vec();
         file.extend(bytes);
-        let _ = gguf::load(&file);
+        let _ = load_gguf(&file);
     }
 }

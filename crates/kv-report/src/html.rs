@@ -107,6 +107,7 @@ mod tests {
             complete: true,
             warnings: vec![],
             environment: Environment::default(),
+            model: None,
             config: serde_json::Value::Null,
             rows: vec![Row { label: series.into(), ..Row::default() }],
         };

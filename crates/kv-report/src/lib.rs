@@ -27,5 +27,5 @@ pub use error::ReportError;
 pub use html::html;
 pub use peer::{Peer, read_peers};
 pub use png::png;
-pub use results::{Environment, Fact, Results, Row, Sample, Status};
+pub use results::{Environment, Fact, FormatBytes, ModelRecord, Results, Row, Sample, Status};
 pub use table::{read_samples, results_csv, samples_csv};

@@ -19,10 +19,48 @@ pub struct Results {
     pub warnings: Vec<String>,
     /// The machine and the build.
     pub environment: Environment,
+    /// The model as it lay in memory; missing in results of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<ModelRecord>,
     /// The config as it was run, with overrides applied.
     pub config: serde_json::Value,
     /// One row per cell.
     pub rows: Vec<Row>,
+}
+
+/// What a model's weights took.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelRecord {
+    /// Bytes of all matrices, in the encoding of their file. They lie outside the heap.
+    pub model_bytes: u64,
+    /// The encodings of the matrices, the one with the most bytes first.
+    pub weight_formats: Vec<FormatBytes>,
+    /// The memory pages of the matrices, in words.
+    pub weight_pages: String,
+    /// Seconds from opening the file, or drawing the first random weight, to a model that can run.
+    pub load_seconds: f64,
+}
+
+impl ModelRecord {
+    /// What a reader wants to know of it: names and values.
+    pub(crate) fn facts(&self) -> Vec<(&'static str, String)> {
+        let mb = |bytes: u64| format!("{:.1} MB", bytes as f64 / 1e6);
+        let formats = self.weight_formats.iter().map(|part| format!("{} {}", part.format, mb(part.bytes))).collect::<Vec<_>>();
+        vec![
+            ("weights in memory", format!("{}, outside the heap ({})", mb(self.model_bytes), formats.join(", "))),
+            ("pages of the weights", self.weight_pages.clone()),
+            ("time to load the model", format!("{:.2} s", self.load_seconds)),
+        ]
+    }
+}
+
+/// An encoding and its share of the matrices.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FormatBytes {
+    /// The encoding's name.
+    pub format: String,
+    /// Bytes in it.
+    pub bytes: u64,
 }
 
 /// Facts about the machine and the build, in display order.

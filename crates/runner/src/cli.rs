@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use kv_core::Registry;
 use kv_kernels::KernelPath;
+use kv_model::Pages;
 
 use crate::{Problem, commands, exit};
 
@@ -64,6 +65,24 @@ enum Command {
     Schema,
 }
 
+/// How weights lie in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum PagesChoice {
+    /// On large pages where the system offers them: fewer address translations, and steadier timings.
+    Large,
+    /// On ordinary pages.
+    Ordinary,
+}
+
+impl PagesChoice {
+    pub(crate) fn pages(self) -> Pages {
+        match self {
+            PagesChoice::Large => Pages::Large,
+            PagesChoice::Ordinary => Pages::Ordinary,
+        }
+    }
+}
+
 /// Arguments of `run`.
 #[derive(Debug, Args)]
 pub(crate) struct RunArguments {
@@ -97,6 +116,9 @@ pub(crate) struct RunArguments {
     /// Threads for kernels and matrix products, at most 4 per CPU [default: one per CPU].
     #[arg(long)]
     pub(crate) threads: Option<usize>,
+    /// The memory pages of the weights.
+    #[arg(long, value_enum, default_value_t = PagesChoice::Large)]
+    pub(crate) pages: PagesChoice,
     /// Time the strategies without running the conformance suite on them first; the report says so.
     #[arg(long)]
     pub(crate) unchecked: bool,
@@ -148,6 +170,9 @@ pub(crate) struct GenerateArguments {
     /// the rows reused from the cache, the rows evicted after the step, the bytes that the cache takes, and the time in ms.
     #[arg(long)]
     pub(crate) trace: bool,
+    /// The memory pages of the weights.
+    #[arg(long, value_enum, default_value_t = PagesChoice::Large)]
+    pub(crate) pages: PagesChoice,
     /// Threads for kernels and matrix products, at most 4 per CPU [default: one per CPU].
     #[arg(long)]
     pub(crate) threads: Option<usize>,

@@ -218,7 +218,7 @@ impl Cell {
         const WEIGHTS_PER_SECOND: f64 = 2.5e9;
         const STEP_OVERHEAD: f64 = 5e-6;
         let Geometry { layers, heads, key_dim, value_dim, .. } = model.geometry;
-        let weights = (model.weight_bytes() / size_of::<f32>()) as f64;
+        let weights = model.weights() as f64;
         let pair = (layers * heads * (key_dim + value_dim)) as f64;
         let threads = threads as f64;
         let many = |tokens: f64| tokens * weights / (MATRIX_RATE * threads) + tokens * tokens / 2.0 * pair / (ATTENTION_RATE * threads);

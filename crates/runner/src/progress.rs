@@ -34,6 +34,50 @@ impl Steps {
     }
 }
 
+/// Progress of something that usually takes no time: nothing is shown until it has taken `quiet`.
+pub(crate) struct LongTask {
+    what: &'static str,
+    quiet: Duration,
+    bar: Option<ProgressBar>,
+    started: Instant,
+    next_line: Duration,
+}
+
+impl LongTask {
+    pub(crate) fn new(what: &'static str, quiet: Duration) -> LongTask {
+        LongTask { what, quiet, bar: None, started: Instant::now(), next_line: quiet }
+    }
+
+    /// Shows that `done` bytes of `all` are done.
+    pub(crate) fn report(&mut self, done: u64, all: u64) {
+        const BETWEEN_LINES: Duration = Duration::from_secs(5);
+        let elapsed = self.started.elapsed();
+        if elapsed < self.quiet || done == all {
+            return;
+        }
+        if std::io::stderr().is_terminal() {
+            let bar = self.bar.get_or_insert_with(|| {
+                let bar = ProgressBar::new(all);
+                if let Ok(style) = ProgressStyle::with_template("{prefix} {wide_bar} {bytes}/{total_bytes}, {eta} left") {
+                    bar.set_style(style);
+                }
+                bar.with_prefix(self.what)
+            });
+            bar.set_position(done);
+        } else if elapsed >= self.next_line {
+            self.next_line = elapsed + BETWEEN_LINES;
+            let left = elapsed.as_secs_f64() * (all as f64 / done.max(1) as f64 - 1.0);
+            say(&format!("{}: {} %, about {} left", self.what, 100 * done / all.max(1), human(left)));
+        }
+    }
+
+    pub(crate) fn clear(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
 /// Progress in cells, weighted by their estimated time.
 pub(crate) struct Progress {
     bar: ProgressBar,

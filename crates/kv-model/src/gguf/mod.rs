@@ -2,9 +2,8 @@
 //!
 //! The reader is strict: it trusts no count, length or offset of the file, allocates nothing that the file's
 //! own size does not justify, and names the key or tensor it refuses. Format: `gguf.md` of ggml, versions 2
-//! and 3, little-endian; tensors in F32, F16, BF16, Q8_0, Q4_0 and Q4_1.
+//! and 3, little-endian; tensors in the encodings of [`kv_kernels::WeightFormat`].
 
-mod decode;
 mod model;
 mod neutral;
 mod reader;
@@ -14,7 +13,5 @@ mod splitting;
 mod tensor_type;
 mod vocabulary;
 
-pub use decode::decode;
 pub use model::load;
 pub use reader::{Array, File, TensorInfo, Value};
-pub use tensor_type::TensorType;

@@ -2,34 +2,52 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::io::SeekFrom;
 
 use kv_core::Geometry;
+use kv_kernels::WeightFormat;
 
 use crate::config::norm_epsilon;
-use crate::gguf::{Array, File, decode, neutral, rope, vocabulary};
-use crate::{Decoder, LoadError, Model, ModelConfig, TensorSource, Weights};
+use crate::gguf::reader::{TensorInfo, read_head};
+use crate::gguf::{Array, File, neutral, rope, vocabulary};
+use crate::{Decoder, LoadError, LoadOptions, Model, ModelConfig, ReadSeek, TensorSource, Weights};
 
 /// Builds the model in a GGUF file.
 ///
 /// # Errors
 /// [`LoadError`] names the key or tensor that is missing or impossible.
-pub fn load(bytes: &[u8]) -> Result<Model, LoadError> {
-    let (file, table) = File::parse_metadata(bytes)?;
-    let architecture = Architecture::of(&file)?;
-    neutral::check(&file, architecture.prefix())?;
-    let file = file.with_tensors(table)?;
-    let config = config(&file, architecture)?;
-    config.check()?;
-    let tokenizer = vocabulary::tokenizer(&file)?;
-    let text_notes = vocabulary::notes(&file);
-    let read = match architecture {
-        Architecture::Llama => BTreeSet::from([rope::FREQUENCY_FACTORS.to_owned()]),
-        Architecture::Qwen2 => BTreeSet::new(),
+pub fn load(file: &mut dyn ReadSeek, options: LoadOptions<'_>) -> Result<Model, LoadError> {
+    let (head, file_len) = read_head(file)?;
+    let (parsed, table) = File::parse_metadata(&head, file_len)?;
+    let architecture = Architecture::of(&parsed)?;
+    neutral::check(&parsed, architecture.prefix())?;
+    let parsed = parsed.with_tensors(table)?;
+    let (factors, read) = match (architecture, parsed.tensor(rope::FREQUENCY_FACTORS)) {
+        (Architecture::Llama, Some(factors)) => (Some(decoded(file, factors)?), BTreeSet::from([rope::FREQUENCY_FACTORS.to_owned()])),
+        _ => (None, BTreeSet::new()),
     };
-    let mut source = Source { file: &file, architecture, geometry: &config.geometry, read };
-    let weights = Weights::load(&config, &mut source)?;
+    let config = config(&parsed, architecture, factors)?;
+    config.check()?;
+    let tokenizer = vocabulary::tokenizer(&parsed)?;
+    let text_notes = vocabulary::notes(&parsed);
+    let mut source = Source { bytes: file, file: &parsed, architecture, geometry: &config.geometry, read };
+    let weights = Weights::load(&config, &mut source, options)?;
     source.check_unread()?;
     Ok(Model { decoder: Decoder::new(config, weights), tokenizer, text_notes })
+}
+
+/// A small tensor in `f32`.
+fn decoded(file: &mut dyn ReadSeek, tensor: &TensorInfo) -> Result<Vec<f32>, LoadError> {
+    let mut values = vec![0.0; tensor.shape.iter().product()];
+    let mut bytes = vec![0; tensor.len];
+    read_at(file, rope::FREQUENCY_FACTORS, tensor.start, &mut bytes)?;
+    tensor.format.decode(&bytes, &mut values);
+    Ok(values)
+}
+
+fn read_at(file: &mut dyn ReadSeek, name: &str, start: u64, bytes: &mut [u8]) -> Result<(), LoadError> {
+    let read = file.seek(SeekFrom::Start(start)).and_then(|_| file.read_exact(bytes));
+    read.map_err(|source| LoadError::read(format!("the tensor `{name}`"), source))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +75,7 @@ impl Architecture {
     }
 }
 
-fn config(file: &File<'_>, architecture: Architecture) -> Result<ModelConfig, LoadError> {
+fn config(file: &File<'_>, architecture: Architecture, factors: Option<Vec<f32>>) -> Result<ModelConfig, LoadError> {
     let key = |name: &str| format!("{}.{name}", architecture.prefix());
     let count = |name: &str| file.count(&key(name));
     let count_or = |name: &str, default: usize| if file.value(&key(name)).is_some() { count(name) } else { Ok(default) };
@@ -73,7 +91,7 @@ fn config(file: &File<'_>, architecture: Architecture) -> Result<ModelConfig, Lo
         kv_heads: count_or("attention.head_count_kv", heads)?,
         key_dim,
         value_dim: count_or("attention.value_length", hidden / heads)?,
-        rope: rope::rope(file, architecture, key_dim)?,
+        rope: rope::rope(file, architecture, key_dim, factors)?,
         context: count("context_length")?,
     };
     let embedding = file.tensor("token_embd.weight").ok_or_else(|| LoadError::tensor("token_embd.weight", "is missing"))?;
@@ -116,6 +134,7 @@ fn check_vocabulary(file: &File<'_>, architecture: Architecture, vocabulary: usi
 
 /// The file's tensors under their Hugging Face names and in their layout.
 struct Source<'a> {
+    bytes: &'a mut dyn ReadSeek,
     file: &'a File<'a>,
     architecture: Architecture,
     geometry: &'a Geometry,
@@ -138,26 +157,6 @@ impl Source<'_> {
 }
 
 impl TensorSource for Source<'_> {
-    fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>, LoadError> {
-        let stored_name = gguf_name(name);
-        let tensor = self.file.tensor(&stored_name).ok_or_else(|| LoadError::tensor(stored_name.as_ref(), "is missing"))?;
-        if tensor.shape != shape {
-            return Err(LoadError::tensor(stored_name.as_ref(), format!("has shape {:?}, expected {shape:?}", tensor.shape)));
-        }
-        let values = decode(tensor);
-        self.read.insert(stored_name.into_owned());
-        let heads = match () {
-            () if self.architecture != Architecture::Llama => None,
-            () if name.contains("self_attn.q_proj.") => Some(self.geometry.heads),
-            () if name.contains("self_attn.k_proj.") => Some(self.geometry.kv_heads),
-            () => None,
-        };
-        Ok(match heads {
-            Some(heads) => unpermute(&values, heads, shape),
-            None => values,
-        })
-    }
-
     fn has(&self, name: &str) -> bool {
         // llama.cpp's `load_arch_tensors`: a Llama may have any bias but the head's, a Qwen2 these.
         let biased = match self.architecture {
@@ -166,22 +165,53 @@ impl TensorSource for Source<'_> {
         };
         (biased || !name.ends_with(".bias")) && self.file.tensor(&gguf_name(name)).is_some()
     }
+
+    fn format(&self, name: &str, shape: &[usize]) -> Result<WeightFormat, LoadError> {
+        let stored_name = gguf_name(name);
+        let tensor = self.file.tensor(&stored_name).ok_or_else(|| LoadError::tensor(stored_name.as_ref(), "is missing"))?;
+        if tensor.shape != shape {
+            return Err(LoadError::tensor(stored_name.as_ref(), format!("has shape {:?}, expected {shape:?}", tensor.shape)));
+        }
+        Ok(tensor.format)
+    }
+
+    fn read(&mut self, name: &str, shape: &[usize], bytes: &mut [u8]) -> Result<(), LoadError> {
+        let stored_name = gguf_name(name);
+        let tensor = self.file.tensor(&stored_name).ok_or_else(|| LoadError::tensor(stored_name.as_ref(), "is missing"))?;
+        read_at(self.bytes, &stored_name, tensor.start, bytes)?;
+        let heads = match () {
+            () if self.architecture != Architecture::Llama => None,
+            () if name.contains("self_attn.q_proj.") => Some(self.geometry.heads),
+            () if name.contains("self_attn.k_proj.") => Some(self.geometry.kv_heads),
+            () => None,
+        };
+        if let Some(heads) = heads {
+            let rows = shape[0];
+            if !bytes.len().is_multiple_of(rows) {
+                return Err(LoadError::tensor(stored_name, format!("is in {}, whose blocks hold several heads", tensor.format)));
+            }
+            unpermute(bytes, heads, rows);
+        }
+        self.read.insert(stored_name.into_owned());
+        Ok(())
+    }
 }
 
 /// llama.cpp's converter reorders the rows of each head so that the two values of a rotation plane are
-/// neighbours (`LlamaModel.permute`): row `2i + j` there is row `j · half + i` in the checkpoint.
-fn unpermute(values: &[f32], heads: usize, shape: &[usize]) -> Vec<f32> {
-    let row_len = shape.get(1).copied().unwrap_or(1);
-    let head_rows = shape[0] / heads;
+/// neighbours (`LlamaModel.permute`): row `2i + j` there is row `j · half + i` in the checkpoint. Rows are moved whole, in
+/// their encoding.
+fn unpermute(bytes: &mut [u8], heads: usize, rows: usize) {
+    let row_bytes = bytes.len() / rows;
+    let head_rows = rows / heads;
     let half = head_rows / 2;
-    let mut out = Vec::with_capacity(values.len());
-    for head in values.chunks_exact(head_rows * row_len) {
-        for row in 0..head_rows {
-            let stored = 2 * (row % half) + row / half;
-            out.extend(&head[stored * row_len..(stored + 1) * row_len]);
+    let mut stored = vec![0; head_rows * row_bytes];
+    for head in bytes.chunks_exact_mut(head_rows * row_bytes) {
+        stored.copy_from_slice(head);
+        for (row, bytes) in head.chunks_exact_mut(row_bytes).enumerate() {
+            let from = 2 * (row % half) + row / half;
+            bytes.copy_from_slice(&stored[from * row_bytes..][..row_bytes]);
         }
     }
-    out
 }
 
 fn gguf_name(name: &str) -> Cow<'static, str> {

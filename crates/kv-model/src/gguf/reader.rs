@@ -1,15 +1,20 @@
 //! The container: header, metadata, tensor table.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::io::{Read, SeekFrom};
+use std::ops::Range;
 
-use crate::LoadError;
-use crate::gguf::TensorType;
+use kv_kernels::WeightFormat;
 
-/// A parsed file; strings and tensors still lie in its bytes.
+use crate::gguf::tensor_type;
+use crate::{LoadError, ReadSeek};
+
+/// The parsed beginning of a file: its metadata, and where its tensors lie. Strings lie in the bytes that were parsed.
 #[derive(Debug)]
 pub struct File<'a> {
     metadata: BTreeMap<String, Value<'a>>,
-    tensors: BTreeMap<String, TensorInfo<'a>>,
+    tensors: BTreeMap<String, TensorInfo>,
 }
 
 /// A metadata value.
@@ -37,13 +42,15 @@ pub struct Array<'a> {
 
 /// A tensor's place in the file.
 #[derive(Debug, Clone, PartialEq)]
-pub struct TensorInfo<'a> {
+pub struct TensorInfo {
     /// Extents, outermost first (the file lists them innermost first).
     pub shape: Vec<usize>,
     /// The encoding.
-    pub tensor_type: TensorType,
-    /// The encoded values.
-    pub bytes: &'a [u8],
+    pub format: WeightFormat,
+    /// The first byte of the encoded values, counted from the beginning of the file.
+    pub start: u64,
+    /// Bytes of the encoded values, which the file has.
+    pub len: usize,
 }
 
 const STRING: u32 = 8;
@@ -51,26 +58,62 @@ const ARRAY: u32 = 9;
 const DEFAULT_ALIGNMENT: usize = 32;
 const MOST_DIMENSIONS: u32 = 4;
 
+/// Reads as much of a file as holds its metadata and its tensor table, and answers it with the file's length.
+///
+/// # Errors
+/// [`LoadError`] if the file cannot be read.
+pub(super) fn read_head(file: &mut dyn ReadSeek) -> Result<(Vec<u8>, u64), LoadError> {
+    const FIRST: u64 = 1 << 20;
+    /// The metadata of the largest vocabularies are some 20 MB.
+    const MOST: u64 = 1 << 28;
+    let failed = |source| LoadError::read("the file's metadata", source);
+    let file_len = file.seek(SeekFrom::End(0)).map_err(failed)?;
+    let mut head = vec![];
+    let mut wanted = FIRST;
+    loop {
+        file.seek(SeekFrom::Start(head.len() as u64)).map_err(failed)?;
+        (&mut *file).take(wanted - head.len() as u64).read_to_end(&mut head).map_err(failed)?;
+        if head.len() as u64 >= file_len {
+            return Ok((head, file_len));
+        }
+        let is_short = Cell::new(false);
+        let parsed = File::parse_tracked(&head, file_len, Some(&is_short)).and_then(|(file, table)| file.with_tensors(table));
+        if !is_short.get() {
+            return Ok((head, file_len));
+        }
+        if wanted >= MOST {
+            return Err(parsed.err().unwrap_or_else(|| malformed(format!("its metadata do not end within {MOST} bytes"))));
+        }
+        wanted *= 4;
+    }
+}
+
 /// The part of a file behind its metadata.
 #[derive(Debug)]
 pub(super) struct TensorTable<'a> {
     cursor: Cursor<'a>,
     count: u64,
+    file_len: u64,
 }
 
 impl<'a> File<'a> {
-    /// Parses the header, the metadata and the tensor table.
+    /// Parses the header, the metadata and the tensor table of a file of `file_len` bytes that begins with these.
     ///
     /// # Errors
     /// [`LoadError`] says where the file stops making sense.
-    pub fn parse(bytes: &'a [u8]) -> Result<File<'a>, LoadError> {
-        let (file, table) = File::parse_metadata(bytes)?;
+    pub fn parse(bytes: &'a [u8], file_len: u64) -> Result<File<'a>, LoadError> {
+        let (file, table) = File::parse_metadata(bytes, file_len)?;
         file.with_tensors(table)
     }
 
     /// Parses the header and the metadata alone, so that they can be judged before the tensors are.
-    pub(super) fn parse_metadata(bytes: &'a [u8]) -> Result<(File<'a>, TensorTable<'a>), LoadError> {
-        let mut cursor = Cursor { bytes, at: 0 };
+    pub(super) fn parse_metadata(bytes: &'a [u8], file_len: u64) -> Result<(File<'a>, TensorTable<'a>), LoadError> {
+        File::parse_tracked(bytes, file_len, None)
+    }
+
+    /// Sets `is_short` if the bytes end before what is parsed.
+    fn parse_tracked(bytes: &'a [u8], file_len: u64, is_short: Option<&'a Cell<bool>>) -> Result<(File<'a>, TensorTable<'a>), LoadError> {
+        let mut cursor = Cursor { bytes, at: 0, is_short };
         if cursor.take(4, "the magic number")? != b"GGUF" {
             return Err(malformed("it does not start with `GGUF`"));
         }
@@ -91,13 +134,12 @@ impl<'a> File<'a> {
         }
         let file = File { metadata, tensors: BTreeMap::new() };
         file.check_whole()?;
-        Ok((file, TensorTable { cursor, count: tensor_count }))
+        Ok((file, TensorTable { cursor, count: tensor_count, file_len }))
     }
 
     /// Parses the tensor table.
     pub(super) fn with_tensors(mut self, table: TensorTable<'a>) -> Result<File<'a>, LoadError> {
-        let TensorTable { mut cursor, count } = table;
-        let bytes = cursor.bytes;
+        let TensorTable { mut cursor, count, file_len } = table;
         let alignment = match self.metadata.get("general.alignment") {
             None => DEFAULT_ALIGNMENT,
             Some(Value::Integer(alignment @ 1..=65536)) if (*alignment as usize).is_power_of_two() => *alignment as usize,
@@ -110,9 +152,9 @@ impl<'a> File<'a> {
             let name = cursor.string(&format!("the name of tensor {index} of {count}"))?;
             table.push((name, cursor.tensor_entry(name)?));
         }
-        let data = bytes.get(cursor.at.next_multiple_of(alignment)..).unwrap_or_default();
+        let data = (cursor.at.next_multiple_of(alignment) as u64).min(file_len)..file_len;
         for (name, entry) in table {
-            if self.tensors.insert(name.to_owned(), entry.locate(name, data, alignment)?).is_some() {
+            if self.tensors.insert(name.to_owned(), entry.locate(name, data.clone(), alignment)?).is_some() {
                 return Err(LoadError::tensor(name, "appears twice"));
             }
         }
@@ -141,7 +183,7 @@ impl<'a> File<'a> {
     }
 
     /// A tensor.
-    pub fn tensor(&self, name: &str) -> Option<&TensorInfo<'a>> {
+    pub fn tensor(&self, name: &str) -> Option<&TensorInfo> {
         self.tensors.get(name)
     }
 
@@ -238,7 +280,7 @@ impl<'a> Array<'a> {
         if self.element != STRING {
             return Err(LoadError::key(key, "is not an array of strings"));
         }
-        let mut cursor = Cursor { bytes: self.bytes, at: 0 };
+        let mut cursor = Cursor { bytes: self.bytes, at: 0, is_short: None };
         (0..self.count).map(|_| cursor.string(key)).collect()
     }
 
@@ -247,7 +289,7 @@ impl<'a> Array<'a> {
     /// # Errors
     /// [`LoadError::Key`] if it holds something else.
     pub fn integers(&self, key: &str) -> Result<Vec<i64>, LoadError> {
-        let mut cursor = Cursor { bytes: self.bytes, at: 0 };
+        let mut cursor = Cursor { bytes: self.bytes, at: 0, is_short: None };
         (0..self.count)
             .map(|_| match cursor.value(self.element, key)? {
                 Value::Integer(integer) => i64::try_from(integer).map_err(|_| LoadError::key(key, "holds an integer beyond 64 bits")),
@@ -265,31 +307,32 @@ struct Entry {
 }
 
 impl Entry {
-    fn locate<'a>(self, name: &str, data: &'a [u8], alignment: usize) -> Result<TensorInfo<'a>, LoadError> {
+    /// Finds the tensor in the file's bytes of tensors, which end with the file.
+    fn locate(self, name: &str, data: Range<u64>, alignment: usize) -> Result<TensorInfo, LoadError> {
         let Entry { shape, type_id, offset } = self;
-        let tensor_type = TensorType::from_id(type_id).ok_or_else(|| {
-            let type_name = TensorType::name(type_id);
-            LoadError::tensor(name, format!("has ggml type {type_id} ({type_name}); supported: F32, F16, BF16, Q8_0, Q4_0, Q4_1"))
+        let format = tensor_type::format(type_id).ok_or_else(|| {
+            let supported = tensor_type::supported();
+            LoadError::tensor(name, format!("has ggml type {type_id} ({}); supported: {supported}", tensor_type::name(type_id)))
         })?;
-        let (block_values, block_bytes) = tensor_type.block();
+        let (block_values, _) = format.block();
         let row = *shape.last().unwrap_or(&1);
         if !row.is_multiple_of(block_values) {
             return Err(LoadError::tensor(name, format!("has rows of {row} values, not a multiple of {block_values}")));
         }
-        let values = shape.iter().try_fold(1usize, |values, extent| values.checked_mul(*extent));
-        let bytes = values.and_then(|values| (values / block_values).checked_mul(block_bytes));
-        let offset = usize::try_from(offset).ok().filter(|offset| offset.is_multiple_of(alignment));
-        let Some(offset) = offset else {
+        if !offset.is_multiple_of(alignment as u64) {
             return Err(LoadError::tensor(name, format!("has an offset that is not a multiple of the alignment, {alignment}")));
-        };
-        let located = bytes.and_then(|bytes| data.get(offset..offset.checked_add(bytes)?));
-        let bytes = located.ok_or_else(|| {
-            LoadError::tensor(
+        }
+        let values = shape.iter().try_fold(1usize, |values, extent| values.checked_mul(*extent));
+        let len = values.and_then(|values| format.bytes_of(values));
+        let start = data.start.checked_add(offset);
+        let end = start.zip(len).and_then(|(start, len)| start.checked_add(len as u64)).filter(|end| *end <= data.end);
+        match (start, len, end) {
+            (Some(start), Some(len), Some(_)) => Ok(TensorInfo { shape, format, start, len }),
+            _ => Err(LoadError::tensor(
                 name,
-                format!("of shape {shape:?} at offset {offset} reaches beyond the file's {} bytes of tensors", data.len()),
-            )
-        })?;
-        Ok(TensorInfo { shape, tensor_type, bytes })
+                format!("of shape {shape:?} at offset {offset} reaches beyond the file's {} bytes of tensors", data.end - data.start),
+            )),
+        }
     }
 }
 
@@ -297,13 +340,17 @@ impl Entry {
 struct Cursor<'a> {
     bytes: &'a [u8],
     at: usize,
+    /// Is set when more bytes are asked for than there are.
+    is_short: Option<&'a Cell<bool>>,
 }
 
 impl<'a> Cursor<'a> {
     fn take(&mut self, len: usize, what: &str) -> Result<&'a [u8], LoadError> {
         let taken = self.at.checked_add(len).and_then(|end| self.bytes.get(self.at..end));
-        let taken =
-            taken.ok_or_else(|| malformed(format!("it ends within {what}: {len} bytes needed, {} left", self.bytes.len() - self.at)))?;
+        let taken = taken.ok_or_else(|| {
+            self.is_short.inspect(|is_short| is_short.set(true));
+            malformed(format!("it ends within {what}: {len} bytes needed, {} left", self.bytes.len() - self.at))
+        })?;
         self.at += len;
         Ok(taken)
     }

@@ -4,14 +4,14 @@ use kv_core::Rope;
 
 use crate::LoadError;
 use crate::config::MOST_KEY_VALUES;
+use crate::gguf::File;
 use crate::gguf::model::Architecture;
-use crate::gguf::{File, decode};
 
 /// The divisors of Llama 3.1's scaling, one a plane. llama.cpp reads them for Llama alone.
 pub(super) const FREQUENCY_FACTORS: &str = "rope_freqs.weight";
 
-/// The rotation of keys of `key_dim` values.
-pub(super) fn rope(file: &File<'_>, architecture: Architecture, key_dim: usize) -> Result<Rope, LoadError> {
+/// The rotation of keys of `key_dim` values; `factors` are the values of [`FREQUENCY_FACTORS`].
+pub(super) fn rope(file: &File<'_>, architecture: Architecture, key_dim: usize, factors: Option<Vec<f32>>) -> Result<Rope, LoadError> {
     let key = |name: &str| format!("{}.rope.{name}", architecture.prefix());
     let rotated = if file.value(&key("dimension_count")).is_some() { file.count(&key("dimension_count"))? } else { key_dim };
     if rotated > key_dim.min(MOST_KEY_VALUES) || rotated % 2 != 0 {
@@ -30,10 +30,7 @@ pub(super) fn rope(file: &File<'_>, architecture: Architecture, key_dim: usize) 
     let divisor = linear_divisor(file, key)?;
     let mut frequencies = Rope::new(theta, rotated).inverse_frequencies().to_vec();
     frequencies.iter_mut().for_each(|frequency| *frequency /= divisor);
-    if architecture == Architecture::Llama
-        && let Some(factors) = file.tensor(FREQUENCY_FACTORS)
-    {
-        let factors = decode(factors);
+    if let Some(factors) = factors {
         if factors.len() != frequencies.len() || factors.iter().any(|factor| *factor <= 0.0) {
             return Err(LoadError::tensor(FREQUENCY_FACTORS, format!("is not {} positive factors", frequencies.len())));
         }

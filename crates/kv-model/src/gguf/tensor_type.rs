@@ -1,21 +1,6 @@
-//! ggml's encodings of tensors: which there are, and which can be decoded.
+//! ggml's numbers of encodings: which there are, and which can be decoded.
 
-/// The encodings that can be decoded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TensorType {
-    /// Single precision.
-    F32,
-    /// Half precision.
-    F16,
-    /// bfloat16.
-    Bf16,
-    /// 32 signed bytes and an `f16` scale.
-    Q8_0,
-    /// 32 nibbles and an `f16` scale.
-    Q4_0,
-    /// 32 nibbles, an `f16` scale and an `f16` minimum.
-    Q4_1,
-}
+use kv_kernels::WeightFormat;
 
 /// `enum ggml_type` in ggml.h, the retired ones included.
 const NAMES: [&str; 43] = [
@@ -64,32 +49,45 @@ const NAMES: [&str; 43] = [
     "Q2_0",
 ];
 
-impl TensorType {
-    pub(super) fn from_id(id: u32) -> Option<TensorType> {
-        match id {
-            0 => Some(TensorType::F32),
-            1 => Some(TensorType::F16),
-            2 => Some(TensorType::Q4_0),
-            3 => Some(TensorType::Q4_1),
-            8 => Some(TensorType::Q8_0),
-            30 => Some(TensorType::Bf16),
-            _ => None,
-        }
+/// The encoding of a number, if it can be decoded.
+pub(super) fn format(id: u32) -> Option<WeightFormat> {
+    match id {
+        0 => Some(WeightFormat::F32),
+        1 => Some(WeightFormat::F16),
+        2 => Some(WeightFormat::Q4_0),
+        3 => Some(WeightFormat::Q4_1),
+        6 => Some(WeightFormat::Q5_0),
+        7 => Some(WeightFormat::Q5_1),
+        8 => Some(WeightFormat::Q8_0),
+        12 => Some(WeightFormat::Q4K),
+        13 => Some(WeightFormat::Q5K),
+        14 => Some(WeightFormat::Q6K),
+        20 => Some(WeightFormat::Iq4Nl),
+        30 => Some(WeightFormat::Bf16),
+        _ => None,
     }
+}
 
-    /// What ggml calls an encoding.
-    pub(super) fn name(id: u32) -> &'static str {
-        NAMES.get(id as usize).copied().unwrap_or("unknown to this reader")
-    }
+/// What ggml calls an encoding.
+pub(super) fn name(id: u32) -> &'static str {
+    NAMES.get(id as usize).copied().unwrap_or("unknown to this reader")
+}
 
-    /// Values and bytes of a block.
-    pub fn block(self) -> (usize, usize) {
-        match self {
-            TensorType::F32 => (1, 4),
-            TensorType::F16 | TensorType::Bf16 => (1, 2),
-            TensorType::Q8_0 => (32, 34),
-            TensorType::Q4_0 => (32, 18),
-            TensorType::Q4_1 => (32, 20),
+/// The names of all encodings that can be decoded.
+pub(super) fn supported() -> String {
+    let names: Vec<&str> = (0..NAMES.len()).filter(|id| format(*id as u32).is_some()).map(|id| NAMES[id]).collect();
+    names.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_numbers_are_those_of_the_formats_that_have_their_names() {
+        for format_of_name in WeightFormat::ALL {
+            let id = NAMES.iter().position(|name| name.eq_ignore_ascii_case(format_of_name.name()));
+            assert_eq!(id.and_then(|id| format(id as u32)), Some(format_of_name), "{format_of_name}");
         }
     }
 }

@@ -177,7 +177,8 @@ mod tests {
         }
 
         fn load(&self) -> Result<TextTokenizer, LoadError> {
-            tokenizer(&File::parse(&self.bytes())?)
+            let bytes = self.bytes();
+            tokenizer(&File::parse(&bytes, bytes.len() as u64)?)
         }
     }
 
@@ -245,7 +246,10 @@ mod tests {
         unnamed.0.retain(|(key, _)| key != PRE);
         let ids = |file: &Metadata| file.load().unwrap().encode("a a1.b").unwrap();
         assert_eq!(ids(&unnamed), ids(&named));
-        let told = |file: &Metadata| notes(&File::parse(&file.bytes()).unwrap());
+        let told = |file: &Metadata| {
+            let bytes = file.bytes();
+            notes(&File::parse(&bytes, bytes.len() as u64).unwrap())
+        };
         assert!(told(&named).is_empty());
         assert!(told(&unnamed)[0].starts_with("the file has no `tokenizer.ggml.pre`"), "{:?}", told(&unnamed));
     }

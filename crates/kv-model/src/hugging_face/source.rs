@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use safetensors::tensor::TensorView;
-use safetensors::{Dtype, SafeTensors};
+use kv_kernels::WeightFormat;
 
 use crate::hugging_face::files;
 use crate::hugging_face::hyperparameters::{Checkpoint, Family};
+use crate::hugging_face::shards::{Shards, StoredTensor};
 use crate::{LoadError, TensorSource};
 
 const EMBEDDING: &str = "model.embed_tokens.weight";
@@ -15,37 +15,47 @@ const HEAD: &str = "lm_head.weight";
 /// The tensors of a checkpoint, each from the one file that holds it.
 pub(super) struct Source<'a> {
     checkpoint: &'a Checkpoint,
-    tensors: BTreeMap<String, TensorView<'a>>,
+    shards: Shards<'a>,
+    tensors: BTreeMap<String, StoredTensor>,
     /// Tensors that the index leaves out of the files it names, and their file.
-    unnamed: Vec<(String, TensorView<'a>, String)>,
+    unnamed: Vec<(String, StoredTensor, String)>,
+    /// Whether the head is stored with other values than the embedding it is tied to. transformers 5 then uses it
+    /// (`tie_weights` in modeling_utils.py); earlier releases did not.
+    has_head_of_its_own: bool,
     read: BTreeSet<String>,
 }
 
+/// The tensors of each file, by the file's name.
+type ByFile = BTreeMap<String, Vec<(String, StoredTensor)>>;
+
 impl<'a> Source<'a> {
     /// Finds every tensor: those that the index names, or else all.
-    pub(super) fn new(checkpoint: &'a Checkpoint, shards: &'a [(String, Vec<u8>)], index: Option<&str>) -> Result<Source<'a>, LoadError> {
-        let mut shards_by_name = BTreeMap::new();
-        for (name, bytes) in shards {
-            let shard = SafeTensors::deserialize(bytes)
-                .map_err(|error| LoadError::File { format: "safetensors", reason: format!("`{name}`: {error}") })?;
-            shards_by_name.insert(name.as_str(), shard);
-        }
+    pub(super) fn new(checkpoint: &'a Checkpoint, mut shards: Shards<'a>, index: Option<&str>) -> Result<Source<'a>, LoadError> {
+        let stored = shards.tensors()?;
+        let by_file: ByFile = shards.names().map(str::to_owned).zip(stored).collect();
         let (tensors, unnamed) = match index {
             Some(index) => {
                 let index = files::parse(index)?;
-                (named(&index, &shards_by_name)?, unnamed(&index, &shards_by_name))
+                (named(&index, &by_file)?, unnamed(&index, &by_file))
             }
-            None => (all(&shards_by_name)?, vec![]),
+            None => (all(&by_file)?, vec![]),
         };
-        Ok(Source { checkpoint, tensors, unnamed, read: BTreeSet::new() })
+        let has_head_of_its_own = match (tensors.get(HEAD), tensors.get(EMBEDDING)) {
+            (Some(head), Some(embedding)) if checkpoint.tied => shards.differ([(HEAD, head), (EMBEDDING, embedding)])?,
+            _ => false,
+        };
+        Ok(Source { checkpoint, shards, tensors, unnamed, has_head_of_its_own, read: BTreeSet::new() })
     }
 
     /// Refuses tensors of the model that the index leaves out of the files it names: transformers reads the whole of
     /// those files, and others only what is named.
-    pub(super) fn check_unnamed(&self) -> Result<(), LoadError> {
-        for (name, view, file) in &self.unnamed {
-            let embedding = self.tensors.get(EMBEDDING);
-            let is_other_head = name == HEAD && embedding.is_none_or(|embedding| differ(view, embedding));
+    pub(super) fn check_unnamed(&mut self) -> Result<(), LoadError> {
+        for (name, tensor, file) in &self.unnamed {
+            let is_other_head = name == HEAD
+                && match self.tensors.get(EMBEDDING) {
+                    Some(embedding) => self.shards.differ([(name, tensor), (EMBEDDING, embedding)])?,
+                    None => true,
+                };
             if is_other_head || self.concerns(name) {
                 return Err(LoadError::tensor(name, format!("is in `{file}`, and the index does not name it")));
             }
@@ -76,78 +86,72 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// Whether the head is stored with other values than the embedding it is tied to. transformers 5 then uses it
-    /// (`tie_weights` in modeling_utils.py); earlier releases did not.
-    fn has_head_of_its_own(&self) -> bool {
-        match (self.tensors.get(HEAD), self.tensors.get(EMBEDDING)) {
-            (Some(head), Some(embedding)) => differ(head, embedding),
-            _ => false,
-        }
+    /// Of tied tensors either may be the stored one.
+    fn stored_name<'n>(&self, name: &'n str) -> &'n str {
+        if name == EMBEDDING && self.checkpoint.tied && !self.tensors.contains_key(name) { HEAD } else { name }
     }
-}
 
-fn differ(a: &TensorView<'_>, b: &TensorView<'_>) -> bool {
-    let stored = |view: &TensorView<'_>| (view.dtype(), view.shape().to_vec());
-    stored(a) != stored(b) || a.data() != b.data()
+    fn stored(&self, name: &str) -> Result<&StoredTensor, LoadError> {
+        self.tensors.get(self.stored_name(name)).ok_or_else(|| {
+            let why = if name == HEAD { ", and `tie_word_embeddings` is not true" } else { "" };
+            LoadError::tensor(name, format!("is in none of the safetensors files{why}"))
+        })
+    }
 }
 
 impl TensorSource for Source<'_> {
-    fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>, LoadError> {
-        // Of tied tensors either may be the stored one.
-        let stored = if name == EMBEDDING && self.checkpoint.tied && !self.tensors.contains_key(name) { HEAD } else { name };
-        let tensor = self.tensors.get(stored).ok_or_else(|| {
-            let why = if name == HEAD { ", and `tie_word_embeddings` is not true" } else { "" };
-            LoadError::tensor(name, format!("is in none of the safetensors files{why}"))
-        })?;
-        self.read.insert(stored.to_owned());
-        if tensor.shape() != shape {
-            return Err(LoadError::tensor(name, format!("has shape {:?}, expected {shape:?}", tensor.shape())));
-        }
-        let halves = |decode: fn([u8; 2]) -> f32| tensor.data().as_chunks::<2>().0.iter().map(|bytes| decode(*bytes)).collect();
-        match tensor.dtype() {
-            Dtype::F32 => Ok(tensor.data().as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()),
-            Dtype::F16 => Ok(halves(|bytes| half::f16::from_le_bytes(bytes).to_f32())),
-            Dtype::BF16 => Ok(halves(|bytes| half::bf16::from_le_bytes(bytes).to_f32())),
-            other => Err(LoadError::tensor(name, format!("has type {other:?}; supported: F32, F16, BF16"))),
-        }
-    }
-
     fn has(&self, name: &str) -> bool {
         match name.strip_suffix(".bias") {
             Some(projection) => self.checkpoint.biased.iter().any(|biased| projection.ends_with(biased)),
-            None => name != HEAD || !self.checkpoint.tied || self.has_head_of_its_own(),
+            None => name != HEAD || !self.checkpoint.tied || self.has_head_of_its_own,
         }
+    }
+
+    fn format(&self, name: &str, shape: &[usize]) -> Result<WeightFormat, LoadError> {
+        let tensor = self.stored(name)?;
+        if tensor.shape != shape {
+            return Err(LoadError::tensor(name, format!("has shape {:?}, expected {shape:?}", tensor.shape)));
+        }
+        tensor.format(name)
+    }
+
+    fn read(&mut self, name: &str, _shape: &[usize], bytes: &mut [u8]) -> Result<(), LoadError> {
+        let tensor = self.stored(name)?.clone();
+        self.shards.read(name, &tensor, bytes)?;
+        self.read.insert(self.stored_name(name).to_owned());
+        Ok(())
     }
 }
 
-fn named<'a>(index: &files::Index, shards: &BTreeMap<&str, SafeTensors<'a>>) -> Result<BTreeMap<String, TensorView<'a>>, LoadError> {
+fn named(index: &files::Index, by_file: &ByFile) -> Result<BTreeMap<String, StoredTensor>, LoadError> {
     let mut tensors = BTreeMap::new();
     for (name, file) in index {
-        let shard = shards.get(file.as_str()).ok_or_else(|| LoadError::files(format!("`{file}`, which the index names, is missing")))?;
-        let view = shard.tensor(name).map_err(|_| LoadError::tensor(name, format!("is not in `{file}`, where the index puts it")))?;
-        tensors.insert(name.clone(), view);
+        let stored = by_file.get(file).ok_or_else(|| LoadError::files(format!("`{file}`, which the index names, is missing")))?;
+        let tensor = stored.iter().find(|(other, _)| other == name).map(|(_, tensor)| tensor.clone());
+        let tensor = tensor.ok_or_else(|| LoadError::tensor(name, format!("is not in `{file}`, where the index says it is")))?;
+        tensors.insert(name.clone(), tensor);
     }
     Ok(tensors)
 }
 
-fn unnamed<'a>(index: &files::Index, shards: &BTreeMap<&str, SafeTensors<'a>>) -> Vec<(String, TensorView<'a>, String)> {
+fn unnamed(index: &files::Index, by_file: &ByFile) -> Vec<(String, StoredTensor, String)> {
     let mut unnamed = vec![];
-    for (file, shard) in shards {
-        let rest = shard.iter().filter(|(name, _)| !index.contains_key(*name));
-        unnamed.extend(rest.map(|(name, view)| (name.to_owned(), view, (*file).to_owned())));
+    for (file, stored) in by_file {
+        let rest = stored.iter().filter(|(name, _)| !index.contains_key(name));
+        unnamed.extend(rest.map(|(name, tensor)| (name.clone(), tensor.clone(), file.clone())));
     }
     unnamed
 }
 
-fn all<'a>(shards: &BTreeMap<&str, SafeTensors<'a>>) -> Result<BTreeMap<String, TensorView<'a>>, LoadError> {
+fn all(by_file: &ByFile) -> Result<BTreeMap<String, StoredTensor>, LoadError> {
     let mut tensors = BTreeMap::new();
     let mut files = BTreeMap::new();
-    for (file, shard) in shards {
-        for (name, view) in shard.tensors() {
-            if let Some(other) = files.insert(name.clone(), *file) {
+    for (file, stored) in by_file {
+        for (name, tensor) in stored {
+            if let Some(other) = files.insert(name, file) {
                 return Err(LoadError::tensor(name, format!("is in two files, `{other}` and `{file}`")));
             }
-            tensors.insert(name, view);
+            tensors.insert(name.clone(), tensor.clone());
         }
     }
     Ok(tensors)

@@ -11,7 +11,7 @@ use super::trace::{Trace, TraceRow};
 use super::{print, prompt, use_threads};
 use crate::cli::GenerateArguments;
 use crate::config::{parameters, unknown_field_help};
-use crate::models::ModelSource;
+use crate::models::{self, ModelSource};
 use crate::problem::known_strategy;
 use crate::progress::say;
 use crate::{Problem, build, exit, free_memory};
@@ -31,7 +31,7 @@ pub(crate) fn generate(registry: &Registry, arguments: &GenerateArguments) -> Re
     build::require_optimised()?;
     use_threads(arguments.threads)?;
     say(&format!("loading {}", source.label()));
-    let model = source.load()?;
+    let (model, _) = models::load(&source, arguments.pages.pages())?;
     model.text_notes.iter().for_each(|note| say(note));
     let mut cache = build_cache(entry, &config, &model.decoder.config().geometry)?;
     continue_prompt(&model, cache.as_mut(), &prompt, arguments)

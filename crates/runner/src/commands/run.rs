@@ -4,13 +4,13 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use kv_core::Registry;
-use kv_report::{Results, Row, Status};
+use kv_report::{ModelRecord, Results, Row, Status};
 
 use super::{checked_threads, print, use_threads};
-use crate::cli::RunArguments;
+use crate::cli::{PagesChoice, RunArguments};
 use crate::config::{ConfigFile, load_config};
 use crate::gate::{self, Beside, Rejected};
-use crate::models::ModelSource;
+use crate::models::{self, ModelSource};
 use crate::plan::{Plan, check_memory, plan};
 use crate::progress::{human, say};
 use crate::screen::{padded, printable, widest};
@@ -37,7 +37,7 @@ pub(crate) fn run(registry: &Registry, arguments: &RunArguments) -> Result<ExitC
     // The name of a file may have anything in it.
     let model_name = printable(&source.label());
     say(&format!("loading {model_name}"));
-    let model = source.load()?;
+    let (model, record) = models::load(&source, arguments.pages.pages())?;
     let plan = plan(&file, registry, model.decoder.config(), arguments.only.as_deref())?;
     if arguments.dry_run {
         return dry_run(&plan, model.decoder.config(), arguments.threads);
@@ -45,7 +45,7 @@ pub(crate) fn run(registry: &Registry, arguments: &RunArguments) -> Result<ExitC
     check_memory(&plan, model.decoder.config())?;
 
     std::fs::create_dir_all(&folder).map_err(|error| Problem::new(format!("cannot create `{}`", folder.display())).caused_by(error))?;
-    let mut results = empty_results(&file, &plan, arguments);
+    let mut results = empty_results(&file, &plan, record, arguments);
     sweep::handle_interrupts()?;
     let rejected = if arguments.unchecked {
         results.warnings.push(
@@ -68,7 +68,7 @@ pub(crate) fn run(registry: &Registry, arguments: &RunArguments) -> Result<ExitC
     })
 }
 
-fn empty_results(file: &ConfigFile, plan: &Plan, arguments: &RunArguments) -> Results {
+fn empty_results(file: &ConfigFile, plan: &Plan, model: ModelRecord, arguments: &RunArguments) -> Results {
     let mut config = serde_json::to_value(&file.table).unwrap_or_default();
     if let (Some(seed), Some(sweep)) = (arguments.seed, config.get_mut("sweep")) {
         sweep["seed"] = seed.into();
@@ -81,6 +81,7 @@ fn empty_results(file: &ConfigFile, plan: &Plan, arguments: &RunArguments) -> Re
         complete: false,
         warnings: environment::warnings(plan.decode_steps),
         environment: environment::read(rayon::current_num_threads()),
+        model: Some(model),
         config,
         rows: vec![],
     }
@@ -88,7 +89,7 @@ fn empty_results(file: &ConfigFile, plan: &Plan, arguments: &RunArguments) -> Re
 
 /// The command that runs the same again, from the workspace's folder.
 fn command(arguments: &RunArguments) -> String {
-    let RunArguments { config, only, also, sets, seed, threads, .. } = arguments;
+    let RunArguments { config, only, also, sets, seed, threads, pages, .. } = arguments;
     let mut command = format!("cargo run -p runner -- {}", config.display());
     let mut add = |flag: &str, value: &str| command.push_str(&format!(" {flag} '{value}'"));
     only.iter().for_each(|only| add("--only", only));
@@ -96,6 +97,9 @@ fn command(arguments: &RunArguments) -> String {
     sets.iter().for_each(|set| add("--set", set));
     seed.iter().for_each(|seed| add("--seed", &seed.to_string()));
     threads.iter().for_each(|threads| add("--threads", &threads.to_string()));
+    if *pages == PagesChoice::Ordinary {
+        add("--pages", "ordinary");
+    }
     command
 }
 

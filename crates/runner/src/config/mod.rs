@@ -7,6 +7,7 @@ mod overrides;
 
 use std::path::PathBuf;
 
+use kv_kernels::WeightFormat;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
@@ -49,6 +50,40 @@ pub struct ModelChoice {
     pub layers: Option<usize>,
     /// With `preset`: seed of the random weights.
     pub seed: Option<u64>,
+    /// With `preset`: the encoding of the random weights; f32 if left out.
+    pub weights: Option<PresetWeights>,
+    /// With `preset`: keep the random weights in the cache folder (`KVLAB_CACHE`, or `kvlab` in the user's), for the next run.
+    pub keep_weights: Option<bool>,
+}
+
+/// The encoding of random weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PresetWeights {
+    /// Single precision.
+    #[default]
+    F32,
+    /// Half precision.
+    F16,
+    /// bfloat16.
+    Bf16,
+    /// 8.5 bits per weight.
+    Q8_0,
+    /// 4.5 bits per weight.
+    Q4_0,
+}
+
+impl PresetWeights {
+    /// The encoding of the matrices.
+    pub fn format(self) -> WeightFormat {
+        match self {
+            PresetWeights::F32 => WeightFormat::F32,
+            PresetWeights::F16 => WeightFormat::F16,
+            PresetWeights::Bf16 => WeightFormat::Bf16,
+            PresetWeights::Q8_0 => WeightFormat::Q8_0,
+            PresetWeights::Q4_0 => WeightFormat::Q4_0,
+        }
+    }
 }
 
 /// What is varied and what each cell does.

@@ -2,18 +2,24 @@
 
 mod catalog;
 mod fetch;
+mod kept_weights;
+mod loading;
 mod text;
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use kv_model::{LoadError, Model, ModelConfig, Preset, gguf, hugging_face};
+use kv_kernels::WeightFormat;
+use kv_model::{LoadError, LoadOptions, Model, ModelConfig, Preset, ReadSeek, gguf, hugging_face};
 
+use self::kept_weights::KeptWeights;
 use crate::config::ModelChoice;
 use crate::problem::did_you_mean;
 use crate::{Problem, free_memory};
 
 pub(crate) use catalog::{CATALOG, Fetchable};
 pub(crate) use fetch::fetch;
+pub(crate) use loading::load;
 
 /// Where a fetched model or text lies.
 ///
@@ -33,11 +39,28 @@ pub fn fetched(name: &str) -> Result<PathBuf, Problem> {
 #[derive(Debug, Clone)]
 pub(crate) enum ModelSource {
     /// A known shape with random weights.
-    Preset { preset: Preset, layers: Option<usize>, seed: u64 },
+    Preset(RandomModel),
     /// A GGUF file.
     Gguf { label: String, path: PathBuf },
     /// A Hugging Face folder.
     HuggingFace { label: String, path: PathBuf },
+}
+
+/// A preset and what its random weights depend on.
+#[derive(Debug, Clone)]
+pub(crate) struct RandomModel {
+    preset: Preset,
+    layers: Option<usize>,
+    seed: u64,
+    weights: WeightFormat,
+    keeping: Keeping,
+}
+
+/// Whether random weights are kept for the next run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Keeping {
+    Forget,
+    Keep,
 }
 
 impl ModelSource {
@@ -46,17 +69,28 @@ impl ModelSource {
     /// # Errors
     /// A [`Problem`] that lists what there is.
     pub(crate) fn of_choice(choice: &ModelChoice, folder: &Path) -> Result<ModelSource, Problem> {
-        let ModelChoice { preset, fetched, gguf, hugging_face, layers, seed } = choice;
+        let ModelChoice { preset, fetched, gguf, hugging_face, .. } = choice;
         let named = [preset.is_some(), fetched.is_some(), gguf.is_some(), hugging_face.is_some()];
         if named.into_iter().filter(|named| *named).count() != 1 {
             return Err(Problem::new("[model] needs exactly one of `preset`, `fetched`, `gguf` and `hugging_face`")
                 .help("`preset = \"tiny\"` needs no file; `runner list` names the others"));
         }
-        if preset.is_none() && (layers.is_some() || seed.is_some()) {
-            return Err(Problem::new("`layers` and `seed` belong to a `preset`; a file brings its own layers and weights"));
+        let of_presets = [choice.layers.is_some(), choice.seed.is_some(), choice.weights.is_some(), choice.keep_weights.is_some()];
+        if preset.is_none() && of_presets.contains(&true) {
+            return Err(Problem::new(
+                "`layers`, `seed`, `weights` and `keep_weights` belong to a `preset`; a file brings its own layers and weights",
+            ));
         }
         match (preset, fetched, gguf, hugging_face) {
-            (Some(name), ..) => ModelSource::preset(name, *layers, seed.unwrap_or(0)),
+            (Some(name), ..) => {
+                let mut model = RandomModel::of(name, choice.layers)?;
+                model.seed = choice.seed.unwrap_or_default();
+                model.weights = choice.weights.unwrap_or_default().format();
+                if choice.keep_weights == Some(true) {
+                    model.keeping = Keeping::Keep;
+                }
+                Ok(ModelSource::Preset(model))
+            }
             (_, Some(name), ..) => ModelSource::fetched(name),
             (_, _, Some(path), _) => ModelSource::file(&folder.join(path)),
             (_, _, _, Some(path)) => ModelSource::file(&folder.join(path)),
@@ -70,25 +104,13 @@ impl ModelSource {
     /// A [`Problem`] that lists what there is.
     pub(crate) fn of_argument(name: &str) -> Result<ModelSource, Problem> {
         if let Some(preset) = name.strip_prefix("preset:") {
-            return ModelSource::preset(preset, None, 0);
+            return RandomModel::of(preset, None).map(ModelSource::Preset);
         }
         match () {
             () if Path::new(name).exists() => ModelSource::file(Path::new(name)),
             () if Fetchable::find(name).is_some_and(|item| item.is_model) => ModelSource::fetched(name),
-            () => ModelSource::preset(name, None, 0),
+            () => RandomModel::of(name, None).map(ModelSource::Preset),
         }
-    }
-
-    fn preset(name: &str, layers: Option<usize>, seed: u64) -> Result<ModelSource, Problem> {
-        let names = Preset::ALL.map(|preset| preset.name);
-        let preset = Preset::find(name).ok_or_else(|| {
-            let help = did_you_mean(name, names).unwrap_or_else(|| "a path must exist; `runner fetch` brings a real model".into());
-            Problem::new(format!("no model is called `{name}`; presets: {}", names.join(", "))).help(help)
-        })?;
-        if layers == Some(0) {
-            return Err(Problem::new("`layers` is 0: a model has at least one"));
-        }
-        Ok(ModelSource::Preset { preset, layers, seed })
     }
 
     fn fetched(name: &str) -> Result<ModelSource, Problem> {
@@ -124,8 +146,7 @@ impl ModelSource {
     /// How results name the model.
     pub(crate) fn label(&self) -> String {
         match self {
-            ModelSource::Preset { preset, layers: None, .. } => format!("{} (random weights)", preset.name),
-            ModelSource::Preset { preset, layers: Some(layers), .. } => format!("{}, {layers} layers (random weights)", preset.name),
+            ModelSource::Preset(model) => model.label(),
             ModelSource::Gguf { label, .. } | ModelSource::HuggingFace { label, .. } => label.clone(),
         }
     }
@@ -133,7 +154,7 @@ impl ModelSource {
     /// The hyperparameters, if they are known without reading a file.
     pub(crate) fn known_config(&self) -> Option<ModelConfig> {
         match self {
-            ModelSource::Preset { preset, layers, .. } => Some(preset.config(*layers)),
+            ModelSource::Preset(model) => Some(model.preset.config(model.layers)),
             ModelSource::Gguf { .. } | ModelSource::HuggingFace { .. } => None,
         }
     }
@@ -151,7 +172,7 @@ impl ModelSource {
                 text::require_tokenizer(path)?;
                 optional(path, "generation_config.json")?.map_or(Ok(()), |file| hugging_face::check_generation(&file).map_err(unusable))
             }
-            ModelSource::Preset { .. } | ModelSource::Gguf { .. } => Ok(()),
+            ModelSource::Preset(_) | ModelSource::Gguf { .. } => Ok(()),
         }
     }
 
@@ -159,15 +180,44 @@ impl ModelSource {
     ///
     /// # Errors
     /// A [`Problem`] that names the file and the key or tensor.
-    pub(crate) fn load(&self) -> Result<Model, Problem> {
+    pub(crate) fn load(&self, options: LoadOptions<'_>) -> Result<Model, Problem> {
         match self {
-            ModelSource::Preset { preset, layers, seed } => {
-                let config = preset.config(*layers);
-                check_memory(&config)?;
-                Preset::build(config, *seed).map_err(|error| unusable(preset.name, error))
+            ModelSource::Preset(model) => model.load(options),
+            ModelSource::Gguf { path, .. } => {
+                gguf::load(&mut open(path)?, options).map_err(|error| unusable(&path.display().to_string(), error))
             }
-            ModelSource::Gguf { path, .. } => gguf::load(&read(path)?).map_err(|error| unusable(&path.display().to_string(), error)),
-            ModelSource::HuggingFace { path, .. } => load_folder(path),
+            ModelSource::HuggingFace { path, .. } => load_folder(path, options),
+        }
+    }
+}
+
+impl RandomModel {
+    /// A preset with weights in `f32`.
+    fn of(name: &str, layers: Option<usize>) -> Result<RandomModel, Problem> {
+        let names = Preset::ALL.map(|preset| preset.name);
+        let preset = Preset::find(name).ok_or_else(|| {
+            let help = did_you_mean(name, names).unwrap_or_else(|| "a path must exist; `runner fetch` brings a real model".into());
+            Problem::new(format!("no model is called `{name}`; presets: {}", names.join(", "))).help(help)
+        })?;
+        if layers == Some(0) {
+            return Err(Problem::new("`layers` is 0: a model has at least one"));
+        }
+        Ok(RandomModel { preset, layers, seed: 0, weights: WeightFormat::F32, keeping: Keeping::Forget })
+    }
+
+    fn label(&self) -> String {
+        let layers = self.layers.map_or(String::new(), |layers| format!(", {layers} layers"));
+        let weights = if self.weights == WeightFormat::F32 { String::new() } else { format!(" in {}", self.weights) };
+        format!("{}{layers} (random weights{weights})", self.preset.name)
+    }
+
+    fn load(&self, options: LoadOptions<'_>) -> Result<Model, Problem> {
+        let RandomModel { preset, layers, seed, weights, keeping } = self;
+        let config = preset.config(*layers);
+        check_memory(&config, *weights)?;
+        match keeping {
+            Keeping::Keep => KeptWeights::new(preset, config, *weights, *seed)?.load(options),
+            Keeping::Forget => Preset::build(config, *weights, *seed, options).map_err(|error| unusable(preset.name, error)),
         }
     }
 }
@@ -179,7 +229,7 @@ fn folder_label(path: &Path) -> String {
     name(path).or_else(led_to).unwrap_or_else(|| path.display().to_string())
 }
 
-fn load_folder(path: &Path) -> Result<Model, Problem> {
+fn load_folder(path: &Path, options: LoadOptions<'_>) -> Result<Model, Problem> {
     let unusable = |error| unusable(&path.display().to_string(), error);
     let config = config_of(path)?;
     let tokenizer = optional(path, "tokenizer.json")?;
@@ -187,16 +237,17 @@ fn load_folder(path: &Path) -> Result<Model, Problem> {
     let generation_config = optional(path, "generation_config.json")?;
     let index = optional(path, "model.safetensors.index.json")?;
     let names = hugging_face::weight_files(&config, index.as_deref(), &safetensors_in(path)?).map_err(unusable)?;
-    let shards = names.into_iter().map(|name| read(&path.join(&name)).map(|bytes| (name, bytes))).collect::<Result<Vec<_>, _>>()?;
+    let shard = |name: String| open(&path.join(&name)).map(|file| (name, Box::new(file) as Box<dyn ReadSeek>));
+    let shards = names.into_iter().map(shard).collect::<Result<Vec<_>, _>>()?;
     let directory = hugging_face::Directory {
         config: &config,
         generation_config: generation_config.as_deref(),
         tokenizer: tokenizer.as_deref(),
         tokenizer_config: tokenizer_config.as_deref(),
         index: index.as_deref(),
-        shards: &shards,
+        shards,
     };
-    hugging_face::load(directory).map_err(unusable)
+    hugging_face::load(directory, options).map_err(unusable)
 }
 
 /// A folder's `config.json`.
@@ -221,6 +272,10 @@ fn safetensors_in(path: &Path) -> Result<Vec<String>, Problem> {
     Ok(names.filter(|name| name.ends_with(".safetensors")).collect())
 }
 
+fn open(path: &Path) -> Result<File, Problem> {
+    File::open(path).map_err(|error| Problem::new(format!("cannot open `{}`", path.display())).caused_by(error))
+}
+
 fn read(path: &Path) -> Result<Vec<u8>, Problem> {
     std::fs::read(path).map_err(|error| Problem::new(format!("cannot read `{}`", path.display())).caused_by(error))
 }
@@ -230,7 +285,9 @@ fn unusable(model: &str, error: LoadError) -> Problem {
 }
 
 /// Refuses weights that cannot fit, before the machine starts to swap.
-fn check_memory(config: &ModelConfig) -> Result<(), Problem> {
-    free_memory::require(config.weight_bytes(), "the model in f32")
-        .map_err(|problem| problem.help("set `layers` in [model] to run fewer of them: the cost of a layer is the same"))
+fn check_memory(config: &ModelConfig, weights: WeightFormat) -> Result<(), Problem> {
+    let (values, bytes) = weights.block();
+    free_memory::require((config.weights() / values).saturating_mul(bytes), &format!("the model in {weights}")).map_err(|problem| {
+        problem.help("set `weights = \"q8_0\"` in [model] for an eighth of their size, or `layers` to run fewer of them: the cost of a layer is the same")
+    })
 }
