@@ -1,7 +1,16 @@
-//! Where models come from: presets, files, and what `fetch` has brought.
+//! Where models come from: presets, files, what `fetch` has brought, and what other programs keep.
+//!
+//! A name such as `org/name` could be a path too. It is a path if one exists, and a name otherwise.
 
 mod catalog;
 mod fetch;
+mod folders;
+mod hub_name;
+mod hugging_face_cache;
+mod ollama;
+mod small_file;
+mod snapshot;
+mod stored;
 mod text;
 
 use std::path::{Path, PathBuf};
@@ -9,11 +18,13 @@ use std::path::{Path, PathBuf};
 use kv_model::{LoadError, Model, ModelConfig, Preset, gguf, hugging_face};
 
 use crate::config::ModelChoice;
+use crate::models::stored::StoredName;
 use crate::problem::did_you_mean;
 use crate::{Problem, free_memory};
 
 pub(crate) use catalog::{CATALOG, Fetchable};
 pub(crate) use fetch::fetch;
+pub(crate) use folders::ModelFolders;
 
 /// Where a fetched model or text lies.
 ///
@@ -41,11 +52,11 @@ pub(crate) enum ModelSource {
 }
 
 impl ModelSource {
-    /// The model a config chooses; relative paths start at `folder`.
+    /// The model a config chooses; relative paths start at `folder`. What is no path is looked for in `stores`.
     ///
     /// # Errors
     /// A [`Problem`] that lists what there is.
-    pub(crate) fn of_choice(choice: &ModelChoice, folder: &Path) -> Result<ModelSource, Problem> {
+    pub(crate) fn of_choice(choice: &ModelChoice, folder: &Path, stores: &ModelFolders) -> Result<ModelSource, Problem> {
         let ModelChoice { preset, fetched, gguf, hugging_face, layers, seed } = choice;
         let named = [preset.is_some(), fetched.is_some(), gguf.is_some(), hugging_face.is_some()];
         if named.into_iter().filter(|named| *named).count() != 1 {
@@ -58,31 +69,53 @@ impl ModelSource {
         match (preset, fetched, gguf, hugging_face) {
             (Some(name), ..) => ModelSource::preset(name, *layers, seed.unwrap_or(0)),
             (_, Some(name), ..) => ModelSource::fetched(name),
-            (_, _, Some(path), _) => ModelSource::file(&folder.join(path)),
-            (_, _, _, Some(path)) => ModelSource::file(&folder.join(path)),
+            (_, _, Some(name), _) => ModelSource::of_key("gguf", name, folder, stores),
+            (_, _, _, Some(name)) => ModelSource::of_key("hugging_face", name, folder, stores),
             _ => Err(Problem::new("[model] names no model")),
         }
     }
 
-    /// The model a command line names: a path, a fetched model, or a preset (`preset:NAME` if both exist).
+    /// The path or the name that a key of `[model]` holds. A path that exists is never taken as a name.
+    fn of_key(key: &str, name: &str, folder: &Path, stores: &ModelFolders) -> Result<ModelSource, Problem> {
+        let path = folder.join(name);
+        if path.exists() {
+            return ModelSource::file(&path);
+        }
+        match StoredName::parse(name)? {
+            Some(stored) if stored.key() == key => stored.find(stores),
+            Some(stored) if key == "gguf" => Err(Problem::new(format!("`gguf = \"{name}\"` names no file"))
+                .help(format!("`gguf = \"{name}/FILE.gguf\"` names one; `{} = \"{name}\"` reads the model's safetensors", stored.key()))),
+            Some(stored) => {
+                Err(Problem::new(format!("`{key} = \"{name}\"` names a GGUF file")).help(format!("write `{} = \"{name}\"`", stored.key())))
+            }
+            None => ModelSource::file(&path),
+        }
+    }
+
+    /// The model a command line names: a path that exists, a fetched model, the name of a model in `stores`, or a preset
+    /// (`preset:NAME` if something else is called so too).
     ///
     /// # Errors
     /// A [`Problem`] that lists what there is.
-    pub(crate) fn of_argument(name: &str) -> Result<ModelSource, Problem> {
+    pub(crate) fn of_argument(name: &str, stores: &ModelFolders) -> Result<ModelSource, Problem> {
         if let Some(preset) = name.strip_prefix("preset:") {
             return ModelSource::preset(preset, None, 0);
         }
         match () {
             () if Path::new(name).exists() => ModelSource::file(Path::new(name)),
             () if Fetchable::find(name).is_some_and(|item| item.is_model) => ModelSource::fetched(name),
-            () => ModelSource::preset(name, None, 0),
+            () => StoredName::parse(name)?.map_or_else(|| ModelSource::preset(name, None, 0), |stored| stored.find(stores)),
         }
     }
 
     fn preset(name: &str, layers: Option<usize>, seed: u64) -> Result<ModelSource, Problem> {
         let names = Preset::ALL.map(|preset| preset.name);
         let preset = Preset::find(name).ok_or_else(|| {
-            let help = did_you_mean(name, names).unwrap_or_else(|| "a path must exist; `runner fetch` brings a real model".into());
+            let help = did_you_mean(name, names).unwrap_or_else(|| {
+                "a path must exist; `runner fetch` brings a real model; `org/name` is one in the Hugging Face cache, and \
+                 `ollama:name` an Ollama model"
+                    .into()
+            });
             Problem::new(format!("no model is called `{name}`; presets: {}", names.join(", "))).help(help)
         })?;
         if layers == Some(0) {
@@ -110,9 +143,10 @@ impl ModelSource {
             return Ok(ModelSource::HuggingFace { label: folder_label(path), path: path.to_owned() });
         }
         if !path.exists() {
-            return Err(
-                Problem::new(format!("the model file `{shown}` does not exist")).help("paths in a config start at the config's folder")
-            );
+            return Err(Problem::new(format!("the model file `{shown}` does not exist")).help(
+                "paths in a config start at the config's folder; a file in the Hugging Face cache is `org/name/file.gguf`, and an \
+                     Ollama model `ollama:name:tag`",
+            ));
         }
         if path.extension().is_none_or(|ending| ending != "gguf") {
             return Err(Problem::new(format!("the model `{shown}` is neither a .gguf file nor a folder with config.json")));
