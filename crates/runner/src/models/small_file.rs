@@ -27,3 +27,25 @@ pub(super) fn read_small(path: &Path, most_bytes: u64) -> Result<Option<String>,
     let text = String::from_utf8(bytes);
     text.map(Some).map_err(|error| Problem::new(format!("`{shown}` is not UTF-8")).caused_by(error))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_not_there_is_none_and_one_that_is_no_short_text_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let read = || read_small(&path, 4).map_err(|problem| problem.to_string());
+        assert_eq!(read(), Ok(None));
+        assert_eq!(read_small(folder.path(), 4).unwrap(), None, "a folder");
+        std::fs::write(&path, "four").unwrap();
+        assert_eq!(read(), Ok(Some("four".into())));
+        assert_eq!(read_small(&path.join("below"), 4).unwrap(), None, "below a file");
+        for (contents, expected) in [(&b"fives"[..], "is longer than 4 bytes"), (b"\xff", "is not UTF-8")] {
+            std::fs::write(&path, contents).unwrap();
+            let message = read().unwrap_err();
+            assert!(message.contains(expected) && message.contains(path.to_str().unwrap()), "{message}");
+        }
+    }
+}
