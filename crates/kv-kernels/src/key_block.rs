@@ -185,10 +185,10 @@ impl<'a> KeyBlock<'a> {
                             _ => {}
                         }
                     }
-                    with_codec!(format, C => score_keys::<L, C>(lanes, &queries.values, dim, keys, scores, KEYS), else {
+                    with_codec!(format, C => score_keys::<L, C>(lanes, queries, keys, scores, KEYS), else {
                         decode_plainly(format, dim, keys, &mut self.scratch);
                         let decoded: Vec<_> = RowStart::each(bytemuck::cast_slice(&self.scratch), size_of::<f32>() * dim).collect();
-                        score_keys::<L, F32>(lanes, &queries.values, dim, rows(&decoded, Format::F32, dim, Ahead::NOTHING), scores, KEYS);
+                        score_keys::<L, F32>(lanes, queries, rows(&decoded, Format::F32, dim, Ahead::NOTHING), scores, KEYS);
                     });
                 }
                 StoredKeys::Channels { block, head, first_slot } => {

@@ -50,6 +50,13 @@ impl<'a> Rows<'a> {
         Rows { starts, row_bytes, ahead }
     }
 
+    /// The addresses of `COUNT` rows.
+    #[inline(always)]
+    pub(crate) fn several<const COUNT: usize>(&self, first: usize) -> [*const u8; COUNT] {
+        let starts: &[RowStart<'_>; COUNT] = self.starts[first..][..COUNT].try_into().expect("as many as were sliced");
+        starts.map(|start| start.0)
+    }
+
     /// The addresses of the rows in fours. If rows are left over, they form a last four in which the last row is repeated.
     #[inline(always)]
     pub(crate) fn fours(&self) -> (impl ExactSizeIterator<Item = [*const u8; 4]>, Option<[*const u8; 4]>) {
@@ -151,8 +158,6 @@ pub(crate) trait RowList: Copy {
     fn row_bytes(&self) -> usize;
     /// The row at `index`, which must be less than the count.
     fn row(&self, index: usize) -> *const u8;
-    /// The addresses of `COUNT` rows from `first` on, which must be less than the count.
-    fn several<const COUNT: usize>(&self, first: usize) -> [*const u8; COUNT];
     /// Rows that will be read next.
     fn ahead(&self) -> Ahead<'_>;
 }
@@ -171,12 +176,6 @@ impl RowList for Rows<'_> {
     #[inline(always)]
     fn row(&self, index: usize) -> *const u8 {
         self.starts[index].0
-    }
-
-    #[inline(always)]
-    fn several<const COUNT: usize>(&self, first: usize) -> [*const u8; COUNT] {
-        let starts: &[RowStart<'_>; COUNT] = self.starts[first..][..COUNT].try_into().expect("as many as were sliced");
-        starts.map(|start| start.0)
     }
 
     #[inline(always)]
@@ -215,11 +214,6 @@ impl RowList for RowsInARow<'_> {
     #[inline(always)]
     fn row(&self, index: usize) -> *const u8 {
         self.bytes.as_ptr().wrapping_add(index * self.row_bytes)
-    }
-
-    #[inline(always)]
-    fn several<const COUNT: usize>(&self, first: usize) -> [*const u8; COUNT] {
-        std::array::from_fn(|row| self.row(first + row))
     }
 
     #[inline(always)]

@@ -7,42 +7,42 @@ use std::marker::PhantomData;
 use crate::codec::{Codec, decode, group_of};
 use crate::lanes::{Kernel, Lanes};
 use crate::products::TOGETHER;
-use crate::rows::RowList;
+use crate::queries::Queries;
+use crate::rows::{RowList, Rows};
 
 /// `scores[r][j] = queries[r] · keys[j]`.
 ///
 /// # Shapes
-/// - queries: `[rows, dim]`
-/// - keys: rows of `dim` values
+/// - keys: rows of `queries.dim` values
 /// - scores: `[rows, stride]`. The first `keys.count()` columns are set.
 #[inline(always)]
-pub(crate) fn score_keys<L: Lanes, C: Codec>(lanes: L, queries: &[f32], dim: usize, keys: impl RowList, scores: &mut [f32], stride: usize) {
-    let rows = queries.len() / dim;
+pub(crate) fn score_keys<L: Lanes, C: Codec>(lanes: L, queries: &Queries, keys: Rows<'_>, scores: &mut [f32], stride: usize) {
+    let (dim, rows) = (queries.dim, queries.rows());
     assert!(keys.row_bytes() >= C::row_bytes(dim) && dim.is_multiple_of(L::WIDTH), "keys of {} bytes", keys.row_bytes());
     let together = rows.div_ceil(rows.div_ceil(TOGETHER));
-    for (queries, scores) in queries.chunks(together * dim).zip(scores.chunks_mut(together * stride)) {
+    for (queries, scores) in queries.values.chunks(together * dim).zip(scores.chunks_mut(together * stride)) {
         let codec = PhantomData;
         // Takes as many keys at a time as there are registers for their sums.
         match queries.len() / dim {
-            1 => lanes.run(ScoreKeys::<C, _, 1, 8> { queries, dim, keys, scores, stride, codec }),
-            2 => lanes.run(ScoreKeys::<C, _, 2, 4> { queries, dim, keys, scores, stride, codec }),
-            3 => lanes.run(ScoreKeys::<C, _, 3, 4> { queries, dim, keys, scores, stride, codec }),
-            _ if L::REGISTERS == 32 => lanes.run(ScoreKeys::<C, _, TOGETHER, 4> { queries, dim, keys, scores, stride, codec }),
-            _ => lanes.run(ScoreKeys::<C, _, TOGETHER, 2> { queries, dim, keys, scores, stride, codec }),
+            1 => lanes.run(ScoreKeys::<C, 1, 8> { queries, dim, keys, scores, stride, codec }),
+            2 => lanes.run(ScoreKeys::<C, 2, 4> { queries, dim, keys, scores, stride, codec }),
+            3 => lanes.run(ScoreKeys::<C, 3, 4> { queries, dim, keys, scores, stride, codec }),
+            _ if L::REGISTERS == 32 => lanes.run(ScoreKeys::<C, TOGETHER, 4> { queries, dim, keys, scores, stride, codec }),
+            _ => lanes.run(ScoreKeys::<C, TOGETHER, 2> { queries, dim, keys, scores, stride, codec }),
         }
     }
 }
 
-struct ScoreKeys<'a, C, R, const ROWS: usize, const KEYS: usize> {
+struct ScoreKeys<'a, C, const ROWS: usize, const KEYS: usize> {
     queries: &'a [f32],
     dim: usize,
-    keys: R,
+    keys: Rows<'a>,
     scores: &'a mut [f32],
     stride: usize,
     codec: PhantomData<C>,
 }
 
-impl<C: Codec, R: RowList, const ROWS: usize, const KEYS: usize> Kernel for ScoreKeys<'_, C, R, ROWS, KEYS> {
+impl<C: Codec, const ROWS: usize, const KEYS: usize> Kernel for ScoreKeys<'_, C, ROWS, KEYS> {
     type Output = ();
 
     #[inline(always)]
@@ -59,7 +59,7 @@ impl<C: Codec, R: RowList, const ROWS: usize, const KEYS: usize> Kernel for Scor
     }
 }
 
-impl<C: Codec, R: RowList, const ROWS: usize, const KEYS: usize> ScoreKeys<'_, C, R, ROWS, KEYS> {
+impl<C: Codec, const ROWS: usize, const KEYS: usize> ScoreKeys<'_, C, ROWS, KEYS> {
     /// Scores `COUNT` keys, starting with key `first`.
     #[inline(always)]
     fn score<L: Lanes, const COUNT: usize>(&mut self, lanes: L, first: usize) {

@@ -145,7 +145,15 @@ pub(crate) struct CheckArguments {
 /// Arguments of `generate`.
 #[derive(Debug, Args)]
 pub(crate) struct GenerateArguments {
-    /// A preset, a fetched model, a .gguf file or a Hugging Face folder (`preset:NAME` forces the preset).
+    /// A preset, a fetched model, a .gguf file, a Hugging Face folder, or a model that another program has downloaded.
+    ///
+    /// A path that exists is taken as a path. Other names are:
+    ///
+    ///   preset:NAME                    a preset, even if a path is called so
+    ///   org/name, org/name@revision    a model in the Hugging Face cache
+    ///   org/name/file.gguf             a GGUF file there, also with @revision after the name
+    ///   ollama:name:tag                an Ollama model
+    #[arg(verbatim_doc_comment)]
     #[arg(long)]
     pub(crate) model: String,
     #[command(flatten)]

@@ -10,6 +10,7 @@ mod cli {
     mod parameters;
     mod prompts;
     mod sizes;
+    mod stored_models;
     mod strategy_sizes;
 }
 

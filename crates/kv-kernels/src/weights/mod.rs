@@ -1,10 +1,11 @@
 //! Matrices of weights that stay as the model's file stores them, and their products with activations.
 //!
 //! An encoded row of a matrix is an encoded key, and a row of activations is a query: `y = W x` is the score of the query
-//! against every key. The codecs and the scoring kernel are those of attention.
+//! against every key. The codecs are those of the caches, and more.
 
 #[macro_use]
 mod format;
+mod few_rows;
 mod many_rows;
 mod product;
 

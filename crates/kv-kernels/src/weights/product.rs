@@ -3,13 +3,10 @@
 use rayon::prelude::*;
 
 use super::WeightFormat;
+use super::few_rows::FewRows;
 use super::many_rows::multiply_many;
 use crate::KernelPath;
-use crate::codec::{Bf16, F16, F32, Iq4Nl, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
-use crate::lanes::{Kernel, Lanes};
 use crate::queries::FEW_ROWS;
-use crate::rows::RowsInARow;
-use crate::scores::score_keys;
 
 /// A matrix of weights in its encoded form: one row per output.
 #[derive(Debug, Clone, Copy)]
@@ -125,7 +122,7 @@ fn run(path: KernelPath, activations: &[f32], matrices: Vec<Task<'_>>) {
             matrix.parts(rows).zip(out.chunks_mut(chunk)).map(|(matrix, out)| Task { matrix, out })
         })
         .collect();
-    let work = |Task { matrix, out }: Task<'_>| path.run(matrix.inputs, Few { activations, matrix, out });
+    let work = |Task { matrix, out }: Task<'_>| path.run(matrix.inputs, FewRows { activations, matrix, out });
     match tasks.len() {
         1 => tasks.into_iter().for_each(work),
         _ => tasks.into_par_iter().with_max_len(1).for_each(work),
@@ -145,22 +142,4 @@ fn task_bytes(all: usize) -> usize {
 fn task_rows(matrix: &Matrix<'_>, share: usize) -> usize {
     const TOGETHER: usize = 8;
     share.div_ceil(matrix.row_bytes).next_multiple_of(TOGETHER)
-}
-
-/// The product of a few rows with weights decoded in registers.
-struct Few<'a> {
-    activations: &'a [f32],
-    matrix: Matrix<'a>,
-    out: &'a mut [f32],
-}
-
-impl Kernel for Few<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<L: Lanes>(self, lanes: L) {
-        let Matrix { format, outputs, inputs, row_bytes, bytes } = self.matrix;
-        let rows = RowsInARow::new(bytes, row_bytes);
-        with_weight_codec!(format, C => score_keys::<L, C>(lanes, self.activations, inputs, rows, self.out, outputs));
-    }
 }

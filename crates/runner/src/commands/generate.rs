@@ -11,13 +11,13 @@ use super::trace::{Trace, TraceRow};
 use super::{print, prompt, use_threads};
 use crate::cli::GenerateArguments;
 use crate::config::{parameters, unknown_field_help};
-use crate::models::{self, ModelSource};
+use crate::models::{self, ModelFolders, ModelSource};
 use crate::problem::known_strategy;
 use crate::progress::say;
 use crate::{Problem, build, exit, free_memory};
 
 pub(crate) fn generate(registry: &Registry, arguments: &GenerateArguments) -> Result<ExitCode, Problem> {
-    let source = ModelSource::of_argument(&arguments.model)?;
+    let source = ModelSource::of_argument(&arguments.model, &ModelFolders::of_environment())?;
     source.require_text()?;
     let entry = known_strategy(registry, &arguments.strategy)?;
     let config = parameters(&arguments.sets)?;

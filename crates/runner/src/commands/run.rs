@@ -10,7 +10,7 @@ use super::{checked_threads, print, use_threads};
 use crate::cli::{PagesChoice, RunArguments};
 use crate::config::{ConfigFile, load_config};
 use crate::gate::{self, Beside, Rejected};
-use crate::models::{self, ModelSource};
+use crate::models::{self, ModelFolders, ModelSource};
 use crate::plan::{Plan, check_memory, plan};
 use crate::progress::{human, say};
 use crate::screen::{padded, printable, widest};
@@ -18,8 +18,8 @@ use crate::{Problem, build, environment, exit, sweep};
 
 pub(crate) fn run(registry: &Registry, arguments: &RunArguments) -> Result<ExitCode, Problem> {
     let file = load_config(&arguments.config, &arguments.sets, &arguments.also)?;
-    let source =
-        ModelSource::of_choice(file.config.model.get_ref(), file.folder()).map_err(|problem| problem.within(&file, &file.config.model))?;
+    let source = ModelSource::of_choice(file.config.model.get_ref(), file.folder(), &ModelFolders::of_environment())
+        .map_err(|problem| problem.within(&file, &file.config.model))?;
     // A preset's shape is known, so its plan is checked before its weights are made.
     if let Some(config) = source.known_config() {
         let plan = plan(&file, registry, &config, arguments.only.as_deref())?;

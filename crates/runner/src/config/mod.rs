@@ -5,8 +5,6 @@ mod lengths;
 mod one_or_many;
 mod overrides;
 
-use std::path::PathBuf;
-
 use kv_kernels::WeightFormat;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -35,6 +33,10 @@ pub struct Config {
 }
 
 /// Where the model comes from: exactly one of `preset`, `fetched`, `gguf`, `hugging_face`.
+///
+/// `gguf` and `hugging_face` hold a path or the name of a model that another program has downloaded. It is a path if one
+/// exists there, and a name otherwise. kvlab downloads nothing: a name that is not found is an error with the command
+/// that brings the model.
 #[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ModelChoice {
@@ -42,10 +44,12 @@ pub struct ModelChoice {
     pub preset: Option<String>,
     /// A model that `runner fetch` has brought.
     pub fetched: Option<String>,
-    /// A GGUF file; relative paths start at the config's folder.
-    pub gguf: Option<PathBuf>,
-    /// A folder with config.json, safetensors and tokenizer.json.
-    pub hugging_face: Option<PathBuf>,
+    /// A GGUF file: a path, which starts at the config's folder if it is relative; "org/name/file.gguf" or
+    /// "org/name@revision/file.gguf" in the Hugging Face cache; or "ollama:name:tag" for an Ollama model.
+    pub gguf: Option<String>,
+    /// A folder with config.json, safetensors and tokenizer.json: a path, which starts at the config's folder if it is
+    /// relative; or "org/name" or "org/name@revision" in the Hugging Face cache.
+    pub hugging_face: Option<String>,
     /// With `preset`: run this many layers instead of all.
     pub layers: Option<usize>,
     /// With `preset`: seed of the random weights.

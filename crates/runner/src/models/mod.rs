@@ -1,24 +1,35 @@
-//! Where models come from: presets, files, and what `fetch` has brought.
+//! Where models come from: presets, files, what `fetch` has brought, and what other programs keep.
+//!
+//! A name such as `org/name` could be a path too. It is a path if one exists, and a name otherwise.
 
 mod catalog;
 mod fetch;
+mod folders;
+mod hub_name;
+mod hugging_face_cache;
 mod kept_weights;
 mod loading;
+mod ollama;
+mod random_model;
+mod small_file;
+mod snapshot;
+mod stored;
 mod text;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use kv_kernels::WeightFormat;
 use kv_model::{LoadError, LoadOptions, Model, ModelConfig, Preset, ReadSeek, gguf, hugging_face};
 
-use self::kept_weights::KeptWeights;
+use crate::Problem;
 use crate::config::ModelChoice;
+use crate::models::random_model::RandomModel;
+use crate::models::stored::StoredName;
 use crate::problem::did_you_mean;
-use crate::{Problem, free_memory};
 
 pub(crate) use catalog::{CATALOG, Fetchable};
 pub(crate) use fetch::fetch;
+pub(crate) use folders::ModelFolders;
 pub(crate) use loading::load;
 
 /// Where a fetched model or text lies.
@@ -46,29 +57,12 @@ pub(crate) enum ModelSource {
     HuggingFace { label: String, path: PathBuf },
 }
 
-/// A preset and what its random weights depend on.
-#[derive(Debug, Clone)]
-pub(crate) struct RandomModel {
-    preset: Preset,
-    layers: Option<usize>,
-    seed: u64,
-    weights: WeightFormat,
-    keeping: Keeping,
-}
-
-/// Whether random weights are kept for the next run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Keeping {
-    Forget,
-    Keep,
-}
-
 impl ModelSource {
-    /// The model a config chooses; relative paths start at `folder`.
+    /// The model a config chooses; relative paths start at `folder`. What is no path is looked for in `stores`.
     ///
     /// # Errors
     /// A [`Problem`] that lists what there is.
-    pub(crate) fn of_choice(choice: &ModelChoice, folder: &Path) -> Result<ModelSource, Problem> {
+    pub(crate) fn of_choice(choice: &ModelChoice, folder: &Path, stores: &ModelFolders) -> Result<ModelSource, Problem> {
         let ModelChoice { preset, fetched, gguf, hugging_face, .. } = choice;
         let named = [preset.is_some(), fetched.is_some(), gguf.is_some(), hugging_face.is_some()];
         if named.into_iter().filter(|named| *named).count() != 1 {
@@ -82,34 +76,46 @@ impl ModelSource {
             ));
         }
         match (preset, fetched, gguf, hugging_face) {
-            (Some(name), ..) => {
-                let mut model = RandomModel::of(name, choice.layers)?;
-                model.seed = choice.seed.unwrap_or_default();
-                model.weights = choice.weights.unwrap_or_default().format();
-                if choice.keep_weights == Some(true) {
-                    model.keeping = Keeping::Keep;
-                }
-                Ok(ModelSource::Preset(model))
-            }
+            (Some(name), ..) => RandomModel::of(name, choice.layers).map(|model| ModelSource::Preset(model.with(choice))),
             (_, Some(name), ..) => ModelSource::fetched(name),
-            (_, _, Some(path), _) => ModelSource::file(&folder.join(path)),
-            (_, _, _, Some(path)) => ModelSource::file(&folder.join(path)),
+            (_, _, Some(name), _) => ModelSource::of_key("gguf", name, folder, stores),
+            (_, _, _, Some(name)) => ModelSource::of_key("hugging_face", name, folder, stores),
             _ => Err(Problem::new("[model] names no model")),
         }
     }
 
-    /// The model a command line names: a path, a fetched model, or a preset (`preset:NAME` if both exist).
+    /// The path or the name that a key of `[model]` holds. A path that exists is never taken as a name.
+    fn of_key(key: &str, name: &str, folder: &Path, stores: &ModelFolders) -> Result<ModelSource, Problem> {
+        let path = folder.join(name);
+        if path.exists() {
+            return ModelSource::file(&path);
+        }
+        match StoredName::parse(name)? {
+            Some(stored) if stored.key() == key => stored.find(stores),
+            Some(stored) if key == "gguf" => Err(Problem::new(format!("`gguf = \"{name}\"` names no file"))
+                .help(format!("`gguf = \"{name}/FILE.gguf\"` names one; `{} = \"{name}\"` reads the model's safetensors", stored.key()))),
+            Some(stored) => {
+                Err(Problem::new(format!("`{key} = \"{name}\"` names a GGUF file")).help(format!("write `{} = \"{name}\"`", stored.key())))
+            }
+            None => ModelSource::file(&path),
+        }
+    }
+
+    /// The model a command line names: a path that exists, a fetched model, the name of a model in `stores`, or a preset
+    /// (`preset:NAME` if something else is called so too).
     ///
     /// # Errors
     /// A [`Problem`] that lists what there is.
-    pub(crate) fn of_argument(name: &str) -> Result<ModelSource, Problem> {
+    pub(crate) fn of_argument(name: &str, stores: &ModelFolders) -> Result<ModelSource, Problem> {
         if let Some(preset) = name.strip_prefix("preset:") {
             return RandomModel::of(preset, None).map(ModelSource::Preset);
         }
         match () {
             () if Path::new(name).exists() => ModelSource::file(Path::new(name)),
             () if Fetchable::find(name).is_some_and(|item| item.is_model) => ModelSource::fetched(name),
-            () => RandomModel::of(name, None).map(ModelSource::Preset),
+            () => {
+                StoredName::parse(name)?.map_or_else(|| RandomModel::of(name, None).map(ModelSource::Preset), |stored| stored.find(stores))
+            }
         }
     }
 
@@ -132,9 +138,10 @@ impl ModelSource {
             return Ok(ModelSource::HuggingFace { label: folder_label(path), path: path.to_owned() });
         }
         if !path.exists() {
-            return Err(
-                Problem::new(format!("the model file `{shown}` does not exist")).help("paths in a config start at the config's folder")
-            );
+            return Err(Problem::new(format!("the model file `{shown}` does not exist")).help(
+                "paths in a config start at the config's folder; a file in the Hugging Face cache is `org/name/file.gguf`, and an \
+                     Ollama model `ollama:name:tag`",
+            ));
         }
         if path.extension().is_none_or(|ending| ending != "gguf") {
             return Err(Problem::new(format!("the model `{shown}` is neither a .gguf file nor a folder with config.json")));
@@ -154,7 +161,7 @@ impl ModelSource {
     /// The hyperparameters, if they are known without reading a file.
     pub(crate) fn known_config(&self) -> Option<ModelConfig> {
         match self {
-            ModelSource::Preset(model) => Some(model.preset.config(model.layers)),
+            ModelSource::Preset(model) => Some(model.config()),
             ModelSource::Gguf { .. } | ModelSource::HuggingFace { .. } => None,
         }
     }
@@ -187,37 +194,6 @@ impl ModelSource {
                 gguf::load(&mut open(path)?, options).map_err(|error| unusable(&path.display().to_string(), error))
             }
             ModelSource::HuggingFace { path, .. } => load_folder(path, options),
-        }
-    }
-}
-
-impl RandomModel {
-    /// A preset with weights in `f32`.
-    fn of(name: &str, layers: Option<usize>) -> Result<RandomModel, Problem> {
-        let names = Preset::ALL.map(|preset| preset.name);
-        let preset = Preset::find(name).ok_or_else(|| {
-            let help = did_you_mean(name, names).unwrap_or_else(|| "a path must exist; `runner fetch` brings a real model".into());
-            Problem::new(format!("no model is called `{name}`; presets: {}", names.join(", "))).help(help)
-        })?;
-        if layers == Some(0) {
-            return Err(Problem::new("`layers` is 0: a model has at least one"));
-        }
-        Ok(RandomModel { preset, layers, seed: 0, weights: WeightFormat::F32, keeping: Keeping::Forget })
-    }
-
-    fn label(&self) -> String {
-        let layers = self.layers.map_or(String::new(), |layers| format!(", {layers} layers"));
-        let weights = if self.weights == WeightFormat::F32 { String::new() } else { format!(" in {}", self.weights) };
-        format!("{}{layers} (random weights{weights})", self.preset.name)
-    }
-
-    fn load(&self, options: LoadOptions<'_>) -> Result<Model, Problem> {
-        let RandomModel { preset, layers, seed, weights, keeping } = self;
-        let config = preset.config(*layers);
-        check_memory(&config, *weights)?;
-        match keeping {
-            Keeping::Keep => KeptWeights::new(preset, config, *weights, *seed)?.load(options),
-            Keeping::Forget => Preset::build(config, *weights, *seed, options).map_err(|error| unusable(preset.name, error)),
         }
     }
 }
@@ -282,12 +258,4 @@ fn read(path: &Path) -> Result<Vec<u8>, Problem> {
 
 fn unusable(model: &str, error: LoadError) -> Problem {
     Problem::new(format!("cannot load the model `{model}`")).caused_by(error)
-}
-
-/// Refuses weights that cannot fit, before the machine starts to swap.
-fn check_memory(config: &ModelConfig, weights: WeightFormat) -> Result<(), Problem> {
-    let (values, bytes) = weights.block();
-    free_memory::require((config.weights() / values).saturating_mul(bytes), &format!("the model in {weights}")).map_err(|problem| {
-        problem.help("set `weights = \"q8_0\"` in [model] for an eighth of their size, or `layers` to run fewer of them: the cost of a layer is the same")
-    })
 }

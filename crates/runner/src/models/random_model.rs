@@ -1,0 +1,87 @@
+//! A preset's model with random weights.
+
+use kv_kernels::WeightFormat;
+use kv_model::{LoadOptions, Model, ModelConfig, Preset};
+
+use super::kept_weights::KeptWeights;
+use super::unusable;
+use crate::config::ModelChoice;
+use crate::problem::did_you_mean;
+use crate::{Problem, free_memory};
+
+/// A preset and what its random weights depend on.
+#[derive(Debug, Clone)]
+pub(crate) struct RandomModel {
+    preset: Preset,
+    layers: Option<usize>,
+    seed: u64,
+    weights: WeightFormat,
+    keeping: Keeping,
+}
+
+/// Whether random weights are kept for the next run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Keeping {
+    Forget,
+    Keep,
+}
+
+impl RandomModel {
+    /// A preset with weights in `f32`.
+    pub(super) fn of(name: &str, layers: Option<usize>) -> Result<RandomModel, Problem> {
+        let names = Preset::ALL.map(|preset| preset.name);
+        let preset = Preset::find(name).ok_or_else(|| {
+            let help = did_you_mean(name, names).unwrap_or_else(|| {
+                "a path must exist; `runner fetch` brings a real model; `org/name` is one in the Hugging Face cache, and \
+                 `ollama:name` an Ollama model"
+                    .into()
+            });
+            Problem::new(format!("no model is called `{name}`; presets: {}", names.join(", "))).help(help)
+        })?;
+        if layers == Some(0) {
+            return Err(Problem::new("`layers` is 0: a model has at least one"));
+        }
+        Ok(RandomModel { preset, layers, seed: 0, weights: WeightFormat::F32, keeping: Keeping::Forget })
+    }
+
+    /// With what a config says of the weights.
+    pub(super) fn with(self, choice: &ModelChoice) -> RandomModel {
+        RandomModel {
+            seed: choice.seed.unwrap_or_default(),
+            weights: choice.weights.unwrap_or_default().format(),
+            keeping: if choice.keep_weights == Some(true) { Keeping::Keep } else { Keeping::Forget },
+            ..self
+        }
+    }
+
+    /// The hyperparameters.
+    pub(super) fn config(&self) -> ModelConfig {
+        self.preset.config(self.layers)
+    }
+
+    /// How results name it.
+    pub(super) fn label(&self) -> String {
+        let layers = self.layers.map_or(String::new(), |layers| format!(", {layers} layers"));
+        let weights = if self.weights == WeightFormat::F32 { String::new() } else { format!(" in {}", self.weights) };
+        format!("{}{layers} (random weights{weights})", self.preset.name)
+    }
+
+    /// Draws the weights, or reads those that were kept.
+    pub(super) fn load(&self, options: LoadOptions<'_>) -> Result<Model, Problem> {
+        let RandomModel { preset, seed, weights, keeping, .. } = self;
+        let config = self.config();
+        check_memory(&config, *weights)?;
+        match keeping {
+            Keeping::Keep => KeptWeights::new(preset, config, *weights, *seed)?.load(options),
+            Keeping::Forget => Preset::build(config, *weights, *seed, options).map_err(|error| unusable(preset.name, error)),
+        }
+    }
+}
+
+/// Refuses weights that cannot fit, before the machine starts to swap.
+fn check_memory(config: &ModelConfig, weights: WeightFormat) -> Result<(), Problem> {
+    let (values, bytes) = weights.block();
+    free_memory::require((config.weights() / values).saturating_mul(bytes), &format!("the model in {weights}")).map_err(|problem| {
+        problem.help("set `weights = \"q8_0\"` in [model] for an eighth of their size, or `layers` to run fewer of them: the cost of a layer is the same")
+    })
+}
