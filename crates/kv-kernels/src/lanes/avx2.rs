@@ -244,17 +244,32 @@ fn widen_i8(bytes: __m128i) -> __m256 {
     _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes))
 }
 
+/// The same vector, which the compiler must compute as it is written. It would otherwise mask and shift the bytes before it
+/// widens them, which takes five instructions instead of three for a low and a high nibble.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn as_they_are(codes: __m256i) -> __m256i {
+    #[cfg(not(miri))]
+    let codes = {
+        let same: __m256i;
+        // SAFETY: no instruction at all.
+        unsafe { std::arch::asm!("/* {0} */", inout(ymm_reg) codes => same, options(pure, nomem, nostack, preserves_flags)) };
+        same
+    };
+    codes
+}
+
 #[inline]
 #[target_feature(enable = "avx2")]
 fn widen_low_nibbles<const ZERO: i32>(bytes: __m128i) -> __m256 {
-    let codes = _mm256_and_si256(_mm256_cvtepu8_epi32(bytes), _mm256_set1_epi32(15));
+    let codes = _mm256_and_si256(as_they_are(_mm256_cvtepu8_epi32(bytes)), _mm256_set1_epi32(15));
     _mm256_cvtepi32_ps(_mm256_sub_epi32(codes, _mm256_set1_epi32(ZERO)))
 }
 
 #[inline]
 #[target_feature(enable = "avx2")]
 fn widen_high_nibbles<const ZERO: i32>(bytes: __m128i) -> __m256 {
-    let codes = _mm256_srli_epi32::<4>(_mm256_cvtepu8_epi32(bytes));
+    let codes = _mm256_srli_epi32::<4>(as_they_are(_mm256_cvtepu8_epi32(bytes)));
     _mm256_cvtepi32_ps(_mm256_sub_epi32(codes, _mm256_set1_epi32(ZERO)))
 }
 

@@ -19,7 +19,7 @@ mod text;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use kv_model::{LoadError, LoadOptions, Model, ModelConfig, Preset, ReadSeek, gguf, hugging_face};
+use kv_model::{LoadError, LoadOptions, Model, ModelConfig, ReadSeek, gguf, hugging_face};
 
 use crate::Problem;
 use crate::config::ModelChoice;
