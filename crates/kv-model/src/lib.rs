@@ -1,5 +1,6 @@
 //! A Llama-family decoder in Burn (RMSNorm, rotary embedding, grouped-query attention, SwiGLU), and the loaders
-//! for its weights. The decoder uses caches only through [`kv_core::KvCache`].
+//! for its weights: Llama, Mistral without a sliding window, Qwen2, and Qwen3, which also norms queries and keys. The
+//! decoder uses caches only through [`kv_core::KvCache`].
 //!
 //! This crate names no strategy and reads no files: loaders take bytes. It is not a fast inference engine.
 //! Weights are `f32`, and its purpose is to measure caches.
@@ -15,6 +16,7 @@ mod excerpt;
 pub mod gguf;
 pub mod hugging_face;
 mod preset;
+mod relatives;
 mod rotary;
 mod sequence;
 mod tokenizer;

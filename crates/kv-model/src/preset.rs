@@ -142,7 +142,7 @@ impl TensorSource for RandomSource {
     }
 
     fn has(&self, name: &str) -> bool {
-        // A tied head and no biases.
-        name != "lm_head.weight" && !name.ends_with(".bias")
+        // A tied head, no biases, and no norms of queries and keys.
+        name != "lm_head.weight" && !name.ends_with(".bias") && !name.ends_with("_norm.weight")
     }
 }

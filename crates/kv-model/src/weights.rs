@@ -39,6 +39,10 @@ pub struct Layer {
     pub query: Projection,
     /// Hidden to `kv_heads · key_dim`.
     pub key: Projection,
+    /// `[1, key_dim]`, for every head's queries; Qwen3 has it.
+    pub query_norm: Option<Tensor<2>>,
+    /// `[1, key_dim]`, for every head's keys; Qwen3 has it.
+    pub key_norm: Option<Tensor<2>>,
     /// Hidden to `kv_heads · value_dim`.
     pub value: Projection,
     /// `heads · value_dim` to hidden.
@@ -95,7 +99,10 @@ impl Weights {
             let mut norm = |part: &str| row(source, &format!("model.layers.{index}.{part}.weight"), hidden);
             let attention_norm = norm("input_layernorm")?;
             let feed_forward_norm = norm("post_attention_layernorm")?;
-            Ok(Layer { attention_norm, query, key, value, output, feed_forward_norm, gate, up, down })
+            let mut head_norm = |part: &str| optional_row(source, &format!("model.layers.{index}.{part}.weight"), key_dim);
+            let query_norm = head_norm("self_attn.q_norm")?;
+            let key_norm = head_norm("self_attn.k_norm")?;
+            Ok(Layer { attention_norm, query, key, query_norm, key_norm, value, output, feed_forward_norm, gate, up, down })
         };
         let layers = (0..layers).map(|index| layer(index, source)).collect::<Result<_, _>>()?;
         let norm = row(source, "model.norm.weight", hidden)?;
@@ -110,8 +117,7 @@ impl Weights {
 
 fn projection(source: &mut dyn TensorSource, name: &str, inputs: usize, outputs: usize) -> Result<Projection, LoadError> {
     let weight = matrix(source, &format!("{name}.weight"), [outputs, inputs])?.transpose();
-    let bias_name = format!("{name}.bias");
-    let bias = if source.has(&bias_name) { Some(row(source, &bias_name, outputs)?) } else { None };
+    let bias = optional_row(source, &format!("{name}.bias"), outputs)?;
     Ok(Projection { weight, bias })
 }
 
@@ -123,4 +129,8 @@ fn matrix(source: &mut dyn TensorSource, name: &str, shape: [usize; 2]) -> Resul
 fn row(source: &mut dyn TensorSource, name: &str, len: usize) -> Result<Tensor<2>, LoadError> {
     let values = source.tensor(name, &[len])?;
     Ok(Tensor::from_data(TensorData::new(values, [1, len]), &device()))
+}
+
+fn optional_row(source: &mut dyn TensorSource, name: &str, len: usize) -> Result<Option<Tensor<2>>, LoadError> {
+    source.has(name).then(|| row(source, name, len)).transpose()
 }

@@ -74,6 +74,7 @@ fn a_key_that_asks_for_another_network_is_refused_by_its_name() {
         ("embedding_multiplier", json!(12.0)),
         ("final_logit_softcapping", json!(30.0)),
         ("clip_qkv", json!(8.0)),
+        ("llama_4_scaling", json!({ "beta": 0.1 })),
         ("use_qk_norm", json!(true)),
         ("num_local_experts", json!(8)),
         ("rms_norm_eps", json!(-1.0)),
@@ -120,11 +121,127 @@ fn a_key_that_asks_for_nothing_is_accepted() {
 
 #[test]
 fn another_model_type_is_named_before_any_missing_field() {
-    for name in ["gpt2", "gpt_neox", "phi", "cohere", "llava"] {
+    for name in ["gpt2", "gpt_neox", "cohere", "llava"] {
         let config = json!({ "model_type": name, "n_embd": 768, "text_config": { "hidden_size": 1 }, "hidden_size": "?" });
-        assert_eq!(refusal(load(&config, &Tensors::new())), format!("key `model_type` is `{name}`; supported: llama, qwen2"));
+        assert_eq!(
+            refusal(load(&config, &Tensors::new())),
+            format!("key `model_type` is `{name}`; supported: llama, mistral, qwen2, qwen3")
+        );
     }
-    assert_eq!(refusal(load(&json!({}), &Tensors::new())), "key `model_type` is missing; supported: llama, qwen2");
+    assert_eq!(refusal(load(&json!({}), &Tensors::new())), "key `model_type` is missing; supported: llama, mistral, qwen2, qwen3");
+}
+
+#[test]
+fn a_relative_is_refused_with_what_the_decoder_lacks() {
+    for (name, lacks) in [
+        ("mixtral", "a router over experts"),
+        ("qwen2_moe", "a router over experts"),
+        ("qwen3_moe", "a router over experts"),
+        ("gemma", "GELU"),
+        ("gemma2", "soft-capped logits"),
+        ("gemma3_text", "sliding window"),
+        ("phi", "LayerNorm"),
+        ("phi3", "LongRoPE"),
+        ("phimoe", "LayerNorm"),
+        ("ministral", "sliding window"),
+        ("ministral3", "YaRN"),
+    ] {
+        let message = refusal(with_config(json!({ "model_type": name })));
+        assert!(message.starts_with(&format!("key `model_type` is `{name}`, for which this decoder lacks ")), "{message}");
+        assert!(message.contains(lacks) && message.ends_with("; supported: llama, mistral, qwen2, qwen3"), "{message}");
+    }
+}
+
+/// The chain's tensors with what a Qwen3 has beside them.
+fn qwen3_tensors() -> Tensors {
+    let mut tensors = chain().tensors();
+    for part in ["q_norm", "k_norm"] {
+        tensors.insert(format!("model.layers.0.self_attn.{part}.weight"), (vec![32], vec![1.0; 32]));
+    }
+    tensors
+}
+
+#[test]
+fn qwen3_has_norms_of_queries_and_keys() {
+    let qwen3 = config(json!({ "model_type": "qwen3" }));
+    assert!(load(&qwen3, &qwen3_tensors()).is_ok());
+    for part in ["q_norm", "k_norm"] {
+        let mut tensors = qwen3_tensors();
+        let name = format!("model.layers.0.self_attn.{part}.weight");
+        tensors.remove(&name);
+        assert!(refusal(load(&qwen3, &tensors)).starts_with(&format!("tensor `{name}` is in none")), "{part}");
+    }
+    for other in ["llama", "mistral"] {
+        let message = refusal(load(&config(json!({ "model_type": other, "sliding_window": 512 })), &qwen3_tensors()));
+        assert!(message.ends_with(&format!("k_norm.weight` is stored, and a {other} has no such tensor")), "{message}");
+    }
+}
+
+#[test]
+fn biases_of_qwen3_and_mistral_are_those_of_transformers() {
+    let qwen3 = config(json!({ "model_type": "qwen3", "attention_bias": true }));
+    let mut tensors = qwen3_tensors();
+    assert!(refusal(load(&qwen3, &tensors)).starts_with("tensor `model.layers.0.self_attn.q_proj.bias` is in none"));
+    for (part, len) in [("q_proj", 32), ("k_proj", 32), ("v_proj", 32), ("o_proj", VOCABULARY)] {
+        tensors.insert(format!("model.layers.0.self_attn.{part}.bias"), (vec![len], vec![0.0; len]));
+    }
+    assert!(load(&qwen3, &tensors).is_ok());
+    let message = refusal(load(&config(json!({ "model_type": "qwen3" })), &tensors));
+    assert!(message.ends_with("is stored, and a qwen3 has no such tensor unless `attention_bias` is true"), "{message}");
+    for (name, key) in [("qwen3", "mlp_bias"), ("mistral", "mlp_bias"), ("mistral", "attention_bias")] {
+        let message = refusal(with_config(json!({ "model_type": name, "sliding_window": 512, key: true })));
+        assert!(message.starts_with(&format!("key `{key}` is true, which this decoder cannot do")), "{name}: {message}");
+    }
+}
+
+#[test]
+fn a_window_is_refused_if_it_is_in_use() {
+    let mistral = |window: Value| {
+        let mut config = config(json!({ "model_type": "mistral" }));
+        config["sliding_window"] = window;
+        load(&config, &chain().tensors())
+    };
+    for window in [Value::Null, json!(512), json!(4096)] {
+        assert!(mistral(window.clone()).is_ok(), "{window}");
+    }
+    for window in [0, 511] {
+        let message = refusal(mistral(json!(window)));
+        let start = format!("key `sliding_window` is {window}, below the context of 512; a window in use is not supported");
+        assert!(message.starts_with(&start), "{message}");
+    }
+    let absent = |context: usize| with_config(json!({ "model_type": "mistral", "max_position_embeddings": context }));
+    assert!(absent(4096).is_ok());
+    let message = refusal(absent(4097));
+    assert!(message.starts_with("key `sliding_window` is missing, which means 4096 in a mistral, below the context of 4097"), "{message}");
+    let layers = json!({ "model_type": "mistral", "sliding_window": 8, "layer_types": ["full_attention"] });
+    assert!(refusal(with_config(layers)).starts_with("key `sliding_window` is 8, "), "the layers' types do not lift a Mistral's window");
+    // Qwen has a window only with a key of its own, which then counts for some layers or none.
+    let qwen3 = |turned_on: bool| {
+        let changes = json!({ "model_type": "qwen3", "sliding_window": 8, "use_sliding_window": turned_on, "max_window_layers": 0 });
+        load(&config(changes), &qwen3_tensors())
+    };
+    assert!(qwen3(false).is_ok());
+    assert!(refusal(qwen3(true)).starts_with("key `use_sliding_window` is true"));
+}
+
+#[test]
+fn a_head_has_the_size_of_the_model_type() {
+    let head_dim = |model_type: &str, changes: Value| {
+        let mut config = json!({ "model_type": model_type, "hidden_size": 64, "num_attention_heads": 2, "sliding_window": null });
+        config.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        hugging_face::check(&config.to_string())
+    };
+    // An odd number is refused with its value, so that no weights are needed.
+    for (model_type, changes, found) in [
+        ("mistral", json!({ "hidden_size": 66, "num_key_value_heads": 2 }), "is 33, "),
+        ("mistral", json!({ "hidden_size": 66, "head_dim": null, "num_key_value_heads": 2 }), "is 33, "),
+        ("mistral", json!({ "head_dim": 7 }), "is 7, "),
+        ("qwen3", json!({ "head_dim": 7 }), "is 7, "),
+        ("qwen3", json!({ "head_dim": null }), "is null; "),
+    ] {
+        let message = head_dim(model_type, changes).unwrap_err().to_string();
+        assert!(message.starts_with(&format!("key `head_dim` {found}")), "{model_type}: {message}");
+    }
 }
 
 #[test]
@@ -168,6 +285,32 @@ fn absent_keys_take_the_defaults_of_the_model_type() {
     assert_eq!((config.norm_epsilon, config.geometry.context), (1e-6, 32_768));
     let message = load(&self::config(json!({ "model_type": "qwen2", "num_key_value_heads": null })), &qwen2).unwrap_err();
     assert!(matches!(message, LoadError::Geometry(_)), "a Qwen2 has 32 KV heads unless it says otherwise: {message}");
+
+    let mut qwen3 = qwen3_tensors();
+    for (part, norm) in [("q_proj", "q_norm"), ("k_proj", "k_norm"), ("v_proj", "")] {
+        qwen3.insert(format!("model.layers.0.self_attn.{part}.weight"), (vec![128, VOCABULARY], vec![0.0; 128 * VOCABULARY]));
+        qwen3.entry(format!("model.layers.0.self_attn.{norm}.weight")).and_modify(|norm| *norm = (vec![128], vec![1.0; 128]));
+    }
+    qwen3.insert("model.layers.0.self_attn.o_proj.weight".into(), (vec![VOCABULARY, 128], vec![0.0; 128 * VOCABULARY]));
+    let changes = json!({ "model_type": "qwen3", "rms_norm_eps": null, "max_position_embeddings": null, "head_dim": null });
+    let config = load(&self::config(changes), &qwen3).unwrap().decoder.config().clone();
+    assert_eq!((config.norm_epsilon, config.geometry.context, config.geometry.key_dim), (1e-6, 32_768, 128));
+
+    let changes = json!({ "model_type": "mistral", "rms_norm_eps": null, "max_position_embeddings": null, "num_key_value_heads": null });
+    let mut mistral = self::config(changes);
+    mistral["sliding_window"] = Value::Null;
+    mistral["num_attention_heads"] = json!(8);
+    mistral["head_dim"] = json!(4);
+    let mut tensors = chain().tensors();
+    let config = load(&mistral, &tensors).unwrap().decoder.config().clone();
+    assert_eq!((config.norm_epsilon, config.geometry.context, config.geometry.kv_heads), (1e-6, 131_072, 8));
+    mistral["num_key_value_heads"] = Value::Null;
+    mistral["num_attention_heads"] = json!(4);
+    for part in ["k_proj", "v_proj", "q_proj"] {
+        tensors.insert(format!("model.layers.0.self_attn.{part}.weight"), (vec![16, VOCABULARY], vec![0.0; 16 * VOCABULARY]));
+    }
+    tensors.insert("model.layers.0.self_attn.o_proj.weight".into(), (vec![VOCABULARY, 16], vec![0.0; 16 * VOCABULARY]));
+    assert_eq!(load(&mistral, &tensors).unwrap().decoder.config().geometry.kv_heads, 4, "null is as many as there are heads");
 }
 
 #[test]
@@ -223,6 +366,7 @@ fn a_rotation_that_cannot_be_done_is_refused() {
         (json!({ "rope_type": "linear", "factor": 2.0, "attention_factor": 1.2 }), "attention_factor"),
         (json!({ "rope_type": "default", "partial_rotary_factor": 0.5 }), "partial_rotary_factor"),
         (json!({ "rope_type": "default", "mrope_section": [16, 24, 24] }), "mrope_section"),
+        (json!({ "rope_type": "default", "llama_4_scaling_beta": 0.1 }), "llama_4_scaling_beta"),
         (json!({ "full_attention": { "rope_type": "default" } }), "full_attention"),
         (json!({ "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 4.0, "high_freq_factor": 4.0 }), "high_freq_factor"),
     ];
