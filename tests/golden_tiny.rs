@@ -43,7 +43,7 @@ const MISTRAL: Tiny = Tiny {
 };
 
 impl Tiny {
-    fn from_folder(&self) -> Model {
+    fn folder_model(&self) -> Model {
         let shards = [("model.safetensors".to_owned(), self.weights.to_vec())];
         hugging_face::load(hugging_face::Directory { config: self.config, shards: &shards, ..Default::default() }).unwrap()
     }
@@ -91,12 +91,12 @@ impl Expected {
 
 #[test]
 fn qwen3_computes_what_transformers_computes() {
-    QWEN3.check(&QWEN3.from_folder());
+    QWEN3.check(&QWEN3.folder_model());
 }
 
 #[test]
 fn mistral_computes_what_transformers_computes() {
-    MISTRAL.check(&MISTRAL.from_folder());
+    MISTRAL.check(&MISTRAL.folder_model());
 }
 
 #[test]
