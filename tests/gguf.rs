@@ -1,5 +1,7 @@
 //! GGUF files for tests, as plain as the format.
 
+use serde_json::Value;
+
 use crate::chain::{Chain, Tensors};
 
 /// A metadata value.
@@ -38,21 +40,34 @@ impl Gguf {
 
     /// A chain as a file of this architecture. Its queries and keys are 0, so that their order does not matter.
     pub fn of(chain: &Chain, architecture: &str) -> Gguf {
-        let config = chain.config();
+        Gguf::described(&chain.config(), chain.tensors(), architecture)
+    }
+
+    /// A file of this architecture with what a `config.json` says, and a vocabulary of single characters.
+    ///
+    /// # Panics
+    /// If the config lacks a count or the epsilon.
+    pub fn described(config: &Value, tensors: Tensors, architecture: &str) -> Gguf {
         let count = |key: &str| Entry::Count(config[key].as_u64().expect("a count") as u32);
-        let tokens = (0..chain.vocabulary()).map(|id| char::from_u32('!' as u32 + id as u32).expect("a character").to_string());
-        let mut file = Gguf::new(chain.tensors()).with("general.architecture", Entry::Text(architecture.into()));
+        let number = |value: &Value| Entry::Number(value.as_f64().expect("a number") as f32);
+        let vocabulary = config["vocab_size"].as_u64().expect("a count") as u32;
+        let tokens = (0..vocabulary).map(|id| char::from_u32('!' as u32 + id).expect("a character").to_string());
+        let mut file = Gguf::new(tensors).with("general.architecture", Entry::Text(architecture.into()));
         for (key, value) in [
             ("block_count", count("num_hidden_layers")),
             ("context_length", count("max_position_embeddings")),
             ("embedding_length", count("hidden_size")),
             ("feed_forward_length", count("intermediate_size")),
             ("attention.head_count", count("num_attention_heads")),
+            ("attention.head_count_kv", count("num_key_value_heads")),
             ("attention.key_length", count("head_dim")),
             ("attention.value_length", count("head_dim")),
-            ("attention.layer_norm_rms_epsilon", Entry::Number(1e-5)),
+            ("attention.layer_norm_rms_epsilon", number(&config["rms_norm_eps"])),
         ] {
             file = file.with(&format!("{architecture}.{key}"), value);
+        }
+        if let Some(theta) = config.pointer("/rope_parameters/rope_theta") {
+            file = file.with(&format!("{architecture}.rope.freq_base"), number(theta));
         }
         file.with("tokenizer.ggml.model", Entry::Text("gpt2".into()))
             .with("tokenizer.ggml.pre", Entry::Text("gpt2".into()))
@@ -101,6 +116,24 @@ impl Gguf {
     }
 }
 
+/// The values of a matrix of queries or keys, or of its bias, in the order of a file of the architecture `llama`:
+/// llama.cpp's `LlamaModel.permute`, which reshapes to (heads, 2, half, inputs) and swaps the middle axes.
+pub fn permuted(values: &[f32], heads: usize, head_dim: usize) -> Vec<f32> {
+    let row_len = values.len() / (heads * head_dim);
+    let half = head_dim / 2;
+    let mut out = vec![0.0; values.len()];
+    for head in 0..heads {
+        for pair in 0..2 {
+            for plane in 0..half {
+                let from = (head * head_dim + pair * half + plane) * row_len;
+                let to = (head * head_dim + plane * 2 + pair) * row_len;
+                out[to..to + row_len].copy_from_slice(&values[from..from + row_len]);
+            }
+        }
+    }
+    out
+}
+
 fn string(file: &mut Vec<u8>, text: &str) {
     file.extend((text.len() as u64).to_le_bytes());
     file.extend(text.as_bytes());
@@ -142,6 +175,8 @@ fn stored_name(name: &str) -> String {
         ("self_attn.k_proj", "attn_k"),
         ("self_attn.v_proj", "attn_v"),
         ("self_attn.o_proj", "attn_output"),
+        ("self_attn.q_norm", "attn_q_norm"),
+        ("self_attn.k_norm", "attn_k_norm"),
         ("mlp.gate_proj", "ffn_gate"),
         ("mlp.up_proj", "ffn_up"),
         ("mlp.down_proj", "ffn_down"),

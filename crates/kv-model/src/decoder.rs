@@ -162,9 +162,11 @@ impl Decoder {
         let Geometry { heads, kv_heads, key_dim, value_dim, .. } = self.config.geometry;
         let [tokens, _] = hidden.dims();
         let normed = rms_norm(hidden, layer.attention_norm.clone(), self.config.norm_epsilon);
+        let epsilon = self.config.norm_epsilon;
         let [queries, keys, values] = self.weights.project([&layer.query, &layer.key, &layer.value], normed);
-        let queries = rotary.apply(queries.reshape([tokens, heads, key_dim]));
-        let keys = rotary.apply(keys.reshape([tokens, kv_heads, key_dim]));
+        let queries = head_norm(queries.reshape([tokens, heads, key_dim]), layer.query_norm.as_ref(), epsilon);
+        let keys = head_norm(keys.reshape([tokens, kv_heads, key_dim]), layer.key_norm.as_ref(), epsilon);
+        let (queries, keys) = (rotary.apply(queries), rotary.apply(keys));
         let values = values.reshape([tokens, kv_heads, value_dim]);
         let mut attended = Vec::with_capacity(slices.len());
         let by_slice = split(keys, slices).into_iter().zip(split(values, slices)).zip(split(queries, slices));
@@ -201,4 +203,11 @@ fn split(rows: Tensor<3>, slices: &[Slice]) -> Vec<Tensor<3>> {
 fn rms_norm(hidden: Tensor<2>, weight: Tensor<2>, epsilon: f64) -> Tensor<2> {
     let mean_square = (hidden.clone() * hidden.clone()).mean_dim(HIDDEN);
     hidden * (mean_square + epsilon).sqrt().recip() * weight
+}
+
+/// RMSNorm of each head's values, if the model has one: rows are `[tokens, heads, dim]`.
+fn head_norm(rows: Tensor<3>, weight: Option<&Tensor<2>>, epsilon: f64) -> Tensor<3> {
+    let Some(weight) = weight else { return rows };
+    let [tokens, heads, dim] = rows.dims();
+    rms_norm(rows.reshape([tokens * heads, dim]), weight.clone(), epsilon).reshape([tokens, heads, dim])
 }

@@ -1,11 +1,13 @@
 //! Models from a Hugging Face directory: `config.json`, one or several safetensors files, `tokenizer.json`,
 //! `generation_config.json`, `tokenizer_config.json`.
 //!
-//! Llama-style and Qwen2-style checkpoints are understood; the directory's small files are handed over as text, and its weights as open files.
+//! Checkpoints of Llama, Mistral, Qwen2 and Qwen3 are understood; the directory's small files are handed over as text, and
+//! its weights as open files.
 
 mod document;
 mod edges;
 mod end_ids;
+mod family;
 mod files;
 mod generation;
 mod hyperparameters;

@@ -1,5 +1,6 @@
 //! A Llama-family decoder in Burn (RMSNorm, rotary embedding, grouped-query attention, SwiGLU), and the loaders
-//! for its weights. The decoder uses caches only through [`kv_core::KvCache`].
+//! for its weights: Llama, Mistral without a sliding window, Qwen2, and Qwen3, which also norms queries and keys. The
+//! decoder uses caches only through [`kv_core::KvCache`].
 //!
 //! This crate names no strategy and opens no files: loaders take what the caller opened. Matrices stay in the encoding of
 //! their file, and no copy of them in `f32` exists. It is not an inference engine: its purpose is to measure caches.
@@ -16,6 +17,7 @@ pub mod gguf;
 pub mod hugging_face;
 mod preset;
 mod random_weights;
+mod relatives;
 mod rotary;
 mod sequence;
 mod tokenizer;

@@ -88,9 +88,9 @@ impl TensorSource for KeptSource<'_> {
     }
 }
 
-/// A tied head and no biases.
+/// A tied head, no biases, and no norms of queries and keys.
 fn is_drawn(name: &str) -> bool {
-    name != "lm_head.weight" && !name.ends_with(".bias")
+    name != "lm_head.weight" && !name.ends_with(".bias") && !name.ends_with("_norm.weight")
 }
 
 /// Vectors are not encoded.

@@ -35,6 +35,7 @@ fn a_key_that_asks_for_another_network_is_refused_by_its_name() {
         ("llama.attention.clamp_kqv", Entry::Number(8.0)),
         ("llama.attention.max_alibi_bias", Entry::Number(8.0)),
         ("llama.attention.scale", Entry::Number(0.5)),
+        ("llama.attention.temperature_scale", Entry::Number(0.1)),
         ("llama.attention.sliding_window", Entry::Count(8)),
         ("llama.attn_logit_softcapping", Entry::Number(50.0)),
         ("llama.final_logit_softcapping", Entry::Number(30.0)),
@@ -123,9 +124,55 @@ fn a_tensor_type_is_called_by_its_name() {
 
 #[test]
 fn another_architecture_is_refused_before_its_tensors() {
-    let mut file = Gguf::of(&chain(), "phi3");
+    let mut file = Gguf::of(&chain(), "stablelm");
     file.tensor_type = 14;
-    assert_eq!(refusal(&file), "key `general.architecture` is `phi3`; supported: llama, qwen2");
+    assert_eq!(refusal(&file), "key `general.architecture` is `stablelm`; supported: llama, qwen2, qwen3");
+}
+
+#[test]
+fn a_relative_is_refused_with_what_the_decoder_lacks() {
+    for (architecture, lacks) in [
+        ("qwen3moe", "a router over experts"),
+        ("qwen2moe", "a router over experts"),
+        ("mistral3", "YaRN"),
+        ("mistral4", "latent attention"),
+        ("gemma", "GELU"),
+        ("gemma3", "sliding window"),
+        ("phi2", "LayerNorm"),
+        ("phi3", "LongRoPE"),
+    ] {
+        let message = refusal(&Gguf::of(&chain(), architecture));
+        let start = format!("key `general.architecture` is `{architecture}`, for which this decoder lacks ");
+        assert!(message.starts_with(&start) && message.contains(lacks), "{message}");
+        assert!(message.ends_with("; supported: llama, qwen2, qwen3"), "{message}");
+    }
+}
+
+#[test]
+fn a_window_is_refused_if_it_is_in_use() {
+    let with = |window: u32| llama().with("llama.attention.sliding_window", Entry::Count(window));
+    let message = refusal(&with(511));
+    assert!(message.starts_with("key `llama.attention.sliding_window` is 511, below the context of 512; a window in use"), "{message}");
+    for window in [0, 512] {
+        assert!(load(&with(window)).is_ok(), "{window}");
+    }
+}
+
+fn qwen3() -> Gguf {
+    Gguf::of(&chain(), "qwen3").with_zeros("blk.0.attn_q_norm.weight", &[32]).with_zeros("blk.0.attn_k_norm.weight", &[32])
+}
+
+#[test]
+fn qwen3_has_norms_of_queries_and_keys() {
+    assert!(load(&qwen3()).is_ok());
+    for name in ["blk.0.attn_q_norm.weight", "blk.0.attn_k_norm.weight"] {
+        let mut file = qwen3();
+        file.tensors.remove(name);
+        assert_eq!(refusal(&file), format!("tensor `{name}` is missing"));
+    }
+    assert!(refusal(&qwen3().with_zeros("blk.0.attn_k_norm.weight", &[64])).contains("has shape [64], expected [32]"));
+    let message = refusal(&qwen3().with("qwen3.rope.dimension_count", Entry::Count(16)));
+    assert!(message.starts_with("key `qwen3.rope.dimension_count` is 16: a partial rotation"), "{message}");
 }
 
 #[test]
@@ -136,16 +183,25 @@ fn a_tensor_that_the_architecture_does_not_have_is_refused() {
         ("llama", "blk.1.attn_norm.weight", 24),
         ("qwen2", "blk.0.attn_output.bias", 24),
         ("qwen2", "blk.0.ffn_up.bias", 1),
+        ("qwen2", "blk.0.attn_q_norm.weight", 32),
         ("qwen2", "rope_freqs.weight", 16),
+        ("qwen3", "blk.0.attn_output.bias", 24),
+        ("qwen3", "output.bias", 24),
+        ("qwen3", "rope_freqs.weight", 16),
+        ("qwen3", "cls.output.weight", 24),
     ];
+    let file = |architecture: &str| if architecture == "qwen3" { qwen3() } else { Gguf::of(&chain(), architecture) };
     for (architecture, name, len) in cases {
-        let message = refusal(&Gguf::of(&chain(), architecture).with_zeros(name, &[len]));
+        let message = refusal(&file(architecture).with_zeros(name, &[len]));
         assert!(message.starts_with(&format!("tensor `{name}` is stored, and ")), "{architecture}: {message}");
     }
-    for (architecture, name, len) in
-        [("llama", "blk.0.attn_output.bias", 24), ("qwen2", "blk.0.attn_q.bias", 32), ("qwen2", "output.bias", 24)]
-    {
-        let file = Gguf::of(&chain(), architecture).with_zeros(name, &[len]);
+    for (architecture, name, len) in [
+        ("llama", "blk.0.attn_output.bias", 24),
+        ("qwen2", "blk.0.attn_q.bias", 32),
+        ("qwen2", "output.bias", 24),
+        ("qwen3", "blk.0.attn_k.bias", 32),
+    ] {
+        let file = file(architecture).with_zeros(name, &[len]);
         assert!(load(&file).is_ok(), "{architecture} may have {name}");
     }
 }
@@ -154,5 +210,5 @@ fn a_tensor_that_the_architecture_does_not_have_is_refused() {
 fn a_long_string_is_not_echoed_whole() {
     let message = refusal(&llama().with("general.architecture", Entry::Text("x".repeat(110_000))));
     assert!(message.len() < 1000, "{} bytes", message.len());
-    assert!(message.ends_with("`; supported: llama, qwen2"), "{message}");
+    assert!(message.ends_with("`; supported: llama, qwen2, qwen3"), "{message}");
 }

@@ -93,7 +93,7 @@ fn an_index_that_is_not_one_is_refused() {
 #[test]
 fn the_config_is_judged_before_the_files() {
     let message = hugging_face::weight_files(r#"{ "model_type": "gpt2" }"#, None, &[]).unwrap_err().to_string();
-    assert_eq!(message, "key `model_type` is `gpt2`; supported: llama, qwen2");
+    assert_eq!(message, "key `model_type` is `gpt2`; supported: llama, mistral, qwen2, qwen3");
 }
 
 /// The first file holds another head, which the index does not name.

@@ -77,6 +77,7 @@ fn a_key_that_asks_for_another_network_is_refused_by_its_name() {
         ("embedding_multiplier", json!(12.0)),
         ("final_logit_softcapping", json!(30.0)),
         ("clip_qkv", json!(8.0)),
+        ("llama_4_scaling", json!({ "beta": 0.1 })),
         ("use_qk_norm", json!(true)),
         ("num_local_experts", json!(8)),
         ("rms_norm_eps", json!(-1.0)),
@@ -123,11 +124,14 @@ fn a_key_that_asks_for_nothing_is_accepted() {
 
 #[test]
 fn another_model_type_is_named_before_any_missing_field() {
-    for name in ["gpt2", "gpt_neox", "phi", "cohere", "llava"] {
+    for name in ["gpt2", "gpt_neox", "cohere", "llava"] {
         let config = json!({ "model_type": name, "n_embd": 768, "text_config": { "hidden_size": 1 }, "hidden_size": "?" });
-        assert_eq!(refusal(load(&config, &Tensors::new())), format!("key `model_type` is `{name}`; supported: llama, qwen2"));
+        assert_eq!(
+            refusal(load(&config, &Tensors::new())),
+            format!("key `model_type` is `{name}`; supported: llama, mistral, qwen2, qwen3")
+        );
     }
-    assert_eq!(refusal(load(&json!({}), &Tensors::new())), "key `model_type` is missing; supported: llama, qwen2");
+    assert_eq!(refusal(load(&json!({}), &Tensors::new())), "key `model_type` is missing; supported: llama, mistral, qwen2, qwen3");
 }
 
 #[test]
@@ -226,6 +230,7 @@ fn a_rotation_that_cannot_be_done_is_refused() {
         (json!({ "rope_type": "linear", "factor": 2.0, "attention_factor": 1.2 }), "attention_factor"),
         (json!({ "rope_type": "default", "partial_rotary_factor": 0.5 }), "partial_rotary_factor"),
         (json!({ "rope_type": "default", "mrope_section": [16, 24, 24] }), "mrope_section"),
+        (json!({ "rope_type": "default", "llama_4_scaling_beta": 0.1 }), "llama_4_scaling_beta"),
         (json!({ "full_attention": { "rope_type": "default" } }), "full_attention"),
         (json!({ "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 4.0, "high_freq_factor": 4.0 }), "high_freq_factor"),
     ];

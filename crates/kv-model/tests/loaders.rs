@@ -8,7 +8,7 @@ use kv_core::{KvCache, Registry};
 use kv_model::{LoadError, LoadOptions, Model, ReadSeek, Sequence, StepInput, gguf, hugging_face};
 use proptest::prelude::*;
 use workspace_tests::chain::{Tensors, safetensors_file};
-use workspace_tests::gguf::{Entry, Gguf};
+use workspace_tests::gguf::{Entry, Gguf, permuted};
 
 const LAYERS: usize = 2;
 const HEADS: usize = 4;
@@ -58,30 +58,12 @@ fn tensors(biased: &[&str]) -> Tensors {
     all
 }
 
-/// llama.cpp's `LlamaModel.permute`: reshape to (heads, 2, half, inputs) and swap the middle axes.
-fn permuted(values: &[f32], heads: usize) -> Vec<f32> {
-    let rows = heads * HEAD_DIM;
-    let row_len = values.len() / rows;
-    let half = HEAD_DIM / 2;
-    let mut out = vec![0.0; values.len()];
-    for head in 0..heads {
-        for pair in 0..2 {
-            for plane in 0..half {
-                let from = (head * HEAD_DIM + pair * half + plane) * row_len;
-                let to = (head * HEAD_DIM + plane * 2 + pair) * row_len;
-                out[to..to + row_len].copy_from_slice(&values[from..from + row_len]);
-            }
-        }
-    }
-    out
-}
-
 fn gguf_file(architecture: &str, tensors: &Tensors) -> Vec<u8> {
     let stored = tensors.iter().map(|(name, (shape, values))| {
         let values = match name {
             _ if architecture != "llama" => values.clone(),
-            _ if name.contains("q_proj") => permuted(values, HEADS),
-            _ if name.contains("k_proj") => permuted(values, KV_HEADS),
+            _ if name.contains("q_proj") => permuted(values, HEADS, HEAD_DIM),
+            _ if name.contains("k_proj") => permuted(values, KV_HEADS, HEAD_DIM),
             _ => values.clone(),
         };
         (name.clone(), (shape.clone(), values))
@@ -177,7 +159,7 @@ fn what_is_missing_is_named() {
     let message = load_gguf(&gguf_file("llama", &tensors)).unwrap_err().to_string();
     assert_eq!(message, "tensor `blk.1.ffn_up.weight` has shape [32, 64], expected [64, 32]");
     let message = load_gguf(&gguf_file("gptneox", &tensors)).unwrap_err().to_string();
-    assert_eq!(message, "key `general.architecture` is `gptneox`; supported: llama, qwen2");
+    assert_eq!(message, "key `general.architecture` is `gptneox`; supported: llama, qwen2, qwen3");
 }
 
 /// A header that promises 2⁶⁰ of something, after which the file ends.

@@ -10,7 +10,7 @@ use kv_kernels::WeightFormat;
 use crate::config::norm_epsilon;
 use crate::gguf::reader::{TensorInfo, read_head};
 use crate::gguf::{Array, File, neutral, rope, vocabulary};
-use crate::{Decoder, LoadError, LoadOptions, Model, ModelConfig, ReadSeek, TensorSource, Weights};
+use crate::{Decoder, LoadError, LoadOptions, Model, ModelConfig, ReadSeek, TensorSource, Weights, relatives};
 
 /// Builds the model in a GGUF file.
 ///
@@ -52,18 +52,24 @@ fn read_at(file: &mut dyn ReadSeek, name: &str, start: u64, bytes: &mut [u8]) ->
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Architecture {
-    /// Query and key rows are permuted for a rotation of neighbouring values.
+    /// Query and key rows are permuted for a rotation of neighbouring values. llama.cpp's converter writes Mistral as
+    /// this too.
     Llama,
     /// Rows as in the original checkpoint.
     Qwen2,
+    /// Rows as in the original checkpoint, and norms of queries and keys.
+    Qwen3,
 }
+
+const SUPPORTED: &str = "llama, qwen2, qwen3";
 
 impl Architecture {
     fn of(file: &File<'_>) -> Result<Architecture, LoadError> {
         match file.string("general.architecture")? {
             "llama" => Ok(Architecture::Llama),
             "qwen2" => Ok(Architecture::Qwen2),
-            other => Err(LoadError::key("general.architecture", format!("is `{other}`; supported: llama, qwen2"))),
+            "qwen3" => Ok(Architecture::Qwen3),
+            other => Err(LoadError::key("general.architecture", relatives::refusal(other, SUPPORTED))),
         }
     }
 
@@ -71,6 +77,7 @@ impl Architecture {
         match self {
             Architecture::Llama => "llama",
             Architecture::Qwen2 => "qwen2",
+            Architecture::Qwen3 => "qwen3",
         }
     }
 }
@@ -97,6 +104,7 @@ fn config(file: &File<'_>, architecture: Architecture, factors: Option<Vec<f32>>
     let embedding = file.tensor("token_embd.weight").ok_or_else(|| LoadError::tensor("token_embd.weight", "is missing"))?;
     let vocabulary = embedding.shape[0];
     check_scale(file, architecture, key_dim)?;
+    check_window(file, architecture, geometry.context)?;
     check_vocabulary(file, architecture, vocabulary)?;
     let epsilon = key("attention.layer_norm_rms_epsilon");
     let norm_epsilon = norm_epsilon(&epsilon, file.number(&epsilon)?)?;
@@ -111,6 +119,18 @@ fn check_scale(file: &File<'_>, architecture: Architecture, key_dim: usize) -> R
         // 0 is llama.cpp's "not set"; the file's number is an `f32`.
         Some(scale) if scale != 0.0 && (scale - usual).abs() > 1e-6 * usual => {
             Err(LoadError::key(key, format!("is {scale:?}; this decoder scales keys of {key_dim} values by {usual:?}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Refuses a window in use: one that is smaller than the context, which would hide tokens. 0 is llama.cpp's "not set".
+fn check_window(file: &File<'_>, architecture: Architecture, context: usize) -> Result<(), LoadError> {
+    let key = format!("{}.attention.sliding_window", architecture.prefix());
+    match file.value(&key).map(|_| file.count(&key)).transpose()? {
+        Some(window) if window != 0 && window < context => {
+            let reason = format!("is {window}, below the context of {context}");
+            Err(LoadError::key(key, format!("{reason}; a window in use is not supported, it must be absent or no smaller")))
         }
         _ => Ok(()),
     }
@@ -158,10 +178,15 @@ impl Source<'_> {
 
 impl TensorSource for Source<'_> {
     fn has(&self, name: &str) -> bool {
-        // llama.cpp's `load_arch_tensors`: a Llama may have any bias but the head's, a Qwen2 these.
+        if name.ends_with("_norm.weight") {
+            return self.architecture == Architecture::Qwen3;
+        }
+        // llama.cpp's `load_arch_tensors`: a Llama may have any bias but the head's, the others these.
+        let attention_input = ["q_proj.bias", "k_proj.bias", "v_proj.bias"].iter().any(|bias| name.ends_with(bias));
         let biased = match self.architecture {
             Architecture::Llama => name != "lm_head.bias",
-            Architecture::Qwen2 => ["q_proj.bias", "k_proj.bias", "v_proj.bias", "lm_head.bias"].iter().any(|bias| name.ends_with(bias)),
+            Architecture::Qwen2 => attention_input || name == "lm_head.bias",
+            Architecture::Qwen3 => attention_input,
         };
         (biased || !name.ends_with(".bias")) && self.file.tensor(&gguf_name(name)).is_some()
     }
@@ -227,6 +252,8 @@ fn gguf_name(name: &str) -> Cow<'static, str> {
         ("self_attn.k_proj", "attn_k"),
         ("self_attn.v_proj", "attn_v"),
         ("self_attn.o_proj", "attn_output"),
+        ("self_attn.q_norm", "attn_q_norm"),
+        ("self_attn.k_norm", "attn_k_norm"),
         ("mlp.gate_proj", "ffn_gate"),
         ("mlp.up_proj", "ffn_up"),
         ("mlp.down_proj", "ffn_down"),

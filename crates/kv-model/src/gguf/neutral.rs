@@ -10,13 +10,13 @@ type Key = (&'static str, &'static [f64]);
 /// refused by their tensors, and those that [`super::model`] and [`super::rope`] read.
 const KEYS: [Key; 24] = [
     ("expert_count", &[0.0]),
-    ("attention.sliding_window", &[0.0]),
     ("attention.causal", &[1.0]),
     ("attention.clamp_kqv", &[0.0]),
     ("attention.max_alibi_bias", &[0.0]),
     ("attention.output_scale", &[0.0, 1.0]),
     ("attention.value_scale", &[0.0, 1.0]),
     ("attention.temperature_length", &[0.0]),
+    ("attention.temperature_scale", &[0.0]),
     ("attention.shared_kv_layers", &[0.0]),
     ("attn_logit_softcapping", &[0.0]),
     ("final_logit_softcapping", &[0.0]),

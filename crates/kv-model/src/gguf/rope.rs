@@ -17,7 +17,8 @@ pub(super) fn rope(file: &File<'_>, architecture: Architecture, key_dim: usize, 
     if rotated > key_dim.min(MOST_KEY_VALUES) || rotated % 2 != 0 {
         return Err(LoadError::key(key("dimension_count"), format!("is {rotated}, not an even number up to a key's {key_dim} values")));
     }
-    if architecture == Architecture::Llama && rotated != key_dim {
+    // llama.cpp's graphs of the others assert this.
+    if architecture != Architecture::Qwen2 && rotated != key_dim {
         return Err(LoadError::key(
             key("dimension_count"),
             format!("is {rotated}: a partial rotation of {key_dim} values is not supported here"),

@@ -21,6 +21,13 @@ pub(super) struct Splitting {
 
 const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)";
 
+/// Mistral's, of which a word with a capital inside is two.
+const TEKKEN: &str = concat!(
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|",
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|",
+    r"\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+);
+
 impl Splitting {
     /// The splitting of this name.
     ///
@@ -44,10 +51,12 @@ impl Splitting {
             "deepseek-r1-qwen" | "hunyuan" | "megrez" | "stablelm2" => Ok(by(&[&words_and_digits("")])),
             // The original tokenizer normalizes to NFC; llama.cpp does not.
             "qwen2" => Ok(Splitting { normalizer: json!({ "type": "NFC" }), ..by(&[&words_and_digits("")]) }),
+            // The original pattern, which llama.cpp approximates.
+            "tekken" => Ok(Splitting { ignore_merges: true, adds_bos: true, ..by(&[TEKKEN]) }),
             other => Err(LoadError::key(
                 "tokenizer.ggml.pre",
                 format!(
-                    "is `{other}`, which is not supported; supported: default, gpt-2, smollm, llama-bpe, qwen2, and the names that llama.cpp splits like one of them"
+                    "is `{other}`, which is not supported; supported: default, gpt-2, smollm, llama-bpe, qwen2, tekken, and the names that llama.cpp splits like one of them"
                 ),
             )),
         }
@@ -94,15 +103,18 @@ mod tests {
             ("smollm", "Hello , _world ! _It 's _ 1 2 3 4 5 _$ 3 . 5 0 _( a - b ) _x = y ; _ 1 9 9 0 s"),
             ("llama-bpe", "Hello , _world ! _It 's _ 123 45 _$ 3 . 50 _( a -b ) _x =y ; _ 199 0 s"),
             ("qwen2", "Hello , _world ! _It 's _ 1 2 3 4 5 _$ 3 . 5 0 _( a -b ) _x =y ; _ 1 9 9 0 s"),
+            ("tekken", "Hello , _world ! _It 's _ 1 2 3 4 5 _$ 3 . 5 0 _( a -b ) _x =y ; _ 1 9 9 0 s"),
         ] {
             assert_eq!(pieces(pre, text), expected, "{pre}");
         }
         assert_eq!(pieces("default", "a  b\n\nc |`~ 1٢34"), "a _ _b n n c _ | ` ~ _ 1Ù¢34");
+        assert_eq!(pieces("tekken", "fooBar HTML aB/\n/c"), "foo Bar _HTML _a B /n/ c");
+        assert_eq!(pieces("qwen2", "fooBar HTML aB/\n/c"), "fooBar _HTML _aB /n /c");
     }
 
     #[test]
     fn a_splitting_that_is_not_known_is_refused() {
-        let message = Splitting::of("tekken").err().unwrap().to_string();
-        assert!(message.starts_with("key `tokenizer.ggml.pre` is `tekken`"), "{message}");
+        let message = Splitting::of("bloom").err().unwrap().to_string();
+        assert!(message.starts_with("key `tokenizer.ggml.pre` is `bloom`"), "{message}");
     }
 }

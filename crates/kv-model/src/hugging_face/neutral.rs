@@ -17,7 +17,7 @@ pub(super) enum Neutral {
     Empty,
 }
 
-const FALSE: &[Neutral] = &[Neutral::Flag(false)];
+pub(super) const FALSE: &[Neutral] = &[Neutral::Flag(false)];
 pub(super) const NONE: &[Neutral] = &[Neutral::Number(0.0)];
 pub(super) const ONE: &[Neutral] = &[Neutral::Number(1.0)];
 /// Only the key's absence: what it asks for depends on other keys.
@@ -26,7 +26,7 @@ pub(super) const EMPTY: &[Neutral] = &[Neutral::Empty];
 
 /// Of transformers' configs of Llama's relatives. Absent are keys that change no logit (dropout, `pretraining_tp`,
 /// `use_cache`) and those that [`super::hyperparameters`] reads.
-const KEYS: [Key; 31] = [
+const KEYS: [Key; 32] = [
     ("hidden_act", &[Neutral::Word("silu"), Neutral::Word("swish")]),
     ("hidden_activation", &[Neutral::Word("silu"), Neutral::Word("swish")]),
     ("is_causal", &[Neutral::Flag(true)]),
@@ -41,6 +41,7 @@ const KEYS: [Key; 31] = [
     ("qk_norm", FALSE),
     ("qk_layernorm", FALSE),
     ("clip_qkv", NONE),
+    ("llama_4_scaling", ABSENT),
     ("attention_multiplier", ABSENT),
     ("query_pre_attn_scalar", ABSENT),
     ("attn_logit_softcapping", NONE),

@@ -112,6 +112,8 @@ fn check_extras(scaling: &Document) -> Result<(), LoadError> {
         let neutral = match key.as_str() {
             "partial_rotary_factor" | "attention_factor" => value.is_null() || value.as_f64() == Some(1.0),
             "mrope_section" => value.is_null(),
+            // Ministral 3 scales its queries by it.
+            "llama_4_scaling_beta" => value.is_null() || value.as_f64() == Some(0.0),
             _ => !value.is_object(),
         };
         if !neutral {

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kv_kernels::WeightFormat;
 
+use crate::hugging_face::family::Family;
 use crate::hugging_face::files;
-use crate::hugging_face::hyperparameters::{Checkpoint, Family};
+use crate::hugging_face::hyperparameters::Checkpoint;
 use crate::hugging_face::shards::{Shards, StoredTensor};
 use crate::{LoadError, TensorSource};
 
@@ -68,7 +69,7 @@ impl<'a> Source<'a> {
     pub(super) fn check_unread(&self) -> Result<(), LoadError> {
         let Some(name) = self.tensors.keys().find(|name| !self.read.contains(*name) && self.concerns(name)) else { return Ok(()) };
         let unless = match self.checkpoint.family {
-            Family::Llama if name.ends_with(".bias") && name.contains(".self_attn.") => " unless `attention_bias` is true",
+            Family::Llama | Family::Qwen3 if name.ends_with(".bias") && name.contains(".self_attn.") => " unless `attention_bias` is true",
             Family::Llama if name.ends_with(".bias") && name.contains(".mlp.") => " unless `mlp_bias` is true",
             _ => "",
         };
@@ -103,6 +104,7 @@ impl TensorSource for Source<'_> {
     fn has(&self, name: &str) -> bool {
         match name.strip_suffix(".bias") {
             Some(projection) => self.checkpoint.biased.iter().any(|biased| projection.ends_with(biased)),
+            None if name.ends_with("_norm.weight") => self.checkpoint.family.norms_heads(),
             None => name != HEAD || !self.checkpoint.tied || self.has_head_of_its_own,
         }
     }

@@ -48,6 +48,10 @@ pub(crate) struct Layer {
     pub(crate) query: Projection,
     /// Hidden to `kv_heads · key_dim`.
     pub(crate) key: Projection,
+    /// `[1, key_dim]`, for a model that norms the queries of each head.
+    pub(crate) query_norm: Option<Tensor<2>>,
+    /// `[1, key_dim]`, for a model that norms the keys of each head.
+    pub(crate) key_norm: Option<Tensor<2>>,
     /// Hidden to `kv_heads · value_dim`.
     pub(crate) value: Projection,
     /// `heads · value_dim` to hidden.
@@ -184,6 +188,8 @@ impl Plan<'_> {
         Ok(Layer {
             query: self.projection(&name("self_attn.q_proj"), hidden, heads * key_dim)?,
             key: self.projection(&name("self_attn.k_proj"), hidden, kv_heads * key_dim)?,
+            query_norm: self.optional_row(&name("self_attn.q_norm.weight"), key_dim)?,
+            key_norm: self.optional_row(&name("self_attn.k_norm.weight"), key_dim)?,
             value: self.projection(&name("self_attn.v_proj"), hidden, kv_heads * value_dim)?,
             output: self.projection(&name("self_attn.o_proj"), heads * value_dim, hidden)?,
             gate: self.projection(&name("mlp.gate_proj"), hidden, intermediate)?,
@@ -196,8 +202,7 @@ impl Plan<'_> {
 
     fn projection(&mut self, name: &str, inputs: usize, outputs: usize) -> Result<Projection, LoadError> {
         let matrix = self.matrix(&format!("{name}.weight"), [outputs, inputs])?;
-        let bias_name = format!("{name}.bias");
-        let bias = if self.source.has(&bias_name) { Some(self.row(&bias_name, outputs)?) } else { None };
+        let bias = self.optional_row(&format!("{name}.bias"), outputs)?;
         Ok(Projection { matrix, bias })
     }
 
@@ -208,6 +213,10 @@ impl Plan<'_> {
         let matrix = StoredMatrix { format, outputs, inputs, place };
         self.matrices.push((name.to_owned(), matrix.clone()));
         Ok(matrix)
+    }
+
+    fn optional_row(&mut self, name: &str, len: usize) -> Result<Option<Tensor<2>>, LoadError> {
+        if self.source.has(name) { self.row(name, len).map(Some) } else { Ok(None) }
     }
 
     fn row(&mut self, name: &str, len: usize) -> Result<Tensor<2>, LoadError> {
