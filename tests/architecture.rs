@@ -18,7 +18,7 @@ const ALLOWED: [(&str, &[&str]); 13] = [
     ("kv-paged", &["kv-core", "kv-kernels"]),
     ("kv-sliding", &["kv-core", "kv-kernels"]),
     ("kv-quantized", &["kv-core", "kv-kernels"]),
-    ("kv-model", &["kv-core"]),
+    ("kv-model", &["kv-core", "kv-kernels"]),
     ("kv-report", &[]),
     (
         "runner",

@@ -19,7 +19,7 @@ import llama_cpp
 ROOT = Path(__file__).resolve().parents[2]
 # Cache formats: ggml's type number, and kvlab's label in bench-configs/peers.toml.
 FORMATS = {"f16": (1, "contiguous f16"), "q8_0": (8, "quantized q8_0")}
-SHALLOW, MIDDLE, DEEP = LENGTHS = (16, 4096, 7936)
+SHALLOW, SHORT, MIDDLE, DEEP = LENGTHS = (16, 512, 4096, 7936)
 COLUMNS = ["peer", "seq_len", "ttft_ms", "tpot_ms_p50", "tpot_ms_lower", "tpot_ms_upper", "rounds"]
 
 
@@ -115,20 +115,24 @@ def main() -> None:
     print(f"\nmedians of {len(rounds)} rounds, {arguments.threads} threads; minimum and maximum in brackets")
     print(f"llama.cpp: {llama_cpp.llama_print_system_info().decode().strip(' |')}; kvlab: {arguments.kernel_path or 'the best path'}")
     for name in arguments.formats:
-        growth = {}
-        for engine in ("llama.cpp", "kvlab"):
-            measured = runs[engine, name]
-            growth[engine] = [run[DEEP][1] - run[SHALLOW][1] for run in measured]
-            prefill = [1e3 * MIDDLE / run[MIDDLE][0] for run in measured]
+        theirs, ours = runs["llama.cpp", name], runs["kvlab", name]
+        for length in LENGTHS:
+            tpot = [[run[length][1] for run in engine] for engine in (theirs, ours)]
+            ratios = [mine / other for other, mine in zip(*tpot)]
+            print(f"{name:5} TPOT at {length:4}: llama.cpp {spread(tpot[0])} ms, kvlab {spread(tpot[1])} ms, ratio {spread(ratios, 3)}")
+        for length in (SHORT, MIDDLE):
+            rates = [[1e3 * length / run[length][0] for run in engine] for engine in (theirs, ours)]
+            ratios = [mine / other for other, mine in zip(*rates)]
             print(
-                f"{name:5} {engine:10} TPOT {spread([run[SHALLOW][1] for run in measured])} ms at {SHALLOW}, "
-                f"{spread([run[DEEP][1] for run in measured])} at {DEEP}; grows by {spread(growth[engine])}; "
-                f"prefill of {MIDDLE}: {spread(prefill)} tokens/s"
+                f"{name:5} prefill of {length}: llama.cpp {spread(rates[0])} tokens/s, kvlab {spread(rates[1])} tokens/s, "
+                f"ratio {spread(ratios, 2)}"
             )
-        ratios = [ours / theirs for ours, theirs in zip(growth["kvlab"], growth["llama.cpp"])]
-        pairs = zip(runs["kvlab", name], runs["llama.cpp", name])
-        prefill = [theirs[MIDDLE][0] / ours[MIDDLE][0] for ours, theirs in pairs]
-        print(f"{name:5} kvlab's growth over llama.cpp's {spread(ratios, 3)}, its prefill rate over llama.cpp's {spread(prefill, 2)}")
+        growth = [[run[DEEP][1] - run[SHALLOW][1] for run in engine] for engine in (theirs, ours)]
+        ratios = [mine / other for other, mine in zip(*growth)]
+        print(
+            f"{name:5} TPOT grows from {SHALLOW} to {DEEP} by: llama.cpp {spread(growth[0])} ms, kvlab {spread(growth[1])} ms, "
+            f"ratio {spread(ratios, 3)}"
+        )
 
 
 def spread(values: list[float], digits: int = 1) -> str:

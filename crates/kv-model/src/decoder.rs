@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
-use burn::tensor::activation;
-use kv_core::{Geometry, KvCache, SeqId, Tensor};
+use kv_core::{Geometry, KvCache, Rows, SeqId, Tensor};
 use kv_kernels::awake;
 
+use crate::activations::Activations;
 use crate::rotary::Rotary;
 use crate::weights::Layer;
 use crate::{ModelConfig, ModelError, Sequence, Weights};
@@ -31,9 +31,6 @@ struct Slice {
     id: SeqId,
     rows: Range<usize>,
 }
-
-const TOKENS: usize = 0;
-const HIDDEN: usize = 1;
 
 impl Decoder {
     /// A decoder over these weights.
@@ -92,19 +89,18 @@ impl Decoder {
 
         let rotary = Rotary::new(&self.config.geometry.rope, &positions);
         let mut hidden = self.weights.embed(&tokens);
+        let epsilon = self.config.norm_epsilon;
         for (index, layer) in self.weights.layers.iter().enumerate() {
-            let attended = self.attention(cache, index, layer, &rotary, &slices, hidden.clone())?;
-            hidden = hidden + attended;
-            let normed = rms_norm(hidden.clone(), layer.feed_forward_norm.clone(), self.config.norm_epsilon);
-            let [gate, up] = self.weights.project([&layer.gate, &layer.up], normed);
-            let [down] = self.weights.project([&layer.down], activation::silu(gate) * up);
-            hidden = hidden + down;
+            let normed = hidden.clone().rms_norm(&layer.attention_norm, epsilon);
+            hidden.add(&self.attention(cache, index, layer, &rotary, &slices, &normed)?);
+            let normed = hidden.clone().rms_norm(&layer.feed_forward_norm, epsilon);
+            let [gate, up] = self.weights.project([&layer.gate, &layer.up], &normed);
+            let [down] = self.weights.project([&layer.down], &gate.gate(&up));
+            hidden.add(&down);
         }
-        let last_rows = slices.iter().map(|slice| hidden.clone().narrow(TOKENS, slice.rows.end - 1, 1)).collect();
-        let normed = rms_norm(Tensor::cat(last_rows, TOKENS), self.weights.norm.clone(), self.config.norm_epsilon);
-        let [logits] = self.weights.project([&self.weights.head], normed);
-        let logits = logits.into_data().try_into_vec::<f32>().expect("the weights are `f32`");
-        let logits: Vec<Vec<f32>> = logits.chunks_exact(vocabulary).map(<[f32]>::to_vec).collect();
+        let last = hidden.select(slices.iter().map(|slice| slice.rows.end - 1));
+        let [logits] = self.weights.project([&self.weights.head], &last.rms_norm(&self.weights.norm, epsilon));
+        let logits: Vec<Vec<f32>> = logits.values().chunks_exact(vocabulary).map(<[f32]>::to_vec).collect();
         for (input, logits) in inputs.iter().zip(&logits) {
             let count = logits.iter().filter(|logit| !logit.is_finite()).count();
             if count > 0 {
@@ -157,25 +153,29 @@ impl Decoder {
         layer: &Layer,
         rotary: &Rotary,
         slices: &[Slice],
-        hidden: Tensor<2>,
-    ) -> Result<Tensor<2>, ModelError> {
+        normed: &Activations,
+    ) -> Result<Activations, ModelError> {
         let Geometry { heads, kv_heads, key_dim, value_dim, .. } = self.config.geometry;
-        let [tokens, _] = hidden.dims();
-        let normed = rms_norm(hidden, layer.attention_norm.clone(), self.config.norm_epsilon);
-        let epsilon = self.config.norm_epsilon;
         let [queries, keys, values] = self.weights.project([&layer.query, &layer.key, &layer.value], normed);
-        let queries = head_norm(queries.reshape([tokens, heads, key_dim]), layer.query_norm.as_ref(), epsilon);
-        let keys = head_norm(keys.reshape([tokens, kv_heads, key_dim]), layer.key_norm.as_ref(), epsilon);
-        let (queries, keys) = (rotary.apply(queries), rotary.apply(keys));
-        let values = values.reshape([tokens, kv_heads, value_dim]);
-        let mut attended = Vec::with_capacity(slices.len());
-        let by_slice = split(keys, slices).into_iter().zip(split(values, slices)).zip(split(queries, slices));
-        for (slice, ((keys, values), queries)) in slices.iter().zip(by_slice) {
+        let rotated = |rows: Activations, norm: &Option<Vec<f32>>, heads: usize| {
+            let normed = match norm {
+                Some(weight) => rows.rms_norm(weight, self.config.norm_epsilon),
+                None => rows,
+            };
+            let mut values = normed.into_values();
+            rotary.apply(&mut values, heads, key_dim);
+            values
+        };
+        let queries = split(rotated(queries, &layer.query_norm, heads), slices, [heads, key_dim]);
+        let keys = split(rotated(keys, &layer.key_norm, kv_heads), slices, [kv_heads, key_dim]);
+        let values = split(values.into_values(), slices, [kv_heads, value_dim]);
+        let mut attended = Vec::with_capacity(normed.rows() * heads * value_dim);
+        for (slice, ((keys, values), queries)) in slices.iter().zip(keys.into_iter().zip(values).zip(queries)) {
             cache.append(slice.id, index, keys, values)?;
-            attended.push(cache.attend(slice.id, index, queries)?);
+            let rows = cache.attend(slice.id, index, queries)?;
+            attended.extend_from_slice(Rows::take("attended", rows, [slice.rows.len(), heads, value_dim])?.values());
         }
-        let attended = Tensor::cat(attended, TOKENS).reshape([tokens, heads * value_dim]);
-        let [output] = self.weights.project([&layer.output], attended);
+        let [output] = self.weights.project([&layer.output], &Activations::new(attended, heads * value_dim));
         Ok(output)
     }
 }
@@ -191,23 +191,15 @@ pub fn argmax(logits: &[f32]) -> u32 {
     best as u32
 }
 
-/// Each slice's rows; a single slice gets the tensor itself, unshared, so that taking its values copies nothing.
-fn split(rows: Tensor<3>, slices: &[Slice]) -> Vec<Tensor<3>> {
+/// Each slice's rows as a tensor `[tokens, heads, dim]` that nobody else holds, so that taking its values copies nothing.
+fn split(rows: Vec<f32>, slices: &[Slice], [heads, dim]: [usize; 2]) -> Vec<Tensor<3>> {
+    let tensor = |tokens: usize, values: Vec<f32>| Rows::new([tokens, heads, dim], values).into_tensor();
     match slices {
-        [_] => vec![rows],
-        _ => slices.iter().map(|slice| rows.clone().narrow(TOKENS, slice.rows.start, slice.rows.len())).collect(),
+        [slice] => vec![tensor(slice.rows.len(), rows)],
+        _ => {
+            let width = heads * dim;
+            let part = |slice: &Slice| tensor(slice.rows.len(), rows[slice.rows.start * width..slice.rows.end * width].to_vec());
+            slices.iter().map(part).collect()
+        }
     }
-}
-
-/// `x · w / √(mean(x²) + ε)` (Zhang and Sennrich, arXiv:1910.07467).
-fn rms_norm(hidden: Tensor<2>, weight: Tensor<2>, epsilon: f64) -> Tensor<2> {
-    let mean_square = (hidden.clone() * hidden.clone()).mean_dim(HIDDEN);
-    hidden * (mean_square + epsilon).sqrt().recip() * weight
-}
-
-/// RMSNorm of each head's values, if the model has one: rows are `[tokens, heads, dim]`.
-fn head_norm(rows: Tensor<3>, weight: Option<&Tensor<2>>, epsilon: f64) -> Tensor<3> {
-    let Some(weight) = weight else { return rows };
-    let [tokens, heads, dim] = rows.dims();
-    rms_norm(rows.reshape([tokens * heads, dim]), weight.clone(), epsilon).reshape([tokens, heads, dim])
 }

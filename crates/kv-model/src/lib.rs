@@ -1,14 +1,15 @@
-//! A Llama-family decoder in Burn (RMSNorm, rotary embedding, grouped-query attention, SwiGLU), and the loaders
-//! for its weights: Llama, Mistral without a sliding window, Qwen2, and Qwen3, which also norms queries and keys. The
+//! A Llama-family decoder (RMSNorm, rotary embedding, grouped-query attention, SwiGLU), and the loaders for its weights: Llama, Mistral without a sliding window, Qwen2, and Qwen3, which also norms queries and keys. The
 //! decoder uses caches only through [`kv_core::KvCache`].
 //!
 //! This crate names no strategy and opens no files: loaders take what the caller opened. Matrices stay in the encoding of
-//! their file, and no copy of them in `f32` exists. It is not an inference engine: its purpose is to measure caches.
+//! their file, and no copy of them in `f32` exists. Keys, values and queries go to the cache as Burn tensors. It is not an
+//! inference engine: its purpose is to measure caches.
 //!
 //! Reading order: [`ModelConfig`] and [`Weights`], [`Decoder`] with its [`Sequence`]s, then the sources of models:
 //! [`gguf`], [`hugging_face`] and [`Preset`].
 #![forbid(unsafe_code)]
 
+mod activations;
 mod config;
 mod decoder;
 mod error;

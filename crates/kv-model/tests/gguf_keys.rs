@@ -107,7 +107,7 @@ fn a_part_of_a_split_file_is_refused_as_that() {
 
 #[test]
 fn a_tensor_type_is_called_by_its_name() {
-    for (id, name) in [(14, "Q6_K"), (12, "Q4_K"), (20, "IQ4_NL"), (30, "BF16"), (39, "MXFP4"), (42, "Q2_0"), (99, "unknown")] {
+    for (id, name) in [(10, "Q2_K"), (15, "Q8_K"), (23, "IQ4_XS"), (30, "BF16"), (39, "MXFP4"), (42, "Q2_0"), (99, "unknown")] {
         let mut file = llama();
         file.tensor_type = id;
         match load(&file) {
@@ -116,7 +116,7 @@ fn a_tensor_type_is_called_by_its_name() {
             Err(error) => {
                 let message = error.to_string();
                 assert!(message.contains(&format!("has ggml type {id} ({name}")), "{message}");
-                assert!(message.contains("supported: F32, F16, BF16, Q8_0, Q4_0, Q4_1"), "{message}");
+                assert!(message.contains("supported: F32, F16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K, IQ4_NL, BF16"), "{message}");
             }
         }
     }

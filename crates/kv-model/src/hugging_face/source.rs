@@ -130,7 +130,7 @@ fn named(index: &files::Index, by_file: &ByFile) -> Result<BTreeMap<String, Stor
     for (name, file) in index {
         let stored = by_file.get(file).ok_or_else(|| LoadError::files(format!("`{file}`, which the index names, is missing")))?;
         let tensor = stored.iter().find(|(other, _)| other == name).map(|(_, tensor)| tensor.clone());
-        let tensor = tensor.ok_or_else(|| LoadError::tensor(name, format!("is not in `{file}`, where the index says it is")))?;
+        let tensor = tensor.ok_or_else(|| LoadError::tensor(name, format!("is not in `{file}`, where the index puts it")))?;
         tensors.insert(name.clone(), tensor);
     }
     Ok(tensors)

@@ -6,10 +6,10 @@ mod source;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use burn::tensor::TensorData;
-use kv_core::{Geometry, Tensor, device};
+use kv_core::Geometry;
 use kv_kernels::{Matrix, Product, WeightFormat, multiply};
 
+use crate::activations::Activations;
 use crate::{LoadError, ModelConfig};
 pub use arena::Pages;
 use arena::{Arena, Places};
@@ -33,8 +33,8 @@ pub struct Weights {
     pub(crate) embedding: StoredMatrix,
     /// One per layer.
     pub(crate) layers: Vec<Layer>,
-    /// `[1, hidden]`
-    pub(crate) norm: Tensor<2>,
+    /// `[hidden]`
+    pub(crate) norm: Vec<f32>,
     /// Hidden to vocabulary; the embedding again if the model ties them.
     pub(crate) head: Projection,
 }
@@ -42,22 +42,22 @@ pub struct Weights {
 /// The weights of one layer.
 #[derive(Debug)]
 pub(crate) struct Layer {
-    /// `[1, hidden]`
-    pub(crate) attention_norm: Tensor<2>,
+    /// `[hidden]`
+    pub(crate) attention_norm: Vec<f32>,
     /// Hidden to `heads · key_dim`.
     pub(crate) query: Projection,
     /// Hidden to `kv_heads · key_dim`.
     pub(crate) key: Projection,
-    /// `[1, key_dim]`, for a model that norms the queries of each head.
-    pub(crate) query_norm: Option<Tensor<2>>,
-    /// `[1, key_dim]`, for a model that norms the keys of each head.
-    pub(crate) key_norm: Option<Tensor<2>>,
+    /// `[key_dim]`, for a model that norms the queries of each head.
+    pub(crate) query_norm: Option<Vec<f32>>,
+    /// `[key_dim]`, for a model that norms the keys of each head.
+    pub(crate) key_norm: Option<Vec<f32>>,
     /// Hidden to `kv_heads · value_dim`.
     pub(crate) value: Projection,
     /// `heads · value_dim` to hidden.
     pub(crate) output: Projection,
-    /// `[1, hidden]`
-    pub(crate) feed_forward_norm: Tensor<2>,
+    /// `[hidden]`
+    pub(crate) feed_forward_norm: Vec<f32>,
     /// Hidden to intermediate.
     pub(crate) gate: Projection,
     /// Hidden to intermediate.
@@ -70,8 +70,8 @@ pub(crate) struct Layer {
 #[derive(Debug)]
 pub(crate) struct Projection {
     matrix: StoredMatrix,
-    /// `[1, outputs]`
-    bias: Option<Tensor<2>>,
+    /// `[outputs]`
+    bias: Option<Vec<f32>>,
 }
 
 /// A matrix's place in the arena.
@@ -104,33 +104,30 @@ impl Weights {
     }
 
     /// The embeddings of tokens, `[tokens, hidden]`.
-    pub(crate) fn embed(&self, tokens: &[u32]) -> Tensor<2> {
+    pub(crate) fn embed(&self, tokens: &[u32]) -> Activations {
         let matrix = self.matrix(&self.embedding);
         let hidden = self.embedding.inputs;
         let mut values = vec![0.0; tokens.len() * hidden];
         for (token, row) in tokens.iter().zip(values.chunks_exact_mut(hidden)) {
             matrix.decode_row(*token as usize, row);
         }
-        Tensor::from_data(TensorData::new(values, [tokens.len(), hidden]), &device())
+        Activations::new(values, hidden)
     }
 
     /// Applies projections of the same inputs, `[tokens, inputs]`, together.
-    pub(crate) fn project<const N: usize>(&self, projections: [&Projection; N], inputs: Tensor<2>) -> [Tensor<2>; N] {
-        let [tokens, _] = inputs.dims();
-        let inputs = inputs.into_data().try_into_vec::<f32>().expect("activations are `f32`");
-        let mut outputs = projections.map(|projection| vec![0.0; tokens * projection.matrix.outputs]);
+    pub(crate) fn project<const N: usize>(&self, projections: [&Projection; N], inputs: &Activations) -> [Activations; N] {
+        let mut outputs = projections.map(|projection| vec![0.0; inputs.rows() * projection.matrix.outputs]);
         let mut products: Vec<Product<'_>> = (projections.iter().zip(&mut outputs))
             .map(|(projection, out)| Product { matrix: self.matrix(&projection.matrix), out })
             .collect();
-        multiply(&inputs, &mut products);
+        multiply(inputs.values(), &mut products);
         let mut outputs = outputs.into_iter();
         projections.map(|projection| {
-            let values = outputs.next().expect("one per projection");
-            let tensor = Tensor::from_data(TensorData::new(values, [tokens, projection.matrix.outputs]), &device());
-            match &projection.bias {
-                Some(bias) => tensor + bias.clone(),
-                None => tensor,
+            let mut output = Activations::new(outputs.next().expect("one per projection"), projection.matrix.outputs);
+            if let Some(bias) = &projection.bias {
+                output.add_to_rows(bias);
             }
+            output
         })
     }
 
@@ -215,13 +212,12 @@ impl Plan<'_> {
         Ok(matrix)
     }
 
-    fn optional_row(&mut self, name: &str, len: usize) -> Result<Option<Tensor<2>>, LoadError> {
+    fn optional_row(&mut self, name: &str, len: usize) -> Result<Option<Vec<f32>>, LoadError> {
         if self.source.has(name) { self.row(name, len).map(Some) } else { Ok(None) }
     }
 
-    fn row(&mut self, name: &str, len: usize) -> Result<Tensor<2>, LoadError> {
-        let values = read_decoded(self.source, name, &[len])?;
-        Ok(Tensor::from_data(TensorData::new(values, [1, len]), &device()))
+    fn row(&mut self, name: &str, len: usize) -> Result<Vec<f32>, LoadError> {
+        read_decoded(self.source, name, &[len])
     }
 
     /// Reads the matrices into an arena.
