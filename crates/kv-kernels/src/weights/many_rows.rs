@@ -1,5 +1,7 @@
 //! Products of many rows: tiles of the matrix are decoded into scratch that stays in the CPU cache.
 
+use std::cell::Cell;
+
 use rayon::prelude::*;
 
 use super::{Matrix, Product, WeightFormat};
@@ -7,54 +9,46 @@ use crate::KernelPath;
 use crate::codec::{Bf16, F16, F32, Iq4Nl, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0, decode_row};
 use crate::lanes::{Kernel, Lanes};
 
-/// Rows of a matrix in a tile, at most. Each tile reads all activations again.
-const TILE_ROWS: usize = 512;
+/// Values of a tile, at most: 4 MiB in `f32`, which the last-level cache holds.
+const TILE_VALUES: usize = 1 << 20;
+/// Rows of a matrix that one task decodes.
+const ROWS_PER_TASK: usize = 32;
 
-/// Rows of a matrix whose products go to some columns of `out`.
-struct Tile<'a> {
-    matrix: Matrix<'a>,
-    out: Columns,
+thread_local! {
+    /// Kept from product to product, because new memory would have to be cleared each time.
+    static SCRATCH: Cell<Vec<f32>> = const { Cell::new(vec![]) };
 }
-
-/// The place of a tile's products: the first, and the distance from row to row.
-struct Columns {
-    start: *mut f32,
-    stride: usize,
-}
-
-// SAFETY: tiles have columns of their own, in an `out` that is borrowed until all are done.
-unsafe impl Send for Columns {}
 
 pub(super) fn multiply_many(path: KernelPath, activations: &[f32], rows: usize, products: &mut [Product<'_>]) {
-    let threads = rayon::current_num_threads();
-    let mut tiles = vec![];
+    // Taken, not borrowed: while this thread waits for others, it may run another product.
+    let mut scratch = SCRATCH.take();
     for Product { matrix, out } in products {
-        let tile_rows = matrix.outputs.div_ceil(threads).next_multiple_of(16).min(TILE_ROWS);
-        for (index, part) in matrix.parts(tile_rows).enumerate() {
-            let start = out[index * tile_rows..].as_mut_ptr();
-            tiles.push(Tile { matrix: part, out: Columns { start, stride: matrix.outputs } });
+        let tile_rows = (TILE_VALUES / matrix.inputs).clamp(1, matrix.outputs);
+        scratch.resize(scratch.len().max(tile_rows * matrix.inputs), 0.0);
+        for (index, tile) in matrix.parts(tile_rows).enumerate() {
+            let decoded = &mut scratch[..tile.outputs * tile.inputs];
+            let tasks = decoded.par_chunks_mut(ROWS_PER_TASK * tile.inputs).zip(tile.bytes.par_chunks(ROWS_PER_TASK * tile.row_bytes));
+            tasks.for_each(|(decoded, bytes)| path.run(tile.inputs, Decode { matrix: Matrix { bytes, ..tile }, decoded }));
+            multiply_tile(activations, rows, decoded, tile, &mut out[index * tile_rows..], matrix.outputs);
         }
     }
-    tiles.into_par_iter().with_max_len(1).for_each_init(Vec::new, |scratch, Tile { matrix, out }| {
-        scratch.resize(matrix.outputs * matrix.inputs, 0.0);
-        path.run(matrix.inputs, Decode { matrix, decoded: scratch });
-        multiply_tile(activations, rows, scratch, matrix, out);
-    });
+    SCRATCH.set(scratch);
 }
 
-/// `out = activations · decodedᵀ`.
-fn multiply_tile(activations: &[f32], rows: usize, decoded: &[f32], matrix: Matrix<'_>, out: Columns) {
-    let (inputs, outputs) = (matrix.inputs, matrix.outputs);
-    assert!(activations.len() == rows * inputs && decoded.len() == outputs * inputs && out.stride >= outputs, "a tile's lengths");
-    // SAFETY: the lengths were checked, `out` has `rows` rows, and nothing else uses the tile's columns of it.
+/// The products with some rows of a matrix: `out[r · stride + o] = Σ decoded[o][i] · activations[r][i]`.
+fn multiply_tile(activations: &[f32], rows: usize, decoded: &[f32], tile: Matrix<'_>, out: &mut [f32], stride: usize) {
+    let Matrix { inputs, outputs, .. } = tile;
+    assert!(activations.len() == rows * inputs && decoded.len() == outputs * inputs, "a tile's lengths");
+    assert!(rows > 0 && outputs <= stride && out.len() >= (rows - 1) * stride + outputs, "a place for every product");
+    // SAFETY: the lengths of all three matrices were checked.
     unsafe {
         gemm::gemm(
             rows,
             outputs,
             inputs,
-            out.start,
+            out.as_mut_ptr(),
             1,
-            out.stride as isize,
+            stride as isize,
             false,
             activations.as_ptr(),
             1,
@@ -67,7 +61,7 @@ fn multiply_tile(activations: &[f32], rows: usize, decoded: &[f32], matrix: Matr
             false,
             false,
             false,
-            gemm::Parallelism::None,
+            gemm::Parallelism::Rayon(rayon::current_num_threads()),
         );
     }
 }
