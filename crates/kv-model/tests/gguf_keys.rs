@@ -212,3 +212,18 @@ fn a_long_string_is_not_echoed_whole() {
     assert!(message.len() < 1000, "{} bytes", message.len());
     assert!(message.ends_with("`; supported: llama, qwen2, qwen3"), "{message}");
 }
+
+/// Two tensors of 64 bytes: the second begins within the first, so that a file could promise more than it has.
+#[test]
+fn tensors_that_share_bytes_are_refused() {
+    let mut bytes = llama().bytes();
+    let entry = |bytes: &[u8], name: &str| bytes.windows(name.len()).position(|window| window == name.as_bytes()).unwrap() + name.len();
+    // A table entry ends with the number of dimensions, the extents, the type and the offset.
+    let offset_of = |at: usize, dimensions: usize| at + 4 + 8 * dimensions + 4;
+    let from = offset_of(entry(&bytes, "blk.0.ffn_gate.weight"), 2);
+    let to = offset_of(entry(&bytes, "blk.0.ffn_up.weight"), 2);
+    let offset: [u8; 8] = bytes[from..from + 8].try_into().unwrap();
+    bytes[to..to + 8].copy_from_slice(&offset);
+    let message = gguf::load(&mut Cursor::new(bytes), LoadOptions::default()).unwrap_err().to_string();
+    assert_eq!(message, "tensor `blk.0.ffn_up.weight` shares bytes of the file with the tensor `blk.0.ffn_gate.weight`");
+}

@@ -12,6 +12,7 @@ mod cli {
     mod sizes;
     mod stored_models;
     mod strategy_sizes;
+    mod weights;
 }
 
 fn workspace() -> PathBuf {

@@ -4,6 +4,8 @@
 //! own size does not justify, and names the key or tensor it refuses. Format: `gguf.md` of ggml, versions 2
 //! and 3, little-endian; tensors in the encodings of [`kv_kernels::WeightFormat`].
 
+mod cursor;
+mod head;
 mod model;
 mod neutral;
 mod reader;

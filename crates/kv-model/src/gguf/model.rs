@@ -8,7 +8,8 @@ use kv_core::Geometry;
 use kv_kernels::WeightFormat;
 
 use crate::config::norm_epsilon;
-use crate::gguf::reader::{TensorInfo, read_head};
+use crate::gguf::head::read_head;
+use crate::gguf::reader::TensorInfo;
 use crate::gguf::{Array, File, neutral, rope, vocabulary};
 use crate::{Decoder, LoadError, LoadOptions, Model, ModelConfig, ReadSeek, TensorSource, Weights, relatives};
 

@@ -2,13 +2,13 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::io::{Read, SeekFrom};
 use std::ops::Range;
 
 use kv_kernels::WeightFormat;
 
+use crate::LoadError;
+use crate::gguf::cursor::{self, Cursor};
 use crate::gguf::tensor_type;
-use crate::{LoadError, ReadSeek};
 
 /// The parsed beginning of a file: its metadata, and where its tensors lie. Strings lie in the bytes that were parsed.
 #[derive(Debug)]
@@ -53,40 +53,8 @@ pub struct TensorInfo {
     pub len: usize,
 }
 
-const STRING: u32 = 8;
-const ARRAY: u32 = 9;
 const DEFAULT_ALIGNMENT: usize = 32;
 const MOST_DIMENSIONS: u32 = 4;
-
-/// Reads as much of a file as holds its metadata and its tensor table, and answers it with the file's length.
-///
-/// # Errors
-/// [`LoadError`] if the file cannot be read.
-pub(super) fn read_head(file: &mut dyn ReadSeek) -> Result<(Vec<u8>, u64), LoadError> {
-    const FIRST: u64 = 1 << 20;
-    /// The metadata of the largest vocabularies are some 20 MB.
-    const MOST: u64 = 1 << 28;
-    let failed = |source| LoadError::read("the file's metadata", source);
-    let file_len = file.seek(SeekFrom::End(0)).map_err(failed)?;
-    let mut head = vec![];
-    let mut wanted = FIRST;
-    loop {
-        file.seek(SeekFrom::Start(head.len() as u64)).map_err(failed)?;
-        (&mut *file).take(wanted - head.len() as u64).read_to_end(&mut head).map_err(failed)?;
-        if head.len() as u64 >= file_len {
-            return Ok((head, file_len));
-        }
-        let is_short = Cell::new(false);
-        let parsed = File::parse_tracked(&head, file_len, Some(&is_short)).and_then(|(file, table)| file.with_tensors(table));
-        if !is_short.get() {
-            return Ok((head, file_len));
-        }
-        if wanted >= MOST {
-            return Err(parsed.err().unwrap_or_else(|| malformed(format!("its metadata do not end within {MOST} bytes"))));
-        }
-        wanted *= 4;
-    }
-}
 
 /// The part of a file behind its metadata.
 #[derive(Debug)]
@@ -112,8 +80,12 @@ impl<'a> File<'a> {
     }
 
     /// Sets `is_short` if the bytes end before what is parsed.
-    fn parse_tracked(bytes: &'a [u8], file_len: u64, is_short: Option<&'a Cell<bool>>) -> Result<(File<'a>, TensorTable<'a>), LoadError> {
-        let mut cursor = Cursor { bytes, at: 0, is_short };
+    pub(super) fn parse_tracked(
+        bytes: &'a [u8],
+        file_len: u64,
+        is_short: Option<&'a Cell<bool>>,
+    ) -> Result<(File<'a>, TensorTable<'a>), LoadError> {
+        let mut cursor = Cursor::new(bytes, is_short);
         if cursor.take(4, "the magic number")? != b"GGUF" {
             return Err(malformed("it does not start with `GGUF`"));
         }
@@ -150,15 +122,29 @@ impl<'a> File<'a> {
         let mut table = vec![];
         for index in 0..count {
             let name = cursor.string(&format!("the name of tensor {index} of {count}"))?;
-            table.push((name, cursor.tensor_entry(name)?));
+            table.push((name, entry(&mut cursor, name)?));
         }
-        let data = (cursor.at.next_multiple_of(alignment) as u64).min(file_len)..file_len;
+        let data = (cursor.at().next_multiple_of(alignment) as u64).min(file_len)..file_len;
         for (name, entry) in table {
             if self.tensors.insert(name.to_owned(), entry.locate(name, data.clone(), alignment)?).is_some() {
                 return Err(LoadError::tensor(name, "appears twice"));
             }
         }
+        self.check_places()?;
         Ok(self)
+    }
+
+    /// Refuses tensors that share bytes: all tensors together are then no larger than the file.
+    fn check_places(&self) -> Result<(), LoadError> {
+        let mut in_order: Vec<(&String, &TensorInfo)> = self.tensors.iter().collect();
+        in_order.sort_by_key(|(_, tensor)| (tensor.start, tensor.len));
+        for pair in in_order.windows(2) {
+            let [(before, first), (name, second)] = [pair[0], pair[1]];
+            if second.start < first.start + first.len as u64 {
+                return Err(LoadError::tensor(name, format!("shares bytes of the file with the tensor `{before}`")));
+            }
+        }
+        Ok(())
     }
 
     /// Refuses a part of a model that llama.cpp's `gguf-split` has cut.
@@ -262,6 +248,10 @@ impl Value<'_> {
 }
 
 impl<'a> Array<'a> {
+    pub(super) fn new(element: u32, count: usize, bytes: &'a [u8]) -> Array<'a> {
+        Array { element, count, bytes }
+    }
+
     /// Elements.
     pub fn len(&self) -> usize {
         self.count
@@ -277,10 +267,10 @@ impl<'a> Array<'a> {
     /// # Errors
     /// [`LoadError::Key`] if it holds something else.
     pub fn strings(&self, key: &str) -> Result<Vec<&'a str>, LoadError> {
-        if self.element != STRING {
+        if self.element != cursor::STRING {
             return Err(LoadError::key(key, "is not an array of strings"));
         }
-        let mut cursor = Cursor { bytes: self.bytes, at: 0, is_short: None };
+        let mut cursor = Cursor::new(self.bytes, None);
         (0..self.count).map(|_| cursor.string(key)).collect()
     }
 
@@ -289,7 +279,7 @@ impl<'a> Array<'a> {
     /// # Errors
     /// [`LoadError::Key`] if it holds something else.
     pub fn integers(&self, key: &str) -> Result<Vec<i64>, LoadError> {
-        let mut cursor = Cursor { bytes: self.bytes, at: 0, is_short: None };
+        let mut cursor = Cursor::new(self.bytes, None);
         (0..self.count)
             .map(|_| match cursor.value(self.element, key)? {
                 Value::Integer(integer) => i64::try_from(integer).map_err(|_| LoadError::key(key, "holds an integer beyond 64 bits")),
@@ -336,94 +326,18 @@ impl Entry {
     }
 }
 
-#[derive(Debug)]
-struct Cursor<'a> {
-    bytes: &'a [u8],
-    at: usize,
-    /// Is set when more bytes are asked for than there are.
-    is_short: Option<&'a Cell<bool>>,
+fn entry(cursor: &mut Cursor<'_>, name: &str) -> Result<Entry, LoadError> {
+    let dimensions = cursor.u32(name)?;
+    if !(1..=MOST_DIMENSIONS).contains(&dimensions) {
+        return Err(LoadError::tensor(name, format!("has {dimensions} dimensions; 1 to {MOST_DIMENSIONS} are possible")));
+    }
+    let mut shape =
+        (0..dimensions).map(|_| Ok(usize::try_from(cursor.u64(name)?).unwrap_or(usize::MAX))).collect::<Result<Vec<usize>, LoadError>>()?;
+    shape.reverse();
+    Ok(Entry { shape, type_id: cursor.u32(name)?, offset: cursor.u64(name)? })
 }
 
-impl<'a> Cursor<'a> {
-    fn take(&mut self, len: usize, what: &str) -> Result<&'a [u8], LoadError> {
-        let taken = self.at.checked_add(len).and_then(|end| self.bytes.get(self.at..end));
-        let taken = taken.ok_or_else(|| {
-            self.is_short.inspect(|is_short| is_short.set(true));
-            malformed(format!("it ends within {what}: {len} bytes needed, {} left", self.bytes.len() - self.at))
-        })?;
-        self.at += len;
-        Ok(taken)
-    }
-
-    fn array<const N: usize>(&mut self, what: &str) -> Result<[u8; N], LoadError> {
-        Ok(self.take(N, what)?.try_into().expect("`take` answers that many bytes"))
-    }
-
-    fn u32(&mut self, what: &str) -> Result<u32, LoadError> {
-        self.array(what).map(u32::from_le_bytes)
-    }
-
-    fn u64(&mut self, what: &str) -> Result<u64, LoadError> {
-        self.array(what).map(u64::from_le_bytes)
-    }
-
-    fn string(&mut self, what: &str) -> Result<&'a str, LoadError> {
-        let len = usize::try_from(self.u64(what)?).unwrap_or(usize::MAX);
-        let bytes = self.take(len, what)?;
-        std::str::from_utf8(bytes).map_err(|_| malformed(format!("{what} is not UTF-8")))
-    }
-
-    fn value(&mut self, value_type: u32, key: &str) -> Result<Value<'a>, LoadError> {
-        Ok(match value_type {
-            0 => Value::Integer(u8::from_le_bytes(self.array(key)?).into()),
-            1 => Value::Integer(i8::from_le_bytes(self.array(key)?).into()),
-            2 => Value::Integer(u16::from_le_bytes(self.array(key)?).into()),
-            3 => Value::Integer(i16::from_le_bytes(self.array(key)?).into()),
-            4 => Value::Integer(u32::from_le_bytes(self.array(key)?).into()),
-            5 => Value::Integer(i32::from_le_bytes(self.array(key)?).into()),
-            6 => Value::Float(f32::from_le_bytes(self.array(key)?).into()),
-            7 => match self.array(key)? {
-                [0] => Value::Bool(false),
-                [1] => Value::Bool(true),
-                [other] => return Err(LoadError::key(key, format!("is {other}, neither true nor false"))),
-            },
-            STRING => Value::String(self.string(key)?),
-            ARRAY => Value::Array(self.array_value(key)?),
-            10 => Value::Integer(u64::from_le_bytes(self.array(key)?).into()),
-            11 => Value::Integer(i64::from_le_bytes(self.array(key)?).into()),
-            12 => Value::Float(f64::from_le_bytes(self.array(key)?)),
-            other => return Err(LoadError::key(key, format!("has the unknown type {other}"))),
-        })
-    }
-
-    fn array_value(&mut self, key: &str) -> Result<Array<'a>, LoadError> {
-        let element = self.u32(key)?;
-        let count = self.u64(key)?;
-        if element == ARRAY {
-            return Err(LoadError::key(key, "is an array of arrays, which no model needs"));
-        }
-        let start = self.at;
-        // Walking the elements proves the count against the file's size; nothing is allocated for it.
-        for _ in 0..count {
-            self.value(element, key)?;
-        }
-        Ok(Array { element, count: count as usize, bytes: &self.bytes[start..self.at] })
-    }
-
-    fn tensor_entry(&mut self, name: &str) -> Result<Entry, LoadError> {
-        let dimensions = self.u32(name)?;
-        if !(1..=MOST_DIMENSIONS).contains(&dimensions) {
-            return Err(LoadError::tensor(name, format!("has {dimensions} dimensions; 1 to {MOST_DIMENSIONS} are possible")));
-        }
-        let mut shape = (0..dimensions)
-            .map(|_| Ok(usize::try_from(self.u64(name)?).unwrap_or(usize::MAX)))
-            .collect::<Result<Vec<usize>, LoadError>>()?;
-        shape.reverse();
-        Ok(Entry { shape, type_id: self.u32(name)?, offset: self.u64(name)? })
-    }
-}
-
-fn malformed(reason: impl Into<String>) -> LoadError {
+pub(super) fn malformed(reason: impl Into<String>) -> LoadError {
     LoadError::File { format: "GGUF", reason: reason.into() }
 }
 
