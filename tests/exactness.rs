@@ -12,7 +12,7 @@ fn decoder() -> Decoder {
 }
 
 fn decoder_in(weights: WeightFormat) -> Decoder {
-    Preset::build(Preset::find("tiny").unwrap().config(None), weights, 7, Default::default()).unwrap().decoder
+    Preset::find("tiny").unwrap().build(None, weights, 7, Default::default()).unwrap().decoder
 }
 
 fn cache(registry: &Registry, decoder: &Decoder, id: &str, config: &str) -> Box<dyn KvCache> {

@@ -29,8 +29,8 @@ fn check(model: &Model, tensor_bytes: usize) {
 
 #[test]
 fn random_weights_are_drawn_in_the_memory_where_they_stay() {
-    let config = Preset::find("llama-3.2-1b").unwrap().config(Some(2));
-    let model = Preset::build(config, WeightFormat::Q8_0, 0, LoadOptions::default()).unwrap();
+    let preset = Preset::find("llama-3.2-1b").unwrap();
+    let model = preset.build(Some(2), WeightFormat::Q8_0, 0, LoadOptions::default()).unwrap();
     let bytes = model.decoder.weights().bytes();
     assert!(bytes > 256 * MIB, "{bytes} bytes are too few to notice a second copy");
     check(&model, bytes);

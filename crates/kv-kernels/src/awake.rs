@@ -1,40 +1,73 @@
 //! Threads that stay awake during a step.
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use rayon::Yield;
 
 /// Runs `work` on a thread of the pool and keeps the pool's other threads awake until it is done.
 ///
 /// A decode step hands out work hundreds of times, and waking a thread takes as long as a small matrix. A thread that is
-/// awake takes work as soon as there is some. Between calls, the threads sleep as usual.
+/// awake takes work as soon as there is some. Between calls, the threads sleep as usual. Nobody stays awake in a pool of more
+/// threads than the machine has CPUs: they would take time from each other.
+///
+/// The call ends when every thread of the pool has seen that it is over, so a thread that is busy with another caller's work
+/// delays it.
 pub fn awake<R: Send>(work: impl FnOnce() -> R + Send) -> R {
-    let is_over = AtomicBool::new(false);
+    let threads = rayon::current_num_threads();
+    if threads == 1 || threads > std::thread::available_parallelism().map_or(1, usize::from) {
+        return rayon::scope(|_| work());
+    }
+    let step = Step { arrived: AtomicUsize::new(0), has_begun: AtomicBool::new(false), is_over: AtomicBool::new(false) };
     rayon::scope(|scope| {
-        scope.spawn_broadcast(|_, _| stay_awake(&is_over));
-        // Also if `work` panics: the scope waits for the other threads.
-        let _end = SetOnDrop(&is_over);
         let _busy = Busy::enter();
+        scope.spawn_broadcast(|_, _| step.stay_awake());
+        // Also if `work` panics: the scope waits for the other threads.
+        let _end = SetOnDrop(&step.is_over);
+        step.wait_for(threads - 1);
+        step.has_begun.store(true, Ordering::SeqCst);
         work()
     })
 }
 
-/// Takes the pool's work until the step is over.
-///
-/// A thread that is within a step does not wait: if that step is the one waited for, or waits for this thread in turn,
-/// neither would ever end. The steps of several tests can share a pool.
-fn stay_awake(is_over: &AtomicBool) {
-    /// Pauses between two looks at the queues, which other threads write to.
-    const PAUSES: usize = 16;
-    if Busy::is_entered() {
-        return;
+/// A call of [`awake`].
+struct Step {
+    /// Threads that have come.
+    arrived: AtomicUsize,
+    has_begun: AtomicBool,
+    is_over: AtomicBool,
+}
+
+impl Step {
+    /// Waits until this number of threads has come, but not for long: they may be busy.
+    fn wait_for(&self, threads: usize) {
+        /// Several times what waking a thread takes.
+        const LONGEST: Duration = Duration::from_micros(200);
+        let start = Instant::now();
+        while self.arrived.load(Ordering::Acquire) < threads && start.elapsed() < LONGEST {
+            std::hint::spin_loop();
+        }
     }
-    let _busy = Busy::enter();
-    while !is_over.load(Ordering::Acquire) {
-        if rayon::yield_now() != Some(Yield::Executed) {
-            for _ in 0..PAUSES {
-                std::hint::spin_loop();
+
+    /// Takes the pool's work until the step is over.
+    ///
+    /// A thread that comes late does not stay. It may come from within a task of this very step, which would then wait for
+    /// itself. For the same reason, a thread that is within a step does not stay. The steps of several tests can share a pool:
+    /// what is beneath a thread that stays began before this step, so that steps wait for later ones only.
+    fn stay_awake(&self) {
+        /// Pauses between two looks at the queues, which other threads write to.
+        const PAUSES: usize = 16;
+        if Busy::is_entered() || self.has_begun.load(Ordering::SeqCst) {
+            return;
+        }
+        let _busy = Busy::enter();
+        self.arrived.fetch_add(1, Ordering::Release);
+        while !self.is_over.load(Ordering::Acquire) {
+            if rayon::yield_now() != Some(Yield::Executed) {
+                for _ in 0..PAUSES {
+                    std::hint::spin_loop();
+                }
             }
         }
     }
@@ -91,6 +124,34 @@ mod tests {
                 assert_eq!(step.join().unwrap(), [39; 200]);
             }
         });
+    }
+
+    #[test]
+    fn pools_of_any_size_run_steps() {
+        for threads in [1, 2, 3, 9] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            for _ in 0..500 {
+                assert_eq!(pool.install(|| awake(|| (0..64).into_par_iter().with_max_len(1).sum::<usize>())), 2016);
+            }
+        }
+    }
+
+    #[test]
+    fn another_thread_takes_work_while_this_one_has_not_given_any_up() {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+        if std::thread::available_parallelism().map_or(1, usize::from) < 2 {
+            return;
+        }
+        let owners: Vec<Option<usize>> = pool.install(|| {
+            awake(|| {
+                let long = |_| {
+                    std::thread::sleep(Duration::from_millis(20));
+                    rayon::current_thread_index()
+                };
+                (0..2).into_par_iter().with_max_len(1).map(long).collect()
+            })
+        });
+        assert_ne!(owners[0], owners[1]);
     }
 
     #[test]

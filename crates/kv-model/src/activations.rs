@@ -10,7 +10,7 @@ pub(crate) struct Activations {
 }
 
 /// Fewer values than this are not worth another thread.
-const WORTH_SHARING: usize = 1 << 15;
+pub(crate) const WORTH_SHARING: usize = 1 << 15;
 
 impl Activations {
     /// # Panics

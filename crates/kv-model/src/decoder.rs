@@ -26,7 +26,7 @@ pub struct StepInput<'a> {
     pub fresh: &'a [u32],
 }
 
-/// A sequence's rows in the step's stacked tensors.
+/// A sequence's rows among those of the step.
 struct Slice {
     id: SeqId,
     rows: Range<usize>,

@@ -1,12 +1,12 @@
 //! Models with the shape of known ones and seeded random weights.
 
-use std::io::Write;
+use std::io::{Read, Write};
 
 use kv_core::{Geometry, Rope};
 use kv_kernels::WeightFormat;
 
-use crate::random_weights::{FORMATS, KeptSource, RandomSource};
-use crate::{Decoder, LoadError, LoadOptions, Model, ModelConfig, ReadSeek, TextTokenizer, Weights};
+use crate::random_weights::{KeptSource, RandomSource};
+use crate::{Decoder, LoadError, LoadOptions, Model, ModelConfig, TensorSource, TextTokenizer, Weights};
 
 /// A known shape. Speed and memory of a cache depend on it alone; what it writes is noise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +24,16 @@ pub struct Preset {
     vocabulary: usize,
     context: usize,
     theta: u32,
+    head: Head,
+}
+
+/// Where the weights from hidden values to logits come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Head {
+    /// They are the embedding's.
+    Tied,
+    /// It has its own.
+    Own,
 }
 
 impl Preset {
@@ -41,6 +51,7 @@ impl Preset {
             vocabulary: 1024,
             context: 16384,
             theta: 10_000,
+            head: Head::Tied,
         },
         Preset {
             name: "smollm2-135m",
@@ -54,6 +65,7 @@ impl Preset {
             vocabulary: 49152,
             context: 8192,
             theta: 100_000,
+            head: Head::Tied,
         },
         Preset {
             name: "qwen2.5-0.5b",
@@ -67,6 +79,7 @@ impl Preset {
             vocabulary: 151_936,
             context: 32768,
             theta: 1_000_000,
+            head: Head::Tied,
         },
         Preset {
             name: "llama-3.2-1b",
@@ -80,6 +93,7 @@ impl Preset {
             vocabulary: 128_256,
             context: 131_072,
             theta: 500_000,
+            head: Head::Tied,
         },
         Preset {
             name: "llama-3-8b",
@@ -93,6 +107,7 @@ impl Preset {
             vocabulary: 128_256,
             context: 8192,
             theta: 500_000,
+            head: Head::Own,
         },
     ];
 
@@ -116,30 +131,36 @@ impl Preset {
         ModelConfig { geometry, hidden, intermediate, vocabulary, norm_epsilon: 1e-5 }
     }
 
-    /// The formats that random weights can have.
-    pub const WEIGHT_FORMATS: [WeightFormat; 5] = FORMATS;
-
-    /// A model of these hyperparameters with random weights; the same seed gives the same weights, on any number of threads.
-    ///
-    /// # Errors
-    /// [`LoadError`] if the hyperparameters are impossible or do not fit the format.
-    pub fn build(config: ModelConfig, format: WeightFormat, seed: u64, options: LoadOptions<'_>) -> Result<Model, LoadError> {
-        let weights = Weights::load(&config, &mut RandomSource::new(seed, format)?, options)?;
-        Ok(Preset::model(config, weights))
+    /// The number of weights.
+    pub fn weights(self, layers: Option<usize>) -> usize {
+        let head = match self.head {
+            Head::Tied => 0,
+            Head::Own => self.vocabulary * self.hidden,
+        };
+        self.config(layers).weights().saturating_add(head)
     }
 
-    /// The model whose matrices [`Preset::keep`] has written to a file.
+    /// A model of this shape with random weights; the same seed gives the same weights, on any number of threads.
+    ///
+    /// # Errors
+    /// [`LoadError`] if the shape does not fit the format, or weights cannot be drawn in it.
+    pub fn build(self, layers: Option<usize>, format: WeightFormat, seed: u64, options: LoadOptions<'_>) -> Result<Model, LoadError> {
+        let source = RandomSource::new(seed, format)?;
+        self.load(layers, &mut Shaped { source, head: self.head }, options)
+    }
+
+    /// The model whose matrices [`Preset::keep`] has written to a file, which is read from where it stands.
     ///
     /// # Errors
     /// [`LoadError`] if the file ends too early.
     pub fn reload(
-        config: ModelConfig,
+        self,
+        layers: Option<usize>,
         format: WeightFormat,
-        file: &mut dyn ReadSeek,
+        file: &mut dyn Read,
         options: LoadOptions<'_>,
     ) -> Result<Model, LoadError> {
-        let weights = Weights::load(&config, &mut KeptSource { file, format }, options)?;
-        Ok(Preset::model(config, weights))
+        self.load(layers, &mut Shaped { source: KeptSource { file, format }, head: self.head }, options)
     }
 
     /// Writes the matrices of a built model, for [`Preset::reload`].
@@ -150,7 +171,57 @@ impl Preset {
         model.decoder.weights().matrices().try_for_each(|bytes| file.write_all(bytes))
     }
 
-    fn model(config: ModelConfig, weights: Weights) -> Model {
-        Model { decoder: Decoder::new(config, weights), tokenizer: TextTokenizer::bytes(), text_notes: vec![] }
+    fn load(self, layers: Option<usize>, source: &mut dyn TensorSource, options: LoadOptions<'_>) -> Result<Model, LoadError> {
+        let config = self.config(layers);
+        let weights = Weights::load(&config, source, options)?;
+        Ok(Model { decoder: Decoder::new(config, weights), tokenizer: TextTokenizer::bytes(), text_notes: vec![] })
+    }
+}
+
+/// A source with the tensors of a preset: no biases and no norms of queries and keys.
+struct Shaped<S> {
+    source: S,
+    head: Head,
+}
+
+impl<S: TensorSource> TensorSource for Shaped<S> {
+    fn has(&self, name: &str) -> bool {
+        match name {
+            "lm_head.weight" => self.head == Head::Own,
+            _ => !name.ends_with(".bias") && !name.ends_with("_norm.weight"),
+        }
+    }
+
+    fn format(&self, name: &str, shape: &[usize]) -> Result<WeightFormat, LoadError> {
+        self.source.format(name, shape)
+    }
+
+    fn read(&mut self, name: &str, shape: &[usize], bytes: &mut [u8]) -> Result<(), LoadError> {
+        self.source.read(name, shape, bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use super::*;
+
+    #[test]
+    fn kept_weights_are_those_that_were_drawn() {
+        for name in ["tiny", "llama-3-8b"] {
+            // Without its layers, the large shape is an embedding and a head of its own.
+            let preset = Preset { hidden: 64, intermediate: 96, vocabulary: 256, ..Preset::find(name).unwrap() };
+            let built = preset.build(Some(2), WeightFormat::Q8_0, 5, LoadOptions::default()).unwrap();
+            let mut kept = vec![];
+            Preset::keep(&built, &mut kept).unwrap();
+            let reloaded = preset.reload(Some(2), WeightFormat::Q8_0, &mut Cursor::new(&kept), LoadOptions::default()).unwrap();
+            let bytes = |model: &Model| model.decoder.weights().matrices().map(<[u8]>::to_vec).collect::<Vec<_>>();
+            assert!(bytes(&built) == bytes(&reloaded), "{name}");
+            let values = kept.len() / 34 * 32;
+            assert_eq!(values + 5 * 64, preset.weights(Some(2)), "{name}: matrices and the norms of two layers and the end");
+            let short = preset.reload(Some(2), WeightFormat::Q8_0, &mut Cursor::new(&kept[1..]), LoadOptions::default());
+            assert!(short.is_err(), "{name}");
+        }
     }
 }

@@ -1,15 +1,16 @@
 //! Random weights, already encoded.
 
+use std::io::Read;
+
 use kv_kernels::{Format, WeightFormat};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
-use crate::{LoadError, ReadSeek, TensorSource};
+use crate::{LoadError, TensorSource};
 
 /// The encodings that random weights can have.
-pub(crate) const FORMATS: [WeightFormat; 5] =
-    [WeightFormat::F32, WeightFormat::F16, WeightFormat::Bf16, WeightFormat::Q8_0, WeightFormat::Q4_0];
+const FORMATS: [WeightFormat; 5] = [WeightFormat::F32, WeightFormat::F16, WeightFormat::Bf16, WeightFormat::Q8_0, WeightFormat::Q4_0];
 
 /// Uniform weights of variance `1 / inputs`, so that activations keep their size, and norms of 1.
 ///
@@ -37,8 +38,8 @@ impl RandomSource {
 }
 
 impl TensorSource for RandomSource {
-    fn has(&self, name: &str) -> bool {
-        is_drawn(name)
+    fn has(&self, _: &str) -> bool {
+        true
     }
 
     fn format(&self, _: &str, shape: &[usize]) -> Result<WeightFormat, LoadError> {
@@ -67,13 +68,13 @@ impl TensorSource for RandomSource {
 
 /// Random weights that were drawn before and kept in a file: the matrices one after the other.
 pub(crate) struct KeptSource<'a> {
-    pub(crate) file: &'a mut dyn ReadSeek,
+    pub(crate) file: &'a mut dyn Read,
     pub(crate) format: WeightFormat,
 }
 
 impl TensorSource for KeptSource<'_> {
-    fn has(&self, name: &str) -> bool {
-        is_drawn(name)
+    fn has(&self, _: &str) -> bool {
+        true
     }
 
     fn format(&self, _: &str, shape: &[usize]) -> Result<WeightFormat, LoadError> {
@@ -86,11 +87,6 @@ impl TensorSource for KeptSource<'_> {
         }
         self.file.read_exact(bytes).map_err(|source| LoadError::read(format!("the kept weights of `{name}`"), source))
     }
-}
-
-/// A tied head, no biases, and no norms of queries and keys.
-fn is_drawn(name: &str) -> bool {
-    name != "lm_head.weight" && !name.ends_with(".bias") && !name.ends_with("_norm.weight")
 }
 
 /// Vectors are not encoded.

@@ -3,6 +3,8 @@
 use kv_core::Rope;
 use rayon::prelude::*;
 
+use crate::activations::WORTH_SHARING;
+
 /// Sines and cosines of a step's positions, computed once for all layers.
 pub(crate) struct Rotary {
     /// `[tokens, planes]`, sine and cosine.
@@ -19,8 +21,6 @@ impl Rotary {
 
     /// Turns rows `[tokens, heads, dim]`, in planes `(i, i + planes)`; values past `2 · planes` stay.
     pub(crate) fn apply(&self, rows: &mut [f32], heads: usize, dim: usize) {
-        /// Fewer values than this are not worth another thread.
-        const WORTH_SHARING: usize = 1 << 15;
         let planes = self.planes;
         if planes == 0 {
             return;

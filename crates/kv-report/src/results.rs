@@ -37,7 +37,8 @@ pub struct ModelRecord {
     pub weight_formats: Vec<FormatBytes>,
     /// The memory pages of the matrices, in words.
     pub weight_pages: String,
-    /// Seconds from opening the file, or drawing the first random weight, to a model that can run.
+    /// Seconds from opening the file, or drawing the first random weight, to a model that can run; writing weights that are
+    /// kept for the next run included.
     pub load_seconds: f64,
 }
 

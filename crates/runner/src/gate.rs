@@ -127,7 +127,7 @@ mod tests {
     fn a_strategy_that_breaks_its_promise_is_a_row_and_not_a_number() {
         let registry = crate::builtin().with::<Forgetful>();
         let model = kv_model::Preset::find("tiny").unwrap();
-        let model = kv_model::Preset::build(model.config(Some(1)), kv_kernels::WeightFormat::F32, 0, Default::default()).unwrap();
+        let model = model.build(Some(1), kv_kernels::WeightFormat::F32, 0, Default::default()).unwrap();
         let plan = Plan { cells: vec![cell(&registry, "forgetful"), cell(&registry, "paged")], decode_steps: 2, prefill_chunk: 8 };
         let rejected = rejected(&plan.cells, &model.decoder.config().geometry, Beside::Tests);
         assert_eq!(rejected.keys().collect::<Vec<_>>(), ["forgetful"]);

@@ -211,19 +211,17 @@ impl Cell {
     /// Seconds the cell will take, roughly: for the estimate of a dry run and the weights of the progress bar.
     ///
     /// A token costs one multiply-add per weight, and a cached token `heads · (key_dim + value_dim)` of them per layer.
-    /// Several tokens at once run at the speed of arithmetic, single tokens at the speed of reading the weights.
+    /// Several tokens at once run at the speed of arithmetic, single tokens at the speed of decoding the weights.
     pub fn estimated_seconds(&self, model: &ModelConfig, plan: &Plan, threads: usize) -> f64 {
         const MATRIX_RATE: f64 = 20e9;
         const ATTENTION_RATE: f64 = 6e9;
-        const WEIGHTS_PER_SECOND: f64 = 2.5e9;
-        const STEP_OVERHEAD: f64 = 5e-6;
+        const WEIGHTS_PER_SECOND: f64 = 5e9;
         let Geometry { layers, heads, key_dim, value_dim, .. } = model.geometry;
         let weights = model.weights() as f64;
         let pair = (layers * heads * (key_dim + value_dim)) as f64;
         let threads = threads as f64;
         let many = |tokens: f64| tokens * weights / (MATRIX_RATE * threads) + tokens * tokens / 2.0 * pair / (ATTENTION_RATE * threads);
-        let one =
-            |depth: f64| weights / WEIGHTS_PER_SECOND + depth * pair / (ATTENTION_RATE * threads) + 20.0 * layers as f64 * STEP_OVERHEAD;
+        let one = |depth: f64| weights / (WEIGHTS_PER_SECOND * threads) + depth * pair / (ATTENTION_RATE * threads);
         let length = self.seq_len as f64;
         let step = |depth: f64| if self.recomputes { many(depth).max(one(0.0)) } else { one(depth) };
         let seconds = match self.workload {

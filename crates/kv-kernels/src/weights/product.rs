@@ -32,10 +32,10 @@ impl<'a> Matrix<'a> {
     /// - bytes: `[outputs, inputs]` values in the format
     ///
     /// # Panics
-    /// If the bytes are not those of that many values, or a row is no whole number of blocks.
+    /// If the bytes are not those of that many values, there are none, or a row is no whole number of blocks.
     pub fn new(format: WeightFormat, [outputs, inputs]: [usize; 2], bytes: &'a [u8]) -> Matrix<'a> {
         let row_bytes = format.bytes_of(inputs).unwrap_or_default();
-        assert!(row_bytes > 0 && row_bytes * outputs == bytes.len(), "{} bytes of {outputs} rows of {inputs} in {format}", bytes.len());
+        assert!(!bytes.is_empty() && row_bytes * outputs == bytes.len(), "{} bytes of {outputs} rows of {inputs} in {format}", bytes.len());
         Matrix { format, outputs, inputs, row_bytes, bytes }
     }
 
@@ -57,8 +57,9 @@ impl<'a> Matrix<'a> {
 /// Multiplies rows of activations by several matrices, on all threads: `out[r][o] = Σ W[o][i] · activations[r][i]`.
 ///
 /// Up to 16 rows, weights are decoded in registers. With more, tiles of the matrix are decoded into scratch and multiplied
-/// at once. Nothing is rounded on the way, so that a row gives the same result, up to the order of additions, in a large
-/// step as on its own.
+/// at once. Neither activations nor weights are rounded on the way, so that a row gives the same result in a large step as on
+/// its own, up to the rounding of sums. With one row, sums of codes and of minima are added at the end, so their rounding is
+/// relative to those and not to the weights.
 ///
 /// # Shapes
 /// - activations: `[rows, inputs]`, with as many inputs as every matrix has
@@ -83,12 +84,14 @@ pub(super) fn multiply_on(path: KernelPath, activations: &[f32], products: &mut 
     }
 }
 
-/// A share of the rows of a matrix, with its products `[rows, outputs]`.
+/// A matrix, or some of its rows, with the place of its products: `[rows, outputs]` for a single task; before a matrix is
+/// split, the places of its tasks one after the other.
 struct Task<'a> {
     matrix: Matrix<'a>,
     out: &'a mut [f32],
 }
 
+/// Up to 16 rows. `activations` are `[rows, inputs]`.
 fn multiply_few(path: KernelPath, activations: &[f32], rows: usize, products: &mut [Product<'_>]) {
     if rows == 1 {
         return run(path, activations, products.iter_mut().map(|product| Task { matrix: product.matrix, out: product.out }).collect());

@@ -7,7 +7,7 @@ use std::io::SeekFrom;
 use kv_core::Geometry;
 use kv_kernels::WeightFormat;
 
-use crate::config::norm_epsilon;
+use crate::config::{MOST_KEY_VALUES, norm_epsilon};
 use crate::gguf::head::read_head;
 use crate::gguf::reader::TensorInfo;
 use crate::gguf::{Array, File, neutral, rope, vocabulary};
@@ -37,9 +37,13 @@ pub fn load(file: &mut dyn ReadSeek, options: LoadOptions<'_>) -> Result<Model, 
     Ok(Model { decoder: Decoder::new(config, weights), tokenizer, text_notes })
 }
 
-/// A small tensor in `f32`.
+/// The factors of the frequencies, one for each plane of a key.
 fn decoded(file: &mut dyn ReadSeek, tensor: &TensorInfo) -> Result<Vec<f32>, LoadError> {
-    let mut values = vec![0.0; tensor.shape.iter().product()];
+    let [planes @ 0..=MOST_KEY_VALUES] = tensor.shape[..] else {
+        let reason = format!("has shape {:?}, which is not one factor for each plane of a key", tensor.shape);
+        return Err(LoadError::tensor(rope::FREQUENCY_FACTORS, reason));
+    };
+    let mut values = vec![0.0; planes];
     let mut bytes = vec![0; tensor.len];
     read_at(file, rope::FREQUENCY_FACTORS, tensor.start, &mut bytes)?;
     tensor.format.decode(&bytes, &mut values);
@@ -214,7 +218,10 @@ impl TensorSource for Source<'_> {
         if let Some(heads) = heads {
             let rows = shape[0];
             if !bytes.len().is_multiple_of(rows) {
-                return Err(LoadError::tensor(stored_name, format!("is in {}, whose blocks hold several heads", tensor.format)));
+                return Err(LoadError::tensor(
+                    stored_name,
+                    format!("is in {}: the rows of its heads cannot be reordered; in F32, F16 or BF16 they can", tensor.format),
+                ));
             }
             unpermute(bytes, heads, rows);
         }

@@ -51,11 +51,6 @@ impl<'a> Shards<'a> {
         self.files.iter_mut().enumerate().map(|(shard, (name, file))| parse(shard, name, file.as_mut())).collect()
     }
 
-    /// Reads a tensor's bytes.
-    pub(super) fn read(&mut self, name: &str, tensor: &StoredTensor, bytes: &mut [u8]) -> Result<(), LoadError> {
-        self.read_part(name, tensor, 0, bytes)
-    }
-
     /// Whether two tensors are stored differently.
     pub(super) fn differ(&mut self, [a, b]: [(&str, &StoredTensor); 2]) -> Result<bool, LoadError> {
         const PART: u64 = 1 << 20;
@@ -66,7 +61,7 @@ impl<'a> Shards<'a> {
         while start < a.1.len {
             let part = |(name, tensor): (&str, &StoredTensor), shards: &mut Shards<'_>| {
                 let mut bytes = vec![0; PART.min(tensor.len - start) as usize];
-                shards.read_part(name, tensor, start, &mut bytes).map(|()| bytes)
+                shards.read(name, tensor, start, &mut bytes).map(|()| bytes)
             };
             if part(a, self)? != part(b, self)? {
                 return Ok(true);
@@ -76,7 +71,8 @@ impl<'a> Shards<'a> {
         Ok(false)
     }
 
-    fn read_part(&mut self, name: &str, tensor: &StoredTensor, from: u64, bytes: &mut [u8]) -> Result<(), LoadError> {
+    /// Reads bytes of a tensor, from its byte `from` on.
+    pub(super) fn read(&mut self, name: &str, tensor: &StoredTensor, from: u64, bytes: &mut [u8]) -> Result<(), LoadError> {
         let (file_name, file) = &mut self.files[tensor.shard];
         let read = file.seek(SeekFrom::Start(tensor.start + from)).and_then(|_| file.read_exact(bytes));
         read.map_err(|source| LoadError::read(format!("the tensor `{name}` of `{file_name}`"), source))
@@ -108,9 +104,9 @@ fn parse(shard: usize, name: &str, file: &mut dyn ReadSeek) -> Result<Vec<(Strin
     let infos = in_order.iter().filter_map(|name| Some((name.clone(), read.info(name)?.clone()))).collect();
     // Checks that the tensors follow each other without gaps, and have the bytes of their shape.
     let checked = Metadata::new(None, infos).map_err(|error| malformed(error.to_string()))?;
-    let (start, stored_len) = (len.len() as u64 + header_len, checked.data_len() as u64);
-    if start + stored_len != file_len {
-        return Err(malformed(format!("its tensors take {stored_len} bytes, and {} follow the header", file_len - start)));
+    let (start, stored_len, left) = (len.len() as u64 + header_len, checked.data_len() as u64, data_len - header_len);
+    if stored_len != left {
+        return Err(malformed(format!("its tensors take {stored_len} bytes, and {left} follow the header")));
     }
     let stored = |name: String| {
         let info = checked.info(&name)?;

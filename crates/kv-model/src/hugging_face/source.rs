@@ -119,7 +119,7 @@ impl TensorSource for Source<'_> {
 
     fn read(&mut self, name: &str, _shape: &[usize], bytes: &mut [u8]) -> Result<(), LoadError> {
         let tensor = self.stored(name)?.clone();
-        self.shards.read(name, &tensor, bytes)?;
+        self.shards.read(name, &tensor, 0, bytes)?;
         self.read.insert(self.stored_name(name).to_owned());
         Ok(())
     }

@@ -44,10 +44,7 @@ impl Arena {
             len.checked_add(LARGE_PAGE).ok_or(LoadError::Memory { bytes: len, source: std::io::ErrorKind::OutOfMemory.into() })?;
         let map = MmapMut::map_anon(reserved).map_err(|source| LoadError::Memory { bytes: len, source })?;
         let start = map.as_ptr().align_offset(LARGE_PAGE);
-        let advice = match pages {
-            Pages::Ordinary => "ordinary pages, as asked",
-            Pages::Large => advise(&map),
-        };
+        let advice = advise(&map, pages);
         Ok(Arena { map, start, len, advice })
     }
 
@@ -70,16 +67,20 @@ impl Arena {
 }
 
 #[cfg(target_os = "linux")]
-fn advise(map: &MmapMut) -> &'static str {
-    match map.advise(memmap2::Advice::HugePage) {
-        Ok(()) => "large pages advised (MADV_HUGEPAGE)",
-        Err(_) => "ordinary pages: this system refuses large ones",
+fn advise(map: &MmapMut, pages: Pages) -> &'static str {
+    use memmap2::Advice;
+    match pages {
+        Pages::Large if map.advise(Advice::HugePage).is_ok() => "large pages advised (MADV_HUGEPAGE)",
+        Pages::Large => "ordinary pages: this system refuses large ones",
+        // Some systems give large pages to whoever does not ask for the others.
+        Pages::Ordinary if map.advise(Advice::NoHugePage).is_ok() => "ordinary pages advised (MADV_NOHUGEPAGE)",
+        Pages::Ordinary => "ordinary pages: this system has no others",
     }
 }
 
 #[cfg(not(target_os = "linux"))]
-fn advise(_: &MmapMut) -> &'static str {
-    "ordinary pages: large ones are advised on Linux only"
+fn advise(_: &MmapMut, _: Pages) -> &'static str {
+    "the system's default pages: others are advised on Linux only"
 }
 
 /// Hands out places in an arena before it is reserved.

@@ -15,7 +15,8 @@ pub trait TensorSource {
     /// [`LoadError::Tensor`] if it is missing, has another shape, or cannot be decoded.
     fn format(&self, name: &str, shape: &[usize]) -> Result<WeightFormat, LoadError>;
 
-    /// Reads a tensor, row by row, in the encoding that [`TensorSource::format`] answered.
+    /// Reads a tensor, row by row, in the encoding that [`TensorSource::format`] answered; `bytes` are as many as `shape` takes
+    /// in it.
     ///
     /// # Errors
     /// [`LoadError`] if it cannot be read.

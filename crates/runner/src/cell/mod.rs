@@ -128,13 +128,7 @@ mod tests {
     }
 
     fn outcome(cell: Cell) -> Outcome {
-        let model = kv_model::Preset::build(
-            kv_model::Preset::find("tiny").unwrap().config(Some(1)),
-            kv_kernels::WeightFormat::F32,
-            0,
-            Default::default(),
-        )
-        .unwrap();
+        let model = kv_model::Preset::find("tiny").unwrap().build(Some(1), kv_kernels::WeightFormat::F32, 0, Default::default()).unwrap();
         let plan = Plan { cells: vec![], decode_steps: 4, prefill_chunk: 8 };
         run(&Setting { decoder: &model.decoder, model: "tiny", plan: &plan, seed: 0, rejected: &Rejected::new() }, &cell)
     }

@@ -21,11 +21,11 @@ use std::path::{Path, PathBuf};
 
 use kv_model::{LoadError, LoadOptions, Model, ModelConfig, ReadSeek, gguf, hugging_face};
 
-use crate::Problem;
 use crate::config::ModelChoice;
 use crate::models::random_model::RandomModel;
 use crate::models::stored::StoredName;
 use crate::problem::did_you_mean;
+use crate::{Problem, free_memory};
 
 pub(crate) use catalog::{CATALOG, Fetchable};
 pub(crate) use fetch::fetch;
@@ -191,7 +191,9 @@ impl ModelSource {
         match self {
             ModelSource::Preset(model) => model.load(options),
             ModelSource::Gguf { path, .. } => {
-                gguf::load(&mut open(path)?, options).map_err(|error| unusable(&path.display().to_string(), error))
+                let mut file = open(path)?;
+                require_memory(&[&file])?;
+                gguf::load(&mut file, options).map_err(|error| unusable(&path.display().to_string(), error))
             }
             ModelSource::HuggingFace { path, .. } => load_folder(path, options),
         }
@@ -213,8 +215,9 @@ fn load_folder(path: &Path, options: LoadOptions<'_>) -> Result<Model, Problem> 
     let generation_config = optional(path, "generation_config.json")?;
     let index = optional(path, "model.safetensors.index.json")?;
     let names = hugging_face::weight_files(&config, index.as_deref(), &safetensors_in(path)?).map_err(unusable)?;
-    let shard = |name: String| open(&path.join(&name)).map(|file| (name, Box::new(file) as Box<dyn ReadSeek>));
-    let shards = names.into_iter().map(shard).collect::<Result<Vec<_>, _>>()?;
+    let files = names.iter().map(|name| open(&path.join(name))).collect::<Result<Vec<_>, _>>()?;
+    require_memory(&files.iter().collect::<Vec<_>>())?;
+    let shards = names.into_iter().zip(files).map(|(name, file)| (name, Box::new(file) as Box<dyn ReadSeek>)).collect();
     let directory = hugging_face::Directory {
         config: &config,
         generation_config: generation_config.as_deref(),
@@ -246,6 +249,12 @@ fn safetensors_in(path: &Path) -> Result<Vec<String>, Problem> {
     let entries = std::fs::read_dir(path).map_err(|error| Problem::new(format!("cannot list `{}`", path.display())).caused_by(error))?;
     let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     Ok(names.filter(|name| name.ends_with(".safetensors")).collect())
+}
+
+/// Refuses weights that cannot fit: they take as much memory as their files.
+fn require_memory(files: &[&File]) -> Result<(), Problem> {
+    let bytes = files.iter().filter_map(|file| Some(file.metadata().ok()?.len())).fold(0, u64::saturating_add);
+    free_memory::require(usize::try_from(bytes).unwrap_or(usize::MAX), "the model")
 }
 
 fn open(path: &Path) -> Result<File, Problem> {

@@ -3,8 +3,7 @@
 use kv_kernels::WeightFormat;
 use kv_model::{LoadOptions, Model, ModelConfig, Preset};
 
-use super::kept_weights::KeptWeights;
-use super::unusable;
+use super::{kept_weights, unusable};
 use crate::config::ModelChoice;
 use crate::problem::did_you_mean;
 use crate::{Problem, free_memory};
@@ -12,10 +11,10 @@ use crate::{Problem, free_memory};
 /// A preset and what its random weights depend on.
 #[derive(Debug, Clone)]
 pub(crate) struct RandomModel {
-    preset: Preset,
-    layers: Option<usize>,
-    seed: u64,
-    weights: WeightFormat,
+    pub(super) preset: Preset,
+    pub(super) layers: Option<usize>,
+    pub(super) seed: u64,
+    pub(super) weights: WeightFormat,
     keeping: Keeping,
 }
 
@@ -68,20 +67,29 @@ impl RandomModel {
 
     /// Draws the weights, or reads those that were kept.
     pub(super) fn load(&self, options: LoadOptions<'_>) -> Result<Model, Problem> {
-        let RandomModel { preset, seed, weights, keeping, .. } = self;
-        let config = self.config();
-        check_memory(&config, *weights)?;
-        match keeping {
-            Keeping::Keep => KeptWeights::new(preset, config, *weights, *seed)?.load(options),
-            Keeping::Forget => Preset::build(config, *weights, *seed, options).map_err(|error| unusable(preset.name, error)),
+        self.check_memory()?;
+        match self.keeping {
+            Keeping::Keep => kept_weights::load(self, options),
+            Keeping::Forget => self.draw(options),
         }
     }
-}
 
-/// Refuses weights that cannot fit, before the machine starts to swap.
-fn check_memory(config: &ModelConfig, weights: WeightFormat) -> Result<(), Problem> {
-    let (values, bytes) = weights.block();
-    free_memory::require((config.weights() / values).saturating_mul(bytes), &format!("the model in {weights}")).map_err(|problem| {
-        problem.help("set `weights = \"q8_0\"` in [model] for an eighth of their size, or `layers` to run fewer of them: the cost of a layer is the same")
-    })
+    /// Draws the weights.
+    pub(super) fn draw(&self, options: LoadOptions<'_>) -> Result<Model, Problem> {
+        let RandomModel { preset, layers, seed, weights, .. } = self;
+        preset.build(*layers, *weights, *seed, options).map_err(|error| unusable(preset.name, error))
+    }
+
+    /// Refuses weights that cannot fit, before the machine starts to swap.
+    fn check_memory(&self) -> Result<(), Problem> {
+        let (values, bytes) = self.weights.block();
+        let bytes = (self.preset.weights(self.layers) / values).saturating_mul(bytes);
+        let smaller = match self.weights {
+            WeightFormat::Q4_0 => "",
+            WeightFormat::Q8_0 => "`weights = \"q4_0\"` in [model] takes about half of that; ",
+            _ => "`weights = \"q8_0\"` in [model] takes 8.5 bits per weight; ",
+        };
+        free_memory::require(bytes, &format!("the model in {}", self.weights))
+            .map_err(|problem| problem.help(format!("{smaller}`layers` runs fewer layers: the cost of a layer is the same")))
+    }
 }
