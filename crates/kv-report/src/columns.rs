@@ -14,7 +14,7 @@ const fn column(name: &'static str, meaning: &'static str) -> Column {
 }
 
 /// Every column, in order.
-pub const COLUMNS: [Column; 27] = [
+pub const COLUMNS: [Column; 28] = [
     column("label", "the strategy instance's label in the config"),
     column("strategy", "the strategy's id"),
     column("model", "the model that used the cache"),
@@ -51,4 +51,5 @@ pub const COLUMNS: [Column; 27] = [
     column("bytes_per_token", "heap_live_bytes per seen token, over all sequences"),
     column("seen_tokens", "tokens appended to the open sequences"),
     column("resident_tokens", "tokens whose keys and values the cache holds"),
+    column("model_bytes", "bytes of the model's matrices, which lie outside the heap"),
 ];

@@ -127,6 +127,8 @@ pub struct Row {
     pub bytes_per_token: Option<f64>,
     pub seen_tokens: Option<usize>,
     pub resident_tokens: Option<usize>,
+    #[serde(default)]
+    pub model_bytes: Option<usize>,
 }
 
 /// One timed step.

@@ -101,6 +101,7 @@ fn blank_row(setting: &Setting<'_>, cell: &Cell) -> Row {
         workload: cell.workload.name().into(),
         seq_len: cell.seq_len,
         batch: cell.batch,
+        model_bytes: Some(setting.decoder.weights().bytes()),
         ..Row::default()
     }
 }
