@@ -1,18 +1,17 @@
 //! An exact cache gives the same output as no cache: logits of a whole model, step by step.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod random_blocks;
+
 use kv_core::{KvCache, Registry};
 use kv_kernels::WeightFormat;
 use kv_model::{Decoder, Preset, Sequence, StepInput, argmax};
+use random_blocks::decoder_in;
 
 const STEPS: usize = 300;
 
 fn decoder() -> Decoder {
-    decoder_in(WeightFormat::F32)
-}
-
-fn decoder_in(weights: WeightFormat) -> Decoder {
-    Preset::find("tiny").unwrap().build(None, weights, 7, Default::default()).unwrap().decoder
+    Preset::find("tiny").unwrap().build(None, WeightFormat::F32, 7, Default::default()).unwrap().decoder
 }
 
 fn cache(registry: &Registry, decoder: &Decoder, id: &str, config: &str) -> Box<dyn KvCache> {
@@ -40,41 +39,66 @@ const EXACT: [(&str, &str); 8] = [
     ("sliding", "window = 300\nsinks = 5"),
 ];
 
-#[test]
-fn logits_equal_naives_at_every_step_of_a_long_generation() {
+/// Compares strategies with `naive` at every step of a greedy generation; `model` names it.
+fn compare_with_naive(model: &str, decoder: &Decoder, strategies: &[(&str, &str)], steps: usize) {
     let registry = runner::builtin();
-    let decoder = decoder();
-    let mut naive = cache(&registry, &decoder, "naive", "");
+    let mut naive = cache(&registry, decoder, "naive", "");
     let mut reference = Sequence::open(naive.as_mut()).unwrap();
-    let mut caches: Vec<_> = EXACT.map(|(id, config)| (format!("{id} {config}"), cache(&registry, &decoder, id, config))).into();
+    let mut caches: Vec<_> =
+        strategies.iter().map(|(id, config)| (format!("{id} {config}"), cache(&registry, decoder, id, config))).collect();
     let mut sequences: Vec<Sequence> = caches.iter_mut().map(|(_, cache)| Sequence::open(cache.as_mut()).unwrap()).collect();
     let mut token = 17;
-    for position in 0..STEPS {
-        let expected = step(&decoder, naive.as_mut(), &mut reference, token);
+    for position in 0..steps {
+        let expected = step(decoder, naive.as_mut(), &mut reference, token);
         for ((name, cache), sequence) in caches.iter_mut().zip(&mut sequences) {
-            let logits = step(&decoder, cache.as_mut(), sequence, token);
+            let logits = step(decoder, cache.as_mut(), sequence, token);
             let error = relative(&logits, &expected);
-            assert!(error < 1e-4, "{name} is {error} off naive at position {position}");
+            assert!(error < 1e-4, "{model}: {name} is {error} off naive at position {position}");
         }
         token = argmax(&expected);
     }
 }
 
-#[test]
-fn one_chunk_equals_many() {
+/// Compares prompts of as many tokens as the first chunk has, fed in chunks of these sizes.
+fn compare_chunks(model: &str, decoder: &Decoder, strategies: &[(&str, &str)], chunks: [usize; 4]) {
     let registry = runner::builtin();
-    let decoder = decoder();
-    let prompt: Vec<u32> = (0..200).map(|index| index * 31 % 1000).collect();
-    for (id, config) in EXACT.into_iter().chain([("naive", ""), ("sliding", "window = 24"), ("sliding", "window = 24\nsinks = 4")]) {
-        let logits = [200, 64, 7, 1].map(|chunk| {
-            let mut cache = cache(&registry, &decoder, id, config);
+    let prompt: Vec<u32> = (0..chunks[0] as u32).map(|index| index * 31 % 1000).collect();
+    for (id, config) in strategies {
+        let logits = chunks.map(|chunk| {
+            let mut cache = cache(&registry, decoder, id, config);
             let mut sequences = [Sequence::open(cache.as_mut()).unwrap()];
             decoder.prefill(cache.as_mut(), &mut sequences, std::slice::from_ref(&prompt), chunk).unwrap().remove(0)
         });
-        for other in &logits[1..] {
+        for (chunk, other) in chunks.iter().zip(&logits).skip(1) {
             let error = relative(other, &logits[0]);
-            assert!(error < 1e-4, "{id} {config}: chunks are {error} off one chunk");
+            assert!(error < 1e-4, "{model}: {id} {config}: chunks of {chunk} are {error} off one chunk");
         }
+    }
+}
+
+#[test]
+fn logits_equal_naives_at_every_step_of_a_long_generation() {
+    compare_with_naive("f32", &decoder(), &EXACT, STEPS);
+}
+
+#[test]
+fn logits_equal_naives_in_every_format_of_weights() {
+    for format in WeightFormat::ALL {
+        let strategies = [("contiguous", ""), ("paged", "block_size = 16"), ("sliding", "window = 64\nsinks = 5")];
+        compare_with_naive(format.name(), &decoder_in(format), &strategies, 40);
+    }
+}
+
+#[test]
+fn one_chunk_equals_many() {
+    let evicting = [("naive", ""), ("sliding", "window = 24"), ("sliding", "window = 24\nsinks = 4")];
+    compare_chunks("f32", &decoder(), &[&EXACT[..], &evicting].concat(), [200, 64, 7, 1]);
+}
+
+#[test]
+fn one_chunk_equals_many_in_every_format_of_weights() {
+    for format in WeightFormat::ALL {
+        compare_chunks(format.name(), &decoder_in(format), &[("contiguous", "")], [70, 33, 7, 1]);
     }
 }
 

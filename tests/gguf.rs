@@ -1,5 +1,8 @@
 //! GGUF files for tests, as plain as the format.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use crate::chain::{Chain, Tensors};
@@ -21,13 +24,15 @@ pub enum Entry {
     Counts(Vec<i32>),
 }
 
-/// A file that can be changed before it is written. Its tensors are in `f32`.
+/// A file that can be changed before it is written. Its tensors are in `f32`, but for those that are encoded.
 #[derive(Debug, Clone)]
 pub struct Gguf {
     keys: Vec<(String, Entry)>,
     /// Tensors under their name in the file.
     pub tensors: Tensors,
-    /// The type id that the file claims for every tensor.
+    /// The type ids and bytes of the tensors of these names, instead of their values.
+    encoded: BTreeMap<String, (u32, Vec<u8>)>,
+    /// The type id that the file claims for every other tensor.
     pub tensor_type: u32,
 }
 
@@ -35,7 +40,7 @@ impl Gguf {
     /// A file without keys, of tensors under their Hugging Face names.
     pub fn new(tensors: Tensors) -> Gguf {
         let tensors = tensors.into_iter().map(|(name, tensor)| (stored_name(&name), tensor)).collect();
-        Gguf { keys: vec![], tensors, tensor_type: 0 }
+        Gguf { keys: vec![], tensors, encoded: BTreeMap::new(), tensor_type: 0 }
     }
 
     /// A chain as a file of this architecture. Its queries and keys are 0, so that their order does not matter.
@@ -90,6 +95,13 @@ impl Gguf {
         self
     }
 
+    /// Stores a tensor in an encoding: its ggml type id, and the bytes of as many values as its shape says.
+    #[must_use]
+    pub fn with_encoded(mut self, name: &str, type_id: u32, bytes: Vec<u8>) -> Gguf {
+        self.encoded.insert(name.to_owned(), (type_id, bytes));
+        self
+    }
+
     /// The file.
     pub fn bytes(&self) -> Vec<u8> {
         let mut file = b"GGUF".to_vec();
@@ -105,9 +117,13 @@ impl Gguf {
             string(&mut file, name);
             file.extend((shape.len() as u32).to_le_bytes());
             shape.iter().rev().for_each(|extent| file.extend((*extent as u64).to_le_bytes()));
-            file.extend(self.tensor_type.to_le_bytes());
+            let (type_id, bytes) = match self.encoded.get(name) {
+                Some((type_id, bytes)) => (*type_id, Cow::from(bytes)),
+                None => (self.tensor_type, values.iter().flat_map(|value| value.to_le_bytes()).collect()),
+            };
+            file.extend(type_id.to_le_bytes());
             file.extend((data.len() as u64).to_le_bytes());
-            values.iter().for_each(|value| data.extend(value.to_le_bytes()));
+            data.extend_from_slice(&bytes);
             data.resize(data.len().next_multiple_of(32), 0);
         }
         file.resize(file.len().next_multiple_of(32), 0);

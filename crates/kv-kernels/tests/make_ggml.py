@@ -3,7 +3,7 @@
     pip install gguf ml_dtypes
     python crates/kv-kernels/tests/make_ggml.py > crates/kv-kernels/tests/ggml.json
 
-`gguf` is llama.cpp's own package. `ml_dtypes`, from JAX, encodes FP8. Floats are written as their 32 bits.
+`gguf` is llama.cpp's own package, here 0.19. `ml_dtypes`, from JAX, encodes FP8. Floats are written as their 32 bits.
 """
 
 import json
@@ -50,4 +50,27 @@ for name in ("q8_0", "q4_0", "q4_1"):
     groups[:, 0:4] = random.normal(size=(ROW // block, 2)).astype(numpy.float16).view(numpy.uint8)
     decoded = gguf.quants.dequantize(groups.reshape(-1), TYPES[name])
     cases.append({"format": name, "row": "random bytes", "values": None, "encoded": groups.tobytes().hex(), "decoded": bits(decoded)})
+
+# Formats that only weights have: kvlab decodes them and does not encode them.
+# Bytes of a block at which its half-precision scales are.
+SCALES = {"q5_0": [0], "q5_1": [0, 2], "q4_K": [0, 2], "q5_K": [0, 2], "q6_K": [208], "iq4_nl": [0]}
+
+
+def add_weights(name: str, row: str, encoded: numpy.ndarray) -> None:
+    decoded = gguf.quants.dequantize(encoded, getattr(gguf.GGMLQuantizationType, name.upper()))
+    cases.append({"format": name, "row": row, "values": None, "encoded": encoded.tobytes().hex(), "decoded": bits(decoded)})
+
+
+for name in ("q5_0", "q5_1"):
+    for row in ("normal", "one outlier", "all negative", "zeros"):
+        kind = getattr(gguf.GGMLQuantizationType, name.upper())
+        add_weights(name, row, gguf.quants.quantize(rows[row].astype(numpy.float32), kind))
+# A block each with ordinary scales, with subnormal ones and with large ones, of either sign.
+for name, places in SCALES.items():
+    _, size = gguf.GGML_QUANT_SIZES[getattr(gguf.GGMLQuantizationType, name.upper())]
+    blocks = random.integers(0, 256, size=(3, size), dtype=numpy.uint8)
+    for at in places:
+        scales = random.normal(size=3) * numpy.array([1, 2e-6, 2e4])
+        blocks[:, at : at + 2] = scales.astype(numpy.float16)[:, None].view(numpy.uint8)
+    add_weights(name, "random bytes", blocks.reshape(-1))
 print(json.dumps(cases, indent=None).replace("}, ", "},\n"))

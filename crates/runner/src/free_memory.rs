@@ -24,7 +24,7 @@ fn available() -> Option<u64> {
     Some(system.available_memory().min(of_group))
 }
 
-fn size(bytes: u64) -> String {
+pub(crate) fn size(bytes: u64) -> String {
     const GIB: f64 = (1u64 << 30) as f64;
     format!("{:.1} GiB", bytes as f64 / GIB)
 }

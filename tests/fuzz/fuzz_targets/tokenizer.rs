@@ -3,24 +3,16 @@
 //! `cargo +nightly fuzz run --fuzz-dir tests/fuzz tokenizer`
 #![no_main]
 
-use std::sync::Once;
+mod edits;
+mod panics;
 
-use kv_model::{TextTokenizer, panic_becomes_error};
+use edits::edited;
+use kv_model::TextTokenizer;
 use libfuzzer_sys::fuzz_target;
 use workspace_tests::tokenizers::{byte_level, metaspace, sentence_piece};
 
-static HOOK: Once = Once::new();
-
 fuzz_target!(|input: &[u8]| {
-    // libFuzzer ends the process at every panic; those that the model's crate catches are not what is looked for.
-    HOOK.call_once(|| {
-        let end = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |panic| {
-            if !panic_becomes_error() {
-                end(panic);
-            }
-        }));
-    });
+    panics::end_only_at_uncaught_ones();
     let [kind, rest @ ..] = input else { return };
     let file = match kind % 4 {
         0 => rest.to_vec(),
@@ -38,18 +30,3 @@ fuzz_target!(|input: &[u8]| {
     }
     let _ = stream.finish();
 });
-
-/// Replaces stretches of a file by others of it, or by bytes of the instructions.
-fn edited(mut file: Vec<u8>, instructions: &[u8]) -> Vec<u8> {
-    for instruction in instructions.chunks_exact(6).take(8) {
-        let [to, to_high, from, from_high, len, own] = *instruction else { break };
-        let place = |low: u8, high: u8| usize::from(u16::from_le_bytes([low, high])) % file.len().max(1);
-        let (to, from, len) = (place(to, to_high), place(from, from_high), usize::from(len % 64));
-        let copied = match own % 3 {
-            0 => vec![own],
-            _ => file[from.min(file.len())..(from + len).min(file.len())].to_vec(),
-        };
-        file.splice(to.min(file.len())..(to + usize::from(own % 16)).min(file.len()), copied);
-    }
-    file
-}

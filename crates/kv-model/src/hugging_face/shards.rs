@@ -4,7 +4,8 @@ use std::io::{Read, SeekFrom};
 
 use kv_kernels::WeightFormat;
 use safetensors::Dtype;
-use safetensors::tensor::Metadata;
+use safetensors::tensor::TensorInfo;
+use serde_json::{Map, Value};
 
 use crate::{LoadError, ReadSeek};
 
@@ -99,21 +100,34 @@ fn parse(shard: usize, name: &str, file: &mut dyn ReadSeek) -> Result<Vec<(Strin
     }
     let mut header = vec![];
     file.take(header_len).read_to_end(&mut header).map_err(failed)?;
-    let read: Metadata = serde_json::from_slice(&header).map_err(|error| malformed(format!("its header: {error}")))?;
-    let in_order = read.offset_keys();
-    let infos = in_order.iter().filter_map(|name| Some((name.clone(), read.info(name)?.clone()))).collect();
-    // Checks that the tensors follow each other without gaps, and have the bytes of their shape.
-    let checked = Metadata::new(None, infos).map_err(|error| malformed(error.to_string()))?;
-    let (start, stored_len, left) = (len.len() as u64 + header_len, checked.data_len() as u64, data_len - header_len);
-    if stored_len != left {
-        return Err(malformed(format!("its tensors take {stored_len} bytes, and {left} follow the header")));
+    let header: Map<String, Value> = serde_json::from_slice(&header).map_err(|error| malformed(format!("its header: {error}")))?;
+    let (start, left) = (len.len() as u64 + header_len, data_len - header_len);
+    let mut tensors = vec![];
+    for (tensor, value) in header.into_iter().filter(|(key, _)| key != "__metadata__") {
+        let info: TensorInfo =
+            serde_json::from_value(value).map_err(|error| LoadError::tensor(&tensor, format!("of `{name}` is not described: {error}")))?;
+        tensors.push((tensor, info));
     }
-    let stored = |name: String| {
-        let info = checked.info(&name)?;
+    // As the format asks: the tensors follow each other without gaps and have the bytes of their shape.
+    tensors.sort_by_key(|(_, info)| info.data_offsets);
+    let mut end = 0;
+    for (tensor, info) in &tensors {
         let (from, to) = info.data_offsets;
-        let tensor =
-            StoredTensor { shape: info.shape.clone(), dtype: info.dtype, shard, start: start + from as u64, len: (to - from) as u64 };
-        Some((name, tensor))
+        let bits = info.shape.iter().try_fold(info.dtype.bitsize(), |bits, extent| bits.checked_mul(*extent));
+        if from as u64 != end || to < from || bits.is_none_or(|bits| !bits.is_multiple_of(8) || bits / 8 != to - from) {
+            let reason = format!(
+                "of `{name}` takes the bytes {from} to {to}; its shape {:?} in {:?} and the tensors before it ask for another place",
+                info.shape, info.dtype
+            );
+            return Err(LoadError::tensor(tensor, reason));
+        }
+        end = to as u64;
+    }
+    if end != left {
+        return Err(malformed(format!("its tensors take {end} bytes, and {left} follow the header")));
+    }
+    let stored = |(name, TensorInfo { dtype, shape, data_offsets: (from, to) }): (String, TensorInfo)| {
+        (name, StoredTensor { shape, dtype, shard, start: start + from as u64, len: (to - from) as u64 })
     };
-    Ok(in_order.into_iter().filter_map(stored).collect())
+    Ok(tensors.into_iter().map(stored).collect())
 }

@@ -9,6 +9,7 @@ use kv_report::{ModelRecord, Results, Row, Status};
 use super::{checked_threads, print, use_threads};
 use crate::cli::{PagesChoice, RunArguments};
 use crate::config::{ConfigFile, load_config};
+use crate::free_memory::size;
 use crate::gate::{self, Beside, Rejected};
 use crate::models::{self, ModelFolders, ModelSource};
 use crate::plan::{Plan, check_memory, plan};
@@ -24,7 +25,7 @@ pub(crate) fn run(registry: &Registry, arguments: &RunArguments) -> Result<ExitC
     if let Some(config) = source.known_config() {
         let plan = plan(&file, registry, &config, arguments.only.as_deref())?;
         if arguments.dry_run {
-            return dry_run(&plan, &config, arguments.threads);
+            return dry_run(&plan, &config, source.known_bytes(), arguments.threads);
         }
         check_memory(&plan, &config)?;
     }
@@ -40,7 +41,7 @@ pub(crate) fn run(registry: &Registry, arguments: &RunArguments) -> Result<ExitC
     let (model, record) = models::load(&source, arguments.pages.pages())?;
     let plan = plan(&file, registry, model.decoder.config(), arguments.only.as_deref())?;
     if arguments.dry_run {
-        return dry_run(&plan, model.decoder.config(), arguments.threads);
+        return dry_run(&plan, model.decoder.config(), Some(model.decoder.weights().bytes()), arguments.threads);
     }
     check_memory(&plan, model.decoder.config())?;
 
@@ -103,7 +104,7 @@ fn command(arguments: &RunArguments) -> String {
     command
 }
 
-fn dry_run(plan: &Plan, model: &kv_model::ModelConfig, threads: Option<usize>) -> Result<ExitCode, Problem> {
+fn dry_run(plan: &Plan, model: &kv_model::ModelConfig, bytes: Option<usize>, threads: Option<usize>) -> Result<ExitCode, Problem> {
     let threads = checked_threads(threads)?;
     let mut text = String::from("cell  workload  batch  length  about     label\n");
     let mut total = 0.0;
@@ -118,6 +119,9 @@ fn dry_run(plan: &Plan, model: &kv_model::ModelConfig, threads: Option<usize>) -
         plan.cells.len(),
         human(total)
     ));
+    if let Some(bytes) = bytes {
+        text.push_str(&format!("weights: {}; the time to load or draw them is not in the estimate\n", size(bytes as u64)));
+    }
     print(&text)?;
     Ok(exit::OK)
 }

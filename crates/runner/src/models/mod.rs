@@ -17,6 +17,7 @@ mod stored;
 mod text;
 
 use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use kv_model::{LoadError, LoadOptions, Model, ModelConfig, ReadSeek, gguf, hugging_face};
@@ -158,6 +159,14 @@ impl ModelSource {
         }
     }
 
+    /// Bytes of the weights, if they are known without reading a file.
+    pub(crate) fn known_bytes(&self) -> Option<usize> {
+        match self {
+            ModelSource::Preset(model) => Some(model.bytes()),
+            ModelSource::Gguf { .. } | ModelSource::HuggingFace { .. } => None,
+        }
+    }
+
     /// The hyperparameters, if they are known without reading a file.
     pub(crate) fn known_config(&self) -> Option<ModelConfig> {
         match self {
@@ -258,11 +267,19 @@ fn require_memory(files: &[&File]) -> Result<(), Problem> {
 }
 
 fn open(path: &Path) -> Result<File, Problem> {
-    File::open(path).map_err(|error| Problem::new(format!("cannot open `{}`", path.display())).caused_by(error))
+    let unopened = |error| Problem::new(format!("cannot open `{}`", path.display())).caused_by(error);
+    // A pipe would be waited for.
+    if !path.metadata().map_err(unopened)?.is_file() {
+        return Err(Problem::new(format!("`{}` is not a file", path.display())));
+    }
+    File::open(path).map_err(unopened)
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Problem> {
-    std::fs::read(path).map_err(|error| Problem::new(format!("cannot read `{}`", path.display())).caused_by(error))
+    let mut bytes = vec![];
+    let read = open(path)?.read_to_end(&mut bytes);
+    read.map_err(|error| Problem::new(format!("cannot read `{}`", path.display())).caused_by(error))?;
+    Ok(bytes)
 }
 
 fn unusable(model: &str, error: LoadError) -> Problem {

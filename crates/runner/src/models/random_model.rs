@@ -80,16 +80,20 @@ impl RandomModel {
         preset.build(*layers, *weights, *seed, options).map_err(|error| unusable(preset.name, error))
     }
 
+    /// Bytes of the weights.
+    pub(super) fn bytes(&self) -> usize {
+        let (values, bytes) = self.weights.block();
+        (self.preset.weights(self.layers) / values).saturating_mul(bytes)
+    }
+
     /// Refuses weights that cannot fit, before the machine starts to swap.
     fn check_memory(&self) -> Result<(), Problem> {
-        let (values, bytes) = self.weights.block();
-        let bytes = (self.preset.weights(self.layers) / values).saturating_mul(bytes);
         let smaller = match self.weights {
             WeightFormat::Q4_0 => "",
             WeightFormat::Q8_0 => "`weights = \"q4_0\"` in [model] takes about half of that; ",
             _ => "`weights = \"q8_0\"` in [model] takes 8.5 bits per weight; ",
         };
-        free_memory::require(bytes, &format!("the model in {}", self.weights))
+        free_memory::require(self.bytes(), &format!("the model in {}", self.weights))
             .map_err(|problem| problem.help(format!("{smaller}`layers` runs fewer layers: the cost of a layer is the same")))
     }
 }
