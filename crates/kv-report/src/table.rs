@@ -96,7 +96,7 @@ mod tests {
         let csv = String::from_utf8(results_csv(&[row]).unwrap()).unwrap();
         let names: Vec<&str> = COLUMNS.iter().map(|column| column.name).collect();
         assert_eq!(csv.lines().next().unwrap(), names.join(","));
-        assert_eq!(csv.lines().nth(1).unwrap(), "a,b,c,decode,1,1,failed,\"cache is full, \"\"really\"\"\",,,,,,,,,,,,,,,,,,,");
+        assert_eq!(csv.lines().nth(1).unwrap(), "a,b,c,decode,1,1,failed,\"cache is full, \"\"really\"\"\",,,,,,,,,,,,,,,,,,,,");
     }
 
     fn sample(label: &str) -> Sample {
