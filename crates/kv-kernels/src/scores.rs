@@ -27,8 +27,14 @@ pub(crate) fn score_keys<L: Lanes, C: Codec>(lanes: L, queries: &Queries, keys: 
             1 => lanes.run(ScoreKeys::<C, 1, 8> { queries, dim, keys, scores, stride, codec }),
             2 => lanes.run(ScoreKeys::<C, 2, 4> { queries, dim, keys, scores, stride, codec }),
             3 => lanes.run(ScoreKeys::<C, 3, 4> { queries, dim, keys, scores, stride, codec }),
-            _ if L::REGISTERS == 32 => lanes.run(ScoreKeys::<C, TOGETHER, 4> { queries, dim, keys, scores, stride, codec }),
-            _ => lanes.run(ScoreKeys::<C, TOGETHER, 2> { queries, dim, keys, scores, stride, codec }),
+            _ => {
+                // A constant, so that only one of the two kernels is compiled.
+                if const { L::REGISTERS == 32 } {
+                    lanes.run(ScoreKeys::<C, TOGETHER, 4> { queries, dim, keys, scores, stride, codec });
+                } else {
+                    lanes.run(ScoreKeys::<C, TOGETHER, 2> { queries, dim, keys, scores, stride, codec });
+                }
+            }
         }
     }
 }

@@ -1,5 +1,6 @@
-//! A Llama-family decoder (RMSNorm, rotary embedding, grouped-query attention, SwiGLU), and the loaders for its weights: Llama, Mistral without a sliding window, Qwen2, and Qwen3, which also norms queries and keys. The
-//! decoder uses caches only through [`kv_core::KvCache`].
+//! A Llama-family decoder (RMSNorm, rotary embedding, grouped-query attention, SwiGLU), and the loaders for its weights:
+//! Llama, Mistral without a sliding window, Qwen2, and Qwen3, which also norms queries and keys. The decoder uses caches only
+//! through [`kv_core::KvCache`].
 //!
 //! This crate names no strategy and opens no files: loaders take what the caller opened. Matrices stay in the encoding of
 //! their file, and no copy of them in `f32` exists. Keys, values and queries go to the cache as Burn tensors. It is not an

@@ -47,7 +47,10 @@ impl TensorSource for RandomSource {
     }
 
     fn read(&mut self, _: &str, shape: &[usize], bytes: &mut [u8]) -> Result<(), LoadError> {
-        let [_, inputs] = *shape else { return Ok(write_ones(bytes)) };
+        let [_, inputs] = *shape else {
+            write_ones(bytes);
+            return Ok(());
+        };
         let limit = (3.0 / inputs as f32).sqrt();
         let mut of_tensor = ChaCha8Rng::seed_from_u64(self.seed);
         of_tensor.set_stream(self.matrices);
@@ -83,7 +86,8 @@ impl TensorSource for KeptSource<'_> {
 
     fn read(&mut self, name: &str, shape: &[usize], bytes: &mut [u8]) -> Result<(), LoadError> {
         if shape.len() == 1 {
-            return Ok(write_ones(bytes));
+            write_ones(bytes);
+            return Ok(());
         }
         self.file.read_exact(bytes).map_err(|source| LoadError::read(format!("the kept weights of `{name}`"), source))
     }

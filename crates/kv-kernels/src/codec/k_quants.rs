@@ -127,7 +127,9 @@ unsafe fn head<L: Lanes, const BYTES: usize>(lanes: L, row: *const u8, group: us
     // SAFETY: guaranteed by the caller.
     let block = unsafe { row.add(group / GROUPS * BYTES) };
     // SAFETY: guaranteed by the caller.
-    let scales = unsafe { block.add(HEAD).cast::<[u8; SCALES]>().read() };
+    let scales = unsafe { block.add(HEAD) };
+    // SAFETY: guaranteed by the caller.
+    let scales = unsafe { scales.cast::<[u8; SCALES]>().read() };
     let [scale, minimum] = six_bit_scales(&scales, group % GROUPS);
     // SAFETY: guaranteed by the caller.
     let block_scale = unsafe { lanes.splat_f16(block) };

@@ -1,5 +1,7 @@
 //! Products of up to 16 rows: weights are decoded in registers, each once for up to four rows of activations.
 
+#![expect(clippy::needless_range_loop, reason = "indexes with constant bounds are unrolled, and name rows and sums alike")]
+
 use std::marker::PhantomData;
 
 use super::{Matrix, WeightFormat};
@@ -33,16 +35,16 @@ fn multiply<L: Lanes, C: Codec>(lanes: L, FewRows { activations, matrix, out }: 
     let Matrix { inputs, outputs, row_bytes, .. } = matrix;
     assert!(row_bytes >= C::row_bytes(inputs) && inputs.is_multiple_of(L::WIDTH), "rows of {row_bytes} bytes");
     let codec = PhantomData::<C>;
-    if C::GROUP > 0 && activations.len() == inputs {
-        let sums = if C::HAS_OFFSET { group_sums(lanes, C::GROUP, activations) } else { vec![] };
-        return lanes.run(GroupDots { activations, sums: &sums, matrix, out, codec });
-    }
     for (activations, out) in activations.chunks(TOGETHER * inputs).zip(out.chunks_mut(TOGETHER * outputs)) {
         let rows = activations.len() / inputs;
         // The rows of activations times the sums of each fit in registers.
-        match rows {
-            1 => lanes.run(Dots::<C, 1, 4> { activations, rows, matrix, out, codec }),
-            _ => lanes.run(Dots::<C, TOGETHER, 2> { activations, rows, matrix, out, codec }),
+        if rows > 1 {
+            lanes.run(Dots::<C, TOGETHER, 2> { activations, rows, matrix, out, codec });
+        } else if const { C::GROUP == 0 } {
+            lanes.run(Dots::<C, 1, 4> { activations, rows, matrix, out, codec });
+        } else {
+            let sums = if C::HAS_OFFSET { group_sums(lanes, C::GROUP, activations) } else { vec![] };
+            lanes.run(GroupDots { activations, sums: &sums, matrix, out, codec });
         }
     }
 }
@@ -162,7 +164,7 @@ unsafe fn dots<L: Lanes, C: Codec, const ROWS: usize, const SUMS: usize>(
     inputs: usize,
 ) -> [f32; ROWS] {
     let mut sums = [[lanes.splat(0.0); SUMS]; ROWS];
-    if C::GROUP == 0 {
+    if const { C::GROUP == 0 } {
         let mut at = 0;
         while at + SUMS * L::WIDTH <= inputs {
             for s in 0..SUMS {

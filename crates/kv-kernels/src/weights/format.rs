@@ -53,17 +53,25 @@ macro_rules! with_weight_codec {
             WeightFormat::F32 => with!(F32),
             WeightFormat::F16 => with!(F16),
             WeightFormat::Bf16 => with!(Bf16),
-            // Rows of blocks are whole vectors.
-            _ if L::WIDTH == 1 => unreachable!("a row of blocks, value by value"),
-            WeightFormat::Q8_0 => with!(Q8_0),
-            WeightFormat::Q4_0 => with!(Q4_0),
-            WeightFormat::Q4_1 => with!(Q4_1),
-            WeightFormat::Q5_0 => with!(Q5_0),
-            WeightFormat::Q5_1 => with!(Q5_1),
-            WeightFormat::Q4K => with!(Q4K),
-            WeightFormat::Q5K => with!(Q5K),
-            WeightFormat::Q6K => with!(Q6K),
-            WeightFormat::Iq4Nl => with!(Iq4Nl),
+            // Rows of blocks are whole vectors. The constant keeps kernels that never run from being compiled.
+            format => {
+                if const { L::WIDTH == 1 } {
+                    unreachable!("a row of blocks in {format}, value by value")
+                } else {
+                    match format {
+                        WeightFormat::Q8_0 => with!(Q8_0),
+                        WeightFormat::Q4_0 => with!(Q4_0),
+                        WeightFormat::Q4_1 => with!(Q4_1),
+                        WeightFormat::Q5_0 => with!(Q5_0),
+                        WeightFormat::Q5_1 => with!(Q5_1),
+                        WeightFormat::Q4K => with!(Q4K),
+                        WeightFormat::Q5K => with!(Q5K),
+                        WeightFormat::Q6K => with!(Q6K),
+                        WeightFormat::Iq4Nl => with!(Iq4Nl),
+                        plain => unreachable!("{plain} was matched before"),
+                    }
+                }
+            }
         }
     }};
 }

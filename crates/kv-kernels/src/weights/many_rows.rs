@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::{Matrix, Product, WeightFormat};
 use crate::KernelPath;
-use crate::codec::{Bf16, F16, F32, Iq4Nl, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0, decode_row};
+use crate::codec::{Bf16, Codec, F16, F32, Iq4Nl, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0, decode_row};
 use crate::lanes::{Kernel, Lanes};
 
 /// Values of a tile, at most: 4 MiB in `f32`, which the last-level cache holds.
@@ -77,12 +77,17 @@ impl Kernel for Decode<'_> {
 
     #[inline(always)]
     fn run<L: Lanes>(self, lanes: L) {
-        let Matrix { format, inputs, row_bytes, bytes, .. } = self.matrix;
-        with_weight_codec!(format, C => {
-            for (row, decoded) in bytes.chunks_exact(row_bytes).zip(self.decoded.chunks_exact_mut(inputs)) {
-                // SAFETY: a row has the bytes of `inputs` values, and the path chose vectors that divide them.
-                unsafe { decode_row::<L, C>(lanes, row.as_ptr(), decoded) };
-            }
-        });
+        let format = self.matrix.format;
+        with_weight_codec!(format, C => decode_rows::<L, C>(lanes, self));
+    }
+}
+
+#[inline(always)]
+fn decode_rows<L: Lanes, C: Codec>(lanes: L, Decode { matrix, decoded }: Decode<'_>) {
+    let Matrix { inputs, row_bytes, bytes, .. } = matrix;
+    assert!(row_bytes >= C::row_bytes(inputs) && inputs.is_multiple_of(L::WIDTH), "rows of {row_bytes} bytes");
+    for (row, decoded) in bytes.chunks_exact(row_bytes).zip(decoded.chunks_exact_mut(inputs)) {
+        // SAFETY: a row has the bytes of `inputs` values, which are whole vectors.
+        unsafe { decode_row::<L, C>(lanes, row.as_ptr(), decoded) };
     }
 }
