@@ -19,7 +19,7 @@ pub fn awake<R: Send>(work: impl FnOnce() -> R + Send) -> R {
     if threads == 1 || threads > std::thread::available_parallelism().map_or(1, usize::from) {
         return rayon::scope(|_| work());
     }
-    let step = Step { arrived: AtomicUsize::new(0), has_begun: AtomicBool::new(false), is_over: AtomicBool::new(false) };
+    let step = Step::default();
     rayon::scope(|scope| {
         let _busy = Busy::enter();
         scope.spawn_broadcast(|_, _| step.stay_awake());
@@ -32,6 +32,7 @@ pub fn awake<R: Send>(work: impl FnOnce() -> R + Send) -> R {
 }
 
 /// A call of [`awake`].
+#[derive(Default)]
 struct Step {
     /// Threads that have come.
     arrived: AtomicUsize,
@@ -136,22 +137,31 @@ mod tests {
         }
     }
 
+    /// Its only thread cannot run the second job unless the first one takes it.
     #[test]
-    fn another_thread_takes_work_while_this_one_has_not_given_any_up() {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
-        if std::thread::available_parallelism().map_or(1, usize::from) < 2 {
-            return;
-        }
-        let owners: Vec<Option<usize>> = pool.install(|| {
-            awake(|| {
-                let long = |_| {
-                    std::thread::sleep(Duration::from_millis(20));
-                    rayon::current_thread_index()
-                };
-                (0..2).into_par_iter().with_max_len(1).map(long).collect()
-            })
+    fn a_thread_that_stays_takes_work() {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+        let step = Step::default();
+        pool.in_place_scope(|scope| {
+            scope.spawn(|_| step.stay_awake());
+            while step.arrived.load(Ordering::Acquire) == 0 {
+                std::thread::yield_now();
+            }
+            scope.spawn(|_| step.is_over.store(true, Ordering::Release));
         });
-        assert_ne!(owners[0], owners[1]);
+    }
+
+    /// Otherwise these calls would not end.
+    #[test]
+    fn a_thread_that_is_late_or_within_a_step_does_not_stay() {
+        let step = Step::default();
+        {
+            let _busy = Busy::enter();
+            step.stay_awake();
+        }
+        step.has_begun.store(true, Ordering::SeqCst);
+        step.stay_awake();
+        assert_eq!(step.arrived.load(Ordering::Acquire), 0);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::integer_scores::score_codes;
 use crate::lanes::{IntegerDots, Lanes};
 use crate::products::{BlockStride, add_rows, decode_rows};
 use crate::queries::{FEW_ROWS, Queries};
-use crate::rows::{Ahead, RowStart, Rows, RowsInARow};
+use crate::rows::{Ahead, RowList, RowStart, Rows, RowsInARow};
 use crate::scores::score_keys;
 use crate::{Format, HeadShape, KvBlock, RowShape, Run};
 
@@ -274,7 +274,10 @@ impl<'a> KeyBlock<'a> {
                     continue;
                 }, else {});
             }
-            with_codec!(format, C => decode_rows::<L, C>(lanes, dim, values, &mut self.scratch), else {
+            with_codec!(format, C => {
+                self.scratch.resize(values.count() * dim, 0.0);
+                decode_rows::<L, C>(lanes, dim, values, &mut self.scratch);
+            }, else {
                 decode_plainly(format, dim, values, &mut self.scratch);
             });
             add_rows::<L, F32>(lanes, weights, BlockStride, in_a_row(&self.scratch, dim), dim, out, dim);
@@ -304,7 +307,10 @@ impl<'a> KeyBlock<'a> {
             match segment.keys {
                 StoredKeys::Rows(format) => {
                     let keys = rows(&self.keys[columns.clone()], format, dim, Ahead::NOTHING);
-                    with_codec!(format, C => decode_rows::<L, C>(lanes, dim, keys, &mut self.scratch), else {
+                    with_codec!(format, C => {
+                        self.scratch.resize(keys.count() * dim, 0.0);
+                        decode_rows::<L, C>(lanes, dim, keys, &mut self.scratch);
+                    }, else {
                         decode_plainly(format, dim, keys, &mut self.scratch);
                     });
                     // Transposes a few keys at a time, so that the written cache lines stay in the cache.

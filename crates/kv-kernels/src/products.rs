@@ -8,7 +8,7 @@ use std::marker::PhantomData;
 use crate::codec::{Codec, decode, decode_row};
 use crate::key_block::KEYS;
 use crate::lanes::{Kernel, Lanes};
-use crate::rows::{Pace, RowList, Rows};
+use crate::rows::{Pace, RowList};
 
 /// Query rows that share each decoded vector.
 pub(crate) const TOGETHER: usize = 4;
@@ -152,22 +152,22 @@ impl<C: Codec, S: Stride, R: RowList, const ROWS: usize> AddRows<'_, C, S, R, RO
     }
 }
 
-/// Decodes rows into `decoded`, which becomes `[rows, dim]`.
+/// Decodes rows into `decoded`, `[rows, dim]`.
 #[inline(always)]
-pub(crate) fn decode_rows<L: Lanes, C: Codec>(lanes: L, dim: usize, rows: Rows<'_>, decoded: &mut Vec<f32>) {
+pub(crate) fn decode_rows<L: Lanes, C: Codec>(lanes: L, dim: usize, rows: impl RowList, decoded: &mut [f32]) {
     assert!(rows.row_bytes() >= C::row_bytes(dim) && dim.is_multiple_of(L::WIDTH), "rows of {} bytes", rows.row_bytes());
-    decoded.resize(rows.count() * dim, 0.0);
-    lanes.run(DecodeRows::<C> { dim, rows, decoded, codec: PhantomData });
+    assert_eq!(decoded.len(), rows.count() * dim, "decoded rows");
+    lanes.run(DecodeRows::<C, _> { dim, rows, decoded, codec: PhantomData });
 }
 
-struct DecodeRows<'a, C> {
+struct DecodeRows<'a, C, R> {
     dim: usize,
-    rows: Rows<'a>,
+    rows: R,
     decoded: &'a mut [f32],
     codec: PhantomData<C>,
 }
 
-impl<C: Codec> Kernel for DecodeRows<'_, C> {
+impl<C: Codec, R: RowList> Kernel for DecodeRows<'_, C, R> {
     type Output = ();
 
     #[inline(always)]

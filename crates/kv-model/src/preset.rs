@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use kv_core::{Geometry, Rope};
 use kv_kernels::WeightFormat;
 
-use crate::random_weights::{KeptSource, RandomSource};
+use crate::random_weights::RandomMatrices;
 use crate::{Decoder, LoadError, LoadOptions, Model, ModelConfig, TensorSource, TextTokenizer, Weights};
 
 /// A known shape. Speed and memory of a cache depend on it alone; what it writes is noise.
@@ -145,8 +145,16 @@ impl Preset {
     /// # Errors
     /// [`LoadError`] if the shape does not fit the format, or weights cannot be drawn in it.
     pub fn build(self, layers: Option<usize>, format: WeightFormat, seed: u64, options: LoadOptions<'_>) -> Result<Model, LoadError> {
-        let source = RandomSource::new(seed, format)?;
-        self.load(layers, &mut Shaped { source, head: self.head }, options)
+        let mut random = RandomMatrices::new(seed, format)?;
+        self.load(
+            layers,
+            format,
+            &mut |_, inputs, bytes| {
+                random.draw(inputs, bytes);
+                Ok(())
+            },
+            options,
+        )
     }
 
     /// The model whose matrices [`Preset::keep`] has written to a file, which is read from where it stands.
@@ -160,7 +168,10 @@ impl Preset {
         file: &mut dyn Read,
         options: LoadOptions<'_>,
     ) -> Result<Model, LoadError> {
-        self.load(layers, &mut Shaped { source: KeptSource { file, format }, head: self.head }, options)
+        let mut read = |name: &str, _, bytes: &mut [u8]| {
+            file.read_exact(bytes).map_err(|source| LoadError::read(format!("the kept weights of `{name}`"), source))
+        };
+        self.load(layers, format, &mut read, options)
     }
 
     /// Writes the matrices of a built model, for [`Preset::reload`].
@@ -171,20 +182,24 @@ impl Preset {
         model.decoder.weights().matrices().try_for_each(|bytes| file.write_all(bytes))
     }
 
-    fn load(self, layers: Option<usize>, source: &mut dyn TensorSource, options: LoadOptions<'_>) -> Result<Model, LoadError> {
+    fn load(self, layers: Option<usize>, format: WeightFormat, fill: &mut Fill<'_>, options: LoadOptions<'_>) -> Result<Model, LoadError> {
         let config = self.config(layers);
-        let weights = Weights::load(&config, source, options)?;
+        let weights = Weights::load(&config, &mut Matrices { head: self.head, format, fill }, options)?;
         Ok(Model { decoder: Decoder::new(config, weights), tokenizer: TextTokenizer::bytes(), text_notes: vec![] })
     }
 }
 
-/// A source with the tensors of a preset: no biases and no norms of queries and keys.
-struct Shaped<S> {
-    source: S,
+/// Fills a matrix, given its name and the values of a row.
+type Fill<'a> = dyn FnMut(&str, usize, &mut [u8]) -> Result<(), LoadError> + 'a;
+
+/// The tensors of a preset: matrices, and norms of 1; no biases and no norms of queries and keys.
+struct Matrices<'a> {
     head: Head,
+    format: WeightFormat,
+    fill: &'a mut Fill<'a>,
 }
 
-impl<S: TensorSource> TensorSource for Shaped<S> {
+impl TensorSource for Matrices<'_> {
     fn has(&self, name: &str) -> bool {
         match name {
             "lm_head.weight" => self.head == Head::Own,
@@ -192,12 +207,19 @@ impl<S: TensorSource> TensorSource for Shaped<S> {
         }
     }
 
-    fn format(&self, name: &str, shape: &[usize]) -> Result<WeightFormat, LoadError> {
-        self.source.format(name, shape)
+    fn format(&self, _: &str, shape: &[usize]) -> Result<WeightFormat, LoadError> {
+        // Vectors are not encoded.
+        Ok(if shape.len() == 1 { WeightFormat::F32 } else { self.format })
     }
 
     fn read(&mut self, name: &str, shape: &[usize], bytes: &mut [u8]) -> Result<(), LoadError> {
-        self.source.read(name, shape, bytes)
+        match *shape {
+            [_, inputs] => (self.fill)(name, inputs, bytes),
+            _ => {
+                bytes.as_chunks_mut().0.iter_mut().for_each(|value| *value = 1.0f32.to_le_bytes());
+                Ok(())
+            }
+        }
     }
 }
 
@@ -210,7 +232,7 @@ mod tests {
     #[test]
     fn kept_weights_are_those_that_were_drawn() {
         for name in ["tiny", "llama-3-8b"] {
-            // Without its layers, the large shape is an embedding and a head of its own.
+            // The second has a head of its own.
             let preset = Preset { hidden: 64, intermediate: 96, vocabulary: 256, ..Preset::find(name).unwrap() };
             let built = preset.build(Some(2), WeightFormat::Q8_0, 5, LoadOptions::default()).unwrap();
             let mut kept = vec![];

@@ -5,7 +5,7 @@
 
 use super::affine::{HEAD, head};
 use super::scaled::load_nibbles;
-use super::{Codec, GGML_GROUP, HALF, read_half};
+use super::{Codec, GGML_GROUP, HALF, read_half, scale_at_start};
 use crate::lanes::Lanes;
 
 /// Bytes of the fifth bits: bit `i` belongs to value `i` of the group.
@@ -56,9 +56,7 @@ impl Codec for Q5_0 {
     #[inline(always)]
     unsafe fn scale<L: Lanes>(lanes: L, row: *const u8, group: usize) -> (L::F32, L::F32) {
         // SAFETY: guaranteed by the caller.
-        let from = unsafe { row.add(group * Q5_0_BYTES) };
-        // SAFETY: guaranteed by the caller.
-        (unsafe { lanes.splat_f16(from) }, lanes.splat(0.0))
+        unsafe { scale_at_start(lanes, row, group, Q5_0_BYTES) }
     }
 
     #[inline(always)]

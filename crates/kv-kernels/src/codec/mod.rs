@@ -137,6 +137,18 @@ pub(crate) unsafe fn decode_row<L: Lanes, C: Codec>(lanes: L, row: *const u8, de
     }
 }
 
+/// The scale at the beginning of a group of `bytes` bytes, and no offset.
+///
+/// # Safety
+/// The row holds the group.
+#[inline(always)]
+unsafe fn scale_at_start<L: Lanes>(lanes: L, row: *const u8, group: usize, bytes: usize) -> (L::F32, L::F32) {
+    // SAFETY: guaranteed by the caller.
+    let from = unsafe { row.add(group * bytes) };
+    // SAFETY: guaranteed by the caller.
+    (unsafe { lanes.splat_f16(from) }, lanes.splat(0.0))
+}
+
 /// Bytes of a half-precision scale or minimum.
 pub(crate) const HALF: usize = 2;
 /// ggml's group.

@@ -3,7 +3,7 @@
 //! Source: `block_iq4_nl` and `kvalues_iq4nl` in `ggml-common.h`, `dequantize_row_iq4_nl` in `ggml-quants.c`. It is a format
 //! of weights; kvlab does not encode it.
 
-use super::{Codec, GGML_GROUP, HALF, read_half};
+use super::{Codec, GGML_GROUP, HALF, read_half, scale_at_start};
 use crate::lanes::Lanes;
 
 const NIBBLES: usize = GGML_GROUP / 2;
@@ -38,9 +38,7 @@ impl Codec for Iq4Nl {
     #[inline(always)]
     unsafe fn scale<L: Lanes>(lanes: L, row: *const u8, group: usize) -> (L::F32, L::F32) {
         // SAFETY: guaranteed by the caller.
-        let from = unsafe { row.add(group * BYTES) };
-        // SAFETY: guaranteed by the caller.
-        (unsafe { lanes.splat_f16(from) }, lanes.splat(0.0))
+        unsafe { scale_at_start(lanes, row, group, BYTES) }
     }
 
     #[inline(always)]

@@ -3,7 +3,7 @@
 //! Source: `block_q8_0`, `block_q4_0` in `ggml-common.h`, `quantize_row_q8_0_ref`, `quantize_row_q4_0_ref` and
 //! `dequantize_row_*` in `ggml-quants.c`.
 
-use super::{Codec, ColumnCodec, Columns, GGML_GROUP, HALF, IntegerCodec, KeyCodec, read_half, write_half};
+use super::{Codec, ColumnCodec, Columns, GGML_GROUP, HALF, IntegerCodec, KeyCodec, read_half, scale_at_start, write_half};
 use crate::lanes::{IntegerDots, Lanes};
 
 /// `d = max|x| / 127`, `q = round(x / d)`. Stores the scale, then one signed byte per value.
@@ -71,9 +71,7 @@ impl Codec for Q8_0 {
     #[inline(always)]
     unsafe fn scale<L: Lanes>(lanes: L, row: *const u8, group: usize) -> (L::F32, L::F32) {
         // SAFETY: guaranteed by the caller.
-        let from = unsafe { row.add(group * (HALF + GGML_GROUP)) };
-        // SAFETY: guaranteed by the caller.
-        (unsafe { lanes.splat_f16(from) }, lanes.splat(0.0))
+        unsafe { scale_at_start(lanes, row, group, HALF + GGML_GROUP) }
     }
 
     #[inline(always)]
@@ -130,9 +128,7 @@ impl Codec for Q4_0 {
     #[inline(always)]
     unsafe fn scale<L: Lanes>(lanes: L, row: *const u8, group: usize) -> (L::F32, L::F32) {
         // SAFETY: guaranteed by the caller.
-        let from = unsafe { row.add(group * (HALF + NIBBLE_BYTES)) };
-        // SAFETY: guaranteed by the caller.
-        (unsafe { lanes.splat_f16(from) }, lanes.splat(0.0))
+        unsafe { scale_at_start(lanes, row, group, HALF + NIBBLE_BYTES) }
     }
 
     #[inline(always)]

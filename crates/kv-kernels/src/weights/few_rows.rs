@@ -217,17 +217,15 @@ unsafe fn add<L: Lanes>(lanes: L, row: *const f32, at: usize, vector: L::F32, su
     lanes.mul_add(row, vector, sum)
 }
 
-/// The sums of all lanes.
+/// The sums of all lanes, of up to four rows.
 #[inline(always)]
 fn total<L: Lanes, const ROWS: usize, const SUMS: usize>(lanes: L, sums: [[L::F32; SUMS]; ROWS]) -> [f32; ROWS] {
-    let mut total = [0.0; ROWS];
-    let mut fours = [[lanes.splat(0.0); 4]; ROWS];
+    let mut rows = [lanes.splat(0.0); 4];
     for r in 0..ROWS {
         for s in 0..SUMS {
-            fours[r][s] = sums[r][s];
+            rows[r] = lanes.mul_add(sums[r][s], lanes.splat(1.0), rows[r]);
         }
-        let four = lanes.sums(fours[r]);
-        total[r] = (four[0] + four[1]) + (four[2] + four[3]);
     }
-    total
+    let four = lanes.sums(rows);
+    std::array::from_fn(|r| four[r])
 }

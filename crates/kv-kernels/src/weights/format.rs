@@ -159,11 +159,7 @@ impl WeightFormat {
             WeightFormat::Q5K => decode_q5_k(encoded, values),
             WeightFormat::Q6K => decode_q6_k(encoded, values),
             WeightFormat::Iq4Nl => decode_iq4_nl(encoded, values),
-            _ => {
-                if let Some(format) = self.cache_format() {
-                    format.decode_rows(values.len(), encoded, values);
-                }
-            }
+            _ => self.cache_format().expect("the others are cache formats").decode_rows(values.len(), encoded, values),
         }
     }
 }

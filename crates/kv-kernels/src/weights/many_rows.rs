@@ -6,8 +6,10 @@ use rayon::prelude::*;
 
 use super::{Matrix, Product, WeightFormat};
 use crate::KernelPath;
-use crate::codec::{Bf16, Codec, F16, F32, Iq4Nl, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0, decode_row};
+use crate::codec::{Bf16, F16, F32, Iq4Nl, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
 use crate::lanes::{Kernel, Lanes};
+use crate::products::decode_rows;
+use crate::rows::RowsInARow;
 
 /// Values of a tile, at most: 4 MiB in `f32`, which the last-level cache holds.
 const TILE_VALUES: usize = 1 << 20;
@@ -77,17 +79,8 @@ impl Kernel for Decode<'_> {
 
     #[inline(always)]
     fn run<L: Lanes>(self, lanes: L) {
-        let format = self.matrix.format;
-        with_weight_codec!(format, C => decode_rows::<L, C>(lanes, self));
-    }
-}
-
-#[inline(always)]
-fn decode_rows<L: Lanes, C: Codec>(lanes: L, Decode { matrix, decoded }: Decode<'_>) {
-    let Matrix { inputs, row_bytes, bytes, .. } = matrix;
-    assert!(row_bytes >= C::row_bytes(inputs) && inputs.is_multiple_of(L::WIDTH), "rows of {row_bytes} bytes");
-    for (row, decoded) in bytes.chunks_exact(row_bytes).zip(decoded.chunks_exact_mut(inputs)) {
-        // SAFETY: a row has the bytes of `inputs` values, which are whole vectors.
-        unsafe { decode_row::<L, C>(lanes, row.as_ptr(), decoded) };
+        let Matrix { format, inputs, row_bytes, bytes, .. } = self.matrix;
+        let rows = RowsInARow::new(bytes, row_bytes);
+        with_weight_codec!(format, C => decode_rows::<L, C>(lanes, inputs, rows, self.decoded));
     }
 }

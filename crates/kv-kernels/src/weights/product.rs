@@ -84,51 +84,40 @@ pub(super) fn multiply_on(path: KernelPath, activations: &[f32], products: &mut 
     }
 }
 
-/// A matrix, or some of its rows, with the place of its products: `[rows, outputs]` for a single task; before a matrix is
-/// split, the places of its tasks one after the other.
-struct Task<'a> {
-    matrix: Matrix<'a>,
-    out: &'a mut [f32],
-}
-
 /// Up to 16 rows. `activations` are `[rows, inputs]`.
 fn multiply_few(path: KernelPath, activations: &[f32], rows: usize, products: &mut [Product<'_>]) {
+    let share = task_bytes(products.iter().map(|product| product.matrix.bytes.len()).sum());
+    let multiply = |matrix: Matrix<'_>, out: &mut [f32]| path.run(matrix.inputs, FewRows { activations, matrix, out });
     if rows == 1 {
-        return run(path, activations, products.iter_mut().map(|product| Task { matrix: product.matrix, out: product.out }).collect());
+        let tasks = products.iter_mut().flat_map(|Product { matrix, out }| {
+            let task_rows = task_rows(matrix, share);
+            matrix.parts(task_rows).zip(out.chunks_mut(task_rows))
+        });
+        return each(tasks.collect(), |(matrix, out)| multiply(matrix, out));
     }
     // Each task's products lie together and are moved to their places afterwards.
     let mut results: Vec<Vec<f32>> = products.iter().map(|product| vec![0.0; product.out.len()]).collect();
-    run(path, activations, products.iter().zip(&mut results).map(|(product, out)| Task { matrix: product.matrix, out }).collect());
-    let share = task_bytes(products.iter().map(|product| product.matrix.bytes.len()).sum());
-    for (Product { matrix, out }, result) in products.iter_mut().zip(&results) {
-        let mut result = result.as_slice();
-        let mut first = 0;
-        for part in matrix.parts(task_rows(matrix, share)) {
-            let (of_part, rest) = result.split_at(rows * part.outputs);
-            for (out, values) in out.chunks_exact_mut(matrix.outputs).zip(of_part.chunks_exact(part.outputs)) {
-                out[first..first + part.outputs].copy_from_slice(values);
+    let tasks = products.iter().zip(&mut results).flat_map(|(Product { matrix, .. }, results)| {
+        let task_rows = task_rows(matrix, share);
+        matrix.parts(task_rows).zip(results.chunks_mut(rows * task_rows))
+    });
+    each(tasks.collect(), |(matrix, out)| multiply(matrix, out));
+    for (Product { matrix, out }, results) in products.iter_mut().zip(&results) {
+        let task_rows = task_rows(matrix, share);
+        for (task, results) in results.chunks(rows * task_rows).enumerate() {
+            let outputs = results.len() / rows;
+            for (out, results) in out.chunks_exact_mut(matrix.outputs).zip(results.chunks_exact(outputs)) {
+                out[task * task_rows..][..outputs].copy_from_slice(results);
             }
-            first += part.outputs;
-            result = rest;
         }
     }
 }
 
-/// Splits matrices into tasks and runs them. The products of each task lie one after the other in `out`.
-fn run(path: KernelPath, activations: &[f32], matrices: Vec<Task<'_>>) {
-    let share = task_bytes(matrices.iter().map(|task| task.matrix.bytes.len()).sum());
-    let tasks: Vec<Task<'_>> = matrices
-        .into_iter()
-        .flat_map(|Task { matrix, out }| {
-            let rows = task_rows(&matrix, share);
-            let chunk = rows * out.len() / matrix.outputs;
-            matrix.parts(rows).zip(out.chunks_mut(chunk)).map(|(matrix, out)| Task { matrix, out })
-        })
-        .collect();
-    let work = |Task { matrix, out }: Task<'_>| path.run(matrix.inputs, FewRows { activations, matrix, out });
+/// Runs tasks on all threads. Handing out a single one is not worth it.
+fn each<T: Send>(tasks: Vec<T>, work: impl Fn(T) + Sync) {
     match tasks.len() {
         1 => tasks.into_iter().for_each(work),
-        _ => tasks.into_par_iter().with_max_len(1).for_each(work),
+        _ => tasks.into_par_iter().with_max_len(1).for_each(&work),
     }
 }
 

@@ -17,13 +17,13 @@ mod stored;
 mod text;
 
 use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use kv_model::{LoadError, LoadOptions, Model, ModelConfig, ReadSeek, gguf, hugging_face};
 
 use crate::config::ModelChoice;
 use crate::models::random_model::RandomModel;
+use crate::models::small_file::read_small;
 use crate::models::stored::StoredName;
 use crate::problem::did_you_mean;
 use crate::{Problem, free_memory};
@@ -245,12 +245,9 @@ fn config_of(folder: &Path) -> Result<String, Problem> {
 
 /// The text of a file of a folder, if there is one.
 fn optional(folder: &Path, name: &str) -> Result<Option<String>, Problem> {
-    let path = folder.join(name);
-    if !path.exists() {
-        return Ok(None);
-    }
-    let text = String::from_utf8(read(&path)?);
-    text.map(Some).map_err(|error| Problem::new(format!("`{}` is not UTF-8", path.display())).caused_by(error))
+    /// The `tokenizer.json` of the largest vocabularies has some 35 MB.
+    const MOST_BYTES: u64 = 1 << 28;
+    read_small(&folder.join(name), MOST_BYTES)
 }
 
 /// The names of a folder's `.safetensors` files.
@@ -273,13 +270,6 @@ fn open(path: &Path) -> Result<File, Problem> {
         return Err(Problem::new(format!("`{}` is not a file", path.display())));
     }
     File::open(path).map_err(unopened)
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, Problem> {
-    let mut bytes = vec![];
-    let read = open(path)?.read_to_end(&mut bytes);
-    read.map_err(|error| Problem::new(format!("cannot read `{}`", path.display())).caused_by(error))?;
-    Ok(bytes)
 }
 
 fn unusable(model: &str, error: LoadError) -> Problem {
