@@ -8,10 +8,14 @@
 //! `golden/make_smollm2.py` generates the expected tokens with llama.cpp.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod known_text;
+
 use std::fs::File;
 
-use kv_model::{LoadOptions, Model, Sequence, StepInput, argmax, gguf};
+use kv_model::{LoadOptions, Model, gguf};
 use serde::Deserialize;
+
+use known_text::KnownText;
 
 #[derive(Deserialize)]
 struct Golden {
@@ -47,7 +51,6 @@ fn needs_smollm2_prompts_are_tokenised_as_llama_cpp_does() {
 #[ignore = "needs the fetched model smollm2-135m"]
 fn needs_smollm2_every_exact_strategy_writes_what_llama_cpp_writes() {
     let model = model();
-    let registry = runner::builtin();
     let strategies = [
         ("contiguous", "growth = 'concat'"),
         ("contiguous", "growth = 'doubling'"),
@@ -57,19 +60,9 @@ fn needs_smollm2_every_exact_strategy_writes_what_llama_cpp_writes() {
         ("paged", "block_size = 64"),
         ("naive", ""),
     ];
-    for case in golden().cases {
-        for (id, config) in strategies {
-            let mut cache = registry.get(id).unwrap().build(&toml::from_str(config).unwrap(), &model.decoder.config().geometry).unwrap();
-            let mut sequences = [Sequence::open(cache.as_mut()).unwrap()];
-            let logits = model.decoder.prefill(cache.as_mut(), &mut sequences, std::slice::from_ref(&case.prompt_tokens), 16).unwrap();
-            let mut generated = vec![argmax(&logits[0])];
-            let [sequence] = &mut sequences;
-            while generated.len() < case.generated.len() {
-                let fresh = [generated[generated.len() - 1]];
-                let logits = model.decoder.step(cache.as_mut(), &mut [StepInput { sequence, fresh: &fresh }]).unwrap();
-                generated.push(argmax(&logits[0]));
-            }
-            assert_eq!(generated, case.generated, "{id} {config} on {:?}", case.prompt);
+    for Case { prompt, prompt_tokens, generated } in golden().cases {
+        for strategy in strategies {
+            KnownText { prompt: &prompt_tokens, generated: &generated, logits: &[] }.check(&model.decoder, strategy, 16, &prompt);
         }
     }
 }

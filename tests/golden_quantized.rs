@@ -11,12 +11,16 @@
 //! ```
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod known_text;
+
 use std::collections::BTreeMap;
 use std::io::Cursor;
 
-use kv_model::{LoadOptions, Sequence, StepInput, argmax, gguf};
+use kv_model::{LoadOptions, gguf};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
+
+use known_text::{KnownText, Logits};
 
 /// What `llama_text.py` writes about files.
 #[derive(Deserialize)]
@@ -48,13 +52,6 @@ struct Case {
     logits: Vec<Logits>,
 }
 
-#[derive(Deserialize)]
-struct Logits {
-    /// Tokens of the sequence after which these are the logits.
-    tokens: usize,
-    values: Vec<f32>,
-}
-
 impl Known {
     fn check_values(&self, bytes: &[u8]) {
         let file = gguf::File::parse(bytes, bytes.len() as u64).unwrap();
@@ -75,30 +72,8 @@ impl Known {
 
     fn check_text(&self, bytes: &[u8]) {
         let model = gguf::load(&mut Cursor::new(bytes), LoadOptions::default()).unwrap().decoder;
-        let registry = runner::builtin();
-        for case in &self.cases {
-            let mut cache = registry.get("contiguous").unwrap().build(&toml::Table::new(), &model.config().geometry).unwrap();
-            let mut sequences = [Sequence::open(cache.as_mut()).unwrap()];
-            let mut logits =
-                model.prefill(cache.as_mut(), &mut sequences, std::slice::from_ref(&case.prompt_tokens), 16).unwrap().remove(0);
-            let [sequence] = &mut sequences;
-            case.compare(sequence.tokens().len(), &logits, &self.file);
-            for (index, token) in case.generated.iter().enumerate() {
-                assert_eq!(argmax(&logits), *token, "{}, token {index} after {:?}", self.file, case.prompt_tokens);
-                logits = model.step(cache.as_mut(), &mut [StepInput { sequence, fresh: &[*token] }]).unwrap().remove(0);
-                case.compare(sequence.tokens().len(), &logits, &self.file);
-            }
-        }
-    }
-}
-
-impl Case {
-    /// Compares the logits after so many tokens, if they are known.
-    fn compare(&self, tokens: usize, logits: &[f32], file: &str) {
-        for known in self.logits.iter().filter(|known| known.tokens == tokens) {
-            assert_eq!(logits.len(), known.values.len());
-            let worst = logits.iter().zip(&known.values).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-            assert!(worst < 1e-4, "{file}, after {tokens} tokens: logits differ by {worst}");
+        for Case { prompt_tokens, generated, logits } in &self.cases {
+            KnownText { prompt: prompt_tokens, generated, logits }.check(&model, ("contiguous", ""), 16, &self.file);
         }
     }
 }

@@ -2,14 +2,18 @@
 //! and from a GGUF file of the same tensors. `golden/make_tiny.py` wrote the models and what transformers computes.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod known_text;
+
 use std::io::Cursor;
 
-use kv_model::{LoadOptions, Model, ReadSeek, Sequence, StepInput, argmax, gguf, hugging_face};
+use kv_model::{LoadOptions, Model, ReadSeek, gguf, hugging_face};
 use safetensors::SafeTensors;
 use serde::Deserialize;
 use serde_json::Value;
 use workspace_tests::chain::Tensors;
 use workspace_tests::gguf::{Gguf, permuted};
+
+use known_text::{KnownText, Logits};
 
 /// What transformers computes, in f32.
 #[derive(Deserialize)]
@@ -17,13 +21,6 @@ struct Expected {
     prompt: Vec<u32>,
     greedy: Vec<u32>,
     logits: Vec<Logits>,
-}
-
-#[derive(Deserialize)]
-struct Logits {
-    /// Tokens of the sequence after which these are the logits.
-    tokens: usize,
-    values: Vec<f32>,
 }
 
 /// A model's files.
@@ -66,29 +63,9 @@ impl Tiny {
         let expected: Expected = serde_json::from_str(self.expected).unwrap();
         let context = model.decoder.config().geometry.context;
         assert_eq!(expected.prompt.len() + expected.greedy.len(), context, "the sequence fills the context");
+        let Expected { prompt, greedy, logits } = &expected;
         for id in ["naive", "contiguous"] {
-            let mut cache = runner::builtin().get(id).unwrap().build(&toml::Table::new(), &model.decoder.config().geometry).unwrap();
-            let mut sequences = [Sequence::open(cache.as_mut()).unwrap()];
-            let mut logits =
-                model.decoder.prefill(cache.as_mut(), &mut sequences, std::slice::from_ref(&expected.prompt), 5).unwrap().remove(0);
-            let [sequence] = &mut sequences;
-            expected.compare(sequence.tokens().len(), &logits, id);
-            for token in &expected.greedy {
-                assert_eq!(argmax(&logits), *token, "{id}, after {} tokens", sequence.tokens().len());
-                logits = model.decoder.step(cache.as_mut(), &mut [StepInput { sequence, fresh: &[*token] }]).unwrap().remove(0);
-                expected.compare(sequence.tokens().len(), &logits, id);
-            }
-        }
-    }
-}
-
-impl Expected {
-    /// Compares the logits after so many tokens, if they are known.
-    fn compare(&self, tokens: usize, logits: &[f32], id: &str) {
-        for known in self.logits.iter().filter(|known| known.tokens == tokens) {
-            assert_eq!(logits.len(), known.values.len());
-            let worst = logits.iter().zip(&known.values).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-            assert!(worst < 1e-4, "{id}, after {tokens} tokens: logits differ by {worst}");
+            KnownText { prompt, generated: greedy, logits }.check(&model.decoder, (id, ""), 5, "tiny");
         }
     }
 }
