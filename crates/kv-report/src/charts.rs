@@ -1,16 +1,18 @@
 //! The charts of a sweep.
 
-use std::collections::BTreeMap;
+use crate::metric::known;
+use crate::{Axis, CellRecord, Chart, Metric, Pass, Peer, Results, Row, Scale, Series, Status, StepTime, TtftSource};
 
-use crate::{Axis, Chart, Peer, Results, Row, Sample, Scale, Series};
+const TPOT: &Metric = known("tpot_ms_p50");
+const TTFT: &Metric = known("ttft_ms");
+const HEAP: &Metric = known("heap_live_bytes");
 
 /// Every chart for which the results have points. Peers appear in the charts that they have measurements for.
-pub fn charts(results: &Results, samples: &[Sample], peers: &[Peer]) -> Vec<Chart> {
+pub fn charts(results: &Results, peers: &[Peer]) -> Vec<Chart> {
     let names = Names::of(results);
     let depth = Axis { label: "sequence length (tokens)".into(), scale: Scale::Log };
     let milliseconds = |what: &str| Axis { label: format!("{what} (ms)"), scale: Scale::Log };
-    let by_length =
-        |of: fn(&Row) -> Option<f64>, workload: &str| names.series(results, |row| if row.workload == workload { of(row) } else { None });
+    let at_depth = |metric: &Metric| names.series(results, |row| if row.cell.workload == "decode" { row.value(metric.id) } else { None });
     let mut charts = vec![
         Chart {
             name: "latency",
@@ -19,15 +21,15 @@ pub fn charts(results: &Results, samples: &[Sample], peers: &[Peer]) -> Vec<Char
                 .into(),
             x: depth.clone(),
             y: milliseconds("time per output token"),
-            series: by_length(|row| row.tpot_ms_p50, "decode"),
+            series: at_depth(TPOT),
         },
         Chart {
             name: "ttft",
             title: "Time to first token".into(),
-            caption: "Time from a prompt of this many tokens to the first generated token. Lower is better.".into(),
+            caption: ttft_caption(results),
             x: depth.clone(),
             y: milliseconds("time to first token"),
-            series: by_length(|row| row.ttft_ms, "decode"),
+            series: at_depth(TTFT),
         },
         Chart {
             name: "memory",
@@ -35,8 +37,7 @@ pub fn charts(results: &Results, samples: &[Sample], peers: &[Peer]) -> Vec<Char
             caption: memory_caption(results),
             x: depth,
             y: Axis { label: "live heap between steps (MiB)".into(), scale: Scale::Log },
-            series: names
-                .series(results, |row| row.heap_live_bytes.filter(|bytes| *bytes >= NEXT_TO_NOTHING).map(|bytes| bytes as f64 / MIB)),
+            series: names.series(results, |row| row.value(HEAP.id).filter(|bytes| *bytes >= NEXT_TO_NOTHING).map(|bytes| bytes / MIB)),
         },
         Chart {
             name: "cumulative",
@@ -46,7 +47,7 @@ pub fn charts(results: &Results, samples: &[Sample], peers: &[Peer]) -> Vec<Char
                     .into(),
             x: Axis { label: "tokens generated".into(), scale: Scale::Linear },
             y: Axis { label: "time since the start (s)".into(), scale: Scale::Linear },
-            series: names.cumulative(samples),
+            series: names.cumulative(results),
         },
     ];
     add_peers(&mut charts[0], peers, names.lines.len(), |peer| peer.tpot_ms_p50);
@@ -75,12 +76,21 @@ fn add_peers(chart: &mut Chart, peers: &[Peer], first_style: usize, y: fn(&Peer)
 
 const MIB: f64 = 1024.0 * 1024.0;
 /// A cache with fewer bytes holds no tokens, only bookkeeping. A logarithmic axis cannot show it.
-const NEXT_TO_NOTHING: i64 = 4096;
+const NEXT_TO_NOTHING: f64 = 4096.0;
+
+fn ttft_caption(results: &Results) -> String {
+    let timed = "Time from a prompt of this many tokens to the first generated token. Lower is better.";
+    if results.rows.iter().any(|row| row.ttft_source == Some(TtftSource::Composed)) {
+        format!("{timed} Composed: the model's part was recorded once, the cache's part timed in its own replay (column ttft_source).")
+    } else {
+        timed.into()
+    }
+}
 
 fn memory_caption(results: &Results) -> String {
     let mut empty: Vec<&str> = (results.rows.iter())
-        .filter(|row| row.heap_live_bytes.is_some_and(|bytes| bytes < NEXT_TO_NOTHING))
-        .map(|row| row.label.as_str())
+        .filter(|row| row.value(HEAP.id).is_some_and(|bytes| bytes < NEXT_TO_NOTHING))
+        .map(|row| row.cell.label.as_str())
         .collect();
     empty.dedup();
     let counted = "Exact bytes after the last step, counted by the allocator. Lower is better.";
@@ -101,7 +111,7 @@ impl Names {
     fn of(results: &Results) -> Names {
         let mut lines: Vec<(String, usize)> = vec![];
         for row in &results.rows {
-            let line = (row.label.clone(), row.batch);
+            let line = (row.cell.label.clone(), row.cell.batch);
             if !lines.contains(&line) {
                 lines.push(line);
             }
@@ -116,8 +126,10 @@ impl Names {
 
     fn series(&self, results: &Results, y: impl Fn(&Row) -> Option<f64>) -> Vec<Series> {
         let line = |(style, (label, batch)): (usize, &(String, usize))| {
-            let rows = results.rows.iter().filter(|row| row.label == *label && row.batch == *batch);
-            let mut points: Vec<(f64, f64)> = rows.filter_map(|row| Some((row.seq_len as f64, y(row)?))).collect();
+            let rows = results.rows.iter().filter(|row| row.cell.label == *label && row.cell.batch == *batch);
+            let mut points: Vec<(f64, f64)> = rows.filter_map(|row| Some((row.cell.seq_len as f64, y(row)?))).collect();
+            // Both axes are logarithmic.
+            points.retain(|(x, y)| *x > 0.0 && *y > 0.0 && y.is_finite());
             points.sort_by(|a, b| a.0.total_cmp(&b.0));
             points.dedup_by_key(|point| point.0);
             Series { name: self.name(label, *batch), style, points }
@@ -125,26 +137,73 @@ impl Names {
         self.lines.iter().enumerate().map(line).filter(|series| !series.points.is_empty()).collect()
     }
 
-    /// Running totals of the longest `generate` cell of each line.
-    fn cumulative(&self, samples: &[Sample]) -> Vec<Series> {
-        let mut longest: BTreeMap<(&str, usize), usize> = BTreeMap::new();
-        let generated = || samples.iter().filter(|sample| sample.workload == "generate");
-        for sample in generated() {
-            let seq_len = longest.entry((&sample.label, sample.batch)).or_default();
-            *seq_len = sample.seq_len.max(*seq_len);
-        }
+    /// Running totals of the longest `generate` cell of each line, in the first launch that measured it.
+    fn cumulative(&self, results: &Results) -> Vec<Series> {
+        let generated: Vec<(&CellRecord, &[StepTime])> = (results.run.cells.iter())
+            .filter(|cell| cell.workload == "generate")
+            .filter_map(|cell| Some((cell, first_launch(results, cell)?)))
+            .collect();
         let line = |(style, (label, batch)): (usize, &(String, usize))| {
-            let seq_len = longest.get(&(label.as_str(), *batch))?;
-            let of_line = generated().filter(|sample| sample.label == *label && sample.batch == *batch && sample.seq_len == *seq_len);
+            let of_line = generated.iter().filter(|(cell, _)| cell.label == *label && cell.batch == *batch);
+            let (_, steps) = of_line.max_by_key(|(cell, _)| cell.seq_len)?;
             let mut seconds = 0.0;
-            let points = of_line
-                .map(|sample| {
-                    seconds += sample.step_ms / 1e3;
-                    (sample.position as f64, seconds)
+            let points = (steps.iter())
+                .map(|step| {
+                    seconds += step.step_ms / 1e3;
+                    (step.position as f64, seconds)
                 })
                 .collect();
             Some(Series { name: self.name(label, *batch), style, points })
         };
         self.lines.iter().enumerate().filter_map(line).collect()
+    }
+}
+
+/// The steps of the first launch that measured a cell.
+fn first_launch<'a>(results: &'a Results, cell: &CellRecord) -> Option<&'a [StepTime]> {
+    let measured = results.visits.iter().filter(|visit| visit.pass == Pass::Latency && visit.status == Status::Ok);
+    let visits = measured.filter(|visit| visit.cell == cell.id);
+    visits.min_by_key(|visit| visit.launch).map(|visit| visit.steps.as_slice())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Value;
+    use crate::example;
+
+    fn points(charts: &[Chart], name: &str) -> Vec<(f64, f64)> {
+        charts.iter().find(|chart| chart.name == name).unwrap().series[0].points.clone()
+    }
+
+    #[test]
+    fn a_run_has_its_charts_and_one_without_rows_has_none() {
+        let mut results = example::results();
+        let all = charts(&results, &[]);
+        assert_eq!(all.iter().map(|chart| chart.name).collect::<Vec<_>>(), ["latency", "ttft", "memory", "cumulative"]);
+        // Of the two launches, one is drawn.
+        assert_eq!(points(&all, "cumulative"), [(1.0, 0.0025), (2.0, 0.005), (3.0, 0.0075)]);
+        assert_eq!(points(&all, "latency"), [(128.0, 1.25)]);
+        assert_eq!(points(&all, "memory"), [(3.0, 1.0 / 256.0), (128.0, 1.0 / 256.0)]);
+        results.rows.clear();
+        assert!(charts(&results, &[]).is_empty());
+    }
+
+    #[test]
+    fn a_composed_time_to_first_token_says_so() {
+        let caption = |results: &Results| charts(results, &[]).into_iter().find(|chart| chart.name == "ttft").unwrap().caption;
+        let mut results = example::results();
+        assert!(!caption(&results).contains("omposed"));
+        results.rows[1].ttft_source = Some(TtftSource::Composed);
+        assert!(caption(&results).contains("Composed"));
+    }
+
+    #[test]
+    fn a_value_that_a_logarithmic_axis_cannot_show_is_not_drawn() {
+        for value in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+            let mut results = example::results();
+            results.rows[0].values.insert(TPOT.id.into(), Value::from(value));
+            assert!(charts(&results, &[]).iter().all(|chart| chart.name != "latency"), "{value}");
+        }
     }
 }

@@ -2,24 +2,27 @@
 
 use askama::Template;
 
+use crate::column::{COLUMNS, Cell, Column};
+use crate::facts::facts;
 use crate::figure::figure;
 use crate::plotly;
-use crate::{COLUMNS, Chart, Column, ReportError, Results, Row, Status};
+use crate::{Chart, Fact, Metric, ReportError, Results, Row, RunRecord, RunState, Status, Unit};
 
 /// The page, with all scripts and figures embedded.
 ///
 /// # Errors
 /// [`ReportError::Page`].
 pub fn html(results: &Results, charts: &[Chart]) -> Result<String, ReportError> {
-    let failed = results.rows.iter().filter(|row| row.status == Status::Failed).count();
     let page = Page {
-        results,
-        measured: results.rows.len() - failed,
-        failed,
+        run: &results.run,
+        counts: counts(results),
+        unfinished: unfinished(results),
+        failures: results.rows.iter().filter(|row| row.status != Status::Ok).collect(),
         figures: charts.iter().map(|chart| Figure { chart, json: inside_script(&figure(chart)) }).collect(),
         columns: &COLUMNS,
-        rows: results.rows.iter().map(|row| TableRow { failed: row.status == Status::Failed, cells: cells(row) }).collect(),
-        config: serde_json::to_string_pretty(&results.config).unwrap_or_default(),
+        rows: results.rows.iter().map(|row| TableRow { failed: row.status != Status::Ok, cells: cells(row) }).collect(),
+        facts: facts(&results.run),
+        config: serde_json::to_string_pretty(&results.run.config).unwrap_or_default(),
         plotly_script: plotly::SCRIPT,
         plotly_license: plotly::LICENSE,
     };
@@ -29,12 +32,14 @@ pub fn html(results: &Results, charts: &[Chart]) -> Result<String, ReportError> 
 #[derive(Template)]
 #[template(path = "report.html")]
 struct Page<'a> {
-    results: &'a Results,
-    measured: usize,
-    failed: usize,
+    run: &'a RunRecord,
+    counts: String,
+    unfinished: Option<String>,
+    failures: Vec<&'a Row>,
     figures: Vec<Figure<'a>>,
     columns: &'a [Column],
     rows: Vec<TableRow>,
+    facts: Vec<Fact>,
     config: String,
     plotly_script: &'static str,
     plotly_license: &'static str,
@@ -48,13 +53,35 @@ struct Figure<'a> {
 
 struct TableRow {
     failed: bool,
-    cells: Vec<Cell>,
+    cells: Vec<Shown>,
 }
 
 /// A table cell: the text shown, and the number it sorts by.
-struct Cell {
-    shown: String,
+struct Shown {
+    text: String,
     number: Option<f64>,
+}
+
+/// How many cells ended how.
+fn counts(results: &Results) -> String {
+    let with = |status| results.rows.iter().filter(|row| row.status == status).count();
+    let failed = [Status::Failed, Status::Timeout, Status::Oom].into_iter().filter(|status| with(*status) > 0);
+    let failed = failed.map(|status| format!(", {} {status}", with(status)));
+    format!("{} cells measured{}", with(Status::Ok), failed.collect::<String>())
+}
+
+/// Why cells may be missing.
+fn unfinished(results: &Results) -> Option<String> {
+    let state = match results.run.state {
+        RunState::Finished => return None,
+        RunState::Running => "still running, or killed",
+        RunState::Interrupted => "interrupted before the end",
+    };
+    // Of an old run that was interrupted, only the cells with rows are known.
+    if results.complete() {
+        return Some(state.into());
+    }
+    Some(format!("{state}: {} of {} planned cells have rows", results.planned_with_row(), results.run.cells.len()))
 }
 
 /// JSON that can stand in a script element. Text such as `</script>` or `<!--` would change where the element ends, and
@@ -64,54 +91,47 @@ fn inside_script(json: &serde_json::Value) -> String {
 }
 
 /// A row's cells in the order of [`COLUMNS`].
-fn cells(row: &Row) -> Vec<Cell> {
-    let serde_json::Value::Object(fields) = serde_json::to_value(row).unwrap_or_default() else { return vec![] };
-    COLUMNS.iter().map(|column| cell(column.name, fields.get(column.name))).collect()
+fn cells(row: &Row) -> Vec<Shown> {
+    let cell = |column: &Column| match column.cell(row) {
+        Cell::Text(text) => Shown { text, number: None },
+        Cell::Count(count) => Shown { text: count.to_string(), number: Some(count as f64) },
+        Cell::Measured(number, metric) => Shown { text: number.map(|number| shown(metric, number)).unwrap_or_default(), number },
+    };
+    COLUMNS.iter().map(cell).collect()
 }
 
-fn cell(name: &str, value: Option<&serde_json::Value>) -> Cell {
-    match value {
-        Some(serde_json::Value::Number(number)) => {
-            let number = number.as_f64();
-            Cell { shown: number.map(|number| shown(name, number)).unwrap_or_default(), number }
-        }
-        Some(serde_json::Value::String(text)) => Cell { shown: text.clone(), number: None },
-        _ => Cell { shown: String::new(), number: None },
-    }
-}
-
-fn shown(name: &str, number: f64) -> String {
+fn shown(metric: &Metric, number: f64) -> String {
     const KIB: f64 = 1024.0;
-    match () {
-        () if name.ends_with("_bytes") && number.abs() >= KIB * KIB => format!("{:.2} MiB", number / KIB / KIB),
-        () if name.ends_with("_bytes") && number.abs() >= KIB => format!("{:.2} KiB", number / KIB),
-        () if name.ends_with("_bytes") => format!("{number} B"),
-        () if number.fract() == 0.0 => format!("{number}"),
-        () if number.abs() >= 100.0 => format!("{number:.0}"),
-        () if number.abs() >= 1.0 => format!("{number:.2}"),
-        () => format!("{number:.4}"),
+    match metric.unit {
+        Unit::Bytes if number.abs() >= KIB * KIB => format!("{:.2} MiB", number / KIB / KIB),
+        Unit::Bytes if number.abs() >= KIB => format!("{:.2} KiB", number / KIB),
+        Unit::Bytes => format!("{number} B"),
+        _ if number.fract() == 0.0 => format!("{number}"),
+        _ if number.abs() >= 100.0 => format!("{number:.0}"),
+        _ if number.abs() >= 1.0 => format!("{number:.2}"),
+        _ => format!("{number:.4}"),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Axis, Environment, Scale, Series};
+    use crate::{Axis, Scale, Series, example};
 
     fn page(series: &str) -> String {
-        let results = Results {
-            schema: 1,
-            title: "Title".into(),
-            started: "now".into(),
-            command: "run".into(),
-            complete: true,
-            warnings: vec![],
-            environment: Environment::default(),
-            model: None,
-            config: serde_json::Value::Null,
-            rows: vec![Row { label: series.into(), ..Row::default() }],
-        };
+        let mut results = example::results();
+        for row in &mut results.rows {
+            row.cell.label = series.into();
+            row.error = Some(series.into());
+            row.phase = Some(series.into());
+        }
         html(&results, &[chart(series)]).unwrap()
+    }
+
+    /// The page's text before the script that draws its figures.
+    fn text(results: &Results) -> String {
+        let page = html(results, &[]).unwrap();
+        page.split_once("<!-- The license").unwrap().0.to_owned()
     }
 
     fn chart(series: &str) -> Chart {
@@ -137,5 +157,52 @@ mod tests {
             let json = page.lines().find_map(|line| line.strip_prefix("  \"chart-test\": ")).unwrap().trim_end_matches(',');
             assert_eq!(serde_json::from_str::<serde_json::Value>(json).unwrap(), figure(&chart(label)), "{label}");
         }
+    }
+
+    #[test]
+    fn a_failure_is_told_in_words_with_its_phase_and_its_reason() {
+        let text = text(&example::results());
+        assert!(text.contains("2 cells measured, 1 timed out, 1 out of memory"), "{text}");
+        assert!(
+            text.contains("<strong>slow</strong>, decode, 128 tokens, batch 1: timed out in prefill: no answer for 60 s</li>"),
+            "{text}"
+        );
+        assert!(text.contains("<td>out of memory</td>"), "{text}");
+        let mut measured = example::results();
+        measured.rows.truncate(2);
+        assert!(!self::text(&measured).contains("Cells that failed"));
+    }
+
+    #[test]
+    fn the_page_says_how_far_the_run_came() {
+        let mut results = example::results();
+        assert!(!text(&results).contains("interrupted"));
+        assert!(text(&results).contains("finished 2026-11-26 03:05:00 +00:00"));
+        results.run.state = RunState::Interrupted;
+        assert!(text(&results).contains("<strong>interrupted before the end</strong>"));
+        results.rows.truncate(3);
+        assert!(text(&results).contains("<strong>interrupted before the end: 3 of 4 planned cells have rows</strong>"));
+        results.run.state = RunState::Running;
+        assert!(text(&results).contains("<strong>still running, or killed: 3 of 4 planned cells have rows</strong>"));
+    }
+
+    #[test]
+    fn the_page_explains_every_column_and_shows_the_facts() {
+        let text = text(&example::results());
+        for column in &COLUMNS {
+            assert!(text.contains(&format!("<dt><code>{}</code></dt>", column.name)), "{}", column.name);
+        }
+        assert!(text.contains("(lower is better; differs from machine to machine)"), "{text}");
+        for fact in ["313960b (with uncommitted changes)", "<td>5e1f</td>", "4 layers, 8 query heads", "unknown: the system does not tell"]
+        {
+            assert!(text.contains(fact), "{fact}: {text}");
+        }
+    }
+
+    #[test]
+    fn bytes_have_their_unit_and_large_numbers_no_decimals() {
+        let shown = |id, number| shown(crate::metric(id).unwrap(), number);
+        assert_eq!(["512 B", "1.50 KiB", "2.00 MiB"], [512.0, 1536.0, 2097152.0].map(|bytes| shown("heap_live_bytes", bytes)));
+        assert_eq!(["0.1235", "1.23", "123", "3"], [0.12345, 1.2345, 123.45, 3.0].map(|ms| shown("ttft_ms", ms)));
     }
 }

@@ -1,31 +1,46 @@
-//! Converts result rows to CSV, JSON, PNG and HTML, as bytes.
+//! The format of a run's results, and the tables, charts and pages that are made of them, as bytes.
 //!
 //! This crate knows neither Burn nor any strategy, and reads no files and no clock. The same results give the same
 //! report.
 //!
-//! Reading order: [`Results`] is the outcome of a sweep, [`charts`] turns it into [`Chart`]s, and [`png()`] and
-//! [`html()`] draw them.
+//! Reading order: [`RunRecord`] is what was planned, a [`Visit`] is what a pass over a cell came to, [`Results`] sums them
+//! up. [`charts`] turns results into [`Chart`]s, and [`png()`] and [`html()`] draw them.
 #![forbid(unsafe_code)]
 
 mod chart;
 mod charts;
-mod columns;
+mod column;
+mod environment;
 mod error;
+#[cfg(test)]
+mod example;
+mod facts;
 mod figure;
 mod html;
+mod metric;
+mod old;
 mod peer;
 mod plotly;
 mod png;
 mod results;
+mod run;
+mod schema;
+mod spreadsheet;
 mod style;
 mod table;
+mod visit;
 
 pub use chart::{Axis, Chart, Scale, Series};
 pub use charts::charts;
-pub use columns::{COLUMNS, Column};
+pub use environment::{Environment, Fact};
 pub use error::ReportError;
 pub use html::html;
+pub use metric::{Better, METRICS, Metric, Unit, metric};
+pub use old::read_old;
 pub use peer::{Peer, read_peers};
 pub use png::png;
-pub use results::{Environment, Fact, FormatBytes, ModelRecord, Results, Row, Sample, Status};
-pub use table::{read_samples, results_csv, samples_csv};
+pub use results::{Results, Row, Value};
+pub use run::{BuildRecord, CellRecord, FormatBytes, GeometryRecord, ModelRecord, RunRecord, RunState, SCHEMA_VERSION, read_run};
+pub use schema::schemas;
+pub use table::{metrics_csv, results_csv, samples_csv};
+pub use visit::{Fill, Pass, Status, StepTime, TtftSource, Visit, read_visits};

@@ -1,148 +1,255 @@
-//! Results and samples as CSV.
-//!
-//! A spreadsheet takes a text that begins with `=`, `+`, `-`, `@`, a tab or a carriage return for a formula. Labels and
-//! the names of models come from files, so such a text gets a `'` in front, which spreadsheets show as text; reading takes
-//! it off again.
+//! Results as CSV.
 
-use serde::Serialize;
+use std::collections::BTreeMap;
 
-use crate::{ReportError, Row, Sample};
+use crate::column::{COLUMNS, Cell};
+use crate::spreadsheet::as_text;
+use crate::{CellRecord, Pass, Results, metric};
 
-/// `results.csv`: one row per cell.
-///
-/// # Errors
-/// [`ReportError::Csv`].
-pub fn results_csv(rows: &[Row]) -> Result<Vec<u8>, ReportError> {
-    to_csv(rows.iter().map(|row| Row {
-        label: as_text(&row.label),
-        strategy: as_text(&row.strategy),
-        model: as_text(&row.model),
-        error: row.error.as_deref().map(as_text),
-        guarantee: row.guarantee.as_deref().map(as_text),
-        ..row.clone()
-    }))
+/// `results.csv`: one row per finished cell, with a column for each metric. The names of the columns and their order stay
+/// the same, and new ones go to the end.
+pub fn results_csv(results: &Results) -> Vec<u8> {
+    let rows = results.rows.iter().map(|row| COLUMNS.iter().map(|column| field(column.cell(row))).collect());
+    table(&COLUMNS.map(|column| column.name), rows)
 }
+
+fn field(cell: Cell) -> String {
+    match cell {
+        Cell::Text(text) => as_text(&text),
+        Cell::Count(count) => count.to_string(),
+        Cell::Measured(value, _) => number(value),
+    }
+}
+
+/// The columns of `metrics.csv`.
+const OF_METRICS: [&str; 15] = [
+    "cell",
+    "label",
+    "strategy",
+    "workload",
+    "seq_len",
+    "batch",
+    "metric",
+    "unit",
+    "statistic",
+    "value",
+    "interval_low",
+    "interval_high",
+    "n",
+    "verdict",
+    "reason",
+];
+
+/// `metrics.csv`: one row per value of a finished cell, for scripts. The id of a metric names its statistic too, which has
+/// a column of its own.
+pub fn metrics_csv(results: &Results) -> Vec<u8> {
+    let values = results.rows.iter().flat_map(|row| row.values.iter().map(move |(id, value)| (&row.cell, id, value)));
+    let rows = values.map(|(cell, id, value)| {
+        let optional = |text: &Option<String>| as_text(text.as_deref().unwrap_or_default());
+        vec![
+            as_text(&cell.id),
+            as_text(&cell.label),
+            as_text(&cell.strategy),
+            as_text(&cell.workload),
+            cell.seq_len.to_string(),
+            cell.batch.to_string(),
+            as_text(id),
+            metric(id).map(|metric| metric.unit.to_string()).unwrap_or_default(),
+            optional(&value.statistic),
+            number(Some(value.value)),
+            number(value.interval.map(|(low, _)| low)),
+            number(value.interval.map(|(_, high)| high)),
+            value.samples.map(|samples| samples.to_string()).unwrap_or_default(),
+            optional(&value.verdict),
+            optional(&value.reason),
+        ]
+    });
+    table(&OF_METRICS, rows)
+}
+
+/// The columns of `samples.csv`.
+const OF_SAMPLES: [&str; 13] =
+    ["label", "workload", "seq_len", "batch", "phase", "step", "warm_up", "position", "step_ms", "cache_ms", "seam_ms", "cell", "launch"];
 
 /// `samples.csv`: one row per timed step.
-///
-/// # Errors
-/// [`ReportError::Csv`].
-pub fn samples_csv(samples: &[Sample]) -> Result<Vec<u8>, ReportError> {
-    to_csv(samples.iter().map(|sample| Sample { label: as_text(&sample.label), ..sample.clone() }))
+pub fn samples_csv(results: &Results) -> Vec<u8> {
+    let cells: BTreeMap<&str, &CellRecord> = results.run.cells.iter().map(|cell| (cell.id.as_str(), cell)).collect();
+    let visits = results.visits.iter().filter(|visit| visit.pass == Pass::Latency);
+    let steps = visits.flat_map(|visit| visit.steps.iter().map(move |step| (visit, step)));
+    let rows = steps.map(|(visit, step)| {
+        let cell = cells.get(visit.cell.as_str()).copied();
+        // The times of a cell that is not in the plan are kept, without what the plan says of the cell.
+        let of_cell = |of: fn(&CellRecord) -> String| cell.map(of).unwrap_or_default();
+        vec![
+            of_cell(|cell| as_text(&cell.label)),
+            of_cell(|cell| as_text(&cell.workload)),
+            of_cell(|cell| cell.seq_len.to_string()),
+            of_cell(|cell| cell.batch.to_string()),
+            as_text(&step.phase),
+            step.step.to_string(),
+            step.warm_up.to_string(),
+            step.position.to_string(),
+            number(Some(step.step_ms)),
+            number(Some(step.cache_ms)),
+            number(Some(step.seam_ms)),
+            as_text(&visit.cell),
+            visit.launch.to_string(),
+        ]
+    });
+    table(&OF_SAMPLES, rows)
 }
 
-/// Reads `samples.csv` back.
-///
-/// # Errors
-/// [`ReportError::Csv`] names the line.
-pub fn read_samples(csv: &[u8]) -> Result<Vec<Sample>, ReportError> {
-    let original = |sample: Sample| Sample { label: of_text(&sample.label).to_owned(), ..sample };
-    csv::Reader::from_reader(csv).deserialize().map(|sample| Ok(original(sample?))).collect()
+/// The shortest text that is read back as the same number.
+fn number(value: Option<f64>) -> String {
+    value.map(|value| value.to_string()).unwrap_or_default()
 }
 
-fn to_csv<T: Serialize + Default>(rows: impl ExactSizeIterator<Item = T>) -> Result<Vec<u8>, ReportError> {
-    let is_empty = rows.len() == 0;
+fn table(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> Vec<u8> {
+    const LENGTHS: &str = "a row has a field for each column, and memory takes every byte";
     let mut writer = csv::Writer::from_writer(vec![]);
+    writer.write_record(header).expect(LENGTHS);
     for row in rows {
-        writer.serialize(row)?;
+        writer.write_record(row).expect(LENGTHS);
     }
-    if is_empty {
-        // The names of the columns come with the first row.
-        writer.serialize(T::default())?;
-    }
-    let mut csv = writer.into_inner().map_err(|error| ReportError::Csv(error.into_error().into()))?;
-    if is_empty {
-        let header = csv.iter().position(|byte| *byte == b'\n').map_or(csv.len(), |end| end + 1);
-        csv.truncate(header);
-    }
-    Ok(csv)
-}
-
-/// A text that no spreadsheet takes for a formula. One that would be read back as another gets a `'` as well.
-fn as_text(text: &str) -> String {
-    if is_formula(text.trim_start_matches('\'')) { format!("'{text}") } else { text.to_owned() }
-}
-
-/// What [`as_text`] was made of.
-fn of_text(text: &str) -> &str {
-    match text.strip_prefix('\'') {
-        Some(original) if is_formula(original.trim_start_matches('\'')) => original,
-        _ => text,
-    }
-}
-
-fn is_formula(text: &str) -> bool {
-    text.starts_with(['=', '+', '-', '@', '\t', '\r'])
+    writer.into_inner().expect(LENGTHS)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{COLUMNS, Status};
+    use crate::example;
+    use crate::spreadsheet::{is_formula, of_text, tests::TEXTS};
+    use crate::{Fill, Status, TtftSource, Value};
 
-    #[test]
-    fn every_column_is_explained_in_order() {
-        let row = Row {
-            label: "a".into(),
-            strategy: "b".into(),
-            model: "c".into(),
-            workload: "decode".into(),
-            seq_len: 1,
-            batch: 1,
-            status: Status::Failed,
-            error: Some("cache is full, \"really\"".into()),
-            ..Row::default()
-        };
-        let csv = String::from_utf8(results_csv(&[row]).unwrap()).unwrap();
-        let names: Vec<&str> = COLUMNS.iter().map(|column| column.name).collect();
-        assert_eq!(csv.lines().next().unwrap(), names.join(","));
-        assert_eq!(csv.lines().nth(1).unwrap(), "a,b,c,decode,1,1,failed,\"cache is full, \"\"really\"\"\",,,,,,,,,,,,,,,,,,,,");
+    /// The names and the records of a table.
+    fn read(csv: &[u8]) -> (Vec<String>, Vec<Vec<String>>) {
+        let mut reader = csv::Reader::from_reader(csv);
+        let texts = |record: &csv::StringRecord| record.iter().map(str::to_owned).collect::<Vec<_>>();
+        (texts(reader.headers().unwrap()), reader.records().map(|record| texts(&record.unwrap())).collect())
     }
 
-    fn sample(label: &str) -> Sample {
-        Sample {
-            label: label.into(),
-            workload: "decode".into(),
-            seq_len: 128,
-            batch: 2,
-            phase: "decode".into(),
-            step: 3,
-            warm_up: false,
-            position: 131,
-            step_ms: 1.25,
-            cache_ms: 0.5,
-            seam_ms: 0.25,
-        }
+    fn column(csv: &[u8], name: &str) -> Vec<String> {
+        let (names, records) = read(csv);
+        let index = names.iter().position(|each| each == name).unwrap();
+        records.into_iter().map(|mut record| record.swap_remove(index)).collect()
+    }
+
+    /// Scripts read these names, and the first 28 are those of earlier versions.
+    #[test]
+    fn the_names_of_columns_are_stable() {
+        let results = example::results();
+        let header = |csv: Vec<u8>| String::from_utf8(csv).unwrap().lines().next().unwrap().to_owned();
+        assert_eq!(
+            header(results_csv(&results)),
+            "label,strategy,model,workload,seq_len,batch,status,error,guarantee,ttft_ms,tpot_ms_p50,tpot_ms_p95,cache_ms_p50,seam_ms_p50,\
+             model_ms_p50,tokens_per_s,total_ms,payload_bytes,metadata_bytes,slack_bytes,reserved_bytes,scratch_peak_bytes,\
+             heap_live_bytes,heap_peak_bytes,bytes_per_token,seen_tokens,resident_tokens,model_bytes,cell,block,phase,fill,ttft_source,\
+             predicted_bytes,recorded_model_ms,replayed_cache_ms,ttft_real_ms,fill_ms,notes"
+        );
+        assert_eq!(
+            header(metrics_csv(&results)),
+            "cell,label,strategy,workload,seq_len,batch,metric,unit,statistic,value,interval_low,interval_high,n,verdict,reason"
+        );
+        assert_eq!(
+            header(samples_csv(&results)),
+            "label,workload,seq_len,batch,phase,step,warm_up,position,step_ms,cache_ms,seam_ms,cell,launch"
+        );
     }
 
     #[test]
     fn tables_without_rows_have_their_header() {
-        let header = |csv: Vec<u8>| String::from_utf8(csv).unwrap().lines().next().unwrap().to_owned();
-        let empty = samples_csv(&[]).unwrap();
-        assert!(read_samples(&empty).unwrap().is_empty());
-        assert_eq!(empty.iter().filter(|byte| **byte == b'\n').count(), 1);
-        assert_eq!(header(empty), header(samples_csv(&[sample("a")]).unwrap()));
-        assert_eq!(header(results_csv(&[]).unwrap()), header(results_csv(&[Row::default()]).unwrap()));
-    }
-
-    #[test]
-    fn no_label_is_a_formula_and_every_label_comes_back() {
-        for label in ["=1+1", "+1", "-5 degrees", "@SUM(A1)", "\tx", "\rx", "'=1", "''-1", "'quoted'", "'", "", "plain", "a=1"] {
-            let csv = samples_csv(&[sample(label)]).unwrap();
-            assert_eq!(read_samples(&csv).unwrap(), [sample(label)], "{label}");
-            let row = Row { label: label.into(), model: label.into(), error: Some(label.into()), ..Row::default() };
-            for csv in [csv, results_csv(&[row]).unwrap()] {
-                let cells = csv::Reader::from_reader(csv.as_slice()).records().map(Result::unwrap).next().unwrap();
-                assert!(!cells.iter().any(is_formula), "{label}: {cells:?}");
-            }
+        let full = example::results();
+        let empty = crate::Results { rows: vec![], visits: vec![], ..full.clone() };
+        for of in [results_csv, metrics_csv, samples_csv] {
+            let (names, records) = read(&of(&empty));
+            assert_eq!((names, records.len()), (read(&of(&full)).0, 0));
         }
     }
 
     #[test]
-    fn samples_come_back() {
-        let sample = sample("paged/16");
-        let csv = samples_csv(std::slice::from_ref(&sample)).unwrap();
-        assert_eq!(read_samples(&csv).unwrap(), [sample]);
-        assert!(read_samples(b"label,workload\nx,y\n").is_err());
+    fn a_row_has_its_values_and_a_failed_one_its_phase_and_reason() {
+        let mut results = example::results();
+        results.rows[0].fill = Some(Fill::Replay);
+        results.rows[0].ttft_source = Some(TtftSource::Composed);
+        results.rows[0].notes = vec!["one".into(), "two, \"quoted\"".into()];
+        let csv = results_csv(&results);
+        let first = |name: &str| column(&csv, name).swap_remove(0);
+        assert_eq!(["tpot_ms_p50", "heap_live_bytes", "total_ms"].map(first), ["1.25", "4096", ""]);
+        assert_eq!(["fill", "ttft_source", "notes"].map(first), ["replay", "composed", "one; two, \"quoted\""]);
+        assert_eq!(column(&csv, "status"), ["ok", "ok", "timed out", "out of memory"]);
+        assert_eq!(column(&csv, "phase"), ["", "", "prefill", "fill"]);
+        assert_eq!(column(&csv, "error")[2], "no answer for 60 s");
+        results.rows[0].status = Status::Failed;
+        assert_eq!(column(&results_csv(&results), "status")[0], "failed");
+    }
+
+    #[test]
+    fn a_value_is_a_row_with_its_unit_and_its_statistic() {
+        let mut results = example::results();
+        results.rows.truncate(1);
+        let interval = Value {
+            value: 0.5,
+            statistic: Some("p50".into()),
+            samples: Some(31),
+            interval: Some((0.25, 0.75)),
+            verdict: Some("faster".into()),
+            reason: Some("all of 31".into()),
+        };
+        results.rows[0].values = [("cache_ms_p50".into(), interval), ("heap_live_bytes".into(), Value::from(4096.0))].into();
+        let cell = ["a", "contiguous", "contiguous", "decode", "128", "1"];
+        let with = |rest: [&'static str; 9]| [cell.as_slice(), &rest].concat();
+        assert_eq!(
+            read(&metrics_csv(&results)).1,
+            [
+                with(["cache_ms_p50", "ms", "p50", "0.5", "0.25", "0.75", "31", "faster", "all of 31"]),
+                with(["heap_live_bytes", "bytes", "", "4096", "", "", "", "", ""]),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_step_of_a_latency_pass_is_a_row() {
+        let (_, records) = read(&samples_csv(&example::results()));
+        let steps: usize = example::visits().iter().filter(|visit| visit.pass == Pass::Latency).map(|visit| visit.steps.len()).sum();
+        assert_eq!(records.len(), steps);
+        assert_eq!(records[1], ["contiguous", "decode", "128", "1", "decode", "0", "true", "129", "2.5", "0.5", "0.125", "a", "0"]);
+        let mut unplanned = example::results();
+        unplanned.run.cells.clear();
+        let (_, records) = read(&samples_csv(&unplanned));
+        assert_eq!(records[1], ["", "", "", "", "decode", "0", "true", "129", "2.5", "0.5", "0.125", "a", "0"]);
+    }
+
+    #[test]
+    fn no_field_of_a_table_is_a_formula_and_every_text_comes_back() {
+        for text in TEXTS {
+            let some = || Some(text.to_owned());
+            let cell = CellRecord {
+                id: text.into(),
+                label: text.into(),
+                strategy: text.into(),
+                workload: text.into(),
+                seq_len: 1,
+                batch: 1,
+                block: text.into(),
+            };
+            let mut results = example::results();
+            let value = Value { statistic: some(), verdict: some(), reason: some(), ..Value::from(1.0) };
+            results.rows.truncate(1);
+            let row = &mut results.rows[0];
+            (row.cell, row.model) = (cell.clone(), text.into());
+            (row.phase, row.error, row.guarantee, row.notes) = (some(), some(), some(), vec![text.into()]);
+            row.values = [(text.into(), value)].into();
+            results.run.cells = vec![cell];
+            results.visits.truncate(1);
+            results.visits[0].cell = text.into();
+            results.visits[0].steps[0].phase = text.into();
+            for csv in [results_csv(&results), metrics_csv(&results), samples_csv(&results)] {
+                let (names, records) = read(&csv);
+                let formula = records.iter().flatten().find(|field| is_formula(field));
+                assert_eq!(formula, None, "{text}: {names:?}");
+                assert_eq!(of_text(&column(&csv, "label")[0]), text);
+                assert_eq!(of_text(&column(&csv, "cell")[0]), text);
+            }
+        }
     }
 }

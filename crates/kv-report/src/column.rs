@@ -1,0 +1,145 @@
+//! The columns of `results.csv` and of the page's table.
+
+use crate::metric::known;
+use crate::{Better, Metric, Row};
+
+/// A column.
+pub(crate) struct Column {
+    /// Its name. People's scripts rely on it.
+    pub(crate) name: &'static str,
+    /// Its meaning.
+    pub(crate) meaning: &'static str,
+    content: Content,
+}
+
+enum Content {
+    Text(fn(&Row) -> String),
+    Count(fn(&Row) -> usize),
+    Metric(&'static Metric),
+}
+
+/// What a row has in a column.
+pub(crate) enum Cell {
+    Text(String),
+    Count(usize),
+    /// A value, or `None` if the cell has none.
+    Measured(Option<f64>, &'static Metric),
+}
+
+impl Column {
+    pub(crate) fn cell(&self, row: &Row) -> Cell {
+        match self.content {
+            Content::Text(of) => Cell::Text(of(row)),
+            Content::Count(of) => Cell::Count(of(row)),
+            Content::Metric(metric) => Cell::Measured(row.value(metric.id), metric),
+        }
+    }
+
+    /// How its numbers compare, in words.
+    pub(crate) fn traits(&self) -> Vec<&'static str> {
+        let Content::Metric(metric) = self.content else { return vec![] };
+        let better = match metric.better {
+            Better::Lower => Some("lower is better"),
+            Better::Higher => Some("higher is better"),
+            Better::Neither => None,
+        };
+        better.into_iter().chain(metric.machine_bound.then_some("differs from machine to machine")).collect()
+    }
+}
+
+const fn text(name: &'static str, of: fn(&Row) -> String, meaning: &'static str) -> Column {
+    Column { name, meaning, content: Content::Text(of) }
+}
+
+const fn count(name: &'static str, of: fn(&Row) -> usize, meaning: &'static str) -> Column {
+    Column { name, meaning, content: Content::Count(of) }
+}
+
+const fn measured(id: &str) -> Column {
+    let metric = known(id);
+    Column { name: metric.id, meaning: metric.meaning, content: Content::Metric(metric) }
+}
+
+/// Every column, in order. New ones go to the end.
+pub(crate) const COLUMNS: [Column; 39] = [
+    text("label", |row| row.cell.label.clone(), "the strategy instance's label in the config"),
+    text("strategy", |row| row.cell.strategy.clone(), "the strategy's id"),
+    text("model", |row| row.model.clone(), "the model that used the cache"),
+    text(
+        "workload",
+        |row| row.cell.workload.clone(),
+        "decode: a prompt of seq_len tokens, then decode steps at that length; generate: every step from the first token to seq_len",
+    ),
+    count("seq_len", |row| row.cell.seq_len, "tokens in each sequence: the prompt's length (decode) or the final length (generate)"),
+    count("batch", |row| row.cell.batch, "sequences decoded together"),
+    text("status", |row| row.status.to_string(), "ok, failed, timed out or out of memory"),
+    text("error", |row| row.error.clone().unwrap_or_default(), "why the cell failed"),
+    text(
+        "guarantee",
+        |row| row.guarantee.clone().unwrap_or_default(),
+        "the cache's guarantee relative to recomputation; K and V are the largest error of a stored key or value, relative to the largest magnitude in its row or group",
+    ),
+    measured("ttft_ms"),
+    measured("tpot_ms_p50"),
+    measured("tpot_ms_p95"),
+    measured("cache_ms_p50"),
+    measured("seam_ms_p50"),
+    measured("model_ms_p50"),
+    measured("tokens_per_s"),
+    measured("total_ms"),
+    measured("payload_bytes"),
+    measured("metadata_bytes"),
+    measured("slack_bytes"),
+    measured("reserved_bytes"),
+    measured("scratch_peak_bytes"),
+    measured("heap_live_bytes"),
+    measured("heap_peak_bytes"),
+    measured("bytes_per_token"),
+    measured("seen_tokens"),
+    measured("resident_tokens"),
+    measured("model_bytes"),
+    text("cell", |row| row.cell.id.clone(), "the cell's id, which does not depend on where the cell runs"),
+    text("block", |row| row.cell.block.clone(), "the comparison block that the cell was measured in"),
+    text("phase", |row| row.phase.clone().unwrap_or_default(), "where the cell was when it failed"),
+    text(
+        "fill",
+        |row| worded(row.fill),
+        "how the cache came to its depth: prefill (the model ran the prompt), replay (the rows of a recorded, exactly computed prompt were appended) or steps (the model ran token by token)",
+    ),
+    text(
+        "ttft_source",
+        |row| worded(row.ttft_source),
+        "where ttft_ms comes from: prefill (a prefill was timed) or composed (recorded_model_ms + replayed_cache_ms)",
+    ),
+    measured("predicted_bytes"),
+    measured("recorded_model_ms"),
+    measured("replayed_cache_ms"),
+    measured("ttft_real_ms"),
+    measured("fill_ms"),
+    text("notes", |row| row.notes.join("; "), "what a reader must know of the row's numbers"),
+];
+
+fn worded(of: Option<impl std::fmt::Display>) -> String {
+    of.map(|of| of.to_string()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::METRICS;
+
+    #[test]
+    fn every_metric_has_one_column() {
+        for metric in &METRICS {
+            assert_eq!(COLUMNS.iter().filter(|column| column.name == metric.id).count(), 1, "{}", metric.id);
+        }
+    }
+
+    #[test]
+    fn a_metric_says_in_words_how_it_compares() {
+        let of = |name: &str| COLUMNS.iter().find(|column| column.name == name).unwrap().traits();
+        assert_eq!(of("tokens_per_s"), ["higher is better", "differs from machine to machine"]);
+        assert_eq!(of("heap_live_bytes"), ["lower is better"]);
+        assert!(of("seen_tokens").is_empty() && of("label").is_empty());
+    }
+}

@@ -1,0 +1,215 @@
+//! The metrics: every number that a cell can have, with its unit and its meaning.
+
+/// A quantity that is measured, counted or predicted for a cell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Metric {
+    /// The name, with its unit: the key of a visit's values and the column of `results.csv`.
+    pub id: &'static str,
+    /// The unit of its values.
+    pub unit: Unit,
+    /// The direction in which a strategy improves.
+    pub better: Better,
+    /// Whether it differs from machine to machine, and from run to run. The others are the same wherever a cell runs.
+    pub machine_bound: bool,
+    /// The meaning.
+    pub meaning: &'static str,
+}
+
+/// The unit of a metric.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// Thousandths of a second.
+    Milliseconds,
+    /// Seconds.
+    Seconds,
+    /// Bytes.
+    Bytes,
+    /// Tokens.
+    Tokens,
+    /// Tokens per second.
+    TokensPerSecond,
+    /// Bytes per token.
+    BytesPerToken,
+    /// No unit: the quotient of two numbers with the same unit.
+    Ratio,
+}
+
+impl std::fmt::Display for Unit {
+    /// As `metrics.csv` shows it.
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Unit::Milliseconds => "ms",
+            Unit::Seconds => "s",
+            Unit::Bytes => "bytes",
+            Unit::Tokens => "tokens",
+            Unit::TokensPerSecond => "tokens/s",
+            Unit::BytesPerToken => "bytes/token",
+            Unit::Ratio => "ratio",
+        })
+    }
+}
+
+/// The direction in which a strategy improves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Better {
+    /// Less is better.
+    Lower,
+    /// More is better.
+    Higher,
+    /// It describes the cell and does not rank strategies.
+    Neither,
+}
+
+/// A time in milliseconds.
+const fn time(id: &'static str, better: Better, meaning: &'static str) -> Metric {
+    Metric { id, unit: Unit::Milliseconds, better, machine_bound: true, meaning }
+}
+
+/// A number that is counted and the same on every machine.
+const fn count(id: &'static str, unit: Unit, better: Better, meaning: &'static str) -> Metric {
+    Metric { id, unit, better, machine_bound: false, meaning }
+}
+
+/// Every metric.
+pub const METRICS: [Metric; 24] = [
+    time("ttft_ms", Better::Lower, "time to first token, from the start of the prompt until the first token is chosen, in milliseconds"),
+    time(
+        "tpot_ms_p50",
+        Better::Lower,
+        "time per output token, the median time of a decode step of the whole batch without the first, in milliseconds",
+    ),
+    time("tpot_ms_p95", Better::Lower, "time per output token, 95th percentile; close to the maximum when decode_steps is below 20"),
+    time(
+        "cache_ms_p50",
+        Better::Lower,
+        "the cache's part of a decode step: begin, append, attend and commit over all layers, median in milliseconds",
+    ),
+    time(
+        "seam_ms_p50",
+        Better::Lower,
+        "the part of a decode step that copies each sequence's rows out of the batch, median in milliseconds",
+    ),
+    time("model_ms_p50", Better::Lower, "the rest of a decode step, median in milliseconds"),
+    Metric {
+        id: "tokens_per_s",
+        unit: Unit::TokensPerSecond,
+        better: Better::Higher,
+        machine_bound: true,
+        meaning: "decode throughput of the batch: batch / median step time",
+    },
+    time("total_ms", Better::Lower, "all steps of the cell, in milliseconds"),
+    count("payload_bytes", Unit::Bytes, Better::Lower, "the cache's own account after the last step: codes of keys and values"),
+    count(
+        "metadata_bytes",
+        Unit::Bytes,
+        Better::Lower,
+        "the cache's own account after the last step: scales, block tables and other bookkeeping",
+    ),
+    count("slack_bytes", Unit::Bytes, Better::Lower, "the cache's own account after the last step: reserved but unused"),
+    count("reserved_bytes", Unit::Bytes, Better::Lower, "payload + metadata + slack"),
+    count("scratch_peak_bytes", Unit::Bytes, Better::Lower, "the cache's own account after the last step: rows held only during that step"),
+    count(
+        "heap_live_bytes",
+        Unit::Bytes,
+        Better::Lower,
+        "exact heap bytes of the cache after the last step, counted by the allocator in a separate run without the model",
+    ),
+    Metric {
+        // Attention's scratch grows with the number of threads.
+        machine_bound: true,
+        ..count(
+            "heap_peak_bytes",
+            Unit::Bytes,
+            Better::Lower,
+            "peak heap bytes of that run, including the tensors passed to and from the cache",
+        )
+    },
+    count("bytes_per_token", Unit::BytesPerToken, Better::Lower, "heap_live_bytes per seen token, over all sequences"),
+    count("seen_tokens", Unit::Tokens, Better::Neither, "tokens appended to the open sequences"),
+    count("resident_tokens", Unit::Tokens, Better::Neither, "tokens whose keys and values the cache holds"),
+    count("model_bytes", Unit::Bytes, Better::Neither, "bytes of the model's matrices, which lie outside the heap"),
+    count("predicted_bytes", Unit::Bytes, Better::Neither, "what the strategy predicted, before the cache existed"),
+    time("recorded_model_ms", Better::Neither, "the model's part of a composed ttft, recorded once"),
+    time("replayed_cache_ms", Better::Lower, "the cache's part of a composed ttft, measured in its own replay"),
+    time("ttft_real_ms", Better::Lower, "a real prefill that checks the composed one"),
+    time("fill_ms", Better::Neither, "time to bring the cache to its depth, before the first decode step"),
+];
+
+/// [`METRICS`] in one place, so that references to its members last.
+const ALL: &[Metric] = &METRICS;
+
+/// The metric with an id.
+pub fn metric(id: &str) -> Option<&'static Metric> {
+    ALL.iter().find(|metric| metric.id == id)
+}
+
+/// The metric with an id that is written in the sources. In a constant, an id that no metric has does not compile.
+pub(crate) const fn known(id: &str) -> &'static Metric {
+    let mut index = 0;
+    while index < ALL.len() {
+        if same(ALL[index].id.as_bytes(), id.as_bytes()) {
+            return &ALL[index];
+        }
+        index += 1;
+    }
+    panic!("no metric has this id")
+}
+
+const fn same(a: &[u8], b: &[u8]) -> bool {
+    if a.len() != b.len() {
+        return false;
+    }
+    let mut index = 0;
+    while index < a.len() {
+        if a[index] != b[index] {
+            return false;
+        }
+        index += 1;
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn a_metric_is_found_by_its_id_and_no_two_share_one() {
+        for each in &METRICS {
+            assert_eq!(metric(each.id), Some(each));
+            assert_eq!(known(each.id), each);
+        }
+        assert_eq!(metric("ttft"), None);
+        assert_eq!(metric(""), None);
+        assert_eq!(METRICS.iter().map(|metric| metric.id).collect::<BTreeSet<_>>().len(), METRICS.len());
+    }
+
+    #[test]
+    #[should_panic(expected = "no metric has this id")]
+    fn an_id_of_no_metric_is_not_known() {
+        known("tpot_ms_p51");
+    }
+
+    #[test]
+    fn a_unit_agrees_with_the_name() {
+        for metric in &METRICS {
+            let expected = match metric.id {
+                "tokens_per_s" => Unit::TokensPerSecond,
+                "bytes_per_token" => Unit::BytesPerToken,
+                id if id.ends_with("_bytes") => Unit::Bytes,
+                id if id.ends_with("_tokens") => Unit::Tokens,
+                _ => Unit::Milliseconds,
+            };
+            assert_eq!(metric.unit, expected, "{}", metric.id);
+        }
+    }
+
+    #[test]
+    fn times_are_bound_to_the_machine_and_bytes_at_rest_are_not() {
+        let bound = |id: &str| metric(id).unwrap().machine_bound;
+        assert!(bound("tpot_ms_p50") && bound("tokens_per_s") && bound("heap_peak_bytes"));
+        assert!(!bound("heap_live_bytes") && !bound("seen_tokens") && !bound("predicted_bytes"));
+    }
+}

@@ -1,0 +1,217 @@
+//! `run.json`: what was planned, with which model and program, and where.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{Environment, ReportError};
+
+/// The version of the files of a run: `run.json` and `visits.jsonl`.
+pub const SCHEMA_VERSION: u32 = 2;
+
+/// The name of the file, for messages.
+const FILE: &str = "run.json";
+
+/// A run: its plan, and what it ran on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RunRecord {
+    /// The version of the files of the run.
+    #[schemars(extend("const" = SCHEMA_VERSION))]
+    pub schema: u32,
+    /// Names this run alone.
+    pub run_id: String,
+    /// The hash of what was planned. Runs with the same hash measure the same cells in the same way.
+    pub plan_hash: String,
+    /// The hashed id of the machine. `None` if it has none that can be read.
+    pub machine_id: Option<String>,
+    /// How far the run came.
+    pub state: RunState,
+    /// The config's title.
+    pub title: String,
+    /// When the run started, with its time zone.
+    pub started: String,
+    /// When it finished, with its time zone. `None` until then.
+    pub finished: Option<String>,
+    /// The command that runs the same again, quoted for a shell.
+    pub command: String,
+    /// Warnings that the reader must know before trusting a number.
+    pub warnings: Vec<String>,
+    /// The machine and the program.
+    pub environment: Environment,
+    /// The build of the program.
+    pub build: BuildRecord,
+    /// The model as it lay in memory.
+    pub model: ModelRecord,
+    /// The config as it was run, with overrides applied.
+    pub config: serde_json::Value,
+    /// The planned cells, in order.
+    pub cells: Vec<CellRecord>,
+}
+
+/// How far a run came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RunState {
+    /// It has not ended, or it was killed before it could say so.
+    Running,
+    /// It was stopped before every planned cell was run.
+    Interrupted,
+    /// Every planned cell was run.
+    Finished,
+}
+
+/// How the program was built.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BuildRecord {
+    /// kvlab's version.
+    pub version: String,
+    /// Cargo's profile.
+    pub profile: String,
+    /// The optimization level.
+    pub opt_level: String,
+    /// The target triple.
+    pub target: String,
+    /// The compiler with its version. `None` if it is unknown.
+    pub compiler: Option<String>,
+    /// The commit. `None` outside a git checkout.
+    pub commit: Option<String>,
+    /// Whether the sources differed from that commit. `None` if it is unknown.
+    pub dirty: Option<bool>,
+}
+
+/// The model: what it is, and what its weights took.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ModelRecord {
+    /// Its name.
+    pub name: String,
+    /// SHA-256 of its files, or of what a preset is drawn from. `None` if it is unknown.
+    pub hash: Option<String>,
+    /// Its shape.
+    pub geometry: GeometryRecord,
+    /// Bytes of all matrices, in the encoding of their file. They lie outside the heap.
+    pub model_bytes: u64,
+    /// The encodings of the matrices, the one with the most bytes first.
+    pub weight_formats: Vec<FormatBytes>,
+    /// The memory pages of the matrices, in words.
+    pub weight_pages: String,
+    /// Seconds from opening the file, or drawing the first random weight, to a model that can run; writing weights that are
+    /// kept for the next run included.
+    pub load_seconds: f64,
+}
+
+/// The shape of a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GeometryRecord {
+    /// Layers.
+    pub layers: usize,
+    /// Query heads of a layer.
+    pub heads: usize,
+    /// Heads of keys and values of a layer.
+    pub kv_heads: usize,
+    /// Numbers in a key of one head.
+    pub key_dim: usize,
+    /// Numbers in a value of one head.
+    pub value_dim: usize,
+    /// The most tokens in a sequence.
+    pub context: usize,
+    /// Tokens that the model knows.
+    pub vocabulary: usize,
+    /// Numbers in all weights.
+    pub parameters: usize,
+}
+
+/// An encoding and its share of the matrices.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FormatBytes {
+    /// The encoding's name.
+    pub format: String,
+    /// Bytes in it.
+    pub bytes: u64,
+}
+
+/// A planned cell: a strategy instance at one sequence length, batch and workload.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CellRecord {
+    /// Names the cell. It does not depend on where the cell runs.
+    pub id: String,
+    /// The strategy instance's label in the config.
+    pub label: String,
+    /// The strategy's id.
+    pub strategy: String,
+    /// The workload's name.
+    pub workload: String,
+    /// Tokens in each sequence.
+    pub seq_len: usize,
+    /// Sequences decoded together.
+    pub batch: usize,
+    /// The comparison block that it was measured in.
+    pub block: String,
+}
+
+/// Reads `run.json`.
+///
+/// # Errors
+/// [`ReportError::Schema`] names a schema that this version does not read. [`ReportError::Json`] says what is wrong, with
+/// the line and the column.
+pub fn read_run(run_json: &[u8]) -> Result<RunRecord, ReportError> {
+    require_schema(FILE, run_json, SCHEMA_VERSION)?;
+    serde_json::from_slice(run_json).map_err(|source| ReportError::Json { file: FILE, source })
+}
+
+/// Refuses a file of another schema before the rest of it is read, which may look quite different.
+pub(crate) fn require_schema(file: &'static str, json: &[u8], readable: u32) -> Result<(), ReportError> {
+    #[derive(Deserialize)]
+    struct Numbered {
+        schema: u64,
+    }
+    let Numbered { schema } = serde_json::from_slice(json).map_err(|source| ReportError::Json { file, source })?;
+    if schema == u64::from(readable) { Ok(()) } else { Err(ReportError::Schema { file, found: schema, readable }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::example;
+
+    #[test]
+    fn a_run_comes_back() {
+        let run = example::run();
+        assert_eq!(read_run(&serde_json::to_vec_pretty(&run).unwrap()).unwrap(), run);
+        let json = serde_json::to_value(&run).unwrap();
+        assert_eq!(json["schema"], 2);
+        assert_eq!(json["state"], "finished");
+        assert_eq!(json["build"]["dirty"], true);
+    }
+
+    #[test]
+    fn another_schema_is_refused_by_its_number() {
+        for (schema, found) in [("1", 1), ("3", 3), ("4294967298", 4294967298)] {
+            let json = format!("{{\"schema\": {schema}, \"shape\": \"unknown\"}}");
+            let error = read_run(json.as_bytes()).unwrap_err();
+            assert!(matches!(error, ReportError::Schema { file: "run.json", found: number, readable: 2 } if number == found), "{error:?}");
+            assert!(error.to_string().contains(&format!("schema {schema}")), "{error}");
+        }
+        for json in ["{}", "{\"schema\": -1}", "{\"schema\": \"2\"}", "", "[2]", "\u{0}"] {
+            assert!(matches!(read_run(json.as_bytes()), Err(ReportError::Json { .. })), "{json}");
+        }
+    }
+
+    #[test]
+    fn no_key_is_ignored() {
+        let mut json = serde_json::to_value(example::run()).unwrap();
+        for path in
+            ["", "/environment", "/environment/facts/0", "/build", "/model", "/model/geometry", "/model/weight_formats/0", "/cells/0"]
+        {
+            let part = json.pointer_mut(path).unwrap().as_object_mut().unwrap();
+            part.insert("surplus".into(), 1.into());
+            let error = read_run(&serde_json::to_vec(&json).unwrap()).unwrap_err();
+            assert!(std::error::Error::source(&error).unwrap().to_string().contains("surplus"), "{path}: {error:?}");
+            json.pointer_mut(path).unwrap().as_object_mut().unwrap().remove("surplus");
+        }
+    }
+}
