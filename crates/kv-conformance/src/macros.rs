@@ -53,6 +53,7 @@ macro_rules! conformance_checks {
             forks_are_isolated
             full_loses_nothing
             nothing_leaks
+            predicted_bytes_hold
             runs_are_reproducible
             random_traces_agree_with_a_model
             threads_and_nans_do_not_spread

@@ -1,6 +1,6 @@
 //! The subject of a check: a strategy with a config.
 
-use kv_core::{Entry, Geometry, KvCache, Registry, Strategy};
+use kv_core::{Entry, Geometry, KvCache, PredictedBytes, Registry, Strategy};
 
 use crate::heap::Heap;
 use crate::watched::{Log, Watched};
@@ -71,6 +71,14 @@ impl Subject {
     /// Whose heap bytes are counted.
     pub(crate) fn heap(&self) -> Heap {
         self.heap
+    }
+
+    /// The bytes that the strategy predicts for a cache for the small model.
+    ///
+    /// # Errors
+    /// A [`Failure`] if the config does not fit.
+    pub(crate) fn predicted_bytes(&self, tokens: usize, sequences: usize) -> Result<Option<PredictedBytes>, Failure> {
+        Ok(self.entry.predicted_bytes(&self.config, &self.geometry, tokens, sequences)?)
     }
 
     /// A fresh cache for the small model.

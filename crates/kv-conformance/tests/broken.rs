@@ -8,6 +8,7 @@ mod broken;
 mod lax;
 
 use broken::Broken;
+use kv_conformance::doc::Plain;
 use kv_conformance::{CHECKS, LONG_RUN, Report, Subject, Verdict, report};
 use lax::Lax;
 
@@ -91,6 +92,11 @@ caught! {
     full_for_forks by forks_are_isolated, others Only(&["random_traces_agree_with_a_model"]);
     full_at_commit by starts_empty_and_forgets, others Any;
     full_before_it_is by forks_are_isolated, others Any;
+    predicts_keys_only by predicted_bytes_hold, others Only(&[]);
+    predicts_one_sequence by predicted_bytes_hold, others Only(&[]);
+    predicts_no_slack by predicted_bytes_hold, others Only(&[]);
+    predicts_everything by predicted_bytes_hold, others Only(&[]);
+    predicts_any_slack by predicted_bytes_hold, others Only(&[]);
 }
 
 #[test]
@@ -126,4 +132,6 @@ fn unknown_keys_are_caught_by_config_is_strict() {
 fn skips_say_why() {
     let (outcome, _) = kv_conformance::run(&Subject::of::<Broken>(""), kv_conformance::positions_are_relative);
     assert!(matches!(outcome, Ok(Verdict::Skipped(reason)) if reason.contains("exact")));
+    let (outcome, _) = kv_conformance::run(&Subject::of::<Plain>(""), kv_conformance::predicted_bytes_hold);
+    assert!(matches!(outcome, Ok(Verdict::Skipped(reason)) if reason.contains("predicts no bytes")));
 }

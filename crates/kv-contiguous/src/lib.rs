@@ -7,9 +7,12 @@
 
 mod config;
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
-use kv_core::{CacheError, ConfigError, ErrorBound, Geometry, Guarantee, KvCache, Rows, SeqId, Sequences, Strategy, Tensor, Usage, View};
+use kv_core::{
+    CacheError, ConfigError, ErrorBound, Geometry, Guarantee, KvCache, PredictedBytes, Rows, SeqId, Sequences, Strategy, Tensor, Usage,
+    View,
+};
 use kv_kernels::{BlockBytes, HeadShape, KvBlock, Mask, Part, RowShape, Run};
 
 pub use config::{Config, Growth};
@@ -39,6 +42,13 @@ impl Strategy for Contiguous {
         config.format.check_rows(key_dim, value_dim).map_err(|error| ConfigError::value("format", config.format, error))?;
         let shape = RowShape { heads: kv_heads, key_dim, value_dim };
         Ok(Contiguous { config, shape, sequences: Sequences::new(geometry) })
+    }
+
+    fn predicted_bytes(config: &Config, geometry: &Geometry, tokens: usize, sequences: usize) -> Option<PredictedBytes> {
+        let cache = Contiguous::new(config.clone(), geometry).ok()?;
+        let slots = *cache.slots(tokens).end();
+        let rows = KvBlock::predicted_bytes(cache.shape, config.format, slots, tokens.min(slots));
+        Some(PredictedBytes::from(layer_usage(rows)).times(geometry.layers).times(sequences))
     }
 }
 
@@ -130,26 +140,36 @@ impl KvCache for Contiguous {
 
     fn usage(&self) -> Usage {
         let sequences = self.sequences.iter().map(|(blocks, seen)| {
-            let layers = blocks.iter().map(|block| {
-                let BlockBytes { codes, scales, slack } = block.bytes(seen);
-                let metadata_bytes = scales + size_of::<KvBlock>();
-                Usage { payload_bytes: codes, metadata_bytes, slack_bytes: slack, ..Usage::default() }
-            });
-            Usage { seen_tokens: seen, resident_tokens: seen, ..layers.sum() }
+            let layers: Usage = blocks.iter().map(|block| layer_usage(block.bytes(seen))).sum();
+            Usage { seen_tokens: seen, resident_tokens: seen, ..layers }
         });
         Usage { scratch_peak_bytes: self.sequences.scratch_bytes(), ..sequences.sum() }
     }
 
     fn least_bytes(&self, tokens: usize) -> usize {
-        let slots = match self.config.growth {
-            Growth::Reserve(reserved) => reserved,
-            Growth::Concat | Growth::Doubling => tokens,
-        };
-        KvBlock::bytes_for(self.shape, self.config.format, slots).saturating_mul(self.sequences.geometry().layers)
+        KvBlock::bytes_for(self.shape, self.config.format, *self.slots(tokens).start()).saturating_mul(self.sequences.geometry().layers)
     }
 
     fn guarantee(&self) -> Guarantee {
         let errors = self.config.format.max_relative_errors();
         errors.map_or(Guarantee::Exact, |(keys, values)| Guarantee::Lossy(ErrorBound::of_rows(keys, values)))
     }
+}
+
+impl Contiguous {
+    /// The fewest and the most slots of a layer's block once it holds `tokens` tokens.
+    fn slots(&self, tokens: usize) -> RangeInclusive<usize> {
+        match self.config.growth {
+            Growth::Concat => tokens..=tokens,
+            Growth::Doubling => tokens..=KvBlock::most_slots(tokens),
+            Growth::Reserve(reserved) => reserved..=reserved,
+        }
+    }
+}
+
+/// What a layer takes whose rows take these bytes.
+fn layer_usage(rows: BlockBytes) -> Usage {
+    let BlockBytes { codes, scales, slack } = rows;
+    let metadata_bytes = scales.saturating_add(size_of::<KvBlock>());
+    Usage { payload_bytes: codes, metadata_bytes, slack_bytes: slack, ..Usage::default() }
 }

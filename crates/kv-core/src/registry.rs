@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::{ConfigError, Geometry, KvCache, RegistryError, Strategy, misfit};
+use crate::{ConfigError, Geometry, KvCache, PredictedBytes, RegistryError, Strategy, misfit};
 
 /// A set of strategies. It is an ordinary value: a program adds its own strategy with [`with`](Registry::with)
 /// and passes the registry on.
@@ -15,12 +15,16 @@ pub struct Registry {
 /// Builds a cache from its parameters.
 type Build = fn(&toml::Table, &Geometry) -> Result<Box<dyn KvCache>, ConfigError>;
 
+/// Predicts the bytes of a cache with these parameters, for a number of tokens and of sequences.
+type Predict = fn(&toml::Table, &Geometry, usize, usize) -> Result<Option<PredictedBytes>, ConfigError>;
+
 /// One registered strategy.
 #[derive(Debug, Clone, Copy)]
 pub struct Entry {
     id: &'static str,
     summary: &'static str,
     build: Build,
+    predict: Predict,
     schema: fn() -> schemars::Schema,
     defaults: fn() -> toml::Table,
 }
@@ -42,6 +46,7 @@ impl Registry {
             id: S::ID,
             summary: S::SUMMARY,
             build: build::<S>,
+            predict: predict::<S>,
             schema: || schemars::schema_for!(S::Config),
             defaults: || toml::Table::try_from(S::Config::default()).expect("a config is a TOML table"),
         };
@@ -83,6 +88,21 @@ impl Entry {
         (self.build)(config, geometry)
     }
 
+    /// The bytes that a cache built from a config table will take, see [`Strategy::predicted_bytes`]. `None` if the strategy
+    /// does not say, or if [`build`](Self::build) refuses a value of the config.
+    ///
+    /// # Errors
+    /// [`ConfigError::Geometry`], or [`ConfigError::Parse`] if the table is no config of the strategy.
+    pub fn predicted_bytes(
+        &self,
+        config: &toml::Table,
+        geometry: &Geometry,
+        tokens: usize,
+        sequences: usize,
+    ) -> Result<Option<PredictedBytes>, ConfigError> {
+        (self.predict)(config, geometry, tokens, sequences)
+    }
+
     /// The JSON Schema of the config.
     pub fn schema(&self) -> schemars::Schema {
         (self.schema)()
@@ -101,11 +121,23 @@ impl fmt::Debug for Registry {
 }
 
 fn build<S: Strategy>(config: &toml::Table, geometry: &Geometry) -> Result<Box<dyn KvCache>, ConfigError> {
+    Ok(Box::new(S::new(parsed::<S>(config, geometry)?, geometry)?))
+}
+
+fn predict<S: Strategy>(
+    config: &toml::Table,
+    geometry: &Geometry,
+    tokens: usize,
+    sequences: usize,
+) -> Result<Option<PredictedBytes>, ConfigError> {
+    Ok(S::predicted_bytes(&parsed::<S>(config, geometry)?, geometry, tokens, sequences))
+}
+
+/// The config of a strategy, for a geometry that it can rely on.
+fn parsed<S: Strategy>(config: &toml::Table, geometry: &Geometry) -> Result<S::Config, ConfigError> {
     geometry.check()?;
-    let parse = |error: toml::de::Error| {
+    config.clone().try_into().map_err(|error: toml::de::Error| {
         let message = misfit(&schemars::schema_for!(S::Config), config).unwrap_or_else(|| error.message().to_owned());
         ConfigError::Parse { message }
-    };
-    let parsed: S::Config = config.clone().try_into().map_err(parse)?;
-    Ok(Box::new(S::new(parsed, geometry)?))
+    })
 }

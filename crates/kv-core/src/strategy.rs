@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::{ConfigError, Geometry, KvCache};
+use crate::{ConfigError, Geometry, KvCache, PredictedBytes};
 
 /// A cache that can be named in a config file.
 ///
@@ -26,4 +26,15 @@ pub trait Strategy: KvCache + Sized + 'static {
     /// # Errors
     /// [`ConfigError::Value`] names a parameter that is invalid, by itself or with this geometry.
     fn new(config: Self::Config, geometry: &Geometry) -> Result<Self, ConfigError>;
+
+    /// The bytes that a cache with this config takes between steps once `sequences` sequences hold `tokens` tokens each,
+    /// before it exists. The sequences share no tokens, and none was closed or truncated. Tokens for which the config has no
+    /// room do not count. The rows of a step that is not committed do not count either.
+    ///
+    /// `None` if the strategy does not say, which is the default, or if [`new`](Self::new) refuses the config. It never
+    /// panics, whatever the config, the tokens and the sequences; the geometry has passed [`Geometry::check`].
+    fn predicted_bytes(config: &Self::Config, geometry: &Geometry, tokens: usize, sequences: usize) -> Option<PredictedBytes> {
+        let _ = (config, geometry, tokens, sequences);
+        None
+    }
 }

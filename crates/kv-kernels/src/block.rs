@@ -45,7 +45,23 @@ impl Add for BlockBytes {
     type Output = BlockBytes;
 
     fn add(self, other: BlockBytes) -> BlockBytes {
-        BlockBytes { codes: self.codes + other.codes, scales: self.scales + other.scales, slack: self.slack + other.slack }
+        BlockBytes {
+            codes: self.codes.saturating_add(other.codes),
+            scales: self.scales.saturating_add(other.scales),
+            slack: self.slack.saturating_add(other.slack),
+        }
+    }
+}
+
+impl BlockBytes {
+    /// How `allocated` bytes are used if the rows of `filled` tokens are in them.
+    fn of(shape: RowShape, formats: Formats, allocated: usize, filled: usize) -> BlockBytes {
+        let Formats { keys, values } = formats;
+        let rows = filled.saturating_mul(shape.heads);
+        let (stored_keys, stored_values) = (rows.saturating_mul(shape.key_dim), rows.saturating_mul(shape.value_dim));
+        let codes = keys.code_bytes(stored_keys).saturating_add(values.code_bytes(stored_values));
+        let scales = keys.scale_bytes(stored_keys).saturating_add(values.scale_bytes(stored_values));
+        BlockBytes { codes, scales, slack: allocated.saturating_sub(codes).saturating_sub(scales) }
     }
 }
 
@@ -76,6 +92,22 @@ impl KvBlock {
         keys.saturating_add(values).saturating_mul(WORD)
     }
 
+    /// What [`bytes`](Self::bytes) says of a block of `slots` token slots of which `filled` are filled, before it exists.
+    /// Saturates.
+    pub fn predicted_bytes(shape: RowShape, formats: Formats, slots: usize, filled: usize) -> BlockBytes {
+        BlockBytes::of(shape, formats, KvBlock::bytes_for(shape, formats, slots), filled)
+    }
+
+    /// The most token slots of a block that holds `tokens` tokens and grew with [`make_room`](Self::make_room), whatever the
+    /// steps in which they came. It last grew because it had fewer slots than tokens.
+    pub fn most_slots(tokens: usize) -> usize {
+        match tokens {
+            0 => 0,
+            1..=FIRST_SLOTS => FIRST_SLOTS,
+            _ => grown_slots(tokens - 1, tokens),
+        }
+    }
+
     /// Token slots, filled or unfilled.
     pub fn slots(&self) -> usize {
         self.slots
@@ -83,13 +115,9 @@ impl KvBlock {
 
     /// How the block's memory is used if `filled` of its slots are filled.
     pub fn bytes(&self, filled: usize) -> BlockBytes {
-        let RowShape { heads, key_dim, value_dim } = self.shape;
-        let Formats { keys, values } = self.formats;
-        let (stored_keys, stored_values) = (filled * heads * key_dim, filled * heads * value_dim);
-        let codes = keys.code_bytes(stored_keys) + values.code_bytes(stored_values);
-        let scales = keys.scale_bytes(stored_keys) + values.scale_bytes(stored_values);
+        debug_assert!(filled <= self.slots, "{filled} filled slots of {}", self.slots);
         let allocated = WORD * (self.keys.words.len() + self.values.words.len());
-        BlockBytes { codes, scales, slack: allocated - codes - scales }
+        BlockBytes::of(self.shape, self.formats, allocated, filled)
     }
 
     /// Encodes tokens into consecutive slots of the given heads.
@@ -144,7 +172,7 @@ impl KvBlock {
     /// A token is copied once on average. At most half of the slots are unused.
     pub fn make_room(&mut self, tokens: usize, filled: usize) {
         if tokens > self.slots {
-            self.resize(tokens.max(2 * self.slots).max(FIRST_SLOTS), filled);
+            self.resize(grown_slots(self.slots, tokens), filled);
         }
     }
 
@@ -262,6 +290,11 @@ const WORD: usize = size_of::<u32>();
 /// Initial slots of a block that grows by doubling.
 const FIRST_SLOTS: usize = 16;
 
+/// Slots of a block that must grow from `slots` slots to hold `tokens` tokens. More slots or tokens never give fewer.
+pub(crate) fn grown_slots(slots: usize, tokens: usize) -> usize {
+    tokens.max(slots.saturating_mul(2)).max(FIRST_SLOTS)
+}
+
 /// Encoded rows, `[heads, slots / tokens, bytes]`, stored as words so that rows of floats are aligned.
 #[derive(Debug, Clone)]
 struct Rows {
@@ -328,8 +361,32 @@ mod tests {
                 let BlockBytes { codes, scales, slack } = KvBlock::new(shape, formats, slots).bytes(0);
                 assert_eq!(KvBlock::bytes_for(shape, formats, slots), codes + scales + slack, "{format}, {slots} slots");
             }
+            for (slots, filled) in [(0, 0), (16, 0), (16, 16), (64, 48)] {
+                let actual = KvBlock::new(shape, formats, slots).bytes(filled);
+                assert_eq!(KvBlock::predicted_bytes(shape, formats, slots, filled), actual, "{format}, {filled} of {slots} slots");
+            }
             assert!(KvBlock::bytes_for(shape, formats, usize::MAX) > usize::MAX / 256, "{format}");
+            let BlockBytes { codes, .. } = KvBlock::predicted_bytes(shape, formats, usize::MAX, usize::MAX);
+            assert!(codes > usize::MAX / 256, "{format}");
         }
+    }
+
+    #[test]
+    fn most_slots_are_reached_and_not_exceeded() {
+        for tokens in 0..100usize {
+            let slots = |steps: &[usize]| {
+                let mut block = KvBlock::new(SHAPE, Formats::F32, 0);
+                steps.iter().fold(0, |filled, step| {
+                    block.make_room(filled + step, filled);
+                    filled + step
+                });
+                block.slots()
+            };
+            let (singly, last) = (vec![1; tokens], tokens.min(1));
+            let most = [slots(&singly), slots(&[tokens]), slots(&[tokens - last, last])].into_iter().max();
+            assert_eq!(most, Some(KvBlock::most_slots(tokens)), "{tokens} tokens");
+        }
+        assert_eq!(KvBlock::most_slots(usize::MAX), usize::MAX);
     }
 
     #[test]

@@ -103,11 +103,11 @@ impl Format {
         self.code_bytes(dim) + self.scale_bytes(dim)
     }
 
-    /// Bytes of a row's codes, without scales and minima.
+    /// Bytes of a row's codes, without scales and minima. Saturates.
     pub fn code_bytes(self, dim: usize) -> usize {
         match self {
-            Format::F32 => 4 * dim,
-            Format::F16 | Format::Bf16 => 2 * dim,
+            Format::F32 => dim.saturating_mul(4),
+            Format::F16 | Format::Bf16 => dim.saturating_mul(2),
             Format::Fp8E4m3 | Format::Q8 { .. } => dim,
             Format::Q4 { .. } | Format::Q4_1 { .. } | Format::Kivi4 { .. } => dim / 2,
             Format::Kivi2 { .. } => dim / 4,
@@ -115,14 +115,14 @@ impl Format {
     }
 
     /// Bytes of a row's scales and minima. For a key in a format that encodes a group of tokens together, its share of
-    /// them.
+    /// them. Saturates.
     pub fn scale_bytes(self, dim: usize) -> usize {
         let halves = match self {
             Format::F32 | Format::F16 | Format::Bf16 | Format::Fp8E4m3 => 0,
             Format::Q8 { .. } | Format::Q4 { .. } => 1,
             Format::Q4_1 { .. } | Format::Kivi4 { .. } | Format::Kivi2 { .. } => 2,
         };
-        self.group().map_or(0, |group| dim * halves * HALF_BYTES / group)
+        self.group().map_or(0, |group| dim.saturating_mul(halves * HALF_BYTES) / group)
     }
 
     /// Values that share a scale, or `None` for a format without scales.

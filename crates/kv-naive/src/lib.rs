@@ -6,7 +6,9 @@
 
 use std::ops::Range;
 
-use kv_core::{CacheError, ConfigError, Geometry, Guarantee, KvCache, Rows, SeqId, Sequences, Strategy, Tensor, Usage, View};
+use kv_core::{
+    CacheError, ConfigError, Geometry, Guarantee, KvCache, PredictedBytes, Rows, SeqId, Sequences, Strategy, Tensor, Usage, View,
+};
 use kv_kernels::{HeadShape, Mask, Part, Run};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -29,6 +31,10 @@ impl Strategy for Naive {
 
     fn new(_: Config, geometry: &Geometry) -> Result<Naive, ConfigError> {
         Ok(Naive { sequences: Sequences::new(geometry) })
+    }
+
+    fn predicted_bytes(_: &Config, _: &Geometry, _: usize, _: usize) -> Option<PredictedBytes> {
+        Some(PredictedBytes::default())
     }
 }
 

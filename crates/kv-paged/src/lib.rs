@@ -14,12 +14,13 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use kv_core::{
-    CacheError, ConfigError, ErrorBound, Fresh, Geometry, Guarantee, KvCache, Rows, SeqId, Sequences, Strategy, Tensor, Usage, View,
+    CacheError, ConfigError, ErrorBound, Fresh, Geometry, Guarantee, KvCache, PredictedBytes, Rows, SeqId, Sequences, Strategy, Tensor,
+    Usage, View,
 };
 use kv_kernels::{BlockBytes, HeadShape, Mask, Part, RowShape, Run};
 
 pub use config::Config;
-use pool::{BlockId, Pool};
+use pool::{BlockId, Pool, grown_capacity};
 
 /// The pool and the block tables.
 #[derive(Debug)]
@@ -57,6 +58,15 @@ impl Strategy for Paged {
         let limit = config.max_blocks.unwrap_or(usize::MAX);
         let pool = Pool::new(shape, config.format, config.block_size, limit);
         Ok(Paged { config, pool, sequences: Sequences::new(geometry) })
+    }
+
+    fn predicted_bytes(config: &Config, geometry: &Geometry, tokens: usize, sequences: usize) -> Option<PredictedBytes> {
+        let Paged { pool, .. } = Paged::new(config.clone(), geometry).ok()?;
+        let pages = tokens.div_ceil(config.block_size);
+        let mut bytes = pool.predicted_bytes(pages.saturating_mul(sequences), tokens.saturating_mul(sequences));
+        let table = grown_capacity(pages.min(pool.available())).saturating_mul(size_of::<BlockId>());
+        bytes.metadata = bytes.metadata.saturating_add(table.saturating_mul(sequences));
+        Some(bytes)
     }
 }
 

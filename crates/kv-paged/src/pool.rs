@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use kv_core::PredictedBytes;
 use kv_kernels::{BlockBytes, Formats, KvBlock, RowShape};
 
 /// Names a page of the pool.
@@ -65,13 +66,22 @@ impl Pool {
     /// Adds as many pages as there are, up to a slab's most and the limit.
     fn add_slab(&mut self) {
         assert!(self.pages.len() < self.limit, "a pool of {} pages", self.limit);
-        let most = (SLAB_TOKENS / self.block_size).max(1);
-        let count = self.pages.len().clamp(1, most).min(self.limit - self.pages.len());
+        let count = self.next_slab(self.pages.len());
         let slab = self.slabs.len();
         self.slabs.push(KvBlock::new(self.shape, self.formats, count * self.block_size));
         let first = self.pages.len();
         self.pages.extend((0..count).map(|page| Page { slab, first_slot: page * self.block_size, references: 0 }));
         self.free.extend((first..first + count).rev().map(BlockId));
+    }
+
+    /// Pages of the slab that is added to so many pages.
+    fn next_slab(&self, pages: usize) -> usize {
+        pages.clamp(1, self.largest_slab()).min(self.limit - pages)
+    }
+
+    /// Pages of a slab at most.
+    fn largest_slab(&self) -> usize {
+        (SLAB_TOKENS / self.block_size).max(1)
     }
 
     /// Notes that one more block table names the page.
@@ -128,8 +138,37 @@ impl Pool {
 
     /// Bytes of the pool's own tables.
     pub(crate) fn table_bytes(&self) -> usize {
-        let slabs = self.slabs.capacity() * size_of::<KvBlock>();
-        slabs + self.pages.capacity() * size_of::<Page>() + self.free.capacity() * size_of::<BlockId>()
+        table_bytes(self.slabs.capacity(), self.pages.capacity(), self.free.capacity())
+    }
+
+    /// The bytes of this empty pool, with its own tables, once `pages` pages are taken, of which as many slots are filled as
+    /// there are `tokens`. It says nothing of pages and tokens beyond its limit.
+    pub(crate) fn predicted_bytes(&self, pages: usize, tokens: usize) -> PredictedBytes {
+        let taken = pages.min(self.limit);
+        let (mut slabs, mut pages, mut row_bytes, mut widest) = (0usize, 0usize, 0usize, 0usize);
+        let mut add = |count: usize, slab: usize| {
+            slabs = slabs.saturating_add(count);
+            row_bytes = row_bytes.saturating_add(self.bytes_for(slab).saturating_mul(count));
+        };
+        let largest = self.largest_slab();
+        // While slabs become larger, they are counted one by one. After that they are alike, and there may be very many.
+        while pages < taken.min(largest) {
+            widest = self.next_slab(pages);
+            add(1, widest);
+            pages += widest;
+        }
+        if pages < taken {
+            let more = (taken - pages).div_ceil(largest).saturating_mul(largest).min(self.limit - pages);
+            add(more / largest, largest);
+            add(usize::from(!more.is_multiple_of(largest)), more % largest);
+            pages += more;
+            widest = largest;
+        }
+        let filled = tokens.min(taken.saturating_mul(self.block_size));
+        let BlockBytes { codes, scales, .. } = KvBlock::predicted_bytes(self.shape, self.formats, 0, filled);
+        let tables = table_bytes(grown_capacity(slabs), grown_capacity(pages), grown_capacity(widest));
+        let slack = row_bytes.saturating_sub(codes).saturating_sub(scales);
+        PredictedBytes { payload: codes, metadata: scales.saturating_add(tables), slack }
     }
 
     /// What each slab's memory is spent on if `filled` tells how many slots of each page are in use.
@@ -142,9 +181,56 @@ impl Pool {
     }
 }
 
+/// Bytes of the tables of a pool with room for so many slabs, pages and free pages.
+fn table_bytes(slabs: usize, pages: usize, free: usize) -> usize {
+    let slabs = slabs.saturating_mul(size_of::<KvBlock>());
+    let pages = pages.saturating_mul(size_of::<Page>());
+    slabs.saturating_add(pages).saturating_add(free.saturating_mul(size_of::<BlockId>()))
+}
+
+/// The capacity of a table that grew to `len` entries, never to more than twice as many at once. The standard library
+/// doubles a `Vec`, and begins with 4.
+pub(crate) fn grown_capacity(len: usize) -> usize {
+    match len {
+        0 => 0,
+        _ => len.max(4).checked_next_power_of_two().unwrap_or(usize::MAX),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_are_predicted_exactly() {
+        // With odd rows in half precision, so that each slab is padded to whole words.
+        let shape = RowShape { heads: 1, key_dim: 3, value_dim: 5 };
+        for (block_size, limit) in [(1, usize::MAX), (7, usize::MAX), (64, usize::MAX), (64, 45), (5000, 9)] {
+            let empty = Pool::new(shape, Formats::both("f16".parse().unwrap()), block_size, limit);
+            let mut pool = Pool::new(shape, empty.formats, block_size, limit);
+            for pages in 0..=limit.min(2500) {
+                // Every page is full but the last.
+                let last = block_size.div_ceil(2);
+                let filled = |BlockId(id): BlockId| match id + 1 {
+                    page if page < pages => block_size,
+                    page if page == pages => last,
+                    _ => 0,
+                };
+                let BlockBytes { codes, scales, slack } =
+                    pool.bytes(filled).fold(KvBlock::predicted_bytes(shape, pool.formats, 0, 0), |sum, slab| sum + slab);
+                let actual = PredictedBytes { payload: codes, metadata: scales + pool.table_bytes(), slack };
+                let tokens = (pages * block_size).saturating_sub(block_size - last);
+                assert_eq!(empty.predicted_bytes(pages, tokens), actual, "{pages} pages of {block_size} tokens");
+                if pages < limit.min(2500) {
+                    pool.take();
+                }
+            }
+            if limit != usize::MAX {
+                let all = empty.predicted_bytes(limit, limit * block_size);
+                assert_eq!(empty.predicted_bytes(usize::MAX, usize::MAX), all, "beyond the limit");
+            }
+        }
+    }
 
     #[test]
     fn slabs_double_up_to_their_most_and_stop_at_the_limit() {

@@ -33,4 +33,9 @@ impl Config {
         let old = tokens.saturating_sub(self.residual);
         old - old % self.format.keys.key_tokens()
     }
+
+    /// The most tokens that stay in full precision: the newest, and a group that is not full.
+    pub(crate) fn tail_limit(&self) -> usize {
+        self.residual.saturating_add(self.format.keys.key_tokens() - 1)
+    }
 }

@@ -11,7 +11,10 @@ mod config;
 
 use std::ops::Range;
 
-use kv_core::{CacheError, ConfigError, ErrorBound, Geometry, Guarantee, KvCache, Rows, SeqId, Sequences, Strategy, Tensor, Usage, View};
+use kv_core::{
+    CacheError, ConfigError, ErrorBound, Geometry, Guarantee, KvCache, PredictedBytes, Rows, SeqId, Sequences, Strategy, Tensor, Usage,
+    View,
+};
 use kv_kernels::{BlockBytes, Formats, HeadShape, KvBlock, KvRing, Mask, Part, RowShape, Run};
 
 pub use config::Config;
@@ -49,13 +52,23 @@ impl Strategy for Quantized {
         let shape = RowShape { heads: kv_heads, key_dim, value_dim };
         Ok(Quantized { config, shape, sequences: Sequences::new(geometry) })
     }
+
+    fn predicted_bytes(config: &Config, geometry: &Geometry, tokens: usize, sequences: usize) -> Option<PredictedBytes> {
+        let Quantized { shape, .. } = Quantized::new(config.clone(), geometry).ok()?;
+        let sealed = config.sealed_of(tokens);
+        let codes = KvBlock::predicted_bytes(shape, config.format, KvBlock::most_slots(sealed), sealed);
+        // The tail may have held more tokens than it does now: it empties when a group is full.
+        let tail_slots = KvRing::most_slots(config.tail_limit(), tokens);
+        let tail = KvBlock::predicted_bytes(shape, Formats::F32, tail_slots, tokens - sealed);
+        Some(PredictedBytes::from(layer_usage(codes + tail)).times(geometry.layers).times(sequences))
+    }
 }
 
 impl KvCache for Quantized {
     fn open(&mut self) -> Result<SeqId, CacheError> {
         let layer = Layer {
             sealed: KvBlock::new(self.shape, self.config.format, 0),
-            tail: KvRing::new(self.shape, Formats::F32, self.config.residual.saturating_add(self.config.format.keys.key_tokens() - 1)),
+            tail: KvRing::new(self.shape, Formats::F32, self.config.tail_limit()),
         };
         let layers = self.sequences.geometry().layers;
         Ok(self.sequences.open(0, vec![layer; layers]))
@@ -147,11 +160,9 @@ impl KvCache for Quantized {
 
     fn usage(&self) -> Usage {
         let sequences = self.sequences.iter().map(|(layers, seen)| {
-            let usages = layers.iter().map(|Layer { sealed, tail }| {
-                let BlockBytes { codes, scales, slack } = sealed.bytes(seen - tail.tokens()) + tail.block().bytes(tail.tokens());
-                let metadata_bytes = scales + size_of::<Layer>();
-                Usage { payload_bytes: codes, metadata_bytes, slack_bytes: slack, ..Usage::default() }
-            });
+            let usages = layers
+                .iter()
+                .map(|Layer { sealed, tail }| layer_usage(sealed.bytes(seen - tail.tokens()) + tail.block().bytes(tail.tokens())));
             Usage { seen_tokens: seen, resident_tokens: seen, ..usages.sum() }
         });
         Usage { scratch_peak_bytes: self.sequences.scratch_bytes(), ..sequences.sum() }
@@ -204,4 +215,11 @@ impl Layer {
         }
         self.tail.push(run.len() - at_once, tail_keys, tail_values);
     }
+}
+
+/// What a layer takes whose rows take these bytes.
+fn layer_usage(rows: BlockBytes) -> Usage {
+    let BlockBytes { codes, scales, slack } = rows;
+    let metadata_bytes = scales.saturating_add(size_of::<Layer>());
+    Usage { payload_bytes: codes, metadata_bytes, slack_bytes: slack, ..Usage::default() }
 }

@@ -22,3 +22,10 @@ impl Default for Config {
         Config { window: 512, sinks: 0, format: Formats::F32 }
     }
 }
+
+impl Config {
+    /// How many of a sequence's first `tokens` tokens are held besides the sinks.
+    pub(crate) fn recent_of(&self, tokens: usize) -> usize {
+        tokens.saturating_sub(self.sinks).min(self.window)
+    }
+}

@@ -20,7 +20,8 @@ mod config;
 use std::ops::Range;
 
 use kv_core::{
-    CacheError, ConfigError, ErrorBound, Fresh, Geometry, Guarantee, KvCache, Rows, SeqId, Sequences, Strategy, Tensor, Usage, View,
+    CacheError, ConfigError, ErrorBound, Fresh, Geometry, Guarantee, KvCache, PredictedBytes, Rows, SeqId, Sequences, Strategy, Tensor,
+    Usage, View,
 };
 use kv_kernels::{BlockBytes, HeadShape, KvBlock, KvRing, Mask, Part, RowShape, Run, rotate_row};
 
@@ -58,6 +59,14 @@ impl Strategy for Sliding {
         config.format.check_rows(key_dim, value_dim).map_err(|error| ConfigError::value("format", config.format, error))?;
         let shape = RowShape { heads: kv_heads, key_dim, value_dim };
         Ok(Sliding { config, shape, sequences: Sequences::new(geometry) })
+    }
+
+    fn predicted_bytes(config: &Config, geometry: &Geometry, tokens: usize, sequences: usize) -> Option<PredictedBytes> {
+        let Sliding { shape, .. } = Sliding::new(config.clone(), geometry).ok()?;
+        let held = config.recent_of(tokens);
+        let sinks = KvBlock::predicted_bytes(shape, config.format, config.sinks, config.sinks.min(tokens));
+        let recent = KvBlock::predicted_bytes(shape, config.format, KvRing::most_slots(config.window, held), held);
+        Some(PredictedBytes::from(layer_usage(sinks + recent)).times(geometry.layers).times(sequences))
     }
 }
 
@@ -174,10 +183,7 @@ impl KvCache for Sliding {
         let sequences = self.sequences.iter().map(|(layers, seen)| {
             let usages = layers.iter().map(|layer| {
                 let sinks = layer.sinks.bytes(self.config.sinks.min(seen));
-                let recent = layer.recent.block().bytes(layer.recent.tokens());
-                let BlockBytes { codes, scales, slack } = sinks + recent;
-                let metadata_bytes = scales + size_of::<Layer>();
-                Usage { payload_bytes: codes, metadata_bytes, slack_bytes: slack, ..Usage::default() }
+                layer_usage(sinks + layer.recent.block().bytes(layer.recent.tokens()))
             });
             let resident_tokens = layers.first().map_or(0, |layer| self.config.sinks.min(seen) + layer.recent.tokens());
             Usage { seen_tokens: seen, resident_tokens, ..usages.sum() }
@@ -186,10 +192,8 @@ impl KvCache for Sliding {
     }
 
     fn least_bytes(&self, tokens: usize) -> usize {
-        let Config { window, sinks, format } = self.config;
-        let recent = tokens.saturating_sub(sinks).min(window);
-        let of = |slots| KvBlock::bytes_for(self.shape, format, slots);
-        of(sinks).saturating_add(of(recent)).saturating_mul(self.sequences.geometry().layers)
+        let of = |slots| KvBlock::bytes_for(self.shape, self.config.format, slots);
+        of(self.config.sinks).saturating_add(of(self.config.recent_of(tokens))).saturating_mul(self.sequences.geometry().layers)
     }
 
     fn guarantee(&self) -> Guarantee {
@@ -239,6 +243,13 @@ impl Sliding {
         }
         *view = seen;
     }
+}
+
+/// What a layer takes whose rows take these bytes.
+fn layer_usage(rows: BlockBytes) -> Usage {
+    let BlockBytes { codes, scales, slack } = rows;
+    let metadata_bytes = scales.saturating_add(size_of::<Layer>());
+    Usage { payload_bytes: codes, metadata_bytes, slack_bytes: slack, ..Usage::default() }
 }
 
 /// The ring's tokens. The newest is at position `end − 1`.

@@ -5,6 +5,7 @@ mod bytes;
 mod configs;
 mod lifecycle;
 mod long_runs;
+mod predictions;
 mod refusals;
 mod rows;
 mod spread;
@@ -17,6 +18,7 @@ pub use bytes::bytes_are_true;
 pub use configs::config_is_strict;
 pub use lifecycle::{forks_are_isolated, starts_empty_and_forgets, truncate_then_append_is_fresh};
 pub use long_runs::long_runs_hold;
+pub use predictions::predicted_bytes_hold;
 pub use refusals::{full_loses_nothing, refusals_leave_no_trace};
 pub use spread::{nothing_leaks, threads_and_nans_do_not_spread};
 pub use traces::{random_traces_agree_with_a_model, runs_are_reproducible};
@@ -37,7 +39,7 @@ const fn check(name: &'static str, what: &'static str, run: fn(&Subject) -> Outc
 }
 
 /// Every check, the cheapest first.
-pub const CHECKS: [Check; 17] = [
+pub const CHECKS: [Check; 18] = [
     check("config_is_strict", "the config survives a TOML round trip, and unknown keys are refused by name", config_is_strict),
     check(
         "starts_empty_and_forgets",
@@ -67,6 +69,7 @@ pub const CHECKS: [Check; 17] = [
     check("full_loses_nothing", "at the limit, the reported numbers are true and the state is unchanged", full_loses_nothing),
     check("nothing_leaks", "NaNs in one layer, sequence or KV head do not reach the others", nothing_leaks),
     check("bytes_are_true", "`usage` equals the allocator's bytes and scales with the KV heads", bytes_are_true),
+    check("predicted_bytes_hold", "what the strategy predicts is at least what `usage` reports, and not far above", predicted_bytes_hold),
     check("runs_are_reproducible", "the same run gives the same bits, positions and bytes", runs_are_reproducible),
     check(
         "random_traces_agree_with_a_model",

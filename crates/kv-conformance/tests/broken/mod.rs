@@ -5,7 +5,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use kv_core::{
-    CacheError, ConfigError, ErrorBound, Geometry, Guarantee, KvCache, Rows, SeqId, Sequences, Strategy, Tensor, Usage, View, reference,
+    CacheError, ConfigError, ErrorBound, Geometry, Guarantee, KvCache, PredictedBytes, Rows, SeqId, Sequences, Strategy, Tensor, Usage,
+    View, reference,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -77,6 +78,16 @@ pub(crate) enum Bug {
     FullBeforeItIs,
     /// Rows are copied on another thread, kept, and not reported.
     BytesOfAnotherThread,
+    /// The bytes of the values are not predicted.
+    PredictsKeysOnly,
+    /// The bytes of one sequence are predicted, however many there are.
+    PredictsOneSequence,
+    /// The capacity of a grown `Vec` is predicted to be its length.
+    PredictsNoSlack,
+    /// Whatever the cache, all bytes that can be counted are predicted.
+    PredictsEverything,
+    /// The same, as slack.
+    PredictsAnySlack,
 }
 
 /// The mistake, by its name.
@@ -115,6 +126,28 @@ impl Strategy for Broken {
 
     fn new(config: Config, geometry: &Geometry) -> Result<Broken, ConfigError> {
         Ok(Broken { bug: config.bug, sequences: Sequences::new(geometry), closed: None, forks: vec![], copies: vec![], hidden: vec![] })
+    }
+
+    fn predicted_bytes(config: &Config, geometry: &Geometry, tokens: usize, sequences: usize) -> Option<PredictedBytes> {
+        // What a `Vec` holds at most after it doubled.
+        let most = |len: usize| if len == 0 { 0 } else { len.max(2 * (len - 1)).max(4) };
+        let Geometry { layers, kv_heads, key_dim, value_dim, .. } = *geometry;
+        let (keys, values) = (tokens * key_dim, tokens * value_dim);
+        let payload = (keys + values) * size_of::<f32>();
+        let metadata = most(tokens) * size_of::<usize>() + size_of::<View>();
+        let slack = (most(keys) + most(values)) * size_of::<f32>() - payload;
+        let one = PredictedBytes { payload, metadata, slack }.times(kv_heads).times(layers);
+        let one = PredictedBytes { metadata: one.metadata + layers * size_of::<Vec<View>>(), ..one };
+        match config.bug {
+            Bug::None => Some(one.times(sequences)),
+            Bug::PredictsKeysOnly => Some(PredictedBytes { payload: keys * size_of::<f32>() * kv_heads * layers, ..one }.times(sequences)),
+            Bug::PredictsOneSequence => Some(one),
+            Bug::PredictsNoSlack => Some(PredictedBytes { slack: 0, ..one }.times(sequences)),
+            Bug::PredictsEverything => Some(PredictedBytes { payload: usize::MAX, metadata: usize::MAX, slack: usize::MAX }),
+            Bug::PredictsAnySlack => Some(PredictedBytes { slack: usize::MAX, ..one.times(sequences) }),
+            // The bytes of the other mistakes are not those of the base.
+            _ => None,
+        }
     }
 }
 

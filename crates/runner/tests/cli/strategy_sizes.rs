@@ -3,7 +3,9 @@
 use std::ops::Range;
 
 use kv_conformance::{Text, step, toy_geometry};
-use kv_core::{CacheError, ConfigError, Geometry, KvCache, Strategy};
+use kv_core::{CacheError, ConfigError, Geometry, KvCache, Strategy, Usage};
+use proptest::prelude::*;
+use proptest::strategy::Strategy as _;
 use runner::builtin;
 use serde_json::Value;
 
@@ -33,8 +35,9 @@ fn geometry() -> Geometry {
     Geometry { context: 4096, ..toy_geometry() }
 }
 
-/// Two chunks and two single tokens, a fork, and what can be read; a cache that is full is as good.
-fn use_a_little(cache: &mut dyn KvCache, name: &str) {
+/// Two chunks and two single tokens, a fork, and what can be read; a cache that is full is as good. Returns what one
+/// sequence takes.
+fn use_a_little(cache: &mut dyn KvCache, name: &str) -> Usage {
     const TOKENS: usize = 42;
     let text = Text::new(&geometry(), 1, TOKENS);
     let seq = cache.open().unwrap();
@@ -49,7 +52,8 @@ fn use_a_little(cache: &mut dyn KvCache, name: &str) {
     let seen = cache.seen(seq).unwrap();
     cache.view(seq, 0, 0).unwrap();
     let least = cache.least_bytes(seen);
-    assert!(cache.usage().reserved_bytes() >= least, "{name}: {least} bytes at least, and {:?}", cache.usage());
+    let usage = cache.usage();
+    assert!(usage.reserved_bytes() >= least, "{name}: {least} bytes at least, and {usage:?}");
     let fork = cache.fork(seq).unwrap();
     if let Err(error) = cache.truncate(fork, seen / 2) {
         assert!(matches!(error, CacheError::Unsupported { .. }), "{name}: {error}");
@@ -58,6 +62,7 @@ fn use_a_little(cache: &mut dyn KvCache, name: &str) {
     cache.close(seq).unwrap();
     // Of a length that no sequence has, it is a number and no overflow.
     cache.least_bytes(usize::MAX);
+    usage
 }
 
 #[test]
@@ -67,11 +72,17 @@ fn a_number_without_sense_is_refused_or_costs_nothing() {
         for (number, takes) in HOSTILE.into_iter().zip(takes) {
             let config = parameter.replace('N', &number.to_string());
             let name = format!("{id} {config}");
-            let built = registry.get(id).unwrap().build(&toml::from_str(&config).unwrap(), &geometry());
-            match built {
+            let (entry, config) = (registry.get(id).unwrap(), toml::from_str(&config).unwrap());
+            let predicted = |tokens, sequences| entry.predicted_bytes(&config, &geometry(), tokens, sequences).ok().flatten();
+            for (tokens, sequences) in [(0, 1), (4096, 1), (usize::MAX, 1), (1, usize::MAX), (usize::MAX, usize::MAX)] {
+                assert_eq!(predicted(tokens, sequences).is_some(), takes, "{name}: {sequences} sequences of {tokens} tokens");
+            }
+            match entry.build(&config, &geometry()) {
                 Ok(mut cache) => {
                     assert!(takes, "{name} was built");
-                    use_a_little(cache.as_mut(), &name);
+                    let usage = use_a_little(cache.as_mut(), &name);
+                    let most = predicted(usage.seen_tokens, 1).unwrap().total();
+                    assert!(usage.reserved_bytes() <= most, "{name}: {most} bytes at most, and {usage:?}");
                 }
                 Err(error) => {
                     assert!(!takes, "{name}: {error}");
@@ -110,6 +121,28 @@ fn every_whole_number_of_every_config_is_tried() {
     }
 }
 
+/// Numbers of every magnitude.
+fn magnitudes() -> impl proptest::strategy::Strategy<Value = usize> {
+    (any::<usize>(), 0..usize::BITS).prop_map(|(number, shift)| number >> shift)
+}
+
+proptest! {
+    /// What can be built has a prediction, and what cannot has none.
+    #[test]
+    fn predictions_do_not_overflow(
+        parameter in 0..PARAMETERS.len(), number in magnitudes(), tokens in magnitudes(), sequences in magnitudes(),
+        layers in magnitudes(), value_dim in magnitudes(),
+    ) {
+        let (id, parameter, _) = PARAMETERS[parameter];
+        let geometry = Geometry { layers, value_dim, ..geometry() };
+        let config = parameter.replace('N', &(number >> 1).to_string()).parse().unwrap();
+        let registry = builtin();
+        let entry = registry.get(id).unwrap();
+        let predicted = entry.predicted_bytes(&config, &geometry, tokens, sequences);
+        prop_assert_eq!(predicted.is_ok_and(|bytes| bytes.is_some()), entry.build(&config, &geometry).is_ok());
+    }
+}
+
 #[test]
 fn sizes_that_only_a_program_can_give_do_not_overflow() {
     let window = kv_sliding::Config { window: usize::MAX, sinks: 3, ..Default::default() };
@@ -129,6 +162,7 @@ fn a_geometry_whose_cache_no_machine_can_count_is_refused() {
     ] {
         for entry in builtin().iter() {
             let error = entry.build(&toml::Table::new(), &geometry).unwrap_err();
+            assert_eq!(entry.predicted_bytes(&toml::Table::new(), &geometry, 1, 1), Err(error.clone()), "{}", entry.id());
             assert!(error.to_string().contains("more than any memory holds"), "{}: {error}", entry.id());
         }
     }

@@ -1,0 +1,121 @@
+//! Predicted memory.
+
+use kv_core::{CacheError, KvCache, PredictedBytes};
+
+use crate::failure::ensure;
+use crate::{Failure, Outcome, Subject, Text, Verdict, fill};
+
+/// Lengths around the boundaries of blocks and windows.
+const LENGTHS: [usize; 13] = [0, 1, 15, 16, 17, 31, 33, 63, 64, 65, 200, 513, 600];
+
+/// What the strategy [predicts](kv_core::Strategy::predicted_bytes) for one sequence and for three is at least what `usage`
+/// reports, however the tokens came: singly, in chunks, at once, or one after all others. Lengths for which there is no room
+/// are left out.
+///
+/// It is also not far above the largest report:
+/// - Payload and metadata are at most 1 % and 512 bytes more. They depend on the tokens, and a strategy can count them. The
+///   margin is for tables that grow in steps.
+/// - Together with the slack, they are at most twice the largest report and 512 bytes. A cache that doubles reserves as much
+///   as it holds, and no four ways of feeding it need to reach the most.
+///
+/// # Errors
+/// A failure gives both numbers.
+pub fn predicted_bytes_hold(subject: &Subject) -> Outcome {
+    if subject.predicted_bytes(0, 1)?.is_none() {
+        return Ok(Verdict::Skipped("the strategy predicts no bytes".into()));
+    }
+    let text = Text::new(subject.geometry(), 42, LENGTHS.into_iter().max().unwrap_or_default());
+    for sequences in [1, 3] {
+        for tokens in LENGTHS {
+            let when = format!("with {tokens} tokens in each of {sequences} sequences");
+            length_holds(subject, &text, tokens, sequences).map_err(|failure| failure.when(&when))?;
+        }
+    }
+    Ok(Verdict::Passed)
+}
+
+fn length_holds(subject: &Subject, text: &Text, tokens: usize, sequences: usize) -> Result<(), Failure> {
+    let predicted = subject.predicted_bytes(tokens, sequences)?;
+    let mend = "`predicted_bytes` answers for every length if it answers for one";
+    ensure!(predicted.is_some(), mend, "nothing is predicted, but it is for an empty sequence");
+    let predicted = predicted.unwrap_or_default();
+    let (mut filled, mut total) = (0, 0);
+    for steps in Steps::ALL {
+        let mut cache = subject.build()?;
+        match steps.feed(cache.as_mut(), text, tokens, sequences) {
+            Err(CacheError::Full { .. }) => return Ok(()),
+            fed => fed?,
+        }
+        let reported = PredictedBytes::from(cache.usage());
+        covers(predicted, reported).map_err(|failure| failure.when(steps.name()))?;
+        filled = filled.max(reported.payload + reported.metadata);
+        total = total.max(reported.total());
+    }
+    is_near("payload and metadata", predicted.payload.saturating_add(predicted.metadata), filled, filled / 100)?;
+    is_near("payload, metadata and slack", predicted.total(), total, total)
+}
+
+fn covers(predicted: PredictedBytes, reported: PredictedBytes) -> Result<(), Failure> {
+    let parts = [
+        ("payload", predicted.payload, reported.payload),
+        ("metadata", predicted.metadata, reported.metadata),
+        ("slack", predicted.slack, reported.slack),
+    ];
+    for (part, predicted, reported) in parts {
+        let mend = "predict an upper bound: count with the functions that `usage` counts with, and tables by their capacity";
+        ensure!(predicted >= reported, mend, "{predicted} bytes of {part} are predicted, but `usage` reports {reported}");
+    }
+    Ok(())
+}
+
+fn is_near(part: &str, predicted: usize, reported: usize, margin: usize) -> Result<(), Failure> {
+    const TABLES: usize = 512;
+    let most = reported + margin + TABLES;
+    let mend = "predict what is held, not what could be; what depends on the steps belongs to the slack";
+    ensure!(predicted <= most, mend, "{predicted} bytes of {part} are predicted, but `usage` reports at most {reported}");
+    Ok(())
+}
+
+/// The steps in which tokens come.
+#[derive(Debug, Clone, Copy)]
+enum Steps {
+    Single,
+    Chunks,
+    Whole,
+    /// What makes a cache that doubles its memory reserve the most.
+    WholeThenSingle,
+}
+
+impl Steps {
+    const ALL: [Steps; 4] = [Steps::Single, Steps::Chunks, Steps::Whole, Steps::WholeThenSingle];
+
+    fn name(self) -> &'static str {
+        match self {
+            Steps::Single => "token by token",
+            Steps::Chunks => "in chunks",
+            Steps::Whole => "in one step",
+            Steps::WholeThenSingle => "in one step and a token more",
+        }
+    }
+
+    /// Opens so many sequences and feeds each.
+    fn feed(self, cache: &mut dyn KvCache, text: &Text, tokens: usize, sequences: usize) -> Result<(), CacheError> {
+        /// Not a divisor of any boundary.
+        const CHUNK: usize = 37;
+        let before_last = tokens.saturating_sub(1);
+        let (first, chunk) = match self {
+            // Each single step would run all tokens before it again.
+            Steps::Single if cache.recomputes() => (0, CHUNK),
+            Steps::Single => (0, 1),
+            Steps::Chunks => (0, CHUNK),
+            Steps::Whole => (tokens, 1),
+            Steps::WholeThenSingle => (before_last, 1),
+        };
+        for _ in 0..sequences {
+            let seq = cache.open()?;
+            fill(cache, seq, text, 0..first, first.max(1))?;
+            fill(cache, seq, text, first..tokens, chunk)?;
+        }
+        Ok(())
+    }
+}
