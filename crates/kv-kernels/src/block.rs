@@ -1,10 +1,10 @@
 //! A run of token slots in one format: the unit of memory that strategies own.
 
-use std::ops::{Add, Range};
+use std::ops::Range;
 
 use crate::codec::{decode_channels, encode_channels};
 use crate::rows::RowStart;
-use crate::{Format, Formats};
+use crate::{BlockBytes, Format, Formats};
 
 /// The rows of one token: the number of heads, and the dimensions of a key and a value of one head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,41 +28,6 @@ pub struct KvBlock {
     slots: usize,
     keys: Rows,
     values: Rows,
-}
-
-/// The bytes of a block. Their sum is the size of the allocation for its rows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BlockBytes {
-    /// Codes of the filled slots.
-    pub codes: usize,
-    /// Scales of the filled slots.
-    pub scales: usize,
-    /// Unfilled slots, and the padding to whole words.
-    pub slack: usize,
-}
-
-impl Add for BlockBytes {
-    type Output = BlockBytes;
-
-    fn add(self, other: BlockBytes) -> BlockBytes {
-        BlockBytes {
-            codes: self.codes.saturating_add(other.codes),
-            scales: self.scales.saturating_add(other.scales),
-            slack: self.slack.saturating_add(other.slack),
-        }
-    }
-}
-
-impl BlockBytes {
-    /// How `allocated` bytes are used if the rows of `filled` tokens are in them.
-    fn of(shape: RowShape, formats: Formats, allocated: usize, filled: usize) -> BlockBytes {
-        let Formats { keys, values } = formats;
-        let rows = filled.saturating_mul(shape.heads);
-        let (stored_keys, stored_values) = (rows.saturating_mul(shape.key_dim), rows.saturating_mul(shape.value_dim));
-        let codes = keys.code_bytes(stored_keys).saturating_add(values.code_bytes(stored_values));
-        let scales = keys.scale_bytes(stored_keys).saturating_add(values.scale_bytes(stored_values));
-        BlockBytes { codes, scales, slack: allocated.saturating_sub(codes).saturating_sub(scales) }
-    }
 }
 
 impl KvBlock {

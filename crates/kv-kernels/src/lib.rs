@@ -15,6 +15,7 @@
 mod attend;
 mod awake;
 mod block;
+mod block_bytes;
 mod channel_scores;
 mod codec;
 mod column_sums;
@@ -45,7 +46,8 @@ mod weights;
 
 pub use attend::{Attention, HeadShape, Mask, Part, Run, attend, probability_sums};
 pub use awake::awake;
-pub use block::{BlockBytes, KvBlock, RowShape};
+pub use block::{KvBlock, RowShape};
+pub use block_bytes::BlockBytes;
 pub use format::{Format, FormatError};
 pub use formats::Formats;
 pub use path::{KernelPath, PathError};
