@@ -8,11 +8,12 @@ use std::process::Command;
 use serde_json::Value;
 
 /// The workspace's crates, and the workspace crates that each may depend on.
-const ALLOWED: [(&str, &[&str]); 13] = [
+const ALLOWED: [(&str, &[&str]); 14] = [
     ("kv-core", &[]),
     ("kv-kernels", &[]),
     ("kv-metrics", &[]),
-    ("kv-conformance", &["kv-core", "kv-metrics"]),
+    ("kv-script", &["kv-core"]),
+    ("kv-conformance", &["kv-core", "kv-metrics", "kv-script"]),
     ("kv-naive", &["kv-core", "kv-kernels"]),
     ("kv-contiguous", &["kv-core", "kv-kernels"]),
     ("kv-paged", &["kv-core", "kv-kernels"]),
@@ -26,6 +27,7 @@ const ALLOWED: [(&str, &[&str]); 13] = [
             "kv-core",
             "kv-kernels",
             "kv-metrics",
+            "kv-script",
             "kv-conformance",
             "kv-naive",
             "kv-contiguous",

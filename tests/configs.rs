@@ -24,6 +24,10 @@ fn every_config_makes_a_plan() {
         let model = Preset::find(preset).unwrap().config(choice.layers);
         let plan = plan(&file, &builtin(), &model, None).unwrap();
         assert!(!plan.cells.is_empty(), "{}", path.display());
+        for cell in &plan.cells {
+            let built = cell.strategy.build(&cell.config, &model.geometry);
+            assert!(built.is_ok(), "{}: {}: {:?}", path.display(), cell.label, built.err());
+        }
         names.push(path.file_name().unwrap().to_string_lossy().into_owned());
     }
     names.sort();

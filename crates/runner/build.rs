@@ -10,17 +10,25 @@ fn main() {
         ("RUNNER_PROFILE", std::env::var("PROFILE").unwrap_or_default()),
         ("RUNNER_TARGET", std::env::var("TARGET").unwrap_or_default()),
         ("RUNNER_RUSTC", or_unknown(first_line(&rustc, &["--version"]))),
+        ("RUNNER_DIRTY", or_unknown(dirty())),
         ("RUNNER_COMMIT", or_unknown(first_line("git", &["rev-parse", "--short=12", "HEAD"]))),
     ] {
         println!("cargo::rustc-env={name}={value}");
     }
-    println!("cargo::rerun-if-changed=build.rs");
+    // Every source of the workspace: the flag of uncommitted changes depends on all of them.
+    println!("cargo::rerun-if-changed=..");
     // The files that record the checked-out commit. Missing outside a git checkout.
     for name in ["HEAD", "logs/HEAD"] {
         if let Some(path) = first_line("git", &["rev-parse", "--git-path", name]) {
             println!("cargo::rerun-if-changed={path}");
         }
     }
+}
+
+/// Whether tracked files differ from the commit.
+fn dirty() -> Option<String> {
+    let output = Command::new("git").args(["status", "--porcelain", "--untracked-files=no"]).output().ok()?;
+    output.status.success().then(|| (!output.stdout.is_empty()).to_string())
 }
 
 fn first_line(program: &str, arguments: &[&str]) -> Option<String> {

@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use kv_core::{CacheError, KvCache, Rows, SeqId};
+use kv_core::{CacheError, Geometry, KvCache, Rows, SeqId};
+use kv_script::{Attention, RowSource};
 
 use crate::Text;
 
@@ -22,17 +23,12 @@ pub(crate) fn step_with(
     fresh: Range<usize>,
     mut look: impl FnMut(&dyn KvCache, usize, &Rows),
 ) -> Result<Vec<Rows>, CacheError> {
-    let run = cache.begin(seq, fresh.clone())?;
     let mut outputs = vec![];
-    for layer in 0..text.geometry.layers {
-        append(cache, seq, text, layer, run.clone())?;
-        let out = cache.attend(seq, layer, text.queries(layer, run.clone()).into_tensor())?;
-        let out = Rows::take("outputs", out, [run.len(), text.geometry.heads, text.geometry.value_dim])?;
+    kv_script::step_watched(cache, &mut TextRows(text), &[(seq, fresh.clone())], Attention::Run, |cache, layer, out| {
         let out = last_tokens(&out, fresh.len());
         look(cache, layer, &out);
         outputs.push(out);
-    }
-    cache.commit(seq)?;
+    })?;
     Ok(outputs)
 }
 
@@ -46,14 +42,31 @@ pub(crate) fn append(cache: &mut dyn KvCache, seq: SeqId, text: &Text, layer: us
 /// # Errors
 /// Any error that the cache returns.
 pub fn fill(cache: &mut dyn KvCache, seq: SeqId, text: &Text, positions: Range<usize>, chunk: usize) -> Result<(), CacheError> {
-    for start in positions.clone().step_by(chunk) {
-        let run = cache.begin(seq, start..(start + chunk).min(positions.end))?;
-        for layer in 0..text.geometry.layers {
-            append(cache, seq, text, layer, run.clone())?;
-        }
-        cache.commit(seq)?;
+    let mut chunks = positions.clone().step_by(chunk).map(|start| start..(start + chunk).min(positions.end));
+    chunks.try_for_each(|chunk| kv_script::step(cache, &mut TextRows(text), &[(seq, chunk)], Attention::Skipped))
+}
+
+/// A text as the source of a step's rows.
+struct TextRows<'a>(&'a Text);
+
+impl RowSource for TextRows<'_> {
+    type Error = CacheError;
+
+    fn geometry(&self) -> &Geometry {
+        &self.0.geometry
     }
-    Ok(())
+
+    fn keys(&mut self, layer: usize, positions: Range<usize>) -> Result<Rows, CacheError> {
+        Ok(self.0.keys(layer, positions))
+    }
+
+    fn values(&mut self, layer: usize, positions: Range<usize>) -> Result<Rows, CacheError> {
+        Ok(self.0.values(layer, positions))
+    }
+
+    fn queries(&mut self, layer: usize, positions: Range<usize>) -> Result<Rows, CacheError> {
+        Ok(self.0.queries(layer, positions))
+    }
 }
 
 /// The rows of one token.

@@ -1,12 +1,14 @@
 //! The shape of a model's attention, as far as a cache needs it.
 
+use serde::{Deserialize, Serialize};
+
 use crate::{ConfigError, Rope};
 
 /// The shape of a token's keys, values and queries.
 ///
 /// Grouped-query, multi-query and latent attention differ only in these numbers: `kv_heads < heads`,
 /// `kv_heads == 1`, and `key_dim ≠ value_dim`.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Geometry {
     /// Decoder layers.
     pub layers: usize,

@@ -1,11 +1,13 @@
 //! Rotary position embedding, as data.
 
+use serde::{Deserialize, Serialize};
+
 /// The rotation of keys and queries by position (RoFormer, arXiv:2104.09864).
 ///
 /// Position `p` rotates plane `i` by `p · inverse_frequencies[i]` radians. A plane pairs value `i` with value
 /// `i + planes` (the "rotate half" layout). Values past `2 · planes` are not rotated. Scaled variants differ
 /// only in their frequencies.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Rope {
     inverse_frequencies: Vec<f64>,
 }

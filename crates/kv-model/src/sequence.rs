@@ -46,7 +46,16 @@ impl Sequence {
         &self.tokens
     }
 
-    pub(crate) fn extend(&mut self, fresh: &[u32]) {
+    /// Closes the sequence.
+    ///
+    /// # Errors
+    /// Whatever [`KvCache::close`] refuses.
+    pub fn close(self, cache: &mut dyn KvCache) -> Result<(), CacheError> {
+        cache.close(self.id)
+    }
+
+    /// Notes tokens whose rows were appended to the cache: by a step of the decoder, or from a recording of one.
+    pub fn extend(&mut self, fresh: &[u32]) {
         self.tokens.extend(fresh);
     }
 }

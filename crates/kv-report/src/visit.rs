@@ -140,6 +140,29 @@ pub struct StepTime {
 }
 
 impl Visit {
+    /// A pass that went well and has measured nothing yet.
+    pub fn passed(cell: &str, pass: Pass) -> Visit {
+        Visit {
+            cell: cell.to_owned(),
+            pass,
+            launch: 0,
+            status: Status::Ok,
+            phase: None,
+            error: None,
+            guarantee: None,
+            fill: None,
+            ttft_source: None,
+            notes: vec![],
+            values: BTreeMap::new(),
+            steps: vec![],
+        }
+    }
+
+    /// A pass that ended in this phase, for this reason.
+    pub fn failed(cell: &str, pass: Pass, status: Status, phase: &str, reason: &str) -> Visit {
+        Visit { status, phase: Some(phase.to_owned()), error: Some(reason.to_owned()), ..Visit::passed(cell, pass) }
+    }
+
     /// The visit as a line of the log: JSON and a line break, with no other line break in it.
     ///
     /// # Errors

@@ -1,6 +1,9 @@
 //! How this program was built.
 
-use crate::Problem;
+use std::fs::File;
+use std::sync::OnceLock;
+
+use crate::{Problem, hash};
 
 /// The optimization level that cargo passed to the build script.
 pub(crate) const OPT_LEVEL: &str = env!("RUNNER_OPT_LEVEL");
@@ -12,6 +15,16 @@ pub(crate) const TARGET: &str = env!("RUNNER_TARGET");
 pub(crate) const RUSTC: &str = env!("RUNNER_RUSTC");
 /// The commit. Empty outside a git checkout.
 pub(crate) const COMMIT: &str = env!("RUNNER_COMMIT");
+
+/// Whether the checkout had changes that were not committed. Empty outside a git checkout.
+pub(crate) const DIRTY: &str = env!("RUNNER_DIRTY");
+
+/// The SHA-256 of this program's file: two builds of the same commit can differ. Empty if the file cannot be read.
+pub(crate) fn program_hash() -> String {
+    static HASH: OnceLock<String> = OnceLock::new();
+    let of_file = || hash::of_reader(File::open(std::env::current_exe()?)?);
+    HASH.get_or_init(|| of_file().unwrap_or_default()).clone()
+}
 
 /// Refuses to measure with an unoptimized build.
 ///

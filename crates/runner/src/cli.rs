@@ -9,7 +9,7 @@ use kv_core::Registry;
 use kv_kernels::KernelPath;
 use kv_model::Pages;
 
-use crate::{Problem, commands, exit};
+use crate::{Problem, commands, exit, worker};
 
 /// Sweeps key-value cache strategies over sequence lengths and charts latency and memory.
 #[derive(Debug, Parser)]
@@ -53,7 +53,7 @@ enum Command {
     },
     /// Draw a report again from the results in a folder.
     Report {
-        /// A folder with results.json and samples.csv.
+        /// The folder of a run, finished or not, of this version or an earlier one.
         folder: PathBuf,
         /// A CSV with measurements of another engine to draw beside ours; tests/peers/README.md describes it.
         #[arg(long, value_name = "FILE")]
@@ -63,6 +63,9 @@ enum Command {
     Roofline(RooflineArguments),
     /// Print the JSON Schema of a config.
     Schema,
+    /// Work for the runner that has started this process.
+    #[command(hide = true, name = crate::worker::COMMAND)]
+    Worker,
 }
 
 /// How weights lie in memory.
@@ -107,7 +110,7 @@ pub(crate) struct RunArguments {
     #[arg(verbatim_doc_comment)]
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) sets: Vec<String>,
-    /// Print the cells with an estimate of their time, and run nothing.
+    /// Print the blocks with an estimate of their time and memory, and measure nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,
     /// Seed for the random tokens of the prompts [default: the config's].
@@ -122,6 +125,15 @@ pub(crate) struct RunArguments {
     /// Time the strategies without running the conformance suite on them first; the report says so.
     #[arg(long)]
     pub(crate) unchecked: bool,
+    /// Go on with a run that was interrupted or killed; refused if the plan has changed since.
+    #[arg(long, conflicts_with = "overwrite")]
+    pub(crate) resume: bool,
+    /// Begin again where an unfinished run is in the way; what it measured is lost.
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+    /// Keep the recorded prompt in the cache folder after the run; a later run of the same prompt uses it.
+    #[arg(long)]
+    pub(crate) keep_recordings: bool,
 }
 
 /// Arguments of `check`.
@@ -246,7 +258,7 @@ pub fn main(registry: Registry) -> ExitCode {
     let selected = cli.kernel_path.map_or(Ok(()), KernelPath::select);
     let selected = selected.map_err(|error| Problem::new(format!("`--kernel-path`: {error}")));
     let outcome = selected.and_then(|()| match cli.command {
-        Command::Run(arguments) => commands::run(&registry, &arguments),
+        Command::Run(arguments) => commands::run(&registry, &arguments, cli.kernel_path),
         Command::List => commands::list(&registry),
         Command::Describe { strategy } => commands::describe(&registry, &strategy),
         Command::Check(arguments) => commands::check(&registry, &arguments),
@@ -256,6 +268,7 @@ pub fn main(registry: Registry) -> ExitCode {
         Command::Report { folder, peer } => commands::report(&folder, &peer),
         Command::Roofline(arguments) => commands::roofline(&registry, &arguments),
         Command::Schema => commands::print_schema(&registry),
+        Command::Worker => worker::serve(&registry),
     });
     outcome.unwrap_or_else(refused)
 }
@@ -278,7 +291,8 @@ fn silence_caught_panics() {
 
 /// Puts `run` in front of a first argument that is no command.
 fn with_default_command(mut arguments: Vec<OsString>) -> Vec<OsString> {
-    const COMMANDS: [&str; 11] = ["run", "list", "describe", "check", "new", "generate", "fetch", "report", "roofline", "schema", "help"];
+    const COMMANDS: [&str; 12] =
+        ["run", "list", "describe", "check", "new", "generate", "fetch", "report", "roofline", "schema", worker::COMMAND, "help"];
     let text = |at: usize| arguments.get(at).and_then(|argument: &OsString| argument.to_str()).unwrap_or_default();
     // The one option that may stand before a command.
     let at = match text(1) {

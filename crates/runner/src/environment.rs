@@ -4,8 +4,6 @@ use kv_kernels::KernelPath;
 use kv_report::{Environment, Fact};
 use sysinfo::System;
 
-use crate::build;
-
 /// Reads all facts. One that cannot be read has a reason instead of a value.
 pub(crate) fn read(threads: usize) -> Environment {
     let system = System::new_all();
@@ -23,10 +21,7 @@ pub(crate) fn read(threads: usize) -> Environment {
         fallible("load average at the start", System::load_average().map(|load| format!("{:.2}", load.one))),
         known("attention kernels", kernels()),
         known("products with weights", "kvlab's kernels up to 16 rows; gemm 0.19 on decoded tiles for more".into()),
-        known("build", format!("profile {}, opt-level {}, {}", build::PROFILE, build::OPT_LEVEL, build::TARGET)),
         known("run-time checks", run_time_checks()),
-        recorded("compiler", build::RUSTC, "the compiler did not report its version"),
-        recorded("commit", build::COMMIT, "not built in a git checkout"),
     ];
     Environment { facts }
 }
@@ -82,8 +77,4 @@ fn fallible(name: &str, value: Result<String, impl ToString>) -> Fact {
         Ok(value) => known(name, value),
         Err(reason) => unknown(name, reason),
     }
-}
-
-fn recorded(name: &str, value: &str, reason: &str) -> Fact {
-    if value.is_empty() { unknown(name, reason) } else { known(name, value.into()) }
 }

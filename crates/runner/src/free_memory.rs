@@ -16,6 +16,13 @@ pub(crate) fn require(bytes: usize, what: &str) -> Result<(), Problem> {
     }
 }
 
+/// What a worker may take if the user does not say: a share of what is free, so that the machine does not start to swap.
+pub(crate) fn share() -> u64 {
+    const SHARE: f64 = 0.8;
+    // Where the system does not say what is free, nothing is limited.
+    available().map_or(u64::MAX, |free| (free as f64 * SHARE) as u64)
+}
+
 fn available() -> Option<u64> {
     let mut system = sysinfo::System::new().ok()?;
     system.refresh_memory();
@@ -25,6 +32,12 @@ fn available() -> Option<u64> {
 }
 
 pub(crate) fn size(bytes: u64) -> String {
+    const MIB: f64 = (1u64 << 20) as f64;
     const GIB: f64 = (1u64 << 30) as f64;
-    format!("{:.1} GiB", bytes as f64 / GIB)
+    let bytes = bytes as f64;
+    match bytes {
+        _ if bytes >= GIB => format!("{:.1} GiB", bytes / GIB),
+        _ if bytes >= 10.0 * MIB => format!("{:.0} MiB", bytes / MIB),
+        _ => format!("{:.2} MiB", bytes / MIB),
+    }
 }

@@ -16,22 +16,31 @@
 //! Use `runner::builtin().with::<…>()` to compare it with the built-in strategies.
 #![forbid(unsafe_code)]
 
+mod block;
 mod build;
-mod cell;
 mod cli;
 mod commands;
 mod config;
+mod drivers;
 mod environment;
+mod estimate;
+mod files;
 mod free_memory;
-mod gate;
+mod hash;
+mod interrupt;
 mod models;
 mod plan;
 mod problem;
 mod progress;
+mod recording;
 mod roofline;
+mod run_folder;
+mod run_record;
 mod screen;
 mod sweep;
 mod timed;
+mod worker;
+mod workload;
 
 use std::process::ExitCode;
 
@@ -42,7 +51,7 @@ static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 pub use cli::main;
 pub use commands::schema;
-pub use config::{Config, ConfigFile, Instance, Lengths, ModelChoice, OneOrMany, Sweep, Workload, load_config};
+pub use config::{Config, ConfigFile, FillChoice, Instance, Lengths, ModelChoice, OneOrMany, Sweep, Workload, load_config};
 pub use kv_metrics::CountingAllocator;
 pub use models::fetched;
 pub use plan::{Cell, Plan, plan};

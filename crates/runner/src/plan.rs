@@ -1,13 +1,14 @@
 //! From a config to the cells that will be run, every impossible value refused before the first.
 
 use globset::{Glob, GlobMatcher};
-use kv_core::{Entry, Geometry, Registry};
+use kv_core::{Entry, Registry};
 use kv_model::ModelConfig;
 use toml::Spanned;
 
-use crate::config::{ConfigFile, Instance, Workload, unknown_field_help};
+use crate::Problem;
+use crate::config::{ConfigFile, FillChoice, Instance, Workload, unknown_field_help};
 use crate::problem::known_strategy;
-use crate::{Problem, free_memory};
+use crate::worker::protocol::ScriptSpec;
 
 /// A sweep that can be run.
 #[derive(Debug)]
@@ -18,6 +19,20 @@ pub struct Plan {
     pub decode_steps: usize,
     /// Tokens of a prompt that are fed in one step.
     pub prefill_chunk: usize,
+    /// Seed of the prompts.
+    pub seed: u64,
+    /// How prompts come into the caches.
+    pub fill: FillChoice,
+    /// Worker processes that time each length.
+    pub launches: u32,
+    /// In how many of them the time to first token is measured; 0 if it is left out.
+    pub ttft_launches: u32,
+    /// Seconds of silence after which a worker is ended, if the user says so.
+    pub timeout_s: Option<u64>,
+    /// Bytes that a worker may take, if the user says so.
+    pub memory_limit: Option<u64>,
+    /// The label of the instance that the others are compared with, if the user says so.
+    pub baseline: Option<String>,
 }
 
 /// One strategy instance at one length and batch under one workload.
@@ -35,12 +50,10 @@ pub struct Cell {
     pub seq_len: usize,
     /// Sequences that are stepped together.
     pub batch: usize,
-    /// Whether the cache recomputes everything at every step.
-    pub recomputes: bool,
 }
 
 /// Checks a config against the model and the registered strategies, and lists its cells; `only` is a glob
-/// over labels.
+/// over labels. No cache is built: whether a strategy takes its parameters is asked in a worker.
 ///
 /// # Errors
 /// A [`Problem`] that points at the value and says what would be right.
@@ -74,7 +87,15 @@ pub fn plan(file: &ConfigFile, registry: &Registry, model: &ModelConfig, only: O
     if workloads.is_empty() {
         return Err(file.problem_at(None, "`sweep.workloads` is empty").help("supported: \"decode\", \"generate\""));
     }
-    check_instances(file, registry, &model.geometry)?;
+    check_instances(file, registry)?;
+    let launches = small_number(file, "launches", &sweep.launches)?;
+    let ttft_launches = small_number(file, "ttft_launches", &sweep.ttft_launches)?;
+    if ttft_launches > launches {
+        let message = format!("`ttft_launches` is {ttft_launches}: there are only {launches} `launches`");
+        return Err(file.problem(&sweep.ttft_launches, message));
+    }
+    let timeout_s = sweep.timeout_s.as_ref().map(|seconds| at_least_one_second(file, seconds)).transpose()?;
+    let memory_limit = sweep.memory_limit.as_ref().map(|limit| memory_limit(file, limit)).transpose()?;
     let matcher = only.map(glob).transpose()?;
 
     let mut cells = vec![];
@@ -95,16 +116,13 @@ pub fn plan(file: &ConfigFile, registry: &Registry, model: &ModelConfig, only: O
                         );
                         return Err(file.problem(&sweep.lengths, message).help(help));
                     }
-                    let strategy = *strategy(file, registry, instance)?;
-                    let cache = strategy.build(instance.config.get_ref(), &model.geometry);
                     cells.push(Cell {
                         label: instance.label.get_ref().clone(),
-                        strategy,
+                        strategy: *strategy(file, registry, instance)?,
                         config: instance.config.get_ref().clone(),
                         workload: *workload,
                         seq_len: *seq_len,
                         batch: *batch,
-                        recomputes: cache.is_ok_and(|cache| cache.recomputes()),
                     });
                 }
             }
@@ -119,7 +137,18 @@ pub fn plan(file: &ConfigFile, registry: &Registry, model: &ModelConfig, only: O
         return Err(Problem::new(message));
     }
     // A chunk longer than any prompt is the whole prompt.
-    Ok(Plan { cells, decode_steps, prefill_chunk: prefill_chunk.min(context) })
+    Ok(Plan {
+        cells,
+        decode_steps,
+        prefill_chunk: prefill_chunk.min(context),
+        seed: sweep.seed,
+        fill: sweep.fill,
+        launches,
+        ttft_launches: if sweep.ttft { ttft_launches } else { 0 },
+        timeout_s,
+        memory_limit,
+        baseline: file.config.strategies.iter().find(|instance| is_baseline(instance)).map(|instance| instance.label.get_ref().clone()),
+    })
 }
 
 /// Steps that a workload takes after the cell's length is reached.
@@ -130,26 +159,59 @@ fn steps_after(workload: Workload, decode_steps: usize) -> usize {
     }
 }
 
-/// Checks that each cell's caches and logits fit into the memory that is free.
-///
-/// # Errors
-/// A [`Problem`] that names the first cell that does not, with the numbers.
-pub(crate) fn check_memory(plan: &Plan, model: &ModelConfig) -> Result<(), Problem> {
-    for Cell { label, strategy, config, workload, seq_len, batch, recomputes, .. } in &plan.cells {
-        let positions = seq_len + steps_after(*workload, plan.decode_steps);
-        let cache = strategy.build(config, &model.geometry).map_or(0, |cache| cache.least_bytes(positions));
-        let logits = model.vocabulary.saturating_mul(size_of::<f32>());
-        let step = if *recomputes { positions } else { plan.prefill_chunk.min(*seq_len) };
-        let sequence = cache.saturating_add(logits).saturating_add(model.step_bytes(step));
-        let what = format!("`{label}` at length {seq_len} with {batch} sequences at once");
-        free_memory::require(batch.saturating_mul(sequence), &what).map_err(|problem| {
-            problem.help("shorter `lengths` or a smaller `batch` need less; `max_length` leaves long cells out for one strategy")
-        })?;
-    }
-    Ok(())
+fn is_baseline(instance: &Instance) -> bool {
+    instance.baseline.as_ref().is_some_and(|baseline| *baseline.get_ref())
 }
 
-fn check_instances(file: &ConfigFile, registry: &Registry, geometry: &Geometry) -> Result<(), Problem> {
+/// A number of processes.
+fn small_number(file: &ConfigFile, name: &str, value: &Spanned<usize>) -> Result<u32, Problem> {
+    const MOST: usize = 1000;
+    match *value.get_ref() {
+        number @ 1..=MOST => Ok(number as u32),
+        number => Err(file.problem(value, format!("`{name}` is {number}: it must be 1 to {MOST}"))),
+    }
+}
+
+fn at_least_one_second(file: &ConfigFile, seconds: &Spanned<u64>) -> Result<u64, Problem> {
+    match *seconds.get_ref() {
+        0 => Err(file
+            .problem(seconds, "`timeout_s` is 0: nothing ends in no time")
+            .help("leave it out for a limit that follows from the estimate")),
+        seconds => Ok(seconds),
+    }
+}
+
+fn memory_limit(file: &ConfigFile, limit: &Spanned<String>) -> Result<u64, Problem> {
+    /// A process of this program takes some of it for itself.
+    const LEAST: u64 = 64 << 20;
+    match parse_bytes(limit.get_ref()) {
+        Some(bytes) if bytes >= LEAST => Ok(bytes),
+        Some(_) => {
+            Err(file.problem(limit, format!("`memory_limit = \"{}\"` is too little: a worker itself takes up to 64 MiB", limit.get_ref())))
+        }
+        None => {
+            let message = format!("`memory_limit = \"{}\"` is not a size", limit.get_ref());
+            Err(file.problem(limit, message).help("a number with KiB, MiB, GiB or TiB, such as \"8 GiB\""))
+        }
+    }
+}
+
+/// "8 GiB" in bytes.
+fn parse_bytes(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let unit = text.find(|character: char| !character.is_ascii_digit() && character != '.')?;
+    let number: f64 = text[..unit].parse().ok()?;
+    let factor = match text[unit..].trim() {
+        "KiB" => 10,
+        "MiB" => 20,
+        "GiB" => 30,
+        "TiB" => 40,
+        _ => return None,
+    };
+    Some((number * (1u64 << factor) as f64) as u64)
+}
+
+fn check_instances(file: &ConfigFile, registry: &Registry) -> Result<(), Problem> {
     let instances = &file.config.strategies;
     if instances.is_empty() {
         let help = "add one:\n[[strategy]]\nlabel = \"paged/16\"\nuse = \"paged\"\nconfig = { block_size = 16 }";
@@ -176,19 +238,7 @@ fn check_instances(file: &ConfigFile, registry: &Registry, geometry: &Geometry) 
                 .problem(&instance.label, format!("two strategies are labeled `{label}`"))
                 .help("a label names a line in every chart, so each must be unique"));
         }
-        let strategy = strategy(file, registry, instance)?;
-        strategy.build(instance.config.get_ref(), geometry).map_err(|error| {
-            let id = strategy.id();
-            let help = unknown_field_help(&error.to_string())
-                .unwrap_or_else(|| format!("`runner describe {id}` explains every parameter of `{id}`"));
-            let message = format!("strategy `{label}` cannot be built: {error}");
-            let problem = if instance.config.get_ref().is_empty() {
-                file.problem(&instance.label, message)
-            } else {
-                file.problem(&instance.config, message)
-            };
-            problem.help(help)
-        })?;
+        strategy(file, registry, instance)?;
     }
     Ok(())
 }
@@ -207,29 +257,55 @@ fn matches(matcher: &Option<GlobMatcher>, instance: &Instance) -> bool {
     matcher.as_ref().is_none_or(|matcher| matcher.is_match(instance.label.get_ref()))
 }
 
-impl Cell {
-    /// Seconds the cell will take, roughly: for the estimate of a dry run and the weights of the progress bar.
-    ///
-    /// A token costs one multiply-add per weight, and a cached token `heads · (key_dim + value_dim)` of them per layer.
-    /// Several tokens at once run at the speed of arithmetic, single tokens at the speed of decoding the weights.
-    pub fn estimated_seconds(&self, model: &ModelConfig, plan: &Plan, threads: usize) -> f64 {
-        const MATRIX_RATE: f64 = 20e9;
-        const ATTENTION_RATE: f64 = 6e9;
-        const WEIGHTS_PER_SECOND: f64 = 5e9;
-        let Geometry { layers, heads, key_dim, value_dim, .. } = model.geometry;
-        let weights = model.weights() as f64;
-        let pair = (layers * heads * (key_dim + value_dim)) as f64;
-        let threads = threads as f64;
-        let many = |tokens: f64| tokens * weights / (MATRIX_RATE * threads) + tokens * tokens / 2.0 * pair / (ATTENTION_RATE * threads);
-        let one = |depth: f64| weights / (WEIGHTS_PER_SECOND * threads) + depth * pair / (ATTENTION_RATE * threads);
-        let length = self.seq_len as f64;
-        let step = |depth: f64| if self.recomputes { many(depth).max(one(0.0)) } else { one(depth) };
-        let seconds = match self.workload {
-            Workload::Decode => many(length) + plan.decode_steps as f64 * step(length),
-            // The mean of a quadratic from 0 to its end is a third of it.
-            Workload::Generate if self.recomputes => length * step(length) / 2.5,
-            Workload::Generate => length * step(length / 2.0),
-        };
-        seconds * self.batch as f64
+/// A strategy that does not take its parameters: the place in the config, and what it says.
+pub(crate) fn config_problem(file: &ConfigFile, cell: &Cell, error: &str) -> Problem {
+    let Some(instance) = file.config.strategies.iter().find(|instance| *instance.label.get_ref() == cell.label) else {
+        return Problem::new(error);
+    };
+    let id = cell.strategy.id();
+    let help = unknown_field_help(error).unwrap_or_else(|| format!("`runner describe {id}` explains every parameter of `{id}`"));
+    let message = format!("strategy `{}` cannot be built: {error}", cell.label);
+    let problem =
+        if instance.config.get_ref().is_empty() { file.problem(&instance.label, message) } else { file.problem(&instance.config, message) };
+    problem.help(help)
+}
+
+impl Plan {
+    /// What the script of a cell depends on.
+    pub(crate) fn script(&self, cell: &Cell) -> ScriptSpec {
+        ScriptSpec {
+            workload: cell.workload,
+            seq_len: cell.seq_len,
+            batch: cell.batch,
+            decode_steps: self.decode_steps,
+            prefill_chunk: self.prefill_chunk,
+            seed: self.seed,
+        }
+    }
+
+    /// Positions that a cell's sequences have in the end.
+    pub(crate) fn positions(&self, cell: &Cell) -> usize {
+        cell.seq_len + steps_after(cell.workload, self.decode_steps)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read() {
+        for (text, bytes) in [
+            ("8 GiB", Some(8u64 << 30)),
+            ("1.5MiB", Some(3 << 19)),
+            ("512 KiB", Some(512 << 10)),
+            ("8", None),
+            ("8 GB", None),
+            ("", None),
+            ("GiB", None),
+            ("-1 GiB", None),
+        ] {
+            assert_eq!(parse_bytes(text), bytes, "{text}");
+        }
     }
 }

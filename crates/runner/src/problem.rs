@@ -6,6 +6,7 @@ use std::sync::Arc;
 use kv_core::{Entry, Registry};
 use kv_kernels::Format;
 use miette::{Diagnostic, NamedSource, SourceSpan};
+use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
 use crate::config::ConfigFile;
@@ -26,8 +27,16 @@ pub struct Problem {
     cause: Option<Box<Cause>>,
 }
 
+/// A problem on its way from a worker to the runner: without a place in a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ProblemRecord {
+    message: String,
+    help: Option<String>,
+    cause: Option<Box<Cause>>,
+}
+
 /// An error that led to a problem, in words that a terminal can show.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[error("{message}")]
 struct Cause {
     message: String,
@@ -75,6 +84,28 @@ impl Problem {
 }
 
 impl Problem {
+    /// What a worker sends.
+    pub(crate) fn record(self) -> ProblemRecord {
+        ProblemRecord { message: self.message, help: self.help, cause: self.cause }
+    }
+
+    /// What a worker sent.
+    pub(crate) fn of_record(record: ProblemRecord) -> Problem {
+        let ProblemRecord { message, help, cause } = record;
+        Problem { message, help, file: None, span: None, cause }
+    }
+
+    /// The message and its causes on one line.
+    pub(crate) fn line(&self) -> String {
+        let mut line = self.message.clone();
+        let mut cause = self.cause.as_deref();
+        while let Some(Cause { message, source }) = cause {
+            line.push_str(&format!(": {message}"));
+            cause = source.as_deref();
+        }
+        line
+    }
+
     /// The same problem, located at a value of a config.
     #[must_use]
     pub(crate) fn within<T>(self, file: &ConfigFile, value: &Spanned<T>) -> Problem {

@@ -1,10 +1,10 @@
-//! Progress of a sweep on standard error: a bar on a terminal, otherwise one line per cell.
+//! Progress on standard error: a bar on a terminal, otherwise one line per cell.
 
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use kv_report::{Row, Status};
+use kv_report::{Status, Visit};
 
 use crate::Problem;
 use crate::screen::printable;
@@ -78,52 +78,83 @@ impl LongTask {
     }
 }
 
-/// Progress in cells, weighted by their estimated time.
+/// Progress of a run in estimated seconds: what is really to be done, and what is in hand.
 pub(crate) struct Progress {
     bar: ProgressBar,
     is_terminal: bool,
     started: Instant,
+    next_line: Duration,
+    /// Cells to be timed, and those that were.
     cells: usize,
-    done: usize,
-    estimated_total: f64,
-    estimated_done: f64,
+    timed: usize,
+    /// Estimated seconds: all, done, and done of the piece in hand.
+    all: f64,
+    done: f64,
+    in_hand: f64,
 }
 
 impl Progress {
-    pub(crate) fn new(estimates: &[f64]) -> Progress {
+    pub(crate) fn new() -> Progress {
         let is_terminal = std::io::stderr().is_terminal();
-        let bar = if is_terminal { ProgressBar::new(estimates.len() as u64) } else { ProgressBar::hidden() };
-        if let Ok(style) = ProgressStyle::with_template("{wide_bar} {pos}/{len} {msg}") {
+        let bar = if is_terminal { ProgressBar::new(Progress::PARTS) } else { ProgressBar::hidden() };
+        if let Ok(style) = ProgressStyle::with_template("{wide_bar} {msg}") {
             bar.set_style(style);
         }
-        let estimated_total = estimates.iter().sum();
-        Progress { bar, is_terminal, started: Instant::now(), cells: estimates.len(), done: 0, estimated_total, estimated_done: 0.0 }
+        let next_line = Progress::BETWEEN_LINES;
+        Progress { bar, is_terminal, started: Instant::now(), next_line, cells: 0, timed: 0, all: 0.0, done: 0.0, in_hand: 0.0 }
     }
 
-    pub(crate) fn start(&self, label: &str, seq_len: usize) {
-        self.bar.set_message(format!("{label} at {seq_len}, {}", self.time_left()));
-        self.bar.tick();
+    /// Says what is to be done: estimated seconds, and cells to be timed.
+    pub(crate) fn expect(&mut self, seconds: f64, cells: usize) {
+        self.all += seconds;
+        self.cells += cells;
     }
 
-    pub(crate) fn finish(&mut self, row: &Row, estimate: f64) {
-        self.done += 1;
-        self.estimated_done += estimate;
-        let what = format!("{} at {}{}", row.label, row.seq_len, if row.batch > 1 { format!(" ×{}", row.batch) } else { String::new() });
-        let result = match (row.status, &row.error) {
-            (Status::Failed, error) => format!("FAILED: {}", error.as_deref().unwrap_or("no reason")),
-            (Status::Ok, _) => {
-                let tpot = row.tpot_ms_p50.map_or("no step after the warm-up".to_owned(), |ms| format!("{ms:.2} ms per token"));
-                format!("{tpot}, first token after {:.0} ms", row.ttft_ms.unwrap_or_default())
-            }
-        };
-        let line = format!("[{}/{}] {what}: {result}; {}", self.done, self.cells, self.time_left());
+    /// Parts of the bar.
+    const PARTS: u64 = 1000;
+    /// Where there is no bar, something is said from time to time.
+    const BETWEEN_LINES: Duration = Duration::from_secs(15);
+
+    /// Says what is being done.
+    pub(crate) fn phase(&mut self, what: &str) {
+        let line = format!("{}, {}", printable(what), self.time_left());
         if self.is_terminal {
-            self.bar.inc(1);
-            if row.status == Status::Failed {
-                self.bar.println(printable(&line));
-            }
-        } else {
+            let part = (self.done + self.in_hand) / self.all.max(1e-9);
+            self.bar.set_position((Progress::PARTS as f64 * part.min(1.0)) as u64);
+            self.bar.set_message(line);
+            self.bar.tick();
+        } else if self.started.elapsed() >= self.next_line {
+            self.next_line = self.started.elapsed() + Progress::BETWEEN_LINES;
             say(&line);
+        }
+    }
+
+    /// Says that this part of a piece of so many estimated seconds is done.
+    pub(crate) fn within(&mut self, seconds: f64, part: f64) {
+        self.in_hand = seconds * part;
+    }
+
+    /// Says that a piece of so many estimated seconds is done.
+    pub(crate) fn advance(&mut self, seconds: f64) {
+        self.in_hand = 0.0;
+        self.done += seconds;
+    }
+
+    /// Shows what a cell was measured to take.
+    pub(crate) fn visit(&mut self, label: &str, seq_len: usize, batch: usize, visit: &Visit) {
+        self.timed += 1;
+        let batch = if batch > 1 { format!(" ×{batch}") } else { String::new() };
+        let result = match (visit.status, &visit.error) {
+            (Status::Ok, _) => times(visit),
+            (status, error) => format!("{}: {}", status.to_string().to_uppercase(), error.as_deref().unwrap_or("no reason")),
+        };
+        let line = format!("[{}/{}] {label} at {seq_len}{batch}: {result}; {}", self.timed, self.cells, self.time_left());
+        // Beside a bar, only what went wrong is worth a line.
+        if !self.is_terminal {
+            self.next_line = self.started.elapsed() + Progress::BETWEEN_LINES;
+            say(&line);
+        } else if visit.status != Status::Ok {
+            self.bar.println(printable(&line));
         }
     }
 
@@ -133,15 +164,23 @@ impl Progress {
 
     /// The remaining time, from the estimates and the speed so far.
     fn time_left(&self) -> String {
-        if self.done == self.cells {
-            return "done".into();
+        let done = self.done + self.in_hand;
+        let elapsed = self.started.elapsed().as_secs_f64();
+        let left = (self.all - done).max(0.0);
+        if done <= 0.0 || elapsed < 1.0 {
+            return format!("about {} in all", human(self.all));
         }
-        if self.estimated_done <= 0.0 {
-            return format!("about {} in all", human(self.estimated_total));
-        }
-        let rate = self.started.elapsed().as_secs_f64() / self.estimated_done;
-        format!("about {} left", human(rate * (self.estimated_total - self.estimated_done)))
+        format!("about {} left", human(elapsed / done * left))
     }
+}
+
+/// A cell's times in words.
+fn times(visit: &Visit) -> String {
+    let mut steps: Vec<f64> = visit.steps.iter().filter(|step| step.phase == "decode" && !step.warm_up).map(|step| step.step_ms).collect();
+    steps.sort_by(f64::total_cmp);
+    let tpot = steps.get(steps.len() / 2).map_or("no step after the warm-up".into(), |ms| format!("{ms:.2} ms per token"));
+    let ttft = visit.values.get("ttft_ms").map_or(String::new(), |ms| format!(", first token after {ms:.0} ms"));
+    tpot + &ttft
 }
 
 /// Prints a line on standard error. A closed stream is no reason to stop measuring.

@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 mod cli {
+    mod folders;
+    #[cfg(target_os = "linux")]
+    mod kills;
     mod labels;
     mod output;
     mod parameters;
@@ -170,7 +173,7 @@ fn bad_arguments_are_refused() {
         (&["bench-configs/smoke.toml", "--nonsense"], "unexpected argument '--nonsense'"),
         (&["describe", "pagd"], "did you mean `paged`?"),
         (&["fetch", "smollm3"], "nothing to fetch is called `smollm3`"),
-        (&["report", "no-such-folder"], "cannot read"),
+        (&["report", "no-such-folder"], "holds no run"),
         (&["generate", "--model", "tiny", "--prompt", "", "--strategy", "naive"], "the prompt is empty"),
         (&["generate", "--model", "tiny", "--prompt", "x", "--set", "windw=1", "--strategy", "sliding"], "did you mean `window`?"),
     ] {
@@ -294,8 +297,10 @@ fn a_new_crate_is_written_once_and_under_a_good_name() {
 #[test]
 fn an_interrupted_sweep_keeps_what_it_measured() {
     use std::io::{BufRead, BufReader};
-    let out = tempfile::tempdir().unwrap();
-    let arguments = ["bench-configs/quickstart.toml", "--out", out.path().to_str().unwrap(), "--set", "sweep.lengths=[64, 512, 1024]"];
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("report");
+    let unfinished = folder.path().join("report.unfinished");
+    let arguments = ["bench-configs/quickstart.toml", "--out", out.to_str().unwrap(), "--set", "sweep.lengths=[64, 512, 1024]"];
     let mut child = runner(&arguments).stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     let first = lines.by_ref().map(Result::unwrap).find(|line| line.starts_with("[2/"));
@@ -303,10 +308,11 @@ fn an_interrupted_sweep_keeps_what_it_measured() {
     assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
     let rest: Vec<String> = lines.map(Result::unwrap).collect();
     assert_eq!(child.wait().unwrap().code(), Some(130), "{rest:?}");
-    assert!(rest.iter().any(|line| line.contains("finishing the current cell")), "{rest:?}");
-    let csv = std::fs::read_to_string(out.path().join("results.csv")).unwrap();
+    assert!(rest.iter().any(|line| line.contains("finishing what is being measured")), "{rest:?}");
+    let csv = std::fs::read_to_string(unfinished.join("results.csv")).unwrap();
     let rows = csv.lines().count() - 1;
     assert!((2..18).contains(&rows), "{rows} rows");
-    let page = std::fs::read_to_string(out.path().join("index.html")).unwrap();
-    assert!(page.contains("interrupted before the end"));
+    let page = std::fs::read_to_string(unfinished.join("index.html")).unwrap();
+    assert!(page.contains("interrupted"));
+    assert!(rest.iter().any(|line| line.contains("`--resume` goes on")), "{rest:?}");
 }

@@ -5,12 +5,14 @@ use std::time::Instant;
 
 use kv_core::{Entry, KvCache, Registry};
 use kv_metrics::quantile;
-use kv_model::{Model, ModelConfig, Sequence, StepInput, argmax};
+use kv_model::{Model, ModelConfig, ModelError};
+use kv_script::{Event, Interpreter, Script, ScriptError, names};
 
 use super::trace::{Trace, TraceRow};
 use super::{print, prompt, use_threads};
 use crate::cli::GenerateArguments;
 use crate::config::{parameters, unknown_field_help};
+use crate::drivers::ModelDriver;
 use crate::models::{self, ModelFolders, ModelSource};
 use crate::problem::known_strategy;
 use crate::progress::say;
@@ -46,7 +48,7 @@ fn build_cache(entry: &Entry, config: &toml::Table, geometry: &kv_core::Geometry
 }
 
 fn continue_prompt(model: &Model, cache: &mut dyn KvCache, prompt_text: &str, arguments: &GenerateArguments) -> Result<ExitCode, Problem> {
-    let stopped = |error: kv_model::ModelError| Problem::new(format!("generation stopped: {error}"));
+    let stopped = |error: ScriptError<ModelError>| Problem::new(format!("generation stopped: {error}"));
     let prompt = model.tokenizer.encode(prompt_text).map_err(|error| Problem::new("the prompt cannot be tokenized").caused_by(error))?;
     if prompt.is_empty() {
         return Err(Problem::new("the prompt is empty: a step needs at least one token"));
@@ -69,43 +71,40 @@ fn continue_prompt(model: &Model, cache: &mut dyn KvCache, prompt_text: &str, ar
         if trace.is_none() { print(piece) } else { Ok(()) }
     };
 
-    let mut sequences = [Sequence::open(cache).map_err(|error| stopped(error.into()))?];
+    let mut interpreter = Interpreter::new(ModelDriver::new(&model.decoder));
+    // The script of one sequence: it is opened, then fed.
+    let sequences = names(1);
+    let script = Script::prefill(&[&prompt], step);
+    let (open, feed) = script.events.split_at(sequences.len());
+    open.iter().try_for_each(|event| interpreter.run(cache, event)).map_err(stopped)?;
     let start = Instant::now();
-    let mut before = TraceRow::before(cache, &sequences[0], prompt.len());
-    let logits = model.decoder.prefill(cache, &mut sequences, std::slice::from_ref(&prompt), arguments.prefill_chunk).map_err(stopped)?;
-    let mut next = argmax(&logits[0]);
+    let mut before = TraceRow::before(cache, 0, prompt.len());
+    feed.iter().try_for_each(|event| interpreter.run(cache, event)).map_err(stopped)?;
     let ttft = start.elapsed();
     if let Some(trace) = &trace {
         trace.prompt(before, cache, prompt.len(), ttft)?;
     }
+    let decode = Event::Step { sequences: sequences.clone() };
     let mut steps = vec![];
     let mut failure = None;
-    let [sequence] = &mut sequences;
     for step in 0..most {
-        if model.tokenizer.is_end(next) {
-            break;
-        }
+        let Some(next) = interpreter.next_token(&sequences[0]).filter(|next| !model.tokenizer.is_end(*next)) else { break };
         let piece = text.push(next).map_err(unreadable)?;
         write(&piece)?;
         if step + 1 == most {
             break;
         }
-        let fed = next;
-        let fresh = [fed];
-        before = TraceRow::before(cache, sequence, 1);
+        before = TraceRow::before(cache, prompt.len() + step, 1);
         let start = Instant::now();
-        match model.decoder.step(cache, &mut [StepInput { sequence, fresh: &fresh }]) {
-            Ok(logits) => next = argmax(&logits[0]),
-            Err(error) => {
-                failure = Some(error);
-                break;
-            }
+        if let Err(error) = interpreter.run(cache, &decode) {
+            failure = Some(error);
+            break;
         }
         let elapsed = start.elapsed();
         steps.push(elapsed.as_secs_f64() * 1e3);
         if let Some(trace) = &trace {
-            let shown = model.tokenizer.has_text(fed).then_some(piece.as_str());
-            trace.token(before, cache, fed, shown, elapsed)?;
+            let shown = model.tokenizer.has_text(next).then_some(piece.as_str());
+            trace.token(before, cache, next, shown, elapsed)?;
         }
     }
     write(&text.finish().map_err(unreadable)?)?;

@@ -2,6 +2,7 @@
 
 mod check;
 mod describe;
+mod dry_run;
 mod fetch;
 mod generate;
 mod list;

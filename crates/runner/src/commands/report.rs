@@ -1,24 +1,45 @@
 //! `report`: the charts and the page again, from stored results.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use kv_report::{Peer, Results};
 
 use super::print;
+use crate::files::write_durably;
 use crate::screen::printable;
-use crate::{Problem, exit, sweep};
+use crate::{Problem, exit, run_folder, sweep};
 
 pub(crate) fn report(folder: &Path, peers: &[PathBuf]) -> Result<ExitCode, Problem> {
-    let stored = |name: &str| read(&folder.join(name), "give the folder of a finished or interrupted run");
-    let results: Results = serde_json::from_slice(&stored("results.json")?)
-        .map_err(|error| Problem::new(format!("`{}` holds no results", folder.join("results.json").display())).caused_by(error))?;
-    let samples = kv_report::read_samples(&stored("samples.csv")?)
-        .map_err(|error| Problem::new(format!("`{}` holds no samples", folder.join("samples.csv").display())).caused_by(error))?;
+    let results = stored(folder)?;
     let peers = peers.iter().map(|file| read_peers(file)).collect::<Result<Vec<_>, _>>()?.concat();
-    let page = sweep::write_report(&results, &samples, &peers, folder)?;
-    print(&format!("report: {}\n", printable(&page.display().to_string())))?;
+    let tables = sweep::tables(&results).map(|(name, bytes)| (name.to_owned(), bytes));
+    for (name, bytes) in tables.into_iter().chain(sweep::draw(&results, &peers)?) {
+        let path = folder.join(name);
+        write_durably(&path, &bytes).map_err(|error| Problem::new(format!("cannot write `{}`", path.display())).caused_by(error))?;
+    }
+    print(&format!("report: {}\n", printable(&folder.join("index.html").display().to_string())))?;
     Ok(exit::OK)
+}
+
+/// The results in a folder, of this version or an earlier one.
+fn stored(folder: &Path) -> Result<Results, Problem> {
+    const HELP: &str = "give the folder of a finished or interrupted run";
+    if let Some(left) = run_folder::read(folder)? {
+        return Ok(sweep::results(&left.run, &left.visits));
+    }
+    let path = folder.join("results.json");
+    let old = match std::fs::read(&path) {
+        Ok(old) => old,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let shown = folder.display();
+            return Err(Problem::new(format!("`{shown}` holds no run: neither run.json nor results.json is there")).help(HELP));
+        }
+        Err(error) => return Err(Problem::new(format!("cannot read `{}`", path.display())).caused_by(error)),
+    };
+    let samples = read(&folder.join("samples.csv"), HELP)?;
+    kv_report::read_old(&old, &samples).map_err(|error| Problem::new(format!("`{}` holds no results", path.display())).caused_by(error))
 }
 
 fn read_peers(file: &Path) -> Result<Vec<Peer>, Problem> {

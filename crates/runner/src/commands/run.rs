@@ -4,132 +4,172 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use kv_core::Registry;
-use kv_report::{ModelRecord, Results, Row, Status};
+use kv_kernels::KernelPath;
+use kv_model::ModelConfig;
+use kv_report::{ModelRecord, Pass, Row, RunRecord, RunState, Status, Visit};
 
-use super::{checked_threads, print, use_threads};
+use super::dry_run::print_plan;
+use super::{checked_threads, print};
 use crate::cli::{PagesChoice, RunArguments};
-use crate::config::{ConfigFile, load_config};
-use crate::free_memory::size;
-use crate::gate::{self, Beside, Rejected};
+use crate::config::load_config;
 use crate::models::{self, ModelFolders, ModelSource};
-use crate::plan::{Plan, check_memory, plan};
-use crate::progress::{human, say};
+use crate::plan::{Plan, plan};
+use crate::progress::{Progress, say};
+use crate::recording::Kept;
+use crate::run_folder::{Left, RunFolder, Unfinished};
+use crate::run_record::{self, Facts, cell_id, differences, now, record};
 use crate::screen::{padded, printable, widest};
-use crate::{Problem, build, environment, exit, sweep};
+use crate::sweep::{self, Gate, Prediction, Probes, Setting, Sweep, predict, results};
+use crate::worker::protocol::ModelSpec;
+use crate::{Problem, build, environment, exit, free_memory, interrupt};
 
-pub(crate) fn run(registry: &Registry, arguments: &RunArguments) -> Result<ExitCode, Problem> {
+pub(crate) fn run(registry: &Registry, arguments: &RunArguments, kernel_path: Option<KernelPath>) -> Result<ExitCode, Problem> {
     let file = load_config(&arguments.config, &arguments.sets, &arguments.also)?;
     let source = ModelSource::of_choice(file.config.model.get_ref(), file.folder(), &ModelFolders::of_environment())
         .map_err(|problem| problem.within(&file, &file.config.model))?;
-    // A preset's shape is known, so its plan is checked before its weights are made.
+    // A preset's shape is known, so its plan is checked before anything else is done.
     if let Some(config) = source.known_config() {
-        let plan = plan(&file, registry, &config, arguments.only.as_deref())?;
-        if arguments.dry_run {
-            return dry_run(&plan, &config, source.known_bytes(), arguments.threads);
-        }
-        check_memory(&plan, &config)?;
-    }
-    let folder = arguments.out.clone().unwrap_or_else(|| Path::new("reports").join(file.name()));
-    if !arguments.dry_run {
-        sweep::check_writable(&folder)?;
+        plan(&file, registry, &config, arguments.only.as_deref())?;
     }
     build::require_optimised()?;
-    use_threads(arguments.threads)?;
-    // The name of a file may have anything in it.
-    let model_name = printable(&source.label());
-    say(&format!("loading {model_name}"));
-    let (model, record) = models::load(&source, arguments.pages.pages())?;
-    let plan = plan(&file, registry, model.decoder.config(), arguments.only.as_deref())?;
-    if arguments.dry_run {
-        return dry_run(&plan, model.decoder.config(), Some(model.decoder.weights().bytes()), arguments.threads);
-    }
-    check_memory(&plan, model.decoder.config())?;
+    let threads = checked_threads(arguments.threads)?;
+    interrupt::handle()?;
+    // Taken before the model is looked at: a folder that cannot be written is noticed at once.
+    let target = arguments.out.clone().unwrap_or_else(|| Path::new("reports").join(file.name()));
+    let taken = if arguments.dry_run { None } else { Some(RunFolder::open(&target, unfinished(arguments))?) };
 
-    std::fs::create_dir_all(&folder).map_err(|error| Problem::new(format!("cannot create `{}`", folder.display())).caused_by(error))?;
-    let mut results = empty_results(&file, &plan, record, arguments);
-    sweep::handle_interrupts()?;
-    let rejected = if arguments.unchecked {
-        results.warnings.push(
+    let (model_config, model) = look_at(&source, arguments)?;
+    let mut plan = plan(&file, registry, &model_config, arguments.only.as_deref())?;
+    plan.seed = arguments.seed.unwrap_or(plan.seed);
+    let setting = Setting {
+        model: ModelSpec { source: source.spec(file.config.model.get_ref()), large_pages: arguments.pages == PagesChoice::Large },
+        model_config: &model_config,
+        threads,
+        memory_limit: plan.memory_limit.unwrap_or_else(free_memory::share),
+        timeout_s: plan.timeout_s,
+    };
+    let probes = Probes::ask(&setting, &plan, &file)?;
+    let hash = model.hash.clone().unwrap_or_default();
+    let prediction = predict(&plan, &probes, &setting, &hash, model.model_bytes);
+    let Some((folder, left)) = taken else { return print_plan(&plan, &probes, &prediction, &setting) };
+    require_one_that_fits(&plan, &prediction)?;
+
+    let ids: Vec<String> = plan.cells.iter().map(|cell| cell_id(cell, &plan, &hash)).collect();
+    let warnings = warnings(&plan, arguments);
+    let facts = Facts { file: &file, arguments, kernel_path, plan: &plan, ids: &ids, prediction: &prediction, model, threads, warnings };
+    let (run, visits) = begin_or_go_on(record(facts), left)?;
+    folder.write_run(&run)?;
+    let gate = if arguments.unchecked { Gate::Unchecked } else { Gate::Checked };
+    let kept = if arguments.keep_recordings { Kept::Always } else { Kept::UntilTheEnd };
+    let sweep = Sweep {
+        setting: &setting,
+        plan: &plan,
+        ids: &ids,
+        probes: &probes,
+        prediction: &prediction,
+        gate,
+        kept,
+        run,
+        visits,
+        folder,
+        progress: Progress::new(),
+    };
+    conclude(sweep.run()?)
+}
+
+fn unfinished(arguments: &RunArguments) -> Unfinished {
+    match (arguments.resume, arguments.overwrite) {
+        (true, _) => Unfinished::Resume,
+        (false, true) => Unfinished::Overwrite,
+        (false, false) => Unfinished::Refuse,
+    }
+}
+
+/// What is to be known of a model before anything is measured. A file is read once for that: it may be damaged.
+fn look_at(source: &ModelSource, arguments: &RunArguments) -> Result<(ModelConfig, ModelRecord), Problem> {
+    // The name of a file may have anything in it.
+    let name = printable(&source.label());
+    say(&format!("loading {name}"));
+    let hash = source.hash()?;
+    if let Some(config) = source.known_config() {
+        source.require_memory()?;
+        let record = run_record::model_record(source, name, hash, &config);
+        return Ok((config, record));
+    }
+    let (model, loaded) = models::load(source, arguments.pages.pages())?;
+    let config = model.decoder.config().clone();
+    let record = run_record::model_record(source, name, hash, &config);
+    Ok((config, ModelRecord { model_bytes: loaded.bytes, weight_formats: loaded.formats, ..record }))
+}
+
+/// Refuses a plan of which nothing fits into memory. If some cells fit, the others are rows with the reason.
+fn require_one_that_fits(plan: &Plan, prediction: &Prediction) -> Result<(), Problem> {
+    match prediction.too_large.first() {
+        Some(too_large) if prediction.too_large.len() == plan.cells.len() => {
+            let cell = &plan.cells[too_large.cell];
+            let what = format!("`{}` at length {} with {} sequences at once", cell.label, cell.seq_len, cell.batch);
+            Err(Problem::new(format!("{what}: {}", prediction.refusal(too_large)))
+                .help("shorter `lengths` or a smaller `batch` need less; `max_length` leaves long cells out for one strategy"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn warnings(plan: &Plan, arguments: &RunArguments) -> Vec<String> {
+    let mut warnings = environment::warnings(plan.decode_steps);
+    if arguments.unchecked {
+        warnings.push(
             "The strategies were not checked with the conformance suite (--unchecked): a number may be that of a broken cache.".into(),
         );
-        Rejected::new()
-    } else {
-        say("running the conformance suite over the strategies");
-        gate::rejected(&plan.cells, &model.decoder.config().geometry, Beside::Nothing)
-    };
-    let seed = arguments.seed.unwrap_or(file.config.sweep.seed);
-    let samples = sweep::run(&plan, &model.decoder, &model_name, seed, &rejected, &mut results, &folder)?;
-    let page = sweep::write_report(&results, &samples, &[], &folder)?;
+    }
+    warnings
+}
+
+/// The run and its visits so far.
+fn begin_or_go_on(now: RunRecord, left: Option<Left>) -> Result<(RunRecord, Vec<Visit>), Problem> {
+    let Some(Left { run, visits }) = left else { return Ok((now, vec![])) };
+    if run.plan_hash != now.plan_hash {
+        let message =
+            format!("the unfinished run of {} cannot be resumed: {} changed since", run.started, differences(&run, &now).join(" and "));
+        return Err(Problem::new(message).help(format!("`--overwrite` begins again. What was run then: {}", run.command)));
+    }
+    Ok((RunRecord { state: RunState::Running, ..run }, visits))
+}
+
+/// Draws the report and puts it where it belongs.
+fn conclude(ended: sweep::Ended) -> Result<ExitCode, Problem> {
+    let sweep::Ended { is_complete: complete, mut run, visits, folder } = ended;
+    let has_begun = visits.iter().any(|visit| visit.pass != Pass::Gate);
+    if !complete && !has_begun {
+        folder.discard();
+        say("interrupted before anything was measured");
+        return Ok(exit::interrupted());
+    }
+    run.state = if complete { RunState::Finished } else { RunState::Interrupted };
+    run.finished = complete.then(now);
+    folder.write_run(&run)?;
+    let results = results(&run, &visits);
+    sweep::write_tables(&results, &folder)?;
+    for (name, bytes) in sweep::draw(&results, &[])? {
+        folder.write(&name, &bytes)?;
+    }
+    let page = if complete { folder.finish()? } else { folder.keep() }.join("index.html");
     print(&summary(&results.rows, &page))?;
-    let failed = results.rows.iter().filter(|row| row.status == Status::Failed).count();
+    if !complete {
+        say("interrupted: the same command with `--resume` goes on");
+    }
+    let failed = results.rows.iter().filter(|row| row.status != Status::Ok).count();
     Ok(match failed {
-        _ if !results.complete => exit::interrupted(),
+        _ if !complete => exit::interrupted(),
         0 => exit::OK,
         _ => exit::some_failed(),
     })
 }
 
-fn empty_results(file: &ConfigFile, plan: &Plan, model: ModelRecord, arguments: &RunArguments) -> Results {
-    let mut config = serde_json::to_value(&file.table).unwrap_or_default();
-    if let (Some(seed), Some(sweep)) = (arguments.seed, config.get_mut("sweep")) {
-        sweep["seed"] = seed.into();
-    }
-    Results {
-        schema: 1,
-        title: file.config.title.clone().unwrap_or_else(|| file.name()),
-        started: jiff::ZonedDateTime::now().strftime("%Y-%m-%d %H:%M:%S %:z").to_string(),
-        command: command(arguments),
-        complete: false,
-        warnings: environment::warnings(plan.decode_steps),
-        environment: environment::read(rayon::current_num_threads()),
-        model: Some(model),
-        config,
-        rows: vec![],
-    }
-}
-
-/// The command that runs the same again, from the workspace's folder.
-fn command(arguments: &RunArguments) -> String {
-    let RunArguments { config, only, also, sets, seed, threads, pages, .. } = arguments;
-    let mut command = format!("cargo run -p runner -- {}", config.display());
-    let mut add = |flag: &str, value: &str| command.push_str(&format!(" {flag} '{value}'"));
-    only.iter().for_each(|only| add("--only", only));
-    also.iter().for_each(|also| add("--also", also));
-    sets.iter().for_each(|set| add("--set", set));
-    seed.iter().for_each(|seed| add("--seed", &seed.to_string()));
-    threads.iter().for_each(|threads| add("--threads", &threads.to_string()));
-    if *pages == PagesChoice::Ordinary {
-        add("--pages", "ordinary");
-    }
-    command
-}
-
-fn dry_run(plan: &Plan, model: &kv_model::ModelConfig, bytes: Option<usize>, threads: Option<usize>) -> Result<ExitCode, Problem> {
-    let threads = checked_threads(threads)?;
-    let mut text = String::from("cell  workload  batch  length  about     label\n");
-    let mut total = 0.0;
-    for (index, cell) in plan.cells.iter().enumerate() {
-        let seconds = cell.estimated_seconds(model, plan, threads);
-        total += seconds;
-        let (workload, batch, length, about, label) = (cell.workload.name(), cell.batch, cell.seq_len, human(seconds), &cell.label);
-        text.push_str(&format!("{:<5} {workload:<9} {batch:<6} {length:<7} {about:<9} {label}\n", index + 1));
-    }
-    text.push_str(&format!(
-        "{} cells, about {} on {threads} threads (an order of magnitude; the running sweep corrects it)\n",
-        plan.cells.len(),
-        human(total)
-    ));
-    if let Some(bytes) = bytes {
-        text.push_str(&format!("weights: {}; the time to load or draw them is not in the estimate\n", size(bytes as u64)));
-    }
-    print(&text)?;
-    Ok(exit::OK)
-}
-
 fn summary(rows: &[Row], page: &Path) -> String {
     const MIB: f64 = 1024.0 * 1024.0;
     const LABEL: &str = "label";
-    let width = widest(rows.iter().map(|row| row.label.as_str()).chain([LABEL]));
+    let width = widest(rows.iter().map(|row| row.cell.label.as_str()).chain([LABEL]));
     let mut text = format!(
         "{:<9} {}  {:>7}  {:>5}  {:>11}  {:>11}  {:>11}  {:>11}\n",
         "workload",
@@ -143,13 +183,21 @@ fn summary(rows: &[Row], page: &Path) -> String {
     );
     for row in rows {
         let number = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.2}"));
-        let heap = row.heap_live_bytes.map(|bytes| bytes as f64 / MIB);
-        let numbers = [row.ttft_ms, row.tpot_ms_p50, row.cache_ms_p50, heap].map(number);
-        text.push_str(&format!("{:<9} {}  {:>7}  {:>5}", row.workload, padded(&row.label, width), row.seq_len, row.batch));
+        let heap = row.value("heap_live_bytes").map(|bytes| bytes / MIB);
+        let numbers = [row.value("ttft_ms"), row.value("tpot_ms_p50"), row.value("cache_ms_p50"), heap].map(number);
+        let cell = &row.cell;
+        text.push_str(&format!("{:<9} {}  {:>7}  {:>5}", cell.workload, padded(&cell.label, width), cell.seq_len, cell.batch));
         numbers.iter().for_each(|number| text.push_str(&format!("  {number:>11}")));
-        text.push_str(&row.error.as_ref().map_or(String::new(), |error| format!("  failed: {}", printable(error))));
+        text.push_str(&failure(row));
         text.push('\n');
     }
     text.push_str(&format!("\nreport: {}\n", printable(&page.display().to_string())));
     text
+}
+
+/// How a row failed, if it did.
+fn failure(row: &Row) -> String {
+    let Some(error) = &row.error else { return String::new() };
+    let phase = row.phase.as_ref().map_or(String::new(), |phase| format!(" ({phase})"));
+    format!("  {}{phase}: {}", row.status, printable(error))
 }

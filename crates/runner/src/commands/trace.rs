@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use kv_core::KvCache;
-use kv_model::Sequence;
 
 use super::print;
 use crate::Problem;
@@ -23,8 +22,8 @@ pub(super) struct TraceRow {
 const TOKEN_WIDTH: usize = 18;
 
 impl TraceRow {
-    pub(super) fn before(cache: &dyn KvCache, sequence: &Sequence, fresh: usize) -> TraceRow {
-        let seen = sequence.tokens().len();
+    /// Before a sequence of `seen` tokens is fed `fresh` more.
+    pub(super) fn before(cache: &dyn KvCache, seen: usize, fresh: usize) -> TraceRow {
         let computed = if cache.recomputes() { seen + fresh } else { fresh };
         TraceRow { seen, resident: cache.usage().resident_tokens, computed }
     }

@@ -37,7 +37,7 @@ pub struct Config {
 /// `gguf` and `hugging_face` hold a path or the name of a model that another program has downloaded. It is a path if one
 /// exists there, and a name otherwise. kvlab downloads nothing: a name that is not found is an error with the command
 /// that brings the model.
-#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ModelChoice {
     /// A known shape with random weights: `runner list` names them.
@@ -116,6 +116,41 @@ pub struct Sweep {
     /// Seed of the prompts' random tokens.
     #[serde(default)]
     pub seed: u64,
+    /// How a cache comes to hold a prompt: `replay` computes the longest prompt once with an exact cache and replays it into
+    /// every cache; `prefill` lets the model compute every prompt with every cache. Caches that recompute are never replayed.
+    #[serde(default)]
+    pub fill: FillChoice,
+    /// Whether the time to first token is measured. Of a replayed prompt it is composed: the model's time, recorded once, and
+    /// the cache's own time with attention over the whole prompt.
+    #[serde(default = "default_ttft")]
+    pub ttft: bool,
+    /// Worker processes that time each length, one after the other. Each is a fresh start of everything.
+    #[serde(default = "default_launches")]
+    #[schemars(with = "usize")]
+    pub launches: Spanned<usize>,
+    /// In how many of the launches the time to first token is measured: composing it takes the attention of the whole prompt.
+    #[serde(default = "default_launches")]
+    #[schemars(with = "usize")]
+    pub ttft_launches: Spanned<usize>,
+    /// Seconds in which a check, a prompt or a step must end, or at least say that it goes on. The default is 20 times the
+    /// estimate, and no less than 10 minutes.
+    #[schemars(with = "Option<u64>")]
+    pub timeout_s: Option<Spanned<u64>>,
+    /// Memory that a worker process may take, the model's weights included: "8 GiB", for example. The default is 80 % of what
+    /// is free when the run starts.
+    #[schemars(with = "Option<String>")]
+    pub memory_limit: Option<Spanned<String>>,
+}
+
+/// How a cache comes to hold a prompt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FillChoice {
+    /// From a recording that serves all strategies, lengths and sequences.
+    #[default]
+    Replay,
+    /// By the model, for every strategy and length again.
+    Prefill,
 }
 
 /// What a cell does.
@@ -171,6 +206,14 @@ fn default_batch() -> Spanned<OneOrMany<usize>> {
 
 fn default_decode_steps() -> Spanned<usize> {
     Spanned::new(0..0, 32)
+}
+
+fn default_ttft() -> bool {
+    true
+}
+
+fn default_launches() -> Spanned<usize> {
+    Spanned::new(0..0, 1)
 }
 
 fn default_prefill_chunk() -> Spanned<usize> {

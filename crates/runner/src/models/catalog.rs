@@ -72,7 +72,7 @@ impl Fetchable {
 }
 
 /// `$KVLAB_CACHE`, or `kvlab` in the user's cache folder.
-pub(super) fn cache_folder() -> Result<PathBuf, Problem> {
+pub(crate) fn cache_folder() -> Result<PathBuf, Problem> {
     if let Some(folder) = std::env::var_os("KVLAB_CACHE").filter(|folder| !folder.is_empty()) {
         return Ok(folder.into());
     }

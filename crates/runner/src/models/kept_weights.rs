@@ -16,9 +16,6 @@ use super::{open, unusable};
 use crate::Problem;
 use crate::progress::say;
 
-/// Is raised when the same line would give other weights.
-const VERSION: u32 = 1;
-
 /// Reads a model's weights, or draws and keeps them.
 ///
 /// # Errors
@@ -30,7 +27,7 @@ pub(super) fn load(model: &RandomModel, options: LoadOptions<'_>) -> Result<Mode
     }
     let drawn = model.draw(options)?;
     // The weights are there, so the run goes on without the file.
-    match keep(&drawn, &title(model), &path) {
+    match keep(&drawn, &model.title(), &path) {
         Ok(()) => say(&format!("the random weights are kept in {}", path.display())),
         Err(error) => say(&format!("the random weights could not be kept in {}: {error}", path.display())),
     }
@@ -43,12 +40,6 @@ fn path(model: &RandomModel) -> Result<PathBuf, Problem> {
     Ok(cache_folder()?.join(format!("{}-{layers}-layers-{weights}-seed-{seed}.weights", preset.name)))
 }
 
-/// The line at the beginning of the file.
-fn title(model: &RandomModel) -> String {
-    let RandomModel { preset, layers, seed, weights, .. } = model;
-    format!("kvlab random weights {VERSION}: {preset:?}, layers {layers:?}, {weights}, seed {seed}\n")
-}
-
 fn read(model: &RandomModel, path: &Path, options: LoadOptions<'_>) -> Result<Model, Problem> {
     let shown = path.display();
     let unwanted = |why: &str| {
@@ -57,7 +48,7 @@ fn read(model: &RandomModel, path: &Path, options: LoadOptions<'_>) -> Result<Mo
     let unread = |error| Problem::new(format!("cannot read `{shown}`")).caused_by(error);
     let mut file = BufReader::new(open(path)?);
     let mut line = vec![];
-    let title = title(model);
+    let title = model.title();
     file.by_ref().take(title.len() as u64).read_until(b'\n', &mut line).map_err(unread)?;
     if line != title.as_bytes() {
         return Err(unwanted("are of another model, or of another version of kvlab"));

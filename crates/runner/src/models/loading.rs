@@ -3,17 +3,31 @@
 use std::time::{Duration, Instant};
 
 use kv_model::{LoadOptions, Model, Pages};
-use kv_report::{FormatBytes, ModelRecord};
+use kv_report::FormatBytes;
+use serde::{Deserialize, Serialize};
 
 use super::ModelSource;
 use crate::Problem;
 use crate::progress::LongTask;
 
+/// How a model lies in memory.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Loaded {
+    /// Bytes of all matrices.
+    pub(crate) bytes: u64,
+    /// Their encodings, the one with the most bytes first.
+    pub(crate) formats: Vec<FormatBytes>,
+    /// Their memory pages, in words.
+    pub(crate) pages: String,
+    /// From opening the file, or drawing the first random weight, to a model that can run.
+    pub(crate) seconds: f64,
+}
+
 /// Loads a model and answers what the results say about it.
 ///
 /// # Errors
 /// A [`Problem`] that names the file and the key or tensor.
-pub(crate) fn load(source: &ModelSource, pages: Pages) -> Result<(Model, ModelRecord), Problem> {
+pub(crate) fn load(source: &ModelSource, pages: Pages) -> Result<(Model, Loaded), Problem> {
     /// Quicker loading needs no progress.
     const QUIET: Duration = Duration::from_secs(1);
     let started = Instant::now();
@@ -22,19 +36,11 @@ pub(crate) fn load(source: &ModelSource, pages: Pages) -> Result<(Model, ModelRe
     let loaded = source.load(LoadOptions { pages, progress: Some(&mut progress) });
     task.clear();
     let model = loaded?;
-    let load_seconds = started.elapsed().as_secs_f64();
+    let seconds = started.elapsed().as_secs_f64();
     let weights = model.decoder.weights();
-    let record = ModelRecord {
-        model_bytes: weights.bytes() as u64,
-        weight_formats: weights
-            .formats()
-            .iter()
-            .map(|(format, bytes)| FormatBytes { format: format.to_string(), bytes: *bytes as u64 })
-            .collect(),
-        weight_pages: pages_in_force(weights.pages()),
-        load_seconds,
-    };
-    Ok((model, record))
+    let formats = weights.formats().into_iter().map(|(format, bytes)| FormatBytes { format: format.to_string(), bytes: bytes as u64 });
+    let loaded = Loaded { bytes: weights.bytes() as u64, formats: formats.collect(), pages: pages_in_force(weights.pages()), seconds };
+    Ok((model, loaded))
 }
 
 /// What was asked of the system and, on Linux, what it gave: the large pages of the whole process, nearly all of which are

@@ -7,6 +7,7 @@ mod fetch;
 mod folders;
 mod hub_name;
 mod hugging_face_cache;
+mod identity;
 mod kept_weights;
 mod loading;
 mod ollama;
@@ -19,6 +20,7 @@ mod text;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use kv_kernels::WeightFormat;
 use kv_model::{LoadError, LoadOptions, Model, ModelConfig, ReadSeek, gguf, hugging_face};
 
 use crate::config::ModelChoice;
@@ -28,10 +30,10 @@ use crate::models::stored::StoredName;
 use crate::problem::did_you_mean;
 use crate::{Problem, free_memory};
 
-pub(crate) use catalog::{CATALOG, Fetchable};
+pub(crate) use catalog::{CATALOG, Fetchable, cache_folder};
 pub(crate) use fetch::fetch;
 pub(crate) use folders::ModelFolders;
-pub(crate) use loading::load;
+pub(crate) use loading::{Loaded, load};
 
 /// Where a fetched model or text lies.
 ///
@@ -159,10 +161,10 @@ impl ModelSource {
         }
     }
 
-    /// Bytes of the weights, if they are known without reading a file.
-    pub(crate) fn known_bytes(&self) -> Option<usize> {
+    /// The encoding and the bytes of the weights, if they are known without reading a file.
+    pub(crate) fn known_weights(&self) -> Option<(WeightFormat, usize)> {
         match self {
-            ModelSource::Preset(model) => Some(model.bytes()),
+            ModelSource::Preset(model) => Some((model.weights, model.bytes())),
             ModelSource::Gguf { .. } | ModelSource::HuggingFace { .. } => None,
         }
     }
@@ -172,6 +174,17 @@ impl ModelSource {
         match self {
             ModelSource::Preset(model) => Some(model.config()),
             ModelSource::Gguf { .. } | ModelSource::HuggingFace { .. } => None,
+        }
+    }
+
+    /// Refuses random weights that cannot fit. Those of files are looked at when they are opened.
+    ///
+    /// # Errors
+    /// A [`Problem`] with the numbers.
+    pub(crate) fn require_memory(&self) -> Result<(), Problem> {
+        match self {
+            ModelSource::Preset(model) => model.require_memory(),
+            ModelSource::Gguf { .. } | ModelSource::HuggingFace { .. } => Ok(()),
         }
     }
 

@@ -65,9 +65,17 @@ impl RandomModel {
         format!("{}{layers} (random weights{weights})", self.preset.name)
     }
 
+    /// A line that says what the weights depend on.
+    pub(super) fn title(&self) -> String {
+        /// Is raised when the same line would give other weights.
+        const VERSION: u32 = 1;
+        let RandomModel { preset, layers, seed, weights, .. } = self;
+        format!("kvlab random weights {VERSION}: {preset:?}, layers {layers:?}, {weights}, seed {seed}\n")
+    }
+
     /// Draws the weights, or reads those that were kept.
     pub(super) fn load(&self, options: LoadOptions<'_>) -> Result<Model, Problem> {
-        self.check_memory()?;
+        self.require_memory()?;
         match self.keeping {
             Keeping::Keep => kept_weights::load(self, options),
             Keeping::Forget => self.draw(options),
@@ -87,7 +95,7 @@ impl RandomModel {
     }
 
     /// Refuses weights that cannot fit, before the machine starts to swap.
-    fn check_memory(&self) -> Result<(), Problem> {
+    pub(super) fn require_memory(&self) -> Result<(), Problem> {
         let smaller = match self.weights {
             WeightFormat::Q4_0 => "",
             WeightFormat::Q8_0 => "`weights = \"q4_0\"` in [model] takes about half of that; ",

@@ -42,7 +42,7 @@ fn one_number_is_a_batch_and_one_workload_a_list() {
     assert!(output.status.success(), "{}", text(&output.stderr));
     let listing = text(&output.stdout);
     assert!(listing.contains("5 cells, about"), "{listing}");
-    assert!(listing.contains("generate  4      16"), "{listing}");
+    assert!(listing.contains("generate at 16 ×4"), "{listing}");
 }
 
 #[test]

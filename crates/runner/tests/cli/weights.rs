@@ -13,7 +13,7 @@ fn the_results_say_what_the_weights_are() {
         let set = format!("model.weights={weights}");
         let output = run(&[&SMOKE[..], &["--out", folder, "--set", &set, "--pages", "ordinary"]].concat());
         assert!(output.status.success(), "{}", text(&output.stderr));
-        let results: serde_json::Value = serde_json::from_slice(&std::fs::read(out.path().join("results.json")).unwrap()).unwrap();
+        let results: serde_json::Value = serde_json::from_slice(&std::fs::read(out.path().join("run.json")).unwrap()).unwrap();
         let model = &results["model"];
         let values = model["model_bytes"].as_f64().unwrap() / bytes_per_value;
         assert!((values - 1_671_168.0).abs() < 1.0, "{weights}: {values} values");
@@ -21,10 +21,10 @@ fn the_results_say_what_the_weights_are() {
         assert_eq!(model["weight_formats"][0]["bytes"], model["model_bytes"]);
         assert!(model["weight_pages"].as_str().unwrap().starts_with("ordinary pages"), "{model}");
         assert!(model["load_seconds"].as_f64().unwrap() > 0.0);
-        let name = results["rows"][0]["model"].as_str().unwrap();
+        let name = model["name"].as_str().unwrap();
         assert_eq!(name.contains(&format!("in {weights}")), weights != "f32", "{name}");
         let command = results["command"].as_str().unwrap();
-        assert!(command.contains("--pages 'ordinary'"), "{command}");
+        assert!(command.contains("--pages ordinary"), "{command}");
         let page = std::fs::read_to_string(out.path().join("index.html")).unwrap();
         assert!(page.contains("outside the heap") && page.contains("time to load the model"));
     }
@@ -40,7 +40,7 @@ fn kept_weights_are_the_same_and_damaged_ones_are_told() {
         runner(&[&SMOKE[..], &sets].concat()).env("KVLAB_CACHE", cache.path()).output().unwrap()
     };
     assert!(sweep(false).status.success());
-    assert_eq!(std::fs::read_dir(cache.path()).unwrap().count(), 0, "nothing is kept unless asked");
+    assert_eq!(std::fs::read_dir(cache.path()).unwrap().count(), 0, "neither weights nor a recording are kept unless asked");
     let first = sweep(true);
     assert!(text(&first.stderr).contains("the random weights are kept in"), "{}", text(&first.stderr));
     let kept = std::fs::read_dir(cache.path()).unwrap().next().unwrap().unwrap().path();

@@ -1,0 +1,88 @@
+//! `run --dry-run`: what a plan will take.
+
+use std::process::ExitCode;
+
+use super::print;
+use crate::block::Block;
+use crate::free_memory::size;
+use crate::plan::Plan;
+use crate::progress::human;
+use crate::screen::printable;
+use crate::sweep::{Certainty, Prediction, Probes, Setting};
+use crate::{Problem, exit};
+
+/// Prints the blocks of a plan with their time and memory, and what a recording takes on disk.
+///
+/// # Errors
+/// A [`Problem`] if the standard output cannot be written.
+pub(crate) fn print_plan(plan: &Plan, probes: &Probes, prediction: &Prediction, setting: &Setting<'_>) -> Result<ExitCode, Problem> {
+    let mut text = String::new();
+    let mut total = 0.0;
+    if let Some((key, bytes)) = &prediction.recording {
+        let seconds = prediction.recording_seconds();
+        total += seconds;
+        text.push_str(&format!(
+            "the prompt of {} tokens is computed once, in about {}, and replayed into every cache; the recording takes {} on disk\n\n",
+            key.tokens.len(),
+            human(seconds),
+            size(*bytes)
+        ));
+    }
+    text.push_str("about     memory       block\n");
+    for block in &prediction.blocks {
+        let seconds = prediction.block_seconds(plan, probes, block);
+        total += seconds;
+        let (bytes, certainty) = prediction.block_bytes(plan, probes, block);
+        let memory = match certainty {
+            Certainty::Predicted => size(bytes),
+            Certainty::Least => format!("> {}", size(bytes)),
+        };
+        text.push_str(&format!("{:<9} {memory:<12} {}\n", human(seconds), block.name));
+        for cell in &block.cells {
+            text.push_str(&format!("{:23}{}\n", "", cell_line(plan, probes, prediction, *cell)));
+        }
+        text.push_str(&again(plan, block));
+    }
+    for too_large in &prediction.too_large {
+        let cell = &plan.cells[too_large.cell];
+        text.push_str(&format!("not measured: {} at {}: {}\n", printable(&cell.label), cell.seq_len, prediction.refusal(too_large)));
+    }
+    for cell in &plan.cells {
+        if let Some(broken) = probes.broken(&cell.label) {
+            text.push_str(&format!("not measured: {} at {}: {}\n", printable(&cell.label), cell.seq_len, printable(&broken.reason)));
+        }
+    }
+    let ttft = prediction.ttft_seconds(plan, probes);
+    if ttft > 0.0 {
+        text.push_str(&format!("the time to first token adds about {} of that; `ttft = false` in [sweep] leaves it out\n", human(ttft)));
+    }
+    text.push_str(&format!(
+        "\n{} cells, about {} on {} threads, in {} (an order of magnitude; the running sweep corrects it)\n",
+        plan.cells.len(),
+        human(total),
+        setting.threads,
+        match prediction.blocks.len() {
+            1 => "1 block".to_owned(),
+            blocks => format!("{blocks} blocks"),
+        }
+    ));
+    text.push_str(&format!("a worker may take {} of memory (`memory_limit`), the model's weights included\n", size(setting.memory_limit)));
+    print(&text)?;
+    Ok(exit::OK)
+}
+
+fn cell_line(plan: &Plan, probes: &Probes, prediction: &Prediction, index: usize) -> String {
+    let cell = &plan.cells[index];
+    let bytes = match probes.bytes(plan, cell) {
+        Some((bytes, Certainty::Predicted)) => size(bytes),
+        Some((bytes, Certainty::Least)) => format!("at least {}", size(bytes)),
+        None => "unknown".into(),
+    };
+    let seconds = prediction.latency_seconds(plan, probes, index);
+    format!("{}: about {}, its cache {bytes}", printable(&cell.label), human(seconds))
+}
+
+/// A line for the baseline where it is timed again.
+fn again(plan: &Plan, block: &Block) -> String {
+    block.again.map_or(String::new(), |cell| format!("{:23}and again the baseline, {}\n", "", printable(&plan.cells[cell].label)))
+}

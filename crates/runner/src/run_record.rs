@@ -1,0 +1,202 @@
+//! The record of a run: what was planned, where and with what program.
+
+use kv_core::Geometry;
+use kv_kernels::KernelPath;
+use kv_model::ModelConfig;
+use kv_report::{BuildRecord, CellRecord, FormatBytes, GeometryRecord, ModelRecord, RunRecord, RunState, SCHEMA_VERSION};
+
+use crate::cli::{PagesChoice, RunArguments};
+use crate::config::ConfigFile;
+use crate::models::ModelSource;
+use crate::plan::{Cell, Plan};
+use crate::sweep::Prediction;
+use crate::{build, environment, hash};
+
+/// What a run's record is made of.
+pub(crate) struct Facts<'a> {
+    pub(crate) file: &'a ConfigFile,
+    pub(crate) arguments: &'a RunArguments,
+    pub(crate) kernel_path: Option<KernelPath>,
+    pub(crate) plan: &'a Plan,
+    pub(crate) ids: &'a [String],
+    pub(crate) prediction: &'a Prediction,
+    pub(crate) model: ModelRecord,
+    pub(crate) threads: usize,
+    pub(crate) warnings: Vec<String>,
+}
+
+/// The record of a run that begins now.
+pub(crate) fn record(facts: Facts<'_>) -> RunRecord {
+    let Facts { file, arguments, kernel_path, plan, ids, prediction, model, threads, warnings } = facts;
+    let mut config = serde_json::to_value(&file.table).unwrap_or_default();
+    if let (Some(seed), Some(sweep)) = (arguments.seed, config.get_mut("sweep")) {
+        sweep["seed"] = seed.into();
+    }
+    let block_of = |index: usize| {
+        let block = prediction.blocks.iter().find(|block| block.cells.contains(&index));
+        block.map_or_else(|| "none".to_owned(), |block| block.name.clone())
+    };
+    let cells = plan.cells.iter().zip(ids).enumerate().map(|(index, (cell, id))| CellRecord {
+        id: id.clone(),
+        label: cell.label.clone(),
+        strategy: cell.strategy.id().to_owned(),
+        workload: cell.workload.name().to_owned(),
+        seq_len: cell.seq_len,
+        batch: cell.batch,
+        block: block_of(index),
+    });
+    let started = jiff::ZonedDateTime::now();
+    let plan_hash = plan_hash(plan, ids, &model, threads, arguments);
+    RunRecord {
+        schema: SCHEMA_VERSION,
+        run_id: hash::short(format!("{plan_hash} {started} {}", std::process::id()).as_bytes()),
+        plan_hash,
+        machine_id: machine_id(),
+        state: RunState::Running,
+        title: file.config.title.clone().unwrap_or_else(|| file.name()),
+        started: shown(&started),
+        finished: None,
+        command: command(arguments, kernel_path),
+        warnings,
+        environment: environment::read(threads),
+        build: build_record(),
+        model,
+        config,
+        cells: cells.collect(),
+    }
+}
+
+/// The present time as records have it.
+pub(crate) fn now() -> String {
+    shown(&jiff::ZonedDateTime::now())
+}
+
+fn shown(time: &jiff::ZonedDateTime) -> String {
+    time.strftime("%Y-%m-%d %H:%M:%S %:z").to_string()
+}
+
+/// The id of a cell: what it is, and not where it runs.
+pub(crate) fn cell_id(cell: &Cell, plan: &Plan, model_hash: &str) -> String {
+    let config = serde_json::to_value(&cell.config).unwrap_or_default();
+    let script = plan.script(cell);
+    let all = serde_json::json!([model_hash, cell.label, cell.strategy.id(), config, script]);
+    hash::short(all.to_string().as_bytes())
+}
+
+/// A hash of everything that the measurements depend on and that a user can change.
+fn plan_hash(plan: &Plan, ids: &[String], model: &ModelRecord, threads: usize, arguments: &RunArguments) -> String {
+    let all = serde_json::json!({
+        "cells": ids,
+        "fill": plan.fill,
+        "launches": plan.launches,
+        "ttft_launches": plan.ttft_launches,
+        "baseline": plan.baseline,
+        "model": model.hash,
+        "threads": threads,
+        "kernel_path": KernelPath::current().to_string(),
+        "large_pages": arguments.pages == PagesChoice::Large,
+        "unchecked": arguments.unchecked,
+        "program": build::program_hash(),
+    });
+    hash::short(all.to_string().as_bytes())
+}
+
+/// In which respects two runs' plans differ, in words.
+pub(crate) fn differences(before: &RunRecord, now: &RunRecord) -> Vec<String> {
+    let mut differences = vec![];
+    let mut note = |differs: bool, what: &str| {
+        if differs {
+            differences.push(what.to_owned());
+        }
+    };
+    note(before.config != now.config, "the config");
+    note(before.model.hash != now.model.hash, "the model");
+    let ids = |run: &RunRecord| run.cells.iter().map(|cell| cell.id.clone()).collect::<Vec<_>>();
+    note(before.config == now.config && before.model.hash == now.model.hash && ids(before) != ids(now), "the cells");
+    let fact =
+        |run: &RunRecord, name: &str| run.environment.facts.iter().find(|fact| fact.name == name).and_then(|fact| fact.value.clone());
+    note(fact(before, "threads used") != fact(now, "threads used"), "the number of threads");
+    note(fact(before, "attention kernels") != fact(now, "attention kernels"), "the kernel path");
+    note(before.build != now.build, "the build");
+    if differences.is_empty() {
+        differences.push("the program or its arguments".into());
+    }
+    differences
+}
+
+/// A hash of the machine's own id, so that results of one machine can be told from another's without naming it.
+fn machine_id() -> Option<String> {
+    let id = std::fs::read_to_string("/etc/machine-id").ok()?;
+    let id = id.trim();
+    (!id.is_empty()).then(|| hash::short(format!("kvlab {id}").as_bytes()))
+}
+
+fn build_record() -> BuildRecord {
+    let known = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    BuildRecord {
+        version: env!("CARGO_PKG_VERSION").into(),
+        profile: build::PROFILE.into(),
+        opt_level: build::OPT_LEVEL.into(),
+        target: build::TARGET.into(),
+        compiler: known(build::RUSTC),
+        commit: known(build::COMMIT),
+        dirty: build::DIRTY.parse().ok(),
+    }
+}
+
+/// What is known of a model before a worker has loaded it.
+pub(crate) fn model_record(source: &ModelSource, name: String, hash: String, config: &ModelConfig) -> ModelRecord {
+    let weights = source.known_weights();
+    let Geometry { layers, heads, kv_heads, key_dim, value_dim, context, .. } = config.geometry;
+    ModelRecord {
+        name,
+        hash: Some(hash),
+        geometry: GeometryRecord {
+            layers,
+            heads,
+            kv_heads,
+            key_dim,
+            value_dim,
+            context,
+            vocabulary: config.vocabulary,
+            parameters: config.weights(),
+        },
+        model_bytes: weights.map_or(0, |(_, bytes)| bytes as u64),
+        weight_formats: weights.iter().map(|(format, bytes)| FormatBytes { format: format.to_string(), bytes: *bytes as u64 }).collect(),
+        weight_pages: String::new(),
+        load_seconds: 0.0,
+    }
+}
+
+/// The command that runs the same again, quoted for a shell.
+fn command(arguments: &RunArguments, kernel_path: Option<KernelPath>) -> String {
+    let RunArguments { config, out, only, also, sets, seed, threads, pages, unchecked, keep_recordings, .. } = arguments;
+    let mut words = program();
+    let mut add = |flag: &str, value: &dyn ToString| words.extend([flag.to_owned(), value.to_string()]);
+    kernel_path.iter().for_each(|path| add("--kernel-path", path));
+    words.extend(["run".to_owned(), config.display().to_string()]);
+    let mut add = |flag: &str, value: &dyn ToString| words.extend([flag.to_owned(), value.to_string()]);
+    out.iter().for_each(|out| add("--out", &out.display()));
+    only.iter().for_each(|only| add("--only", only));
+    also.iter().for_each(|also| add("--also", also));
+    sets.iter().for_each(|set| add("--set", set));
+    seed.iter().for_each(|seed| add("--seed", seed));
+    threads.iter().for_each(|threads| add("--threads", threads));
+    if *pages == PagesChoice::Ordinary {
+        add("--pages", &"ordinary");
+    }
+    for (is_given, flag) in [(*unchecked, "--unchecked"), (*keep_recordings, "--keep-recordings")] {
+        if is_given {
+            words.push(flag.into());
+        }
+    }
+    shlex::try_join(words.iter().map(String::as_str)).unwrap_or_else(|_| words.join(" "))
+}
+
+/// How this program was started: by cargo, which says the package's name, or by its path.
+fn program() -> Vec<String> {
+    match std::env::var("CARGO_PKG_NAME") {
+        Ok(package) => ["cargo", "run", "-p", &package, "--"].map(str::to_owned).to_vec(),
+        Err(_) => vec![std::env::args().next().unwrap_or_else(|| "runner".into())],
+    }
+}

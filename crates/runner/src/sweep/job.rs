@@ -1,0 +1,51 @@
+//! What workers are told.
+
+use std::time::Duration;
+
+use kv_kernels::KernelPath;
+use kv_model::ModelConfig;
+
+use crate::plan::Cell;
+use crate::worker::protocol::{InstanceSpec, Job, ModelSpec, PROTOCOL, Task};
+
+/// What all workers of a run share.
+#[derive(Debug, Clone)]
+pub(crate) struct Setting<'a> {
+    pub(crate) model: ModelSpec,
+    pub(crate) model_config: &'a ModelConfig,
+    pub(crate) threads: usize,
+    /// Bytes that a worker may take.
+    pub(crate) memory_limit: u64,
+    /// Seconds of silence after which a worker is ended, if the user says so.
+    pub(crate) timeout_s: Option<u64>,
+}
+
+impl Setting<'_> {
+    /// A job.
+    pub(crate) fn job(&self, task: Task) -> Job {
+        Job {
+            protocol: PROTOCOL,
+            kernel_path: KernelPath::current().to_string(),
+            threads: self.threads,
+            memory_limit: Some(self.memory_limit),
+            task,
+        }
+    }
+
+    /// How long a worker may be silent whose work should take so many seconds.
+    pub(crate) fn patience(&self, estimate: f64) -> Duration {
+        const LEAST: f64 = 600.0;
+        const TIMES: f64 = 20.0;
+        const MOST: f64 = 30.0 * 24.0 * 3600.0;
+        match self.timeout_s {
+            Some(seconds) => Duration::from_secs(seconds),
+            None => Duration::from_secs_f64((TIMES * estimate).clamp(LEAST, MOST)),
+        }
+    }
+}
+
+/// A cell's strategy, under this id.
+pub(crate) fn instance_of(cell: &Cell, id: &str) -> InstanceSpec {
+    let config = toml::to_string(&cell.config).unwrap_or_default();
+    InstanceSpec { id: id.to_owned(), strategy: cell.strategy.id().to_owned(), config }
+}

@@ -1,0 +1,205 @@
+//! Runs a plan in worker processes, and keeps what they measured as it comes.
+
+mod job;
+mod passes;
+mod prediction;
+mod probe;
+mod record;
+mod report;
+mod rows;
+
+use std::collections::BTreeSet;
+
+use kv_report::{Pass, RunRecord, Status, Visit};
+
+use crate::block::Block;
+use crate::plan::{Cell, Plan};
+use crate::progress::Progress;
+use crate::recording::{Kept, Store, StoredRecording};
+use crate::run_folder::RunFolder;
+use crate::{Problem, interrupt};
+
+pub(crate) use job::Setting;
+use passes::GATE_SECONDS;
+pub(crate) use prediction::{Prediction, predict};
+pub(crate) use probe::{Certainty, Probes};
+pub(crate) use report::{draw, tables, write_tables};
+pub(crate) use rows::results;
+
+/// A run under way.
+pub(crate) struct Sweep<'a> {
+    pub(crate) setting: &'a Setting<'a>,
+    pub(crate) plan: &'a Plan,
+    /// The cells' ids, in the order of the plan.
+    pub(crate) ids: &'a [String],
+    pub(crate) probes: &'a Probes,
+    pub(crate) prediction: &'a Prediction,
+    pub(crate) gate: Gate,
+    pub(crate) kept: Kept,
+    pub(crate) run: RunRecord,
+    pub(crate) visits: Vec<Visit>,
+    pub(crate) folder: RunFolder,
+    pub(crate) progress: Progress,
+}
+
+/// Whether strategies prove themselves before they are timed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Gate {
+    Checked,
+    Unchecked,
+}
+
+/// A run that has ended.
+pub(crate) struct Ended {
+    /// Whether everything was measured.
+    pub(crate) is_complete: bool,
+    pub(crate) run: RunRecord,
+    pub(crate) visits: Vec<Visit>,
+    pub(crate) folder: RunFolder,
+}
+
+impl Sweep<'_> {
+    /// Measures what has not been measured yet. A failing cell is a row. An interruption ends this early.
+    ///
+    /// # Errors
+    /// A [`Problem`] if results cannot be written, or the machine starts no processes.
+    pub(crate) fn run(mut self) -> Result<Ended, Problem> {
+        let measured = self.measure();
+        self.progress.clear();
+        measured?;
+        let is_complete = self.is_complete();
+        let Sweep { run, visits, folder, .. } = self;
+        Ok(Ended { is_complete, run, visits, folder })
+    }
+
+    fn measure(&mut self) -> Result<(), Problem> {
+        self.refuse_what_cannot_be_measured()?;
+        self.expect();
+        if self.gate == Gate::Checked {
+            self.run_gate()?;
+        }
+        if interrupt::requested() || self.is_complete() {
+            return Ok(());
+        }
+        let recording = self.record()?;
+        for block in &self.prediction.blocks {
+            if interrupt::requested() {
+                break;
+            }
+            self.run_block(block, recording.as_ref())?;
+            self.save()?;
+        }
+        match recording {
+            // A run that was interrupted may be resumed.
+            Some(recording) if self.is_complete() => recording.end(),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Tells the progress what is left to be done.
+    fn expect(&mut self) {
+        let left: Vec<usize> = (0..self.plan.cells.len()).filter(|cell| !self.is_done(*cell)).collect();
+        let is_replayed = |cell: &usize| !self.probes.recomputes(&self.plan.cells[*cell].label);
+        let needs_recording = left.iter().any(is_replayed);
+        if self.gate == Gate::Checked {
+            let unchecked = self.labels_left().iter().filter(|label| !self.was_checked(label)).count();
+            self.progress.expect(unchecked as f64 * GATE_SECONDS, 0);
+        }
+        if needs_recording {
+            self.progress.expect(self.prediction.recording_seconds(), 0);
+        }
+        for cell in left {
+            let launches = (0..self.plan.launches).filter(|launch| !self.was_timed(cell, *launch)).count();
+            let latency = self.prediction.latency_seconds(self.plan, self.probes, cell);
+            let memory = self.prediction.memory_seconds(self.plan, cell);
+            self.progress.expect(launches as f64 * latency + memory, launches);
+        }
+    }
+
+    fn run_block(&mut self, block: &Block, recording: Option<&StoredRecording>) -> Result<(), Problem> {
+        for launch in 0..self.plan.launches {
+            self.time_block(block, launch, recording)?;
+            if interrupt::requested() {
+                return Ok(());
+            }
+        }
+        for cell in &block.cells {
+            self.count_bytes(*cell)?;
+            if interrupt::requested() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes rows of the cells whose strategy cannot be built or that do not fit.
+    fn refuse_what_cannot_be_measured(&mut self) -> Result<(), Problem> {
+        for index in 0..self.plan.cells.len() {
+            let label = &self.plan.cells[index].label;
+            let refusal = match (self.probes.broken(label), self.prediction.too_large.iter().find(|too_large| too_large.cell == index)) {
+                (Some(broken), _) => Some((broken.status, broken.phase.clone(), broken.reason.clone())),
+                (_, Some(too_large)) => Some((Status::Oom, "plan".into(), self.prediction.refusal(too_large))),
+                (None, None) => None,
+            };
+            if let Some((status, phase, reason)) = refusal.filter(|_| !self.is_done(index)) {
+                self.keep(Visit::failed(&self.ids[index], Pass::Latency, status, &phase, &reason))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps a visit.
+    fn keep(&mut self, visit: Visit) -> Result<(), Problem> {
+        self.folder.add(&visit)?;
+        self.visits.push(visit);
+        Ok(())
+    }
+
+    /// Writes the record and the tables as they are now.
+    fn save(&self) -> Result<(), Problem> {
+        self.folder.write_run(&self.run)?;
+        write_tables(&results(&self.run, &self.visits), &self.folder)
+    }
+
+    fn cell(&self, index: usize) -> &Cell {
+        &self.plan.cells[index]
+    }
+
+    /// Whether a cell needs no more passes: all were made, or one failed.
+    fn is_done(&self, index: usize) -> bool {
+        self.has_failed(index)
+            || ((0..self.plan.launches).all(|launch| self.was_timed(index, launch))
+                && self.visits.iter().any(|visit| visit.cell == self.ids[index] && visit.pass == Pass::Memory))
+    }
+
+    fn was_checked(&self, label: &str) -> bool {
+        self.visits.iter().any(|visit| visit.pass == Pass::Gate && visit.cell == label)
+    }
+
+    fn has_failed(&self, index: usize) -> bool {
+        let is_of_cell = |visit: &Visit| match visit.pass {
+            Pass::Gate => visit.cell == self.cell(index).label,
+            Pass::Latency | Pass::Memory => visit.cell == self.ids[index],
+        };
+        self.visits.iter().any(|visit| visit.status != Status::Ok && is_of_cell(visit))
+    }
+
+    fn was_timed(&self, index: usize, launch: u32) -> bool {
+        self.visits.iter().any(|visit| visit.cell == self.ids[index] && visit.pass == Pass::Latency && visit.launch == launch)
+    }
+
+    fn is_complete(&self) -> bool {
+        (0..self.plan.cells.len()).all(|index| self.is_done(index))
+    }
+
+    /// The labels of the cells that are still to be measured, each once.
+    fn labels_left(&self) -> BTreeSet<String> {
+        let left = (0..self.plan.cells.len()).filter(|index| !self.is_done(*index));
+        left.map(|index| self.cell(index).label.clone()).collect()
+    }
+
+    fn store(&self) -> Result<Store, Problem> {
+        Store::of_user()
+    }
+}

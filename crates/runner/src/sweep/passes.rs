@@ -1,0 +1,215 @@
+//! The passes over the cells, each in a worker.
+
+use kv_report::{Pass, Status, Visit};
+
+use super::job::instance_of;
+use super::{Certainty, Sweep};
+use crate::block::Block;
+use crate::config::Workload;
+use crate::recording::StoredRecording;
+use crate::worker::process::{self, How, OnInterrupt, SecondTry};
+use crate::worker::protocol::{GateTask, Job, LatencyTask, MemoryTask, Message, Task, Ttft};
+use crate::{Problem, interrupt};
+
+/// Estimated seconds of the conformance suite for one instance.
+pub(super) const GATE_SECONDS: f64 = 0.7;
+
+impl Sweep<'_> {
+    /// Holds every instance against the conformance suite, unless an earlier start of this run did.
+    pub(super) fn run_gate(&mut self) -> Result<(), Problem> {
+        for label in self.labels_left() {
+            if self.was_checked(&label) {
+                continue;
+            }
+            let Some(cell) = self.plan.cells.iter().find(|cell| cell.label == label) else { continue };
+            let task = GateTask { instance: instance_of(cell, &label), geometry: self.setting.model_config.geometry.clone() };
+            let job = self.setting.job(Task::Gate(task));
+            let mut second_try = SecondTry::default();
+            let (phase, how) = loop {
+                let mut visits = vec![];
+                let progress = &mut self.progress;
+                let ended = process::run(&job, self.setting.patience(0.0), OnInterrupt::EndAtOnce, |message| {
+                    match message {
+                        Message::Phase(phase) => progress.phase(&format!("checking {label}: {}", phase.name)),
+                        Message::Visit(visit) => visits.push(visit),
+                        _ => {}
+                    }
+                    Ok(())
+                })?;
+                for visit in visits {
+                    self.keep(visit)?;
+                }
+                if let Some(how) = second_try.judge(ended.how) {
+                    break (ended.phase, how);
+                }
+            };
+            let phase = phase.map_or("start".into(), |phase| phase.name);
+            match how {
+                How::Finished => {}
+                How::Interrupted => return Ok(()),
+                How::Refused(problem) => return Err(problem),
+                How::Killed(reason) => self.keep(Visit::failed(&label, Pass::Gate, Status::Oom, &phase, &reason))?,
+                How::Died(status, reason) => self.keep(Visit::failed(&label, Pass::Gate, status, &phase, &reason))?,
+            }
+            self.progress.advance(GATE_SECONDS);
+        }
+        Ok(())
+    }
+
+    /// Times the cells of a block that have not been timed in this launch.
+    pub(super) fn time_block(&mut self, block: &Block, launch: u32, recording: Option<&StoredRecording>) -> Result<(), Problem> {
+        let mut second_try = SecondTry::default();
+        let mut again = block.again.filter(|cell| !self.has_failed(*cell));
+        loop {
+            let left: Vec<usize> = self.to_time(block, launch);
+            if left.is_empty() {
+                return Ok(());
+            }
+            let job = self.setting.job(Task::Latency(self.latency_task(block, again, &left, launch, recording)));
+            let ended = self.hear_latency(&job, block, &left)?;
+            let culprit = ended.phase.as_ref().and_then(|phase| phase.id.clone());
+            let phase = ended.phase.map_or("start".into(), |phase| phase.name);
+            let Some(how) = second_try.judge(ended.how) else { continue };
+            let (status, reason) = match how {
+                How::Finished | How::Interrupted => return Ok(()),
+                // The model cannot be loaded, for example: no cell can be measured.
+                How::Refused(problem) => return Err(problem),
+                How::Killed(reason) => (Status::Oom, reason),
+                How::Died(status, reason) => (status, reason),
+            };
+            if again.is_some_and(|cell| culprit.as_ref() == Some(&self.ids[cell])) {
+                // It was timed before, in its own block. The others go on without it.
+                again = None;
+                continue;
+            }
+            let all_left = self.to_time(block, launch);
+            let blamed: Vec<usize> = match culprit {
+                Some(id) if all_left.iter().any(|cell| self.ids[*cell] == id) => {
+                    all_left.into_iter().filter(|cell| self.ids[*cell] == id).collect()
+                }
+                // Nobody's phase: the model cannot be loaded, for example.
+                _ => all_left,
+            };
+            for cell in blamed {
+                let visit = Visit::failed(&self.ids[cell], Pass::Latency, status, &phase, &reason);
+                self.finish_cell(cell, Visit { launch, ..visit })?;
+            }
+        }
+    }
+
+    /// The cells of a block that have not been timed in this launch and have not failed.
+    fn to_time(&self, block: &Block, launch: u32) -> Vec<usize> {
+        block.cells.iter().copied().filter(|cell| !self.has_failed(*cell) && !self.was_timed(*cell, launch)).collect()
+    }
+
+    fn latency_task(
+        &self,
+        block: &Block,
+        again: Option<usize>,
+        left: &[usize],
+        launch: u32,
+        recording: Option<&StoredRecording>,
+    ) -> LatencyTask {
+        let cells = again.iter().chain(left);
+        let script = self.plan.script(self.cell(left[0]));
+        let ttft = if launch < self.plan.ttft_launches { Ttft::Measured } else { Ttft::LeftOut };
+        let is_replayed = |cell: &&usize| !self.probes.recomputes(&self.cell(**cell).label);
+        let recording = recording.filter(|_| script.workload == Workload::Decode);
+        // One real prefill per block is enough to see whether composing holds.
+        let checks = recording.is_some() && ttft == Ttft::Measured && !block.cells.iter().any(|cell| self.was_timed(*cell, launch));
+        let checked = left.iter().find(is_replayed).filter(|_| checks).map(|cell| self.ids[*cell].clone());
+        LatencyTask {
+            model: self.setting.model.clone(),
+            script,
+            instances: cells.map(|cell| instance_of(self.cell(*cell), &self.ids[*cell])).collect(),
+            recording: recording.map(|recording| recording.folder().to_owned()),
+            ttft,
+            checked,
+            launch,
+        }
+    }
+
+    fn hear_latency(&mut self, job: &Job, block: &Block, left: &[usize]) -> Result<process::Ended, Problem> {
+        let longest = left.iter().map(|cell| self.prediction.latency_seconds(self.plan, self.probes, *cell)).fold(0.0, f64::max);
+        let patience = self.setting.patience(longest + self.prediction.load_seconds());
+        process::run(job, patience, OnInterrupt::EndAfterVisit, |message| {
+            match message {
+                Message::Model(record) => self.note_model(record),
+                Message::Phase(phase) => {
+                    let label = phase.id.as_ref().and_then(|id| self.label_of(id)).map_or(String::new(), |label| format!(", {label}"));
+                    self.progress.phase(&format!("{}{label}: {}", block.name, phase.name));
+                }
+                Message::Visit(visit) => match self.ids.iter().position(|id| *id == visit.cell) {
+                    Some(cell) if block.cells.contains(&cell) => self.finish_cell(cell, visit)?,
+                    // The baseline, timed again.
+                    _ => self.keep(visit)?,
+                },
+                _ => {}
+            }
+            Ok(())
+        })
+    }
+
+    /// Counts the bytes of a cell that was timed.
+    pub(super) fn count_bytes(&mut self, index: usize) -> Result<(), Problem> {
+        if self.is_done(index) || interrupt::requested() {
+            return Ok(());
+        }
+        let cell = self.cell(index);
+        let script = self.plan.script(cell);
+        let chunk = if self.probes.recomputes(&cell.label) { script.seq_len } else { script.prefill_chunk };
+        let instance = instance_of(cell, &self.ids[index]);
+        let what = format!("{} at {}: counting bytes", cell.label, cell.seq_len);
+        let seconds = self.prediction.memory_seconds(self.plan, index);
+        let task = MemoryTask { instance, geometry: self.setting.model_config.geometry.clone(), script, chunk };
+        let job = self.setting.job(Task::Memory(task));
+        let mut second_try = SecondTry::default();
+        self.progress.phase(&what);
+        let (visit, phase, how) = loop {
+            let mut visit = None;
+            let ended = process::run(&job, self.setting.patience(seconds), OnInterrupt::EndAfterVisit, |message| {
+                if let Message::Visit(counted) = message {
+                    visit = Some(counted);
+                }
+                Ok(())
+            })?;
+            // What was counted stays counted, even if the worker died afterwards.
+            if visit.is_some() {
+                break (visit, ended.phase, ended.how);
+            }
+            if let Some(how) = second_try.judge(ended.how) {
+                break (None, ended.phase, how);
+            }
+        };
+        let phase = phase.map_or("start".into(), |phase| phase.name);
+        let failed = |status: Status, reason: &str| Visit::failed(&self.ids[index], Pass::Memory, status, &phase, reason);
+        let visit = match (visit, how) {
+            (Some(visit), _) => visit,
+            (None, How::Interrupted) => return Ok(()),
+            (None, How::Finished) => failed(Status::Failed, "the worker answered nothing"),
+            (None, How::Refused(problem)) => return Err(problem),
+            (None, How::Killed(reason)) => failed(Status::Oom, &reason),
+            (None, How::Died(status, reason)) => failed(status, &reason),
+        };
+        self.keep(visit)?;
+        self.progress.advance(seconds);
+        Ok(())
+    }
+
+    /// Keeps a cell's latency visit and shows it.
+    fn finish_cell(&mut self, index: usize, mut visit: Visit) -> Result<(), Problem> {
+        if let Some((bytes, Certainty::Predicted)) = self.probes.bytes(self.plan, self.cell(index)) {
+            visit.values.insert("predicted_bytes".into(), bytes as f64);
+        }
+        let seconds = self.prediction.latency_seconds(self.plan, self.probes, index);
+        self.progress.advance(seconds);
+        let cell = &self.plan.cells[index];
+        self.progress.visit(&cell.label, cell.seq_len, cell.batch, &visit);
+        self.keep(visit)
+    }
+
+    fn label_of(&self, id: &str) -> Option<String> {
+        let index = self.ids.iter().position(|other| other == id)?;
+        Some(self.cell(index).label.clone())
+    }
+}

@@ -1,0 +1,117 @@
+//! What the instances of a plan are: asked in a worker, because it runs their code.
+
+use std::collections::BTreeMap;
+
+use kv_report::Status;
+
+use super::Setting;
+use super::job::instance_of;
+use crate::Problem;
+use crate::config::ConfigFile;
+use crate::plan::{Cell, Plan, config_problem};
+use crate::worker::process::{self, How, OnInterrupt, SecondTry};
+use crate::worker::protocol::{Message, ProbeFailure, ProbeTask, Probed, Task};
+
+/// What every instance is, by label.
+#[derive(Debug)]
+pub(crate) struct Probes {
+    sizes: Vec<(usize, usize)>,
+    known: BTreeMap<String, Probed>,
+    broken: BTreeMap<String, Broken>,
+}
+
+/// An instance that cannot be built.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Broken {
+    pub(crate) status: Status,
+    pub(crate) phase: String,
+    pub(crate) reason: String,
+}
+
+impl Probes {
+    /// Asks every instance of a plan.
+    ///
+    /// # Errors
+    /// A [`Problem`] that points at a config that its strategy refuses, or if no worker can be started.
+    pub(crate) fn ask(setting: &Setting<'_>, plan: &Plan, file: &ConfigFile) -> Result<Probes, Problem> {
+        let mut sizes: Vec<(usize, usize)> = plan.cells.iter().map(|cell| (plan.positions(cell), cell.batch)).collect();
+        sizes.sort_unstable();
+        sizes.dedup();
+        let mut left: Vec<&Cell> = vec![];
+        for cell in &plan.cells {
+            if !left.iter().any(|other| other.label == cell.label) {
+                left.push(cell);
+            }
+        }
+        let mut probes = Probes { sizes: sizes.clone(), known: BTreeMap::new(), broken: BTreeMap::new() };
+        let mut second_try = SecondTry::default();
+        while !left.is_empty() {
+            let instances = left.iter().map(|cell| instance_of(cell, &cell.label)).collect();
+            let task = ProbeTask { instances, geometry: setting.model_config.geometry.clone(), sizes: sizes.clone() };
+            let mut answers = vec![];
+            let ended = process::run(&setting.job(Task::Probe(task)), setting.patience(0.0), OnInterrupt::EndAtOnce, |message| {
+                if let Message::Probed { id, answer } = message {
+                    answers.push((id, answer));
+                }
+                Ok(())
+            })?;
+            for (label, answer) in answers {
+                let Some(at) = left.iter().position(|cell| cell.label == label) else { continue };
+                let cell = left.remove(at);
+                match answer {
+                    Ok(probed) => drop(probes.known.insert(label, probed)),
+                    Err(ProbeFailure::Config(error)) => return Err(config_problem(file, cell, &error)),
+                    Err(ProbeFailure::Panic(reason)) => probes.refuse(label, Status::Failed, reason),
+                }
+            }
+            let Some(how) = second_try.judge(ended.how) else { continue };
+            match how {
+                How::Finished => break,
+                How::Refused(problem) => return Err(problem),
+                How::Interrupted => return Err(Problem::new("interrupted before anything was measured")),
+                How::Killed(reason) => return Err(Problem::new(reason)),
+                How::Died(status, reason) => {
+                    // The one in hand is to blame. The others are asked again.
+                    let label = ended.phase.and_then(|phase| phase.id);
+                    let Some(at) = left.iter().position(|cell| label.as_ref() == Some(&cell.label)) else {
+                        return Err(Problem::new(format!("the worker that builds the strategies died: {reason}")));
+                    };
+                    probes.refuse(left.remove(at).label.clone(), status, reason);
+                }
+            }
+        }
+        Ok(probes)
+    }
+
+    fn refuse(&mut self, label: String, status: Status, reason: String) {
+        self.broken.insert(label, Broken { status, phase: crate::worker::BUILD.into(), reason });
+    }
+
+    /// Why an instance cannot be built, if it cannot.
+    pub(crate) fn broken(&self, label: &str) -> Option<&Broken> {
+        self.broken.get(label)
+    }
+
+    /// Whether an instance computes everything again at every step.
+    pub(crate) fn recomputes(&self, label: &str) -> bool {
+        self.known.get(label).is_some_and(|probed| probed.recomputes)
+    }
+
+    /// Bytes of a cell's caches, and whether that is a prediction or merely the least that the strategy says it takes.
+    /// `None` if it says nothing.
+    pub(crate) fn bytes(&self, plan: &Plan, cell: &Cell) -> Option<(u64, Certainty)> {
+        let probed = self.known.get(&cell.label)?;
+        let at = self.sizes.iter().position(|size| *size == (plan.positions(cell), cell.batch))?;
+        let certainty = if probed.is_predicted { Certainty::Predicted } else { Certainty::Least };
+        Some((probed.bytes.get(at).copied().flatten()?, certainty))
+    }
+}
+
+/// How much a number of bytes is worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Certainty {
+    /// A bound.
+    Predicted,
+    /// It may be more.
+    Least,
+}

@@ -1,0 +1,38 @@
+//! Files that are views of a run: tables, charts and the page.
+
+use kv_report::{Peer, ReportError, Results, charts};
+
+use crate::Problem;
+use crate::run_folder::RunFolder;
+
+/// Writes `results.csv`, `metrics.csv` and `samples.csv`.
+///
+/// # Errors
+/// A [`Problem`] that names the file.
+pub(crate) fn write_tables(results: &Results, folder: &RunFolder) -> Result<(), Problem> {
+    tables(results).into_iter().try_for_each(|(name, bytes)| folder.write(name, &bytes))
+}
+
+/// The tables, with their names.
+pub(crate) fn tables(results: &Results) -> [(&'static str, Vec<u8>); 3] {
+    [
+        ("results.csv", kv_report::results_csv(results)),
+        ("metrics.csv", kv_report::metrics_csv(results)),
+        ("samples.csv", kv_report::samples_csv(results)),
+    ]
+}
+
+/// The charts and the page, with their names; the page is the last.
+///
+/// # Errors
+/// A [`Problem`] that names the chart.
+pub(crate) fn draw(results: &Results, peers: &[Peer]) -> Result<Vec<(String, Vec<u8>)>, Problem> {
+    let undrawn = |error: ReportError| Problem::new("cannot draw the report").caused_by(error);
+    let charts = charts(results, peers);
+    let mut files = vec![];
+    for chart in &charts {
+        files.push((format!("{}.png", chart.name), kv_report::png(chart).map_err(undrawn)?));
+    }
+    files.push(("index.html".into(), kv_report::html(results, &charts).map_err(undrawn)?.into_bytes()));
+    Ok(files)
+}

@@ -1,0 +1,198 @@
+//! From the visits of a run to its rows: one per cell.
+
+use std::collections::BTreeMap;
+
+use kv_metrics::quantile;
+use kv_report::{CellRecord, Pass, Results, Row, RunRecord, Status, StepTime, Value, Visit};
+
+/// A run's results. Cells that were not timed have no row.
+pub(crate) fn results(run: &RunRecord, visits: &[Visit]) -> Results {
+    let rows = run.cells.iter().filter_map(|cell| row(run, cell, visits)).collect();
+    Results { run: run.clone(), rows, visits: visits.to_vec() }
+}
+
+fn row(run: &RunRecord, cell: &CellRecord, visits: &[Visit]) -> Option<Row> {
+    let of_gate = visits.iter().find(|visit| visit.pass == Pass::Gate && visit.cell == cell.label);
+    let of = |pass: Pass| visits.iter().filter(move |visit| visit.pass == pass && visit.cell == cell.id);
+    let mut row = Row { cell: cell.clone(), model: run.model.name.clone(), ..Row::default() };
+    row.values.insert("model_bytes".into(), Value::from(run.model.model_bytes as f64));
+    if let Some(gate) = of_gate.filter(|gate| gate.status != Status::Ok) {
+        fail(&mut row, gate);
+        row.error = gate.error.as_ref().map(|error| format!("not timed, because it fails the conformance suite: {error}"));
+        return Some(row);
+    }
+    if let Some(failed) = of(Pass::Latency).chain(of(Pass::Memory)).find(|visit| visit.status != Status::Ok) {
+        fail(&mut row, failed);
+    }
+    // The baseline is timed again beside instances that did not fit beside it the first time.
+    let mut launches: Vec<&Visit> = vec![];
+    for visit in of(Pass::Latency).filter(|visit| visit.status == Status::Ok) {
+        if !launches.iter().any(|other| other.launch == visit.launch) {
+            launches.push(visit);
+        }
+    }
+    let memory = of(Pass::Memory).find(|visit| visit.status == Status::Ok);
+    if row.status == Status::Ok && launches.is_empty() {
+        return None;
+    }
+    if row.status == Status::Ok && memory.is_none() {
+        row.notes.push("bytes were not counted: the run was interrupted before".into());
+    }
+    if let Some(first) = launches.first() {
+        row.guarantee.clone_from(&first.guarantee);
+        row.fill = first.fill;
+        row.ttft_source = launches.iter().find_map(|visit| visit.ttft_source);
+    }
+    for visit in launches.iter().copied().chain(memory) {
+        row.notes.extend(visit.notes.iter().filter(|note| !row.notes.contains(note)).cloned().collect::<Vec<_>>());
+    }
+    add_values(&mut row, &launches, memory);
+    add_times(&mut row, &launches);
+    Some(row)
+}
+
+/// Takes over how a pass failed.
+fn fail(row: &mut Row, visit: &Visit) {
+    row.status = visit.status;
+    row.phase.clone_from(&visit.phase);
+    row.error.clone_from(&visit.error);
+}
+
+/// What launches and the memory pass say: of several launches the median.
+fn add_values(row: &mut Row, launches: &[&Visit], memory: Option<&Visit>) {
+    let mut by_id: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+    for (id, value) in launches.iter().copied().chain(memory).flat_map(|visit| &visit.values) {
+        by_id.entry(id).or_default().push(*value);
+    }
+    for (id, values) in by_id {
+        let Some(median) = quantile(&values, 0.5) else { continue };
+        let statistic = (values.len() > 1).then(|| "p50".to_owned());
+        row.values.insert(id.into(), Value { statistic, samples: Some(values.len()), ..Value::from(median) });
+    }
+}
+
+/// Medians and percentiles of the decode steps, over all launches.
+fn add_times(row: &mut Row, launches: &[&Visit]) {
+    let decode = |part: fn(&StepTime) -> f64| -> Vec<f64> {
+        let steps = launches.iter().flat_map(|visit| &visit.steps);
+        steps.filter(|step| step.phase == "decode" && !step.warm_up).map(part).collect()
+    };
+    let steps = decode(|step| step.step_ms);
+    for (id, samples, quantile_of, name) in [
+        ("tpot_ms_p50", steps.clone(), 0.5, "p50"),
+        ("tpot_ms_p95", steps, 0.95, "p95"),
+        ("cache_ms_p50", decode(|step| step.cache_ms), 0.5, "p50"),
+        ("seam_ms_p50", decode(|step| step.seam_ms), 0.5, "p50"),
+        ("model_ms_p50", decode(|step| step.step_ms - step.cache_ms - step.seam_ms), 0.5, "p50"),
+    ] {
+        if let Some(value) = quantile(&samples, quantile_of) {
+            row.values.insert(id.into(), Value { statistic: Some(name.into()), samples: Some(samples.len()), ..Value::from(value) });
+        }
+    }
+    if let (Some(live), Some(seen)) = (row.value("heap_live_bytes"), row.value("seen_tokens")) {
+        row.values.insert("bytes_per_token".into(), Value::from(live / seen.max(1.0)));
+    }
+    if let Some(tpot) = row.value("tpot_ms_p50") {
+        row.values.insert("tokens_per_s".into(), Value::from(row.cell.batch as f64 * 1e3 / tpot));
+    }
+    if let Some(first) = launches.first() {
+        row.values.insert("total_ms".into(), Value::from(first.steps.iter().map(|step| step.step_ms).sum::<f64>()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kv_report::{RunState, SCHEMA_VERSION, TtftSource};
+
+    use super::*;
+
+    fn run() -> RunRecord {
+        let cell = |id: &str, label: &str| CellRecord {
+            id: id.into(),
+            label: label.into(),
+            workload: "decode".into(),
+            seq_len: 8,
+            batch: 2,
+            ..CellRecord::default()
+        };
+        RunRecord {
+            schema: SCHEMA_VERSION,
+            run_id: String::new(),
+            plan_hash: String::new(),
+            machine_id: None,
+            state: RunState::Running,
+            title: String::new(),
+            started: String::new(),
+            finished: None,
+            command: String::new(),
+            warnings: vec![],
+            environment: kv_report::Environment::default(),
+            build: kv_report::BuildRecord::default(),
+            model: kv_report::ModelRecord::default(),
+            config: serde_json::Value::Null,
+            cells: vec![cell("a", "first"), cell("b", "second")],
+        }
+    }
+
+    fn step(step: usize, step_ms: f64) -> StepTime {
+        StepTime { phase: "decode".into(), step, warm_up: step == 0, position: 9 + step, step_ms, cache_ms: 0.25, seam_ms: 0.5 }
+    }
+
+    fn timed(launch: u32, times: &[f64], ttft: Option<f64>) -> Visit {
+        let mut visit = Visit { launch, ..Visit::passed("a", Pass::Latency) };
+        visit.steps = times.iter().enumerate().map(|(index, time)| step(index, *time)).collect();
+        visit.values.insert("seen_tokens".into(), 20.0);
+        visit.values.extend(ttft.map(|ttft| ("ttft_ms".to_owned(), ttft)));
+        visit.ttft_source = ttft.map(|_| TtftSource::Composed);
+        visit
+    }
+
+    fn counted(bytes: f64) -> Visit {
+        let mut visit = Visit::passed("a", Pass::Memory);
+        visit.values.insert("heap_live_bytes".into(), bytes);
+        visit
+    }
+
+    #[test]
+    fn the_first_step_of_each_launch_is_left_out_of_the_medians() {
+        let visits = [timed(0, &[9.0, 1.0, 2.0], Some(30.0)), timed(1, &[8.0, 3.0, 4.0], None), counted(640.0)];
+        let rows = results(&run(), &visits).rows;
+        assert_eq!(rows.len(), 1, "the second cell was not timed");
+        let row = &rows[0];
+        assert_eq!(row.value("tpot_ms_p50"), Some(2.5));
+        assert_eq!(row.values["tpot_ms_p50"].samples, Some(4));
+        assert_eq!(row.value("model_ms_p50"), Some(1.75));
+        assert_eq!((row.value("cache_ms_p50"), row.value("seam_ms_p50")), (Some(0.25), Some(0.5)));
+        assert_eq!(row.value("tokens_per_s"), Some(800.0), "of the whole batch");
+        assert_eq!((row.value("ttft_ms"), row.ttft_source), (Some(30.0), Some(TtftSource::Composed)));
+        assert_eq!(row.value("bytes_per_token"), Some(32.0));
+        assert_eq!(row.value("total_ms"), Some(12.0));
+        assert!(row.notes.is_empty() && row.status == Status::Ok);
+    }
+
+    /// The baseline is timed again beside those that did not fit beside it before.
+    #[test]
+    fn a_second_visit_of_the_same_launch_does_not_count() {
+        let visits = [timed(0, &[9.0, 1.0], None), timed(0, &[9.0, 5.0], None), counted(1.0)];
+        assert_eq!(results(&run(), &visits).rows[0].value("tpot_ms_p50"), Some(1.0));
+    }
+
+    #[test]
+    fn a_failure_is_the_rows_and_what_was_measured_stays() {
+        let failed = Visit::failed("a", Pass::Memory, Status::Oom, "count bytes", "no more");
+        let row = results(&run(), &[timed(0, &[9.0, 1.0], None), failed]).rows.remove(0);
+        assert_eq!((row.status, row.phase.as_deref(), row.error.as_deref()), (Status::Oom, Some("count bytes"), Some("no more")));
+        assert_eq!(row.value("tpot_ms_p50"), Some(1.0));
+        // Both cells are of strategies that the suite has judged.
+        let gate = Visit::failed("second", Pass::Gate, Status::Failed, "guarantee_holds", "wrong");
+        let row = results(&run(), &[gate]).rows.remove(0);
+        assert_eq!(row.cell.id, "b");
+        assert_eq!(row.error.as_deref(), Some("not timed, because it fails the conformance suite: wrong"));
+    }
+
+    #[test]
+    fn a_cell_whose_bytes_were_not_counted_says_so() {
+        let row = results(&run(), &[timed(0, &[9.0, 1.0], None)]).rows.remove(0);
+        assert!(row.notes[0].contains("bytes were not counted"), "{:?}", row.notes);
+    }
+}

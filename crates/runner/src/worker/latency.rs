@@ -1,0 +1,229 @@
+//! The worker that times the instances of a comparison block. It holds the model and all their caches at once.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use kv_core::{KvCache, Registry, Usage};
+use kv_model::Model;
+use kv_report::{Fill, Pass, Status, StepTime, TtftSource, Visit};
+use kv_script::{Attention, Event, Interpreter, Script};
+
+use super::channel::Channel;
+use super::protocol::{InstanceSpec, LatencyTask, Message, Ttft};
+use super::{BUILD, caught, record};
+use crate::Problem;
+use crate::config::Workload;
+use crate::drivers::{ModelDriver, ReplayDriver};
+use crate::recording::Recording;
+use crate::timed::{Spent, Timed};
+use crate::workload;
+
+/// The phases of an instance, beside [`BUILD`].
+const REAL_PREFILL: &str = "real prefill";
+const FILL: &str = "fill";
+const DECODE: &str = "decode";
+
+pub(super) fn run(registry: &Registry, task: &LatencyTask, channel: &Channel) -> Result<(), Problem> {
+    let (model, loaded) = record::load(&task.model, channel)?;
+    channel.send(&Message::Model(loaded));
+    let recording = match &task.recording {
+        None => None,
+        Some(folder) => Some(
+            Recording::open(folder, &model.decoder.config().geometry)
+                .map_err(|error| Problem::new(format!("the recording in `{}` cannot be replayed", folder.display())).caused_by(error))?,
+        ),
+    };
+    let block = Block { registry, task, channel, model: &model, recording, phase: Mutex::new(BUILD) };
+    let mut filled = vec![];
+    for instance in &task.instances {
+        match caught(|| on_the_pool(|| block.fill(instance))) {
+            Ok(ready) => filled.push(ready),
+            Err(failure) => channel.visit(block.failed(instance, &failure)),
+        }
+    }
+    for ready in filled {
+        let instance = ready.instance;
+        let visit = caught(|| on_the_pool(|| block.decode(ready)));
+        channel.visit(visit.unwrap_or_else(|failure| block.failed(instance, &failure)));
+    }
+    Ok(())
+}
+
+/// What the instances share.
+struct Block<'a> {
+    registry: &'a Registry,
+    task: &'a LatencyTask,
+    channel: &'a Channel,
+    model: &'a Model,
+    recording: Option<Recording>,
+    phase: Mutex<&'static str>,
+}
+
+/// An instance whose cache holds its prompt.
+struct Filled<'a> {
+    instance: &'a InstanceSpec,
+    cache: Timed,
+    interpreter: Interpreter<ReplayDriver<'a>>,
+    visit: Visit,
+}
+
+impl<'a> Block<'a> {
+    fn fill(&self, instance: &'a InstanceSpec) -> Result<Filled<'a>, String> {
+        let LatencyTask { script, ttft, checked, launch, .. } = self.task;
+        let mut cache = self.build(instance)?;
+        let recomputes = cache.recomputes();
+        let recording = self.recording.clone().filter(|_| !recomputes);
+        let mut visit = Visit { launch: *launch, ..Visit::passed(&instance.id, Pass::Latency) };
+        if checked.as_ref() == Some(&instance.id) && recording.is_some() {
+            let mut other = self.build(instance)?;
+            self.enter(instance, REAL_PREFILL);
+            let model = ReplayDriver::without_recording(ModelDriver::new(&self.model.decoder));
+            let (elapsed, _) = self.prefill(&mut other, &mut Interpreter::new(model), recomputes)?;
+            visit.values.insert("ttft_real_ms".into(), milliseconds(elapsed));
+        }
+
+        self.enter(instance, FILL);
+        let model = ModelDriver::new(&self.model.decoder);
+        let prompt = workload::prompt_len(script);
+        let attention = if *ttft == Ttft::Measured { Attention::Run } else { Attention::Skipped };
+        let recorded_ms = recording.as_ref().map(|recording| recording.model_ms(prompt));
+        let driver = match recording {
+            Some(recording) => ReplayDriver::new(model, recording, attention, prompt),
+            None => ReplayDriver::without_recording(model),
+        };
+        let mut interpreter = Interpreter::new(driver);
+        let (elapsed, spent) = self.prefill(&mut cache, &mut interpreter, recomputes)?;
+        visit.values.insert("fill_ms".into(), milliseconds(elapsed));
+        visit.fill = Some(match (script.workload, recorded_ms) {
+            (Workload::Generate, _) => Fill::Steps,
+            (_, Some(_)) => Fill::Replay,
+            (_, None) => Fill::Prefill,
+        });
+        let first_token = match (ttft, recorded_ms) {
+            (Ttft::LeftOut, _) => None,
+            (_, None) => Some((milliseconds(elapsed), TtftSource::Prefill)),
+            (_, Some(recorded_ms)) => {
+                // A step of a batch runs as many times the rows.
+                let model_ms = recorded_ms * script.batch as f64;
+                visit.values.insert("recorded_model_ms".into(), model_ms);
+                visit.values.insert("replayed_cache_ms".into(), milliseconds(spent.cache));
+                Some((model_ms + milliseconds(spent.cache), TtftSource::Composed))
+            }
+        };
+        if let Some((step_ms, source)) = first_token {
+            visit.values.insert("ttft_ms".into(), step_ms);
+            visit.ttft_source = Some(source);
+            let seam_ms = if source == TtftSource::Prefill { milliseconds(spent.seam) } else { 0.0 };
+            let cache_ms = milliseconds(spent.cache);
+            visit.steps.push(StepTime { phase: "prefill".into(), step: 0, warm_up: false, position: prompt, step_ms, cache_ms, seam_ms });
+        }
+        Ok(Filled { instance, cache, interpreter, visit })
+    }
+
+    /// Takes the decode steps. The first is a warm-up: code and memory that the prompt did not use are cold.
+    fn decode(&self, filled: Filled<'a>) -> Result<Visit, String> {
+        let Filled { instance, mut cache, mut interpreter, mut visit } = filled;
+        let script = &self.task.script;
+        self.enter(instance, DECODE);
+        let prompt = workload::prompt_len(script);
+        let steps = workload::decode_steps(script);
+        let mut said = Instant::now();
+        cache.take_spent();
+        for (step, event) in Script::decode(script.batch, steps).events.iter().enumerate() {
+            let began = Instant::now();
+            run_event(&mut interpreter, &mut cache, event)?;
+            let step_ms = milliseconds(began.elapsed());
+            let spent = cache.take_spent();
+            visit.steps.push(StepTime {
+                phase: DECODE.into(),
+                step,
+                warm_up: step == 0,
+                position: prompt + step + 1,
+                step_ms,
+                cache_ms: milliseconds(spent.cache),
+                seam_ms: milliseconds(spent.seam),
+            });
+            self.say_progress(&mut said, step + 1, steps);
+        }
+        let usage = cache.usage();
+        visit.guarantee = Some(cache.guarantee().to_string());
+        let Usage { payload_bytes, metadata_bytes, slack_bytes, scratch_peak_bytes, seen_tokens, resident_tokens, .. } = usage;
+        for (id, value) in [
+            ("payload_bytes", payload_bytes),
+            ("metadata_bytes", metadata_bytes),
+            ("slack_bytes", slack_bytes),
+            ("reserved_bytes", usage.reserved_bytes()),
+            ("scratch_peak_bytes", scratch_peak_bytes),
+            ("seen_tokens", seen_tokens),
+            ("resident_tokens", resident_tokens),
+        ] {
+            visit.values.insert(id.into(), value as f64);
+        }
+        Ok(visit)
+    }
+
+    fn build(&self, instance: &InstanceSpec) -> Result<Timed, String> {
+        self.enter(instance, BUILD);
+        Ok(Timed::new(instance.build(self.registry, &self.model.decoder.config().geometry)?))
+    }
+
+    /// Feeds the prompts, and answers how long that took, opening the sequences not included.
+    fn prefill(
+        &self,
+        cache: &mut Timed,
+        interpreter: &mut Interpreter<ReplayDriver<'a>>,
+        recomputes: bool,
+    ) -> Result<(Duration, Spent), String> {
+        let script = &self.task.script;
+        let prompt = workload::prompt(script, self.model.decoder.config().vocabulary);
+        // A cache that recomputes would run the first chunks again with every later one.
+        let chunk = if recomputes { prompt.len() } else { script.prefill_chunk };
+        let events = Script::prefill(&vec![prompt.as_slice(); script.batch], chunk).events;
+        let mut elapsed = Duration::ZERO;
+        let mut said = Instant::now();
+        for (done, event) in events.iter().enumerate() {
+            let began = Instant::now();
+            run_event(interpreter, cache, event)?;
+            if matches!(event, Event::Open { .. }) {
+                cache.take_spent();
+            } else {
+                elapsed += began.elapsed();
+            }
+            self.say_progress(&mut said, done + 1, events.len());
+        }
+        Ok((elapsed, cache.take_spent()))
+    }
+
+    fn enter(&self, instance: &InstanceSpec, phase: &'static str) {
+        *self.phase.lock().unwrap_or_else(PoisonError::into_inner) = phase;
+        self.channel.phase(Some(&instance.id), phase);
+    }
+
+    fn failed(&self, instance: &InstanceSpec, failure: &str) -> Visit {
+        let phase = *self.phase.lock().unwrap_or_else(PoisonError::into_inner);
+        let visit = Visit::failed(&instance.id, Pass::Latency, Status::Failed, phase, failure);
+        Visit { launch: self.task.launch, ..visit }
+    }
+
+    /// Tells the runner now and then that it goes on, between two steps and not within one.
+    fn say_progress(&self, said: &mut Instant, done: usize, all: usize) {
+        const PAUSE: Duration = Duration::from_millis(200);
+        if said.elapsed() >= PAUSE {
+            self.channel.progress(done, all);
+            *said = Instant::now();
+        }
+    }
+}
+
+/// Runs this on a thread of the pool. From outside, every attention and product would first be handed to one.
+fn on_the_pool<T: Send>(run: impl FnOnce() -> T + Send) -> T {
+    rayon::scope(|_| run())
+}
+
+fn run_event(interpreter: &mut Interpreter<ReplayDriver<'_>>, cache: &mut Timed, event: &Event) -> Result<(), String> {
+    interpreter.run(cache, event).map_err(|error| error.to_string())
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}

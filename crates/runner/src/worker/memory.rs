@@ -1,0 +1,113 @@
+//! The worker that counts bytes: one cache alone, fed with rows of the model's shape, under the counting allocator.
+//!
+//! The model is left out, so that every byte counted is the cache's or a tensor's at the seam, and nothing is timed, so that
+//! counting disturbs nothing. What the rows contain does not matter to these bytes.
+
+use std::ops::Range;
+
+use kv_core::{CacheError, Geometry, Registry, Rows};
+use kv_metrics::{HeapMeter, counts_allocations};
+use kv_report::{Pass, Status, Visit};
+use kv_script::{Attention, Interpreter, RowSource, RowsDriver, Script};
+
+use super::caught;
+use super::channel::Channel;
+use super::protocol::{MemoryTask, ScriptSpec};
+use crate::Problem;
+use crate::config::Workload;
+
+/// The phase of the pass.
+const COUNT: &str = "count bytes";
+
+pub(super) fn run(registry: &Registry, task: &MemoryTask, channel: &Channel) -> Result<(), Problem> {
+    let MemoryTask { instance, .. } = task;
+    channel.phase(Some(&instance.id), COUNT);
+    let counted = caught(|| count(registry, task, channel));
+    channel.visit(counted.unwrap_or_else(|failure| Visit::failed(&instance.id, Pass::Memory, Status::Failed, COUNT, &failure)));
+    Ok(())
+}
+
+fn count(registry: &Registry, task: &MemoryTask, channel: &Channel) -> Result<Visit, String> {
+    let instance = &task.instance;
+    let mut visit = Visit::passed(&instance.id, Pass::Memory);
+    if !counts_allocations() {
+        visit.notes.push("heap bytes were not counted: the program does not install the counting allocator".into());
+        return Ok(visit);
+    }
+    // Threads, their stacks and tables come into being with the first attention, and are not the cache's.
+    rayon::broadcast(|_| ());
+    let short = ScriptSpec { seq_len: 2, batch: 1, decode_steps: 1, ..task.script.clone() };
+    fill_and_count(registry, &MemoryTask { script: short, chunk: 2, ..task.clone() }, channel)?;
+    let (live, peak) = fill_and_count(registry, task, channel)?;
+    visit.values.insert("heap_live_bytes".into(), live as f64);
+    visit.values.insert("heap_peak_bytes".into(), peak as f64);
+    Ok(visit)
+}
+
+/// Live and peak bytes after the script.
+fn fill_and_count(registry: &Registry, task: &MemoryTask, channel: &Channel) -> Result<(i64, i64), String> {
+    let MemoryTask { instance, geometry, script, chunk } = task;
+    // The tokens do not matter either. What was generated one by one is held as a prompt would be.
+    let (prompt, steps) = match script.workload {
+        Workload::Decode => (script.seq_len, script.decode_steps),
+        Workload::Generate => (script.seq_len - 1, 1),
+    };
+    let tokens = vec![0; prompt];
+    let prefill = Script::prefill(&vec![tokens.as_slice(); script.batch], (*chunk).max(1));
+    let events = prefill.then(Script::decode(script.batch, steps)).events;
+    let (last, before) = events.split_last().ok_or("an empty script")?;
+    let driver = RowsDriver { source: Generated { geometry: geometry.clone() }, attention: Attention::Skipped };
+
+    let entry = registry.get(&instance.strategy).map_err(|error| error.to_string())?;
+    // Reading the parameters is not the cache's.
+    let config = instance.table();
+
+    let meter = HeapMeter::start();
+    let mut cache = entry.build(&config, geometry).map_err(|error| error.to_string())?;
+    let mut interpreter = Interpreter::new(driver);
+    for (done, event) in before.iter().enumerate() {
+        interpreter.run(cache.as_mut(), event).map_err(|error| error.to_string())?;
+        if done % 64 == 0 {
+            channel.progress(done, events.len());
+        }
+    }
+    // Attention's scratch is the same at every step. One is enough to see it.
+    interpreter.driver().attention = Attention::Run;
+    interpreter.run(cache.as_mut(), last).map_err(|error| error.to_string())?;
+    // What the interpreter keeps is not the cache's.
+    drop(interpreter);
+    Ok((meter.live_bytes(), meter.peak_bytes()))
+}
+
+/// Rows with a little of everything, so that no format can treat them as a special case.
+#[derive(Debug)]
+struct Generated {
+    geometry: Geometry,
+}
+
+impl Generated {
+    fn rows(positions: &Range<usize>, heads: usize, dim: usize) -> Rows {
+        let values = (0..positions.len() * heads * dim).map(|index| ((index * 37) % 101) as f32 / 50.0 - 1.0).collect();
+        Rows::new([positions.len(), heads, dim], values)
+    }
+}
+
+impl RowSource for Generated {
+    type Error = CacheError;
+
+    fn geometry(&self) -> &Geometry {
+        &self.geometry
+    }
+
+    fn keys(&mut self, _: usize, positions: Range<usize>) -> Result<Rows, CacheError> {
+        Ok(Generated::rows(&positions, self.geometry.kv_heads, self.geometry.key_dim))
+    }
+
+    fn values(&mut self, _: usize, positions: Range<usize>) -> Result<Rows, CacheError> {
+        Ok(Generated::rows(&positions, self.geometry.kv_heads, self.geometry.value_dim))
+    }
+
+    fn queries(&mut self, _: usize, positions: Range<usize>) -> Result<Rows, CacheError> {
+        Ok(Generated::rows(&positions, self.geometry.heads, self.geometry.key_dim))
+    }
+}

@@ -1,0 +1,94 @@
+//! Worker processes: whatever a strategy does to its process, the runner survives and says what happened.
+//!
+//! The runner starts its own program again with a hidden command ([`COMMAND`]), so a program with strategies of its own
+//! works the same. [`process`] is the runner's side, everything else the worker's.
+
+mod channel;
+mod gate;
+mod latency;
+mod memory;
+mod probe;
+pub(crate) mod process;
+pub(crate) mod protocol;
+mod record;
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+
+use kv_core::{KvCache, Registry};
+use kv_kernels::KernelPath;
+
+use crate::worker::channel::Channel;
+use crate::worker::protocol::{InstanceSpec, Job, Message, PROTOCOL, Task};
+use crate::{Problem, exit};
+
+/// The command that makes a process a worker.
+pub(crate) const COMMAND: &str = "worker";
+
+/// The phase in which a cache is built.
+pub(crate) const BUILD: &str = "build";
+
+/// Does the job that comes in on the standard input.
+///
+/// # Errors
+/// A [`Problem`] if nobody sends one: somebody typed the command.
+pub(crate) fn serve(registry: &Registry) -> Result<ExitCode, Problem> {
+    let unusable = || Problem::new(format!("`{COMMAND}` is for the runner's own processes")).help("`--help` lists the commands");
+    let (channel, line) = Channel::take_over().map_err(|error| unusable().caused_by(error))?;
+    let job: Job = serde_json::from_str(&line).map_err(|error| unusable().caused_by(error))?;
+    if job.protocol != PROTOCOL {
+        return Err(Problem::new(format!("the runner speaks protocol {}, and this program {PROTOCOL}", job.protocol)));
+    }
+    channel.send(&Message::Ready { protocol: PROTOCOL });
+    match prepare(&job).and_then(|()| work(registry, job.task, &channel)) {
+        Ok(()) => channel.send(&Message::Finished),
+        Err(problem) => channel.send(&Message::Refused(problem.record())),
+    }
+    Ok(exit::OK)
+}
+
+fn prepare(job: &Job) -> Result<(), Problem> {
+    let path: KernelPath = job.kernel_path.parse().map_err(|_| Problem::new(format!("no kernel path is called `{}`", job.kernel_path)))?;
+    path.select().map_err(|error| Problem::new(error.to_string()))?;
+    if let Some(limit) = job.memory_limit {
+        process::limit_memory(limit)?;
+    }
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(job.threads)
+        .build_global()
+        .map_err(|error| Problem::new("cannot start the threads").caused_by(error))
+}
+
+fn work(registry: &Registry, task: Task, channel: &Channel) -> Result<(), Problem> {
+    match task {
+        Task::Probe(task) => probe::run(registry, &task, channel),
+        Task::Gate(task) => gate::run(registry, &task, channel),
+        Task::Record(task) => record::run(task, channel),
+        Task::Latency(task) => latency::run(registry, &task, channel),
+        Task::Memory(task) => memory::run(registry, &task, channel),
+    }
+}
+
+impl InstanceSpec {
+    /// The parameters as a table.
+    fn table(&self) -> toml::Table {
+        toml::from_str(&self.config).unwrap_or_default()
+    }
+
+    /// Builds the cache. A panic is an error.
+    fn build(&self, registry: &Registry, geometry: &kv_core::Geometry) -> Result<Box<dyn KvCache>, String> {
+        let entry = registry.get(&self.strategy).map_err(|error| error.to_string())?;
+        caught(|| entry.build(&self.table(), geometry).map_err(|error| error.to_string()))
+    }
+}
+
+/// Runs what may panic. A panic is an error with its message.
+fn caught<T>(run: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| Err(format!("the strategy panicked: {}", panic_message(panic.as_ref()))))
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("without a message").to_owned()
+}

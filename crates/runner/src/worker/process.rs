@@ -1,0 +1,309 @@
+//! The runner's side of a worker process.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use kv_report::Status;
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process_group, setrlimit};
+
+use super::COMMAND;
+use super::protocol::{Job, Message, PROTOCOL, Phase};
+use crate::free_memory::size;
+use crate::{Problem, interrupt, progress};
+
+/// How a worker ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    /// The last phase that it began.
+    pub(crate) phase: Option<Phase>,
+    pub(crate) how: How,
+}
+
+/// See [`Ended`].
+#[derive(Debug)]
+pub(crate) enum How {
+    /// It did its job.
+    Finished,
+    /// It could not do its job at all, and says why.
+    Refused(Problem),
+    /// It died, or was ended because it took too long: a status and the reason in words.
+    Died(Status, String),
+    /// Somebody else ended it: the system, because memory ran out, or a person. It may be worth another try.
+    Killed(String),
+    /// Ctrl-C.
+    Interrupted,
+}
+
+/// Another try for a worker that was killed from outside, and only one.
+#[derive(Debug, Default)]
+pub(crate) struct SecondTry {
+    is_used: bool,
+}
+
+impl SecondTry {
+    /// `None` if the worker is to be started again, and otherwise how it ended for good.
+    pub(crate) fn judge(&mut self, how: How) -> Option<How> {
+        match how {
+            How::Killed(_) if !std::mem::replace(&mut self.is_used, true) => None,
+            How::Killed(reason) => Some(How::Died(Status::Oom, reason)),
+            how => Some(how),
+        }
+    }
+}
+
+/// When Ctrl-C ends a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OnInterrupt {
+    /// At once: what it does cannot be kept.
+    EndAtOnce,
+    /// After the next visit.
+    EndAfterVisit,
+}
+
+enum Event {
+    Message(Message),
+    /// A line that is no message.
+    Garbage(String),
+    Closed,
+    Interrupt,
+}
+
+/// Starts a worker, hands it its job and calls `hear` with every message, until it has ended. `patience` is the longest
+/// silence: a worker says something at every phase and between long steps.
+///
+/// # Errors
+/// A [`Problem`] if the process cannot be started, or that of `hear`, which ends the worker. That it dies is none.
+pub(crate) fn run(
+    job: &Job,
+    patience: Duration,
+    on_interrupt: OnInterrupt,
+    mut hear: impl FnMut(Message) -> Result<(), Problem>,
+) -> Result<Ended, Problem> {
+    let mut worker = Worker::start(job)?;
+    let mut phase = None;
+    loop {
+        match worker.events.recv_timeout(patience) {
+            Ok(Event::Message(Message::Phase(next))) => {
+                phase = Some(next.clone());
+                hear(Message::Phase(next))?;
+            }
+            Ok(Event::Message(Message::Ready { protocol })) if protocol != PROTOCOL => {
+                worker.kill();
+                let reason = format!("the worker speaks protocol {protocol}, and the runner {PROTOCOL}: was the program replaced?");
+                return Ok(Ended { phase, how: How::Died(Status::Failed, reason) });
+            }
+            // Nothing that it does after this matters, not even if it hangs.
+            Ok(Event::Message(Message::Finished)) => {
+                worker.kill();
+                return Ok(Ended { phase, how: How::Finished });
+            }
+            Ok(Event::Message(Message::Refused(record))) => {
+                worker.kill();
+                return Ok(Ended { phase, how: How::Refused(Problem::of_record(record)) });
+            }
+            Ok(Event::Message(message)) => {
+                let was_visit = matches!(message, Message::Visit(_));
+                hear(message)?;
+                if was_visit && interrupt::requested() && on_interrupt == OnInterrupt::EndAfterVisit {
+                    worker.kill();
+                    return Ok(Ended { phase, how: How::Interrupted });
+                }
+            }
+            Ok(Event::Garbage(line)) => {
+                worker.kill();
+                return Ok(Ended { phase, how: How::Died(Status::Failed, format!("it wrote `{line}` where the runner listens")) });
+            }
+            Ok(Event::Interrupt) if on_interrupt == OnInterrupt::EndAtOnce => {
+                worker.kill();
+                return Ok(Ended { phase, how: How::Interrupted });
+            }
+            Ok(Event::Interrupt) => {}
+            Ok(Event::Closed) | Err(RecvTimeoutError::Disconnected) => {
+                let how = match worker.end() {
+                    Ok(status) => worker.death(status, job.memory_limit),
+                    Err(error) => How::Died(Status::Failed, format!("nobody knows how it ended: {error}")),
+                };
+                return Ok(Ended { phase, how });
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                worker.kill();
+                let reason = format!("nothing was heard of it for {}, and it was ended", progress::human(patience.as_secs_f64()));
+                return Ok(Ended { phase, how: How::Died(Status::Timeout, reason) });
+            }
+        }
+    }
+}
+
+/// Limits the memory of this process: heap, anonymous memory and stacks of threads that can be written to. What is merely
+/// reserved does not count, so the address space is not what is limited.
+///
+/// # Errors
+/// A [`Problem`] if the system refuses.
+pub(crate) fn limit_memory(bytes: u64) -> Result<(), Problem> {
+    let limit = Rlimit { current: Some(bytes), ..getrlimit(Resource::Data) };
+    setrlimit(Resource::Data, limit)
+        .map_err(|error| Problem::new(format!("the memory cannot be limited to {}", size(bytes))).caused_by(error))
+}
+
+/// Is set in the environment of workers.
+const MARK: &str = "KVLAB_WORKER";
+
+struct Worker {
+    child: Child,
+    events: Receiver<Event>,
+    /// What it said on its error stream.
+    heard: Arc<Mutex<Heard>>,
+    listeners: Vec<std::thread::JoinHandle<()>>,
+}
+
+impl Worker {
+    fn start(job: &Job) -> Result<Worker, Problem> {
+        let unstarted = |error: std::io::Error| Problem::new("cannot start a worker process").caused_by(error);
+        if std::env::var_os(MARK).is_some() {
+            // Each would start others without end.
+            let message = format!("this program does not pass the command `{COMMAND}` on to `runner::main`");
+            return Err(Problem::new(message).help("call `runner::main` before the program looks at its arguments, at least for that one"));
+        }
+        let program = std::env::current_exe().map_err(unstarted)?;
+        let mut child = Command::new(program)
+            .arg(COMMAND)
+            .env(MARK, "1")
+            // Ctrl-C reaches the runner alone.
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(unstarted)?;
+        let mut line = serde_json::to_vec(job).unwrap_or_default();
+        line.push(b'\n');
+        if let Some(stdin) = &mut child.stdin {
+            // One that is dead already is noticed by the end of its output.
+            let _ = stdin.write_all(&line);
+        }
+        let (sender, events) = channel();
+        let heard = Arc::new(Mutex::new(Heard::default()));
+        let mut listeners = vec![];
+        if let Some(stdout) = child.stdout.take() {
+            let sender = sender.clone();
+            listeners.push(std::thread::spawn(move || listen(BufReader::new(stdout), &sender)));
+        }
+        if let Some(stderr) = child.stderr.take() {
+            let heard = heard.clone();
+            listeners.push(std::thread::spawn(move || pass_on(BufReader::new(stderr), &heard)));
+        }
+        interrupt::wakes(move || {
+            let _ = sender.send(Event::Interrupt);
+        });
+        Ok(Worker { child, events, heard, listeners })
+    }
+
+    /// Ends it and all that it started.
+    fn kill(&mut self) {
+        self.kill_group();
+        let _ = self.end();
+    }
+
+    fn kill_group(&self) {
+        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
+            let _ = kill_process_group(pid, Signal::KILL);
+        }
+    }
+
+    /// Waits until it is gone.
+    fn end(&mut self) -> std::io::Result<ExitStatus> {
+        drop(self.child.stdin.take());
+        let status = self.child.wait();
+        // What it started may hold its streams open.
+        self.kill_group();
+        self.listeners.drain(..).for_each(|listener| {
+            let _ = listener.join();
+        });
+        status
+    }
+
+    /// Why it died.
+    fn death(&self, status: ExitStatus, limit: Option<u64>) -> How {
+        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_limit = limit.map_or(String::new(), |limit| format!(" (its limit is {})", size(limit)));
+        if let Some(line) = &heard.out_of_memory {
+            return How::Died(Status::Oom, format!("out of memory{of_limit}: {line}"));
+        }
+        if heard.stack_overflow {
+            return How::Died(Status::Failed, "it overflowed its stack".into());
+        }
+        match (status.signal(), status.code()) {
+            (Some(9), _) => How::Killed(format!("it was killed from outside, which the system does when memory runs out{of_limit}")),
+            (Some(6), _) => How::Died(Status::Failed, format!("it aborted{}", heard.last_words())),
+            (Some(signal), _) => How::Died(Status::Failed, format!("signal {signal} ended it{}", heard.last_words())),
+            (None, code) => {
+                let code = code.map_or("an unknown exit code".into(), |code| format!("exit code {code}"));
+                How::Died(Status::Failed, format!("it ended with {code} before it was done{}", heard.last_words()))
+            }
+        }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            self.kill();
+        }
+    }
+}
+
+/// What a worker said on its error stream, as far as it tells why it died.
+#[derive(Debug, Default)]
+struct Heard {
+    /// The standard library's words for an allocation that failed.
+    out_of_memory: Option<String>,
+    stack_overflow: bool,
+    /// The place and the message of the last panic.
+    panic: Option<String>,
+    last: Option<String>,
+}
+
+impl Heard {
+    fn note(&mut self, line: &str) {
+        if line.starts_with("memory allocation of") {
+            self.out_of_memory.get_or_insert_with(|| line.to_owned());
+        }
+        self.stack_overflow |= line.contains("has overflowed its stack");
+        if self.last.as_ref().is_some_and(|last| last.contains("panicked at")) {
+            self.panic = Some(line.to_owned());
+        }
+        if !line.trim().is_empty() {
+            self.last = Some(line.trim().to_owned());
+        }
+    }
+
+    fn last_words(&self) -> String {
+        self.panic.as_ref().or(self.last.as_ref()).map_or(String::new(), |line| format!(": {line}"))
+    }
+}
+
+fn listen(output: impl BufRead, events: &Sender<Event>) {
+    for line in output.lines() {
+        let event = match line {
+            Ok(line) => serde_json::from_str(&line).map_or_else(|_| Event::Garbage(line), Event::Message),
+            Err(_) => break,
+        };
+        if events.send(event).is_err() {
+            return;
+        }
+    }
+    let _ = events.send(Event::Closed);
+}
+
+/// Shows what a worker says on its error stream, and notes it.
+fn pass_on(errors: impl BufRead, heard: &Mutex<Heard>) {
+    for line in errors.lines() {
+        let Ok(line) = line else { break };
+        progress::say(&line);
+        heard.lock().unwrap_or_else(PoisonError::into_inner).note(&line);
+    }
+}

@@ -1,0 +1,261 @@
+//! What the runner and its worker processes say to each other: one JSON object per line.
+//!
+//! The runner sends one [`Job`] and then nothing more. Its end of the pipe stays open as long as it lives, and a worker
+//! dies when it closes. The worker answers with [`Message`]s; the last one is [`Message::Finished`] or
+//! [`Message::Refused`]. A worker that ends without either has died.
+
+use std::path::PathBuf;
+
+use kv_core::Geometry;
+use kv_report::Visit;
+use serde::{Deserialize, Serialize};
+
+use crate::config::{ModelChoice, Workload};
+use crate::models::Loaded;
+use crate::problem::ProblemRecord;
+use crate::recording::RecordingKey;
+
+/// Is raised with every change. Runner and worker are the same program, unless it was replaced while it ran.
+pub(crate) const PROTOCOL: u32 = 1;
+
+/// What a worker is to do.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Job {
+    pub(crate) protocol: u32,
+    pub(crate) kernel_path: String,
+    pub(crate) threads: usize,
+    /// Bytes of memory that the worker may take.
+    pub(crate) memory_limit: Option<u64>,
+    pub(crate) task: Task,
+}
+
+/// The kinds of workers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Task {
+    Probe(ProbeTask),
+    Gate(GateTask),
+    Record(RecordTask),
+    Latency(LatencyTask),
+    Memory(MemoryTask),
+}
+
+/// A strategy with its parameters.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct InstanceSpec {
+    /// The id of its cell, or its label where there is no cell.
+    pub(crate) id: String,
+    pub(crate) strategy: String,
+    /// The parameters, in TOML.
+    pub(crate) config: String,
+}
+
+/// A model to load.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ModelSpec {
+    pub(crate) source: SourceSpec,
+    pub(crate) large_pages: bool,
+}
+
+/// Where a model is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum SourceSpec {
+    /// Random weights.
+    Preset(ModelChoice),
+    /// A file, whatever its name is.
+    Gguf(PathBuf),
+    /// A folder.
+    HuggingFace(PathBuf),
+}
+
+/// Builds every instance, and answers what it says of itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ProbeTask {
+    pub(crate) instances: Vec<InstanceSpec>,
+    pub(crate) geometry: Geometry,
+    /// Tokens and sequences at which bytes are predicted.
+    pub(crate) sizes: Vec<(usize, usize)>,
+}
+
+/// Holds one instance against the conformance suite.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct GateTask {
+    pub(crate) instance: InstanceSpec,
+    pub(crate) geometry: Geometry,
+}
+
+/// Records a prompt.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct RecordTask {
+    pub(crate) model: ModelSpec,
+    pub(crate) key: RecordingKey,
+    pub(crate) folder: PathBuf,
+}
+
+/// Times the instances of a comparison block.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct LatencyTask {
+    pub(crate) model: ModelSpec,
+    pub(crate) script: ScriptSpec,
+    pub(crate) instances: Vec<InstanceSpec>,
+    /// The folder of the recording to replay.
+    pub(crate) recording: Option<PathBuf>,
+    pub(crate) ttft: Ttft,
+    /// The instance whose prompt the model also computes, to check the composed time to first token.
+    pub(crate) checked: Option<String>,
+    pub(crate) launch: u32,
+}
+
+/// What is known of the time to first token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Ttft {
+    /// It is measured or composed.
+    Measured,
+    /// It is left out, and replayed prompts are not attended to.
+    LeftOut,
+}
+
+/// The script of a cell.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ScriptSpec {
+    pub(crate) workload: Workload,
+    pub(crate) seq_len: usize,
+    pub(crate) batch: usize,
+    pub(crate) decode_steps: usize,
+    pub(crate) prefill_chunk: usize,
+    pub(crate) seed: u64,
+}
+
+/// Counts the bytes of one instance.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct MemoryTask {
+    pub(crate) instance: InstanceSpec,
+    pub(crate) geometry: Geometry,
+    pub(crate) script: ScriptSpec,
+    /// Tokens of a prompt that are fed in one step: all of them to a cache that recomputes.
+    pub(crate) chunk: usize,
+}
+
+/// What a worker says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Message {
+    /// The worker has understood its job.
+    Ready { protocol: u32 },
+    /// A phase begins.
+    Phase(Phase),
+    /// The phase goes on: `done` of `all` are done.
+    Progress { done: usize, all: usize },
+    /// The model is loaded.
+    Model(Loaded),
+    /// What an instance says of itself.
+    Probed { id: String, answer: Result<Probed, ProbeFailure> },
+    /// A pass over a cell has ended, well or not.
+    Visit(Visit),
+    /// Everything was done.
+    Finished,
+    /// The worker cannot do its job at all.
+    Refused(ProblemRecord),
+}
+
+/// What a worker is doing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Phase {
+    /// The instance in hand, if it is one's.
+    pub(crate) id: Option<String>,
+    /// In words: "build", "decode", the name of a check.
+    pub(crate) name: String,
+}
+
+/// What an instance says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Probed {
+    pub(crate) recomputes: bool,
+    /// For each size asked for: what it predicts, or the least that it says it takes; `None` if it says neither.
+    pub(crate) bytes: Vec<Option<u64>>,
+    /// Whether `bytes` are a prediction and not merely the least.
+    pub(crate) is_predicted: bool,
+}
+
+/// Why an instance does not say what it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ProbeFailure {
+    /// Its parameters are wrong: the user's mistake.
+    Config(String),
+    /// It panicked: the strategy's mistake.
+    Panic(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use kv_core::Rope;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn geometry() -> Geometry {
+        Geometry {
+            layers: 2,
+            heads: 4,
+            kv_heads: 2,
+            key_dim: 64,
+            value_dim: 32,
+            rope: Rope::from_inverse_frequencies(vec![1.0, 0.25]),
+            context: 4096,
+        }
+    }
+
+    fn instance() -> InstanceSpec {
+        InstanceSpec { id: "id".into(), strategy: "paged".into(), config: "block_size = 16\n".into() }
+    }
+
+    fn script(seed: u64) -> ScriptSpec {
+        ScriptSpec { workload: Workload::Decode, seq_len: 128, batch: 2, decode_steps: 4, prefill_chunk: 64, seed }
+    }
+
+    fn comes_back<T: Serialize + for<'a> Deserialize<'a> + PartialEq + std::fmt::Debug>(value: &T) {
+        let line = serde_json::to_string(value).unwrap();
+        assert!(!line.contains('\n'), "one line: {line}");
+        assert_eq!(&serde_json::from_str::<T>(&line).unwrap(), value);
+    }
+
+    #[test]
+    fn jobs_come_back() {
+        let model = ModelSpec {
+            source: SourceSpec::Preset(ModelChoice { preset: Some("tiny".into()), ..ModelChoice::default() }),
+            large_pages: true,
+        };
+        let tasks = [
+            Task::Probe(ProbeTask { instances: vec![instance()], geometry: geometry(), sizes: vec![(16, 2)] }),
+            Task::Gate(GateTask { instance: instance(), geometry: geometry() }),
+            Task::Latency(LatencyTask {
+                model,
+                script: script(u64::MAX),
+                instances: vec![instance()],
+                recording: Some("/a folder/with 'quotes'".into()),
+                ttft: Ttft::LeftOut,
+                checked: None,
+                launch: 3,
+            }),
+            Task::Memory(MemoryTask { instance: instance(), geometry: geometry(), script: script(1), chunk: 64 }),
+        ];
+        for task in tasks {
+            comes_back(&Job { protocol: PROTOCOL, kernel_path: "avx2".into(), threads: 2, memory_limit: Some(u64::MAX), task });
+        }
+    }
+
+    proptest! {
+        /// Texts from strategies and files may hold anything, and whole numbers come back as they were.
+        #[test]
+        fn messages_come_back(text in any::<String>(), number in any::<i32>()) {
+            let mut visit = Visit::failed("cell", kv_report::Pass::Latency, kv_report::Status::Timeout, &text, &text);
+            visit.values.insert("ttft_ms".into(), f64::from(number));
+            comes_back(&Message::Visit(visit));
+            comes_back(&Message::Phase(Phase { id: Some(text.clone()), name: text.clone() }));
+            comes_back(&Message::Probed { id: text.clone(), answer: Err(ProbeFailure::Config(text)) });
+        }
+    }
+}

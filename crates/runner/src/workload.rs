@@ -1,0 +1,35 @@
+//! What a cell's script does with each sequence.
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::config::Workload;
+use crate::worker::protocol::ScriptSpec;
+
+/// Tokens of each prompt.
+pub(crate) fn prompt_len(script: &ScriptSpec) -> usize {
+    match script.workload {
+        Workload::Decode => script.seq_len,
+        Workload::Generate => 1,
+    }
+}
+
+/// Decode steps after the prompt.
+pub(crate) fn decode_steps(script: &ScriptSpec) -> usize {
+    match script.workload {
+        Workload::Decode => script.decode_steps,
+        Workload::Generate => script.seq_len.saturating_sub(1),
+    }
+}
+
+/// The tokens of each prompt: random, from the seed. All sequences of a batch have the same, so that one recording serves
+/// all of them, and a shorter prompt is the beginning of a longer one.
+pub(crate) fn prompt(script: &ScriptSpec, vocabulary: usize) -> Vec<u32> {
+    random_tokens(script.seed, vocabulary, prompt_len(script))
+}
+
+/// Random tokens.
+pub(crate) fn random_tokens(seed: u64, vocabulary: usize, len: usize) -> Vec<u32> {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    (0..len).map(|_| random.random_range(0..vocabulary as u32)).collect()
+}

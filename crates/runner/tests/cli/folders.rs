@@ -1,0 +1,167 @@
+//! The folder of a run: runs that were interrupted, resumed or are in each other's way.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use crate::{run, runner, text, words};
+
+/// A small sweep of two strategies into a folder.
+fn sweep(out: &Path, more: &[&str]) -> Command {
+    let cache = out.with_file_name("cache");
+    let small = ["bench-configs/smoke.toml", "--unchecked", "--only", "{paged,contiguous}", "--out", out.to_str().unwrap()];
+    let mut command = runner(&[&small[..], more].concat());
+    command.env("KVLAB_CACHE", cache);
+    command
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+fn kill(child: &mut Child) {
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+/// A sweep that is killed as soon as its log has a line.
+fn killed(out: &Path) -> PathBuf {
+    let unfinished = out.with_extension("unfinished");
+    let mut child = sweep(out, &[]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let log = unfinished.join("visits.jsonl");
+    while std::fs::metadata(&log).map_or(0, |metadata| metadata.len()) == 0 {
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    kill(&mut child);
+    unfinished
+}
+
+#[test]
+fn a_finished_run_is_replaced_as_a_whole_and_nothing_else_is_touched() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("report");
+    for _ in 0..2 {
+        let output = sweep(&out, &[]).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        assert_eq!(names(folder.path()), ["cache", "report"]);
+        assert!(!names(&out).iter().any(|name| name == "lock" || name.ends_with(".new")), "{:?}", names(&out));
+    }
+    let first = std::fs::read(out.join("run.json")).unwrap();
+    std::fs::write(out.join("notes.md"), "mine").unwrap();
+    let output = sweep(&out, &[]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(words(&text(&output.stderr)).contains("holds `notes.md`, which is not part of a report"), "{}", text(&output.stderr));
+    assert_eq!(std::fs::read(out.join("run.json")).unwrap(), first);
+    assert_eq!(names(folder.path()), ["cache", "report"]);
+}
+
+#[test]
+fn an_unfinished_run_asks_what_to_do_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("report");
+    let unfinished = killed(&out);
+    assert!(!out.exists());
+    let output = sweep(&out, &[]).output().unwrap();
+    let message = words(&text(&output.stderr));
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert!(message.contains("holds an unfinished run") && message.contains("--resume") && message.contains("--overwrite"), "{message}");
+
+    let output = sweep(&out, &["--resume", "--set", "sweep.decode_steps=5"]).output().unwrap();
+    let message = words(&text(&output.stderr));
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert!(message.contains("cannot be resumed: the config changed since"), "{message}");
+    assert!(unfinished.exists(), "a refusal leaves it as it was");
+
+    let output = sweep(&out, &["--resume"]).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(!unfinished.exists());
+    let csv = std::fs::read_to_string(out.join("results.csv")).unwrap();
+    assert_eq!(csv.lines().count(), 1 + 2 * 2 * 2 * 2);
+    // The earlier report stays until the next one is finished.
+    let unfinished = killed(&out);
+    assert_eq!(std::fs::read_to_string(out.join("results.csv")).unwrap(), csv);
+    let output = sweep(&out, &["--overwrite"]).output().unwrap();
+    assert!(output.status.success() && !unfinished.exists(), "{}", text(&output.stderr));
+    let output = sweep(&out, &["--resume"]).output().unwrap();
+    assert!(words(&text(&output.stderr)).contains("there is no unfinished run"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_torn_last_line_is_repaired_and_a_damaged_one_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("report");
+    let unfinished = killed(&out);
+    let log = unfinished.join("visits.jsonl");
+    let mut torn = std::fs::read(&log).unwrap();
+    let sound = torn.iter().rposition(|byte| *byte == b'\n').unwrap() + 1;
+    torn.truncate(sound);
+    torn.extend(b"{\"cell\":\"half of a li");
+    std::fs::write(&log, &torn).unwrap();
+    let output = sweep(&out, &["--resume"]).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let repaired = std::fs::read(out.join("visits.jsonl")).unwrap();
+    assert!(repaired.starts_with(&torn[..sound]) && !text(&repaired).contains("half of a li"));
+    assert!(run(&["report", out.to_str().unwrap()]).status.success());
+
+    let mut damaged = repaired;
+    damaged.splice(10..20, *b"\n\n\n\n\n\n\n\n\n\n");
+    std::fs::write(out.join("visits.jsonl"), damaged).unwrap();
+    let output = run(&["report", out.to_str().unwrap()]);
+    let message = words(&text(&output.stderr));
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert!(message.contains("visits.jsonl") && message.contains("line 1"), "{message}");
+}
+
+#[test]
+fn a_second_run_into_the_same_folder_is_refused_while_the_first_lives() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("report");
+    let mut first = sweep(&out, &["--set", "sweep.decode_steps=2000"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    while !out.with_extension("unfinished").join("run.json").exists() {
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    for more in [&[][..], &["--resume"], &["--overwrite"]] {
+        let output = sweep(&out, more).output().unwrap();
+        let message = words(&text(&output.stderr));
+        assert_eq!(output.status.code(), Some(1), "{message}");
+        assert!(message.contains("another run is writing to"), "{message}");
+    }
+    kill(&mut first);
+}
+
+/// The command of a report runs the same again, whatever is in its words.
+#[test]
+fn the_command_is_complete_and_quoted() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("a 'folder'");
+    let more = ["--kernel-path", "portable", "--seed", "7", "--set", "strategy.paged.config.block_size=8", "--keep-recordings"];
+    let output = sweep(&out, &more).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let run: serde_json::Value = serde_json::from_slice(&std::fs::read(out.join("run.json")).unwrap()).unwrap();
+    let words = shlex::split(run["command"].as_str().unwrap()).unwrap();
+    // `cargo test` says the package's name, as `cargo run` does.
+    let arguments: Vec<&str> = words.iter().skip_while(|word| *word != "--kernel-path").map(String::as_str).collect();
+    let before = std::fs::read_to_string(out.join("results.csv")).unwrap();
+    std::fs::remove_dir_all(&out).unwrap();
+    let output = runner(&arguments).env("KVLAB_CACHE", folder.path().join("cache")).output().unwrap();
+    assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
+    let ids = |csv: &str| csv::Reader::from_reader(csv.as_bytes()).records().map(|row| row.unwrap()[0].to_owned()).collect::<Vec<_>>();
+    assert_eq!(ids(&std::fs::read_to_string(out.join("results.csv")).unwrap()), ids(&before));
+    assert_eq!(names(&folder.path().join("cache/recordings")).len(), 1, "the recording was kept and used again");
+}
+
+#[test]
+fn every_build_and_model_is_told_from_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("report");
+    assert!(sweep(&out, &[]).output().unwrap().status.success());
+    let run: serde_json::Value = serde_json::from_slice(&std::fs::read(out.join("run.json")).unwrap()).unwrap();
+    assert_eq!(run["model"]["hash"].as_str().unwrap().len(), 64);
+    assert_eq!(run["model"]["geometry"]["layers"], 2);
+    assert!(run["build"]["dirty"].is_boolean() || run["build"]["commit"].is_null(), "{}", run["build"]);
+    assert_eq!(run["state"], "finished");
+    let ids: std::collections::BTreeSet<&str> = run["cells"].as_array().unwrap().iter().map(|cell| cell["id"].as_str().unwrap()).collect();
+    assert_eq!(ids.len(), run["cells"].as_array().unwrap().len(), "every cell has an id of its own");
+}
