@@ -16,7 +16,9 @@ fn main() {
         println!("cargo::rustc-env={name}={value}");
     }
     // Every source of the workspace: the flag of uncommitted changes depends on all of them.
-    println!("cargo::rerun-if-changed=..");
+    for path in ["..", "../../Cargo.toml", "../../Cargo.lock"] {
+        println!("cargo::rerun-if-changed={path}");
+    }
     // The files that record the checked-out commit. Missing outside a git checkout.
     for name in ["HEAD", "logs/HEAD"] {
         if let Some(path) = first_line("git", &["rev-parse", "--git-path", name]) {
@@ -25,9 +27,9 @@ fn main() {
     }
 }
 
-/// Whether tracked files differ from the commit.
+/// Whether the checkout differs from the commit, new files included.
 fn dirty() -> Option<String> {
-    let output = Command::new("git").args(["status", "--porcelain", "--untracked-files=no"]).output().ok()?;
+    let output = Command::new("git").args(["status", "--porcelain"]).output().ok()?;
     output.status.success().then(|| (!output.stdout.is_empty()).to_string())
 }
 

@@ -50,7 +50,7 @@ impl Sequence {
     ///
     /// # Errors
     /// Whatever [`KvCache::close`] refuses.
-    pub fn close(self, cache: &mut dyn KvCache) -> Result<(), CacheError> {
+    pub fn close(&mut self, cache: &mut dyn KvCache) -> Result<(), CacheError> {
         cache.close(self.id)
     }
 

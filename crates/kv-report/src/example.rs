@@ -50,6 +50,7 @@ pub(crate) fn run() -> RunRecord {
         started: "2026-11-26 03:00:00 +00:00".into(),
         finished: Some("2026-11-26 03:05:00 +00:00".into()),
         command: "cargo run -p runner -- 'a config.toml' --kernel-path portable".into(),
+        memory_limit_bytes: 8 << 30,
         warnings: vec!["The machine was busy.".into()],
         environment: Environment {
             facts: vec![
@@ -120,6 +121,7 @@ pub(crate) fn visits() -> Vec<Visit> {
     let steps = vec![step("prefill", 0, false, 128), step("decode", 0, true, 129), step("decode", 1, false, 130)];
     let latency = Visit {
         cell: "a".into(),
+        block: Some("decode at 128".into()),
         pass: Pass::Latency,
         launch: 0,
         status: Status::Ok,
@@ -140,6 +142,7 @@ pub(crate) fn visits() -> Vec<Visit> {
         ..latency.clone()
     };
     let failed = |cell: &str, pass, status, phase: &str, error: &str| Visit {
+        block: None,
         cell: cell.into(),
         pass,
         launch: 0,

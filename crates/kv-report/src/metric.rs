@@ -20,8 +20,6 @@ pub struct Metric {
 pub enum Unit {
     /// Thousandths of a second.
     Milliseconds,
-    /// Seconds.
-    Seconds,
     /// Bytes.
     Bytes,
     /// Tokens.
@@ -30,8 +28,6 @@ pub enum Unit {
     TokensPerSecond,
     /// Bytes per token.
     BytesPerToken,
-    /// No unit: the quotient of two numbers with the same unit.
-    Ratio,
 }
 
 impl std::fmt::Display for Unit {
@@ -39,12 +35,10 @@ impl std::fmt::Display for Unit {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str(match self {
             Unit::Milliseconds => "ms",
-            Unit::Seconds => "s",
             Unit::Bytes => "bytes",
             Unit::Tokens => "tokens",
             Unit::TokensPerSecond => "tokens/s",
             Unit::BytesPerToken => "bytes/token",
-            Unit::Ratio => "ratio",
         })
     }
 }

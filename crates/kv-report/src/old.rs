@@ -38,6 +38,7 @@ pub fn read_old(results_json: &[u8], samples_csv: &[u8]) -> Result<Results, Repo
         started: old.started,
         finished: None,
         command: old.command,
+        memory_limit_bytes: 0,
         warnings: old.warnings,
         environment,
         build,
@@ -147,6 +148,7 @@ fn visits(samples_csv: &[u8]) -> Result<Vec<Visit>, ReportError> {
             Some(visit) if visit.cell == cell => visit.steps.push(step),
             _ => visits.push(Visit {
                 cell,
+                block: None,
                 pass: Pass::Latency,
                 launch: 0,
                 status: Status::Ok,

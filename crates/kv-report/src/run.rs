@@ -36,6 +36,8 @@ pub struct RunRecord {
     pub command: String,
     /// Warnings that the reader must know before trusting a number.
     pub warnings: Vec<String>,
+    /// Bytes of memory that a worker process could take.
+    pub memory_limit_bytes: u64,
     /// The machine and the program.
     pub environment: Environment,
     /// The build of the program.

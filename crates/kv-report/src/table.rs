@@ -68,8 +68,10 @@ pub fn metrics_csv(results: &Results) -> Vec<u8> {
 }
 
 /// The columns of `samples.csv`.
-const OF_SAMPLES: [&str; 13] =
-    ["label", "workload", "seq_len", "batch", "phase", "step", "warm_up", "position", "step_ms", "cache_ms", "seam_ms", "cell", "launch"];
+const OF_SAMPLES: [&str; 14] = [
+    "label", "workload", "seq_len", "batch", "phase", "step", "warm_up", "position", "step_ms", "cache_ms", "seam_ms", "cell", "launch",
+    "block",
+];
 
 /// `samples.csv`: one row per timed step.
 pub fn samples_csv(results: &Results) -> Vec<u8> {
@@ -94,6 +96,7 @@ pub fn samples_csv(results: &Results) -> Vec<u8> {
             number(Some(step.seam_ms)),
             as_text(&visit.cell),
             visit.launch.to_string(),
+            as_text(visit.block.as_deref().unwrap_or_default()),
         ]
     });
     table(&OF_SAMPLES, rows)
@@ -152,7 +155,7 @@ mod tests {
         );
         assert_eq!(
             header(samples_csv(&results)),
-            "label,workload,seq_len,batch,phase,step,warm_up,position,step_ms,cache_ms,seam_ms,cell,launch"
+            "label,workload,seq_len,batch,phase,step,warm_up,position,step_ms,cache_ms,seam_ms,cell,launch,block"
         );
     }
 
@@ -212,11 +215,11 @@ mod tests {
         let (_, records) = read(&samples_csv(&example::results()));
         let steps: usize = example::visits().iter().filter(|visit| visit.pass == Pass::Latency).map(|visit| visit.steps.len()).sum();
         assert_eq!(records.len(), steps);
-        assert_eq!(records[1], ["contiguous", "decode", "128", "1", "decode", "0", "true", "129", "2.5", "0.5", "0.125", "a", "0"]);
+        assert_eq!(records[1], ["contiguous", "decode", "128", "1", "decode", "0", "true", "129", "2.5", "0.5", "0.125", "a", "0", "decode at 128"]);
         let mut unplanned = example::results();
         unplanned.run.cells.clear();
         let (_, records) = read(&samples_csv(&unplanned));
-        assert_eq!(records[1], ["", "", "", "", "decode", "0", "true", "129", "2.5", "0.5", "0.125", "a", "0"]);
+        assert_eq!(records[1], ["", "", "", "", "decode", "0", "true", "129", "2.5", "0.5", "0.125", "a", "0", "decode at 128"]);
     }
 
     #[test]

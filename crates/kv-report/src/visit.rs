@@ -13,6 +13,8 @@ use crate::{METRICS, ReportError, metric};
 pub struct Visit {
     /// The cell's id.
     pub cell: String,
+    /// The comparison block in which the cell was timed. The baseline is timed in several.
+    pub block: Option<String>,
     /// What the pass was for.
     pub pass: Pass,
     /// Which launch of the cell's process it was, from 0.
@@ -48,6 +50,8 @@ pub enum Pass {
     Latency,
     /// The cache runs alone and its bytes are counted.
     Memory,
+    /// The model computed the prompt, which shows whether a composed time to first token holds.
+    Check,
 }
 
 /// How a pass or a cell ended.
@@ -144,6 +148,7 @@ impl Visit {
     pub fn passed(cell: &str, pass: Pass) -> Visit {
         Visit {
             cell: cell.to_owned(),
+            block: None,
             pass,
             launch: 0,
             status: Status::Ok,

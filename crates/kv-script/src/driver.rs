@@ -40,7 +40,7 @@ pub trait Driver {
     ///
     /// # Errors
     /// Whatever [`KvCache::close`] refuses.
-    fn close(&mut self, cache: &mut dyn KvCache, sequence: Self::Sequence) -> Result<(), Self::Error>;
+    fn close(&mut self, cache: &mut dyn KvCache, sequence: &mut Self::Sequence) -> Result<(), Self::Error>;
 
     /// Tokens that a sequence has been fed.
     fn len(&self, sequence: &Self::Sequence) -> usize;

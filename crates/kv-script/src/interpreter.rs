@@ -110,8 +110,9 @@ impl<D: Driver> Interpreter<D> {
                 self.driver.prompt_end(cache, &mut open.sequence).map_err(ScriptError::Driver)?;
             }
             Event::Close { sequence } => {
-                let open = self.open.remove(sequence).ok_or_else(|| not_open(sequence))?;
-                self.driver.close(cache, open.sequence).map_err(ScriptError::Driver)?;
+                let open = self.open.get_mut(sequence).ok_or_else(|| not_open(sequence))?;
+                self.driver.close(cache, &mut open.sequence).map_err(ScriptError::Driver)?;
+                self.open.remove(sequence);
             }
         }
         Ok(())
@@ -157,12 +158,10 @@ impl<D: Driver> Interpreter<D> {
                 self.driver.feed(cache, &mut parts).map_err(ScriptError::Driver)
             }
         };
-        let next = match &fed {
-            Ok(next) => next.iter().map(|next| Some(*next)).collect(),
-            Err(_) => vec![None; taken.len()],
-        };
-        for ((name, _, mut open), next) in taken.into_iter().zip(next) {
-            open.next = next.unwrap_or(open.next);
+        for (index, (name, _, mut open)) in taken.into_iter().enumerate() {
+            if let Ok(next) = &fed {
+                open.next = next.get(index).copied().flatten();
+            }
             self.open.insert(name.clone(), open);
         }
         fed.map(|_| ())

@@ -131,7 +131,7 @@ impl<S: RowSource> Driver for RowsDriver<S> {
         Ok(cache.prompt_end(sequence.id)?)
     }
 
-    fn close(&mut self, cache: &mut dyn KvCache, sequence: FedRows) -> Result<(), S::Error> {
+    fn close(&mut self, cache: &mut dyn KvCache, sequence: &mut FedRows) -> Result<(), S::Error> {
         Ok(cache.close(sequence.id)?)
     }
 

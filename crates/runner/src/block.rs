@@ -15,11 +15,14 @@ pub(crate) struct Block {
     pub(crate) again: Option<usize>,
 }
 
-/// A cell that does not fit into the memory limit, with the bytes that it needs there, the baseline beside it.
+/// A cell that does not fit into the memory limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TooLarge {
     pub(crate) cell: usize,
+    /// Bytes that it needs, the baseline beside it included.
     pub(crate) bytes: u64,
+    /// The part of the baseline's caches; 0 if there is none beside it.
+    pub(crate) baseline_bytes: u64,
 }
 
 /// What the memory of a block is made of.
@@ -32,10 +35,20 @@ pub(crate) struct Sizes<'a> {
     pub(crate) limit: u64,
 }
 
+impl Sizes<'_> {
+    /// Bytes of a process that holds these cells.
+    fn of(&self, cells: &[usize]) -> u64 {
+        let caches = cells.iter().map(|cell| (self.caches)(*cell)).fold(0, u64::saturating_add);
+        // One cell takes its steps at a time.
+        caches.saturating_add(cells.iter().map(|cell| (self.beside)(*cell)).max().unwrap_or(0))
+    }
+}
+
 /// The blocks of a plan, in its order, and the cells that fit into none.
 ///
 /// Cells that do not fit together are packed into several blocks, each with the baseline. The baseline is the cell of the
-/// plan's baseline, or the first, among those for which `can_be_baseline` is true.
+/// plan's baseline, or the first, among those that fit alone and for which
+/// `can_be_baseline` is true.
 pub(crate) fn blocks(plan: &Plan, can_be_baseline: impl Fn(usize) -> bool, sizes: &Sizes<'_>) -> (Vec<Block>, Vec<TooLarge>) {
     let mut groups: Vec<((Workload, usize, usize), Vec<usize>)> = vec![];
     for (index, cell) in plan.cells.iter().enumerate() {
@@ -49,30 +62,30 @@ pub(crate) fn blocks(plan: &Plan, can_be_baseline: impl Fn(usize) -> bool, sizes
     let mut too_large = vec![];
     for ((workload, batch, seq_len), cells) in groups {
         let is_named = |cell: &&usize| plan.baseline.as_ref() == Some(&plan.cells[**cell].label);
-        let candidates = || cells.iter().filter(|cell| can_be_baseline(**cell));
+        let fits_alone = |cell: &&usize| sizes.of(&[**cell]) <= sizes.limit;
+        let candidates = || cells.iter().filter(|cell| can_be_baseline(**cell)).filter(fits_alone);
         let baseline = candidates().find(is_named).or_else(|| candidates().next()).copied();
-        let beside = cells.iter().map(|cell| (sizes.beside)(*cell)).max().unwrap_or(0);
-        let of_baseline = baseline.map_or(0, sizes.caches);
-        let mut packs: Vec<(u64, Vec<usize>)> = vec![];
+        let with_baseline = |cells: &[usize]| match baseline {
+            Some(baseline) if !cells.contains(&baseline) => sizes.of(&[cells, &[baseline]].concat()),
+            _ => sizes.of(cells),
+        };
+        let mut packs: Vec<Vec<usize>> = vec![];
         // The baseline goes first: it belongs to the first pack.
         let others = cells.iter().copied().filter(|cell| Some(*cell) != baseline);
         for cell in baseline.into_iter().chain(others) {
-            let bytes = (sizes.caches)(cell);
-            let least = beside.saturating_add(if Some(cell) == baseline { bytes } else { bytes.saturating_add(of_baseline) });
-            if least > sizes.limit {
-                too_large.push(TooLarge { cell, bytes: least });
+            let bytes = with_baseline(&[cell]);
+            if bytes > sizes.limit {
+                let baseline_bytes = baseline.map_or(0, sizes.caches);
+                too_large.push(TooLarge { cell, bytes, baseline_bytes });
                 continue;
             }
-            match packs.last_mut().filter(|(sum, _)| sum.saturating_add(bytes) <= sizes.limit) {
-                Some((sum, pack)) => {
-                    *sum += bytes;
-                    pack.push(cell);
-                }
-                None => packs.push((least, vec![cell])),
+            match packs.last_mut().filter(|pack| with_baseline(&[pack.as_slice(), &[cell]].concat()) <= sizes.limit) {
+                Some(pack) => pack.push(cell),
+                None => packs.push(vec![cell]),
             }
         }
         let several = packs.len() > 1;
-        for (part, (_, mut pack)) in packs.into_iter().enumerate() {
+        for (part, mut pack) in packs.into_iter().enumerate() {
             let again = baseline.filter(|baseline| !pack.contains(baseline));
             pack.sort_unstable();
             let of_batch = if batch > 1 { format!(" ×{batch}") } else { String::new() };
@@ -138,6 +151,20 @@ mod tests {
         let (blocks, too_large) = packed(&plan, &[9, 5, 16, 6], 30);
         assert_eq!(blocks, [(vec![0, 1, 3], None)]);
         assert_eq!(too_large, [(2, 31)]);
+        // A baseline that does not fit leaves its place to the next one that does.
+        let (blocks, too_large) = packed(&plan, &[9, 25, 5, 6], 30);
+        assert_eq!((blocks, too_large), (vec![(vec![0, 2, 3], None)], vec![(1, 44)]));
+    }
+
+    /// A strategy that recomputes needs much for its step, and only the blocks that it is in pay for it.
+    #[test]
+    fn what_one_needs_for_its_steps_does_not_push_the_others_out() {
+        let plan = plan(&["naive", "b", "c"], &[8], None);
+        let sizes = Sizes { caches: &|cell| [0, 8, 8][cell], beside: &|cell| [90, 10, 10][cell], limit: 60 };
+        let (blocks, too_large) = blocks(&plan, |cell| cell != 0, &sizes);
+        assert_eq!(blocks.len(), 1);
+        assert_eq!(blocks[0].cells, [1, 2]);
+        assert_eq!(too_large, [TooLarge { cell: 0, bytes: 98, baseline_bytes: 8 }]);
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub(crate) const DIRTY: &str = env!("RUNNER_DIRTY");
 /// The SHA-256 of this program's file: two builds of the same commit can differ. Empty if the file cannot be read.
 pub(crate) fn program_hash() -> String {
     static HASH: OnceLock<String> = OnceLock::new();
-    let of_file = || hash::of_reader(File::open(std::env::current_exe()?)?);
+    let of_file = || hash::of_reader(File::open(crate::worker::process::program()?)?);
     HASH.get_or_init(|| of_file().unwrap_or_default()).clone()
 }
 

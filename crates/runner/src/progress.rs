@@ -87,8 +87,8 @@ pub(crate) struct Progress {
     /// Cells to be timed, and those that were.
     cells: usize,
     timed: usize,
-    /// Estimated seconds: all, done, and done of the piece in hand.
-    all: f64,
+    /// Estimated seconds: left, done, and done of the piece in hand.
+    left: f64,
     done: f64,
     in_hand: f64,
 }
@@ -101,13 +101,13 @@ impl Progress {
             bar.set_style(style);
         }
         let next_line = Progress::BETWEEN_LINES;
-        Progress { bar, is_terminal, started: Instant::now(), next_line, cells: 0, timed: 0, all: 0.0, done: 0.0, in_hand: 0.0 }
+        Progress { bar, is_terminal, started: Instant::now(), next_line, cells: 0, timed: 0, left: 0.0, done: 0.0, in_hand: 0.0 }
     }
 
-    /// Says what is to be done: estimated seconds, and cells to be timed.
+    /// Says what is left to be done: estimated seconds, and cells to be timed.
     pub(crate) fn expect(&mut self, seconds: f64, cells: usize) {
-        self.all += seconds;
-        self.cells += cells;
+        self.left = seconds;
+        self.cells = self.timed + cells;
     }
 
     /// Parts of the bar.
@@ -119,7 +119,7 @@ impl Progress {
     pub(crate) fn phase(&mut self, what: &str) {
         let line = format!("{}, {}", printable(what), self.time_left());
         if self.is_terminal {
-            let part = (self.done + self.in_hand) / self.all.max(1e-9);
+            let part = (self.done + self.in_hand) / (self.done + self.left).max(1e-9);
             self.bar.set_position((Progress::PARTS as f64 * part.min(1.0)) as u64);
             self.bar.set_message(line);
             self.bar.tick();
@@ -164,13 +164,13 @@ impl Progress {
 
     /// The remaining time, from the estimates and the speed so far.
     fn time_left(&self) -> String {
+        /// The share of the work after which the speed so far says more than the estimates.
+        const ENOUGH: f64 = 0.02;
         let done = self.done + self.in_hand;
+        let left = (self.left - self.in_hand).max(0.0);
         let elapsed = self.started.elapsed().as_secs_f64();
-        let left = (self.all - done).max(0.0);
-        if done <= 0.0 || elapsed < 1.0 {
-            return format!("about {} in all", human(self.all));
-        }
-        format!("about {} left", human(elapsed / done * left))
+        let rate = if done > ENOUGH * (done + left) { elapsed / done } else { 1.0 };
+        format!("about {} left", human(rate * left))
     }
 }
 

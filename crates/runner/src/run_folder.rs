@@ -5,15 +5,16 @@
 //! command works every time. `visits.jsonl` is the truth: a line is added and brought to the disk after each pass over a
 //! cell. Everything else is made from it and `run.json`.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use kv_report::{RunRecord, Visit, read_run, read_visits};
+use kv_report::{Pass, RunRecord, RunState, Visit, read_run, read_visits};
 
 use crate::Problem;
-use crate::files::write_durably;
+use crate::files::{sync_folder, write_durably};
 
 /// A run's folder while the run lives: nobody else can take it.
 #[derive(Debug)]
@@ -56,6 +57,8 @@ pub(crate) struct Left {
 const RUN: &str = "run.json";
 const VISITS: &str = "visits.jsonl";
 const LOCK: &str = "lock";
+/// Of version 1.
+const OLD_RESULTS: &str = "results.json";
 
 impl RunFolder {
     /// Takes the folder for a run whose report will lie in `target`. Answers the unfinished run that is to be resumed.
@@ -66,7 +69,7 @@ impl RunFolder {
     pub(crate) fn open(target: &Path, unfinished_run: Unfinished) -> Result<(RunFolder, Option<Left>), Problem> {
         // A link stays one: what is replaced is the folder that it leads to.
         let target = &target.canonicalize().unwrap_or_else(|_| target.to_owned());
-        check_target(target)?;
+        require_report(target)?;
         let unfinished = unfinished_folder(target)?;
         let unusable = |error: io::Error| {
             Problem::new(format!("the report cannot be written to `{}`", unfinished.display()))
@@ -78,7 +81,9 @@ impl RunFolder {
             Problem::new(format!("another run is writing to `{}`", unfinished.display()))
                 .help("wait for it, or give another folder with `--out`")
         })?;
-        let left = left_in(&unfinished)?;
+        // A run that was killed while it took the place of an earlier one.
+        let _ = fs::remove_dir_all(replaced_folder(target));
+        let left = left_in(&unfinished)?.filter(|left| !was_replaced(left, target));
         let left = match (left, unfinished_run) {
             (Some(left), Unfinished::Resume) => Some(left),
             (Some(left), Unfinished::Refuse) => {
@@ -99,6 +104,7 @@ impl RunFolder {
             (_, Unfinished::Overwrite) | (None, Unfinished::Refuse) => None,
         };
         if left.is_none() {
+            require_report(&unfinished)?;
             clear(&unfinished).map_err(unusable)?;
         }
         let log = OpenOptions::new().create(true).append(true).open(unfinished.join(VISITS)).map_err(unusable)?;
@@ -155,14 +161,13 @@ impl RunFolder {
         self.worth = Worth::Kept;
         let RunFolder { target, unfinished, .. } = &self;
         // Files that came into it in the meantime are somebody's.
-        check_target(target)?;
-        // The lock's file goes last, and the lock itself with this process.
-        let _ = fs::remove_file(unfinished.join(LOCK));
+        require_report(target)?;
         replace(unfinished, target).map_err(|error| {
             Problem::new(format!("the finished run cannot be moved from `{}` to `{}`", unfinished.display(), target.display()))
                 .caused_by(error)
                 .help("it is complete where it is; move it yourself")
         })?;
+        let _ = fs::remove_file(target.join(LOCK));
         Ok(target.clone())
     }
 
@@ -234,8 +239,8 @@ fn left_in(unfinished: &Path) -> Result<Option<Left>, Problem> {
 }
 
 fn visited(visits: &[Visit]) -> usize {
-    let cells: std::collections::BTreeSet<&str> = visits.iter().map(|visit| visit.cell.as_str()).collect();
-    cells.len()
+    let of_cells = visits.iter().filter(|visit| visit.pass != Pass::Gate);
+    of_cells.map(|visit| visit.cell.as_str()).collect::<BTreeSet<_>>().len()
 }
 
 /// `reports/quickstart` grows in `reports/quickstart.unfinished`.
@@ -252,24 +257,37 @@ pub(crate) fn unfinished_folder(target: &Path) -> Result<PathBuf, Problem> {
     Ok(parent.map_or_else(|| PathBuf::from(&name), |parent| parent.join(&name)))
 }
 
+/// Where an earlier report waits to be removed.
+fn replaced_folder(target: &Path) -> PathBuf {
+    let mut name = target.as_os_str().to_owned();
+    name.push(".replaced");
+    name.into()
+}
+
+/// Whether this is not an unfinished run, but the earlier one that a later one has just replaced.
+fn was_replaced(left: &Left, target: &Path) -> bool {
+    let later = || read(target).ok().flatten().is_some_and(|there| there.run.finished > left.run.finished);
+    left.run.state == RunState::Finished && later()
+}
+
 /// Refuses a folder that holds anything but a report: it would be lost.
-fn check_target(target: &Path) -> Result<(), Problem> {
-    let entries = match fs::read_dir(target) {
+fn require_report(folder: &Path) -> Result<(), Problem> {
+    let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         Err(error) => {
-            return Err(Problem::new(format!("the report cannot be written to `{}`", target.display()))
+            return Err(Problem::new(format!("the report cannot be written to `{}`", folder.display()))
                 .caused_by(error)
                 .help("`--out FOLDER` puts it elsewhere; the folder is made if it does not exist"));
         }
     };
-    let names = entries.filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned()));
-    let foreign: Vec<String> = names.filter(|name| !is_of_a_report(name)).collect();
-    match foreign.first() {
+    let names: Vec<String> = entries.filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned())).collect();
+    let is_run = names.iter().any(|name| matches!(name.as_str(), RUN | VISITS | LOCK | OLD_RESULTS));
+    match names.iter().find(|name| !is_run || !is_of_a_report(name)) {
         None => Ok(()),
         Some(name) => Err(Problem::new(format!(
             "`{}` holds `{name}`, which is not part of a report, and a report replaces its folder as a whole",
-            target.display()
+            folder.display()
         ))
         .help("give another folder with `--out`, or move the file away")),
     }
@@ -277,8 +295,11 @@ fn check_target(target: &Path) -> Result<(), Problem> {
 
 /// Whether a run writes a file of this name, in this version or an earlier one.
 fn is_of_a_report(name: &str) -> bool {
-    let is_chart = name.ends_with(".png");
-    is_chart || matches!(name, RUN | VISITS | LOCK | "results.csv" | "metrics.csv" | "samples.csv" | "index.html" | "results.json")
+    const VIEWS: [&str; 8] =
+        ["results.csv", "metrics.csv", "samples.csv", "index.html", "latency.png", "ttft.png", "memory.png", "cumulative.png"];
+    // What was being written when a run was killed.
+    let name = name.strip_suffix(".new").and_then(|name| name.rsplit_once('.')).map_or(name, |(name, _)| name);
+    VIEWS.contains(&name) || matches!(name, RUN | VISITS | LOCK | OLD_RESULTS)
 }
 
 /// The lock of a folder, or `None` if another process has it.
@@ -312,20 +333,33 @@ fn clear(folder: &Path) -> io::Result<()> {
 
 /// Puts a folder in the place of another, at once where the system can do that.
 fn replace(new: &Path, place: &Path) -> io::Result<()> {
+    let aside = replaced_folder(place);
     if !place.exists() {
-        return fs::rename(new, place);
+        fs::rename(new, place)?;
+    } else if exchange(new, place) {
+        // What is at `new` now is the earlier report.
+        fs::rename(new, &aside)?;
+    } else {
+        fs::rename(place, &aside)?;
+        fs::rename(new, place)?;
     }
+    sync_folder(place.parent())?;
+    match fs::remove_dir_all(aside) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Lets two folders change places, if the system can do that at once.
+fn exchange(one: &Path, other: &Path) -> bool {
     #[cfg(target_os = "linux")]
     {
         use rustix::fs::{CWD, RenameFlags, renameat_with};
-        if renameat_with(CWD, new, CWD, place, RenameFlags::EXCHANGE).is_ok() {
-            // What is at `new` now is the old run.
-            return fs::remove_dir_all(new);
-        }
+        renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE).is_ok()
     }
-    let mut aside = new.as_os_str().to_owned();
-    aside.push(".replaced");
-    fs::rename(place, &aside)?;
-    fs::rename(new, place)?;
-    fs::remove_dir_all(aside)
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = (one, other);
+        false
+    }
 }

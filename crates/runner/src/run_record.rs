@@ -23,11 +23,12 @@ pub(crate) struct Facts<'a> {
     pub(crate) model: ModelRecord,
     pub(crate) threads: usize,
     pub(crate) warnings: Vec<String>,
+    pub(crate) memory_limit: u64,
 }
 
 /// The record of a run that begins now.
 pub(crate) fn record(facts: Facts<'_>) -> RunRecord {
-    let Facts { file, arguments, kernel_path, plan, ids, prediction, model, threads, warnings } = facts;
+    let Facts { file, arguments, kernel_path, plan, ids, prediction, model, threads, warnings, memory_limit } = facts;
     let mut config = serde_json::to_value(&file.table).unwrap_or_default();
     if let (Some(seed), Some(sweep)) = (arguments.seed, config.get_mut("sweep")) {
         sweep["seed"] = seed.into();
@@ -57,6 +58,7 @@ pub(crate) fn record(facts: Facts<'_>) -> RunRecord {
         started: shown(&started),
         finished: None,
         command: command(arguments, kernel_path),
+        memory_limit_bytes: memory_limit,
         warnings,
         environment: environment::read(threads),
         build: build_record(),
@@ -97,6 +99,7 @@ fn plan_hash(plan: &Plan, ids: &[String], model: &ModelRecord, threads: usize, a
         "large_pages": arguments.pages == PagesChoice::Large,
         "unchecked": arguments.unchecked,
         "program": build::program_hash(),
+        "machine": machine_id(),
     });
     hash::short(all.to_string().as_bytes())
 }
@@ -118,6 +121,7 @@ pub(crate) fn differences(before: &RunRecord, now: &RunRecord) -> Vec<String> {
     note(fact(before, "threads used") != fact(now, "threads used"), "the number of threads");
     note(fact(before, "attention kernels") != fact(now, "attention kernels"), "the kernel path");
     note(before.build != now.build, "the build");
+    note(before.machine_id != now.machine_id, "the machine");
     if differences.is_empty() {
         differences.push("the program or its arguments".into());
     }
@@ -196,7 +200,10 @@ fn command(arguments: &RunArguments, kernel_path: Option<KernelPath>) -> String 
 /// How this program was started: by cargo, which says the package's name, or by its path.
 fn program() -> Vec<String> {
     match std::env::var("CARGO_PKG_NAME") {
-        Ok(package) => ["cargo", "run", "-p", &package, "--"].map(str::to_owned).to_vec(),
+        Ok(package) => {
+            let release: &[&str] = if build::PROFILE == "release" { &["--release"] } else { &[] };
+            [&["cargo", "run"], release, &["-p", &package, "--"]].concat().into_iter().map(str::to_owned).collect()
+        }
         Err(_) => vec![std::env::args().next().unwrap_or_else(|| "runner".into())],
     }
 }

@@ -24,7 +24,9 @@ fn workspace() -> PathBuf {
 
 fn runner(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_runner"));
-    command.args(arguments).current_dir(workspace()).env("NO_COLOR", "1").stdin(Stdio::null());
+    // Recordings of these runs are not the developer's.
+    let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache");
+    command.args(arguments).current_dir(workspace()).env("NO_COLOR", "1").env("KVLAB_CACHE", cache).stdin(Stdio::null());
     command
 }
 

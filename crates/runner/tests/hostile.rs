@@ -43,6 +43,8 @@ enum Place {
     /// In the attention of the model.
     #[default]
     Cell,
+    /// In the model's attention of a single token: after the prompt.
+    Decode,
 }
 
 #[derive(Default, Serialize, Deserialize, schemars::JsonSchema)]
@@ -56,6 +58,7 @@ struct Config {
 struct Hostile {
     rows: HeldRows,
     deed: Deed,
+    place: Place,
 }
 
 /// Layers of the model under test. The suite's small models have fewer.
@@ -70,12 +73,13 @@ impl Strategy for Hostile {
         let is_here = match config.place {
             Place::New => false,
             Place::Gate => geometry.layers != LAYERS,
-            Place::Cell => geometry.layers == LAYERS,
+            Place::Cell | Place::Decode => geometry.layers == LAYERS,
         };
         if config.place == Place::New {
             harm(config.deed);
         }
-        Ok(Hostile { rows: HeldRows::new(geometry), deed: if is_here { config.deed } else { Deed::Nothing } })
+        let deed = if is_here { config.deed } else { Deed::Nothing };
+        Ok(Hostile { rows: HeldRows::new(geometry), deed, place: config.place })
     }
 }
 
@@ -130,7 +134,8 @@ impl KvCache for Hostile {
     }
 
     fn attend(&mut self, seq: SeqId, layer: usize, queries: Tensor<3>) -> Result<Tensor<3>, CacheError> {
-        if self.deed != Deed::Nothing {
+        let [tokens, ..] = queries.dims();
+        if self.deed != Deed::Nothing && (self.place != Place::Decode || tokens == 1) {
             harm(self.deed);
         }
         let forgets = self.deed == Deed::Forget;
@@ -162,7 +167,7 @@ fn main() -> ExitCode {
         return runner::main(runner::builtin().with::<Hostile>());
     }
     let harm = ["hang", "abort", "allocate", "overflow_stack", "exit", "panic"];
-    for place in ["new", "gate", "cell"] {
+    for place in ["new", "gate", "cell", "decode"] {
         every_deed_is_a_row(place, &harm);
     }
     every_deed_is_a_row("gate", &["forget"]);
@@ -174,7 +179,7 @@ fn every_deed_is_a_row(place: &str, deeds: &[&str]) {
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("hostile.toml");
     let mut text = format!(
-        "[model]\npreset = 'tiny'\nlayers = {LAYERS}\n[sweep]\nlengths = [16, 24]\ndecode_steps = 3\ntimeout_s = 3\nmemory_limit = '700 MiB'\n"
+        "[model]\npreset = 'tiny'\nlayers = {LAYERS}\n[sweep]\nlengths = [16, 24]\ndecode_steps = 3\ntimeout_s = 5\nmemory_limit = '700 MiB'\n"
     );
     let mut strategy = |label: &str, id: &str, config: &str| {
         text.push_str(&format!("[[strategy]]\nlabel = '{label}'\nuse = '{id}'\nconfig = {config}\n"));
@@ -212,11 +217,12 @@ fn every_deed_is_a_row(place: &str, deeds: &[&str]) {
             "new" => &["build"],
             // The suite's checks have names like this one.
             "gate" => &["attend_equals_view", "refusals_leave_no_trace", "starts_empty_and_forgets", "guarantee_holds"],
-            _ => &["fill", "real prefill"],
+            "cell" => &["fill"],
+            _ => &["decode"],
         };
         assert!(phases.contains(&phase), "{what}");
         let reason = match label {
-            "hang" => "nothing was heard of it for 3 s",
+            "hang" => "nothing was heard of it for 5 s",
             "abort" => "it aborted",
             "allocate" => "out of memory",
             "overflow_stack" => "overflowed its stack",

@@ -18,14 +18,16 @@ use crate::{Problem, exit};
 pub(crate) fn print_plan(plan: &Plan, probes: &Probes, prediction: &Prediction, setting: &Setting<'_>) -> Result<ExitCode, Problem> {
     let mut text = String::new();
     let mut total = 0.0;
-    if let Some((key, bytes)) = &prediction.recording {
+    if let Some(recording) = &prediction.recording {
         let seconds = prediction.recording_seconds();
         total += seconds;
         text.push_str(&format!(
-            "the prompt of {} tokens is computed once, in about {}, and replayed into every cache; the recording takes {} on disk\n\n",
-            key.tokens.len(),
+            "the prompt of {} tokens is computed once, in about {} and {} of memory, and replayed into every cache; the recording \
+             takes {} on disk\n\n",
+            recording.key.tokens.len(),
             human(seconds),
-            size(*bytes)
+            size(recording.memory_bytes),
+            size(recording.disk_bytes)
         ));
     }
     text.push_str("about     memory       block\n");
@@ -78,7 +80,7 @@ fn cell_line(plan: &Plan, probes: &Probes, prediction: &Prediction, index: usize
         Some((bytes, Certainty::Least)) => format!("at least {}", size(bytes)),
         None => "unknown".into(),
     };
-    let seconds = prediction.latency_seconds(plan, probes, index);
+    let seconds = prediction.latency_seconds(plan, probes, index, 0);
     format!("{}: about {}, its cache {bytes}", printable(&cell.label), human(seconds))
 }
 

@@ -12,10 +12,11 @@ use super::dry_run::print_plan;
 use super::{checked_threads, print};
 use crate::cli::{PagesChoice, RunArguments};
 use crate::config::load_config;
+use crate::free_memory::size;
 use crate::models::{self, ModelFolders, ModelSource};
 use crate::plan::{Plan, plan};
 use crate::progress::{Progress, say};
-use crate::recording::Kept;
+use crate::recording::{Kept, Store};
 use crate::run_folder::{Left, RunFolder, Unfinished};
 use crate::run_record::{self, Facts, cell_id, differences, now, record};
 use crate::screen::{padded, printable, widest};
@@ -41,22 +42,36 @@ pub(crate) fn run(registry: &Registry, arguments: &RunArguments, kernel_path: Op
     let (model_config, model) = look_at(&source, arguments)?;
     let mut plan = plan(&file, registry, &model_config, arguments.only.as_deref())?;
     plan.seed = arguments.seed.unwrap_or(plan.seed);
+    // What was free when the run began decided what fits.
+    let limit_before = taken.as_ref().and_then(|(_, left)| Some(left.as_ref()?.run.memory_limit_bytes));
     let setting = Setting {
         model: ModelSpec { source: source.spec(file.config.model.get_ref()), large_pages: arguments.pages == PagesChoice::Large },
         model_config: &model_config,
         threads,
-        memory_limit: plan.memory_limit.unwrap_or_else(free_memory::share),
+        memory_limit: plan.memory_limit.or(limit_before).unwrap_or_else(free_memory::share),
         timeout_s: plan.timeout_s,
     };
-    let probes = Probes::ask(&setting, &plan, &file)?;
+    let Some(probes) = Probes::ask(&setting, &plan, &file)? else { return Ok(exit::interrupted()) };
     let hash = model.hash.clone().unwrap_or_default();
     let prediction = predict(&plan, &probes, &setting, &hash, model.model_bytes);
     let Some((folder, left)) = taken else { return print_plan(&plan, &probes, &prediction, &setting) };
     require_one_that_fits(&plan, &prediction)?;
+    require_room_to_record(&prediction, &setting)?;
 
     let ids: Vec<String> = plan.cells.iter().map(|cell| cell_id(cell, &plan, &hash)).collect();
     let warnings = warnings(&plan, arguments);
-    let facts = Facts { file: &file, arguments, kernel_path, plan: &plan, ids: &ids, prediction: &prediction, model, threads, warnings };
+    let facts = Facts {
+        file: &file,
+        arguments,
+        kernel_path,
+        plan: &plan,
+        ids: &ids,
+        prediction: &prediction,
+        model,
+        threads,
+        warnings,
+        memory_limit: setting.memory_limit,
+    };
     let (run, visits) = begin_or_go_on(record(facts), left)?;
     folder.write_run(&run)?;
     let gate = if arguments.unchecked { Gate::Unchecked } else { Gate::Checked };
@@ -73,6 +88,7 @@ pub(crate) fn run(registry: &Registry, arguments: &RunArguments, kernel_path: Op
         visits,
         folder,
         progress: Progress::new(),
+        recording_is_due: prediction.recording.is_some(),
     };
     conclude(sweep.run()?)
 }
@@ -115,6 +131,20 @@ fn require_one_that_fits(plan: &Plan, prediction: &Prediction) -> Result<(), Pro
     }
 }
 
+/// Refuses a prompt that cannot be recorded within the limit: computing it for every strategy instead may take hours.
+fn require_room_to_record(prediction: &Prediction, setting: &Setting<'_>) -> Result<(), Problem> {
+    match &prediction.recording {
+        Some(recording) if recording.memory_bytes > setting.memory_limit => Err(Problem::new(format!(
+            "recording the prompt of {} tokens takes {} of memory, and {} are free for a worker (`memory_limit`)",
+            recording.key.tokens.len(),
+            size(recording.memory_bytes),
+            size(setting.memory_limit)
+        ))
+        .help("shorter `lengths` need less; `fill = \"prefill\"` in [sweep] records nothing and lets the model compute every prompt")),
+        _ => Ok(()),
+    }
+}
+
 fn warnings(plan: &Plan, arguments: &RunArguments) -> Vec<String> {
     let mut warnings = environment::warnings(plan.decode_steps);
     if arguments.unchecked {
@@ -133,7 +163,10 @@ fn begin_or_go_on(now: RunRecord, left: Option<Left>) -> Result<(RunRecord, Vec<
             format!("the unfinished run of {} cannot be resumed: {} changed since", run.started, differences(&run, &now).join(" and "));
         return Err(Problem::new(message).help(format!("`--overwrite` begins again. What was run then: {}", run.command)));
     }
-    Ok((RunRecord { state: RunState::Running, ..run }, visits))
+    let mut run = RunRecord { state: RunState::Running, ..run };
+    let news: Vec<String> = now.warnings.into_iter().filter(|warning| !run.warnings.contains(warning)).collect();
+    run.warnings.extend(news);
+    Ok((run, visits))
 }
 
 /// Draws the report and puts it where it belongs.
@@ -154,6 +187,10 @@ fn conclude(ended: sweep::Ended) -> Result<ExitCode, Problem> {
         folder.write(&name, &bytes)?;
     }
     let page = if complete { folder.finish()? } else { folder.keep() }.join("index.html");
+    // A recording of a run that was killed at its end belongs to nobody now.
+    if let Ok(store) = Store::of_user() {
+        store.remove_stale();
+    }
     print(&summary(&results.rows, &page))?;
     if !complete {
         say("interrupted: the same command with `--resume` goes on");

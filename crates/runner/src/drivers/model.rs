@@ -37,7 +37,7 @@ impl Driver for ModelDriver<'_> {
         Ok(cache.prompt_end(sequence.id())?)
     }
 
-    fn close(&mut self, cache: &mut dyn KvCache, sequence: Sequence) -> Result<(), ModelError> {
+    fn close(&mut self, cache: &mut dyn KvCache, sequence: &mut Sequence) -> Result<(), ModelError> {
         Ok(sequence.close(cache)?)
     }
 

@@ -50,7 +50,7 @@ impl Driver for ReplayDriver<'_> {
         Ok(self.model.prompt_end(cache, sequence)?)
     }
 
-    fn close(&mut self, cache: &mut dyn KvCache, sequence: Sequence) -> Result<(), ReplayError> {
+    fn close(&mut self, cache: &mut dyn KvCache, sequence: &mut Sequence) -> Result<(), ReplayError> {
         Ok(self.model.close(cache, sequence)?)
     }
 

@@ -29,14 +29,17 @@ pub(crate) use store::{Kept, Store, StoredRecording, finish, rows_file};
 /// Is raised when the same key would give other rows.
 const VERSION: u32 = 1;
 
-/// The cache with which prompts are recorded: exact, and in `f32`.
+/// The cache with which prompts of so many tokens are recorded: exact, and in `f32`.
 ///
 /// # Errors
 /// A [`Problem`] if it cannot be built for this geometry.
-pub(crate) fn exact_cache(geometry: &Geometry) -> Result<Box<dyn KvCache>, Problem> {
+pub(crate) fn exact_cache(geometry: &Geometry, tokens: usize) -> Result<Box<dyn KvCache>, Problem> {
     let registry = crate::builtin();
+    // Room for all tokens at once: doubling it would take up to twice as much.
+    let growth = toml::Table::from_iter([("reserve".to_owned(), toml::Value::Integer(tokens as i64))]);
+    let config = toml::Table::from_iter([("growth".to_owned(), toml::Value::Table(growth))]);
     let built = registry.get("contiguous").map_err(|error| error.to_string());
-    let built = built.and_then(|entry| entry.build(&toml::Table::new(), geometry).map_err(|error| error.to_string()));
+    let built = built.and_then(|entry| entry.build(&config, geometry).map_err(|error| error.to_string()));
     built.map_err(|error| Problem::new(format!("no cache to record with: {error}")))
 }
 

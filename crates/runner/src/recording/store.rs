@@ -76,13 +76,14 @@ impl Store {
     pub(crate) fn remove_stale(&self) {
         let Ok(entries) = fs::read_dir(&self.folder) else { return };
         for folder in entries.filter_map(|entry| Some(entry.ok()?.path())) {
-            let owner: Option<Owner> = fs::read(folder.join(OWNER)).ok().and_then(|json| serde_json::from_slice(&json).ok());
-            let is_wanted = owner.is_some_and(|owner| owner.kept == Kept::Always || owner.run.exists());
+            let is_wanted = owner_of(&folder).is_some_and(|owner| owner.kept == Kept::Always || owner.run.exists());
             if !is_wanted && let Ok(Some(_lock)) = lock(&folder) {
                 // It may be gone already: another run removes stale recordings too.
                 let _ = fs::remove_dir_all(&folder);
             }
         }
+        // The store goes with its last recording.
+        let _ = fs::remove_dir(&self.folder);
     }
 
     /// The folder for a recording, locked. It may hold a finished recording of the same key.
@@ -100,6 +101,8 @@ impl Store {
             fs::create_dir_all(&folder).map_err(|error| unusable(&folder, error))?;
             let Some(lock) = lock(&folder).map_err(|error| unusable(&folder, error))? else { continue };
             let run = std::path::absolute(run).unwrap_or_else(|_| run.to_owned());
+            // Whoever asked to keep it still wants it.
+            let kept = owner_of(&folder).map_or(kept, |owner| if owner.kept == Kept::Always { Kept::Always } else { kept });
             let owner = serde_json::to_vec(&Owner { kept, run }).unwrap_or_default();
             fs::write(folder.join(OWNER), owner).map_err(|error| unusable(&folder, error))?;
             return Ok(StoredRecording { folder, kept, _lock: lock });
@@ -125,6 +128,11 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// Whose recording it is, if that can be read.
+fn owner_of(folder: &Path) -> Option<Owner> {
+    serde_json::from_slice(&fs::read(folder.join(OWNER)).ok()?).ok()
 }
 
 /// The lock of a folder, or `None` if somebody else has it.

@@ -28,7 +28,7 @@ fn key(decoder: &Decoder, queries: Queries) -> RecordingKey {
 
 fn recorded(decoder: &Decoder, folder: &Path, queries: Queries) -> Recording {
     let geometry = &decoder.config().geometry;
-    let exact = exact_cache(geometry).unwrap();
+    let exact = exact_cache(geometry, LENGTHS[2]).unwrap();
     let header = record(decoder, exact, key(decoder, queries), rows_file(folder).unwrap(), |_| ()).unwrap();
     finish(folder, &header).unwrap();
     Recording::open(folder, geometry).unwrap()
@@ -131,7 +131,7 @@ fn a_recording_says_what_it_does_not_have() {
     assert!(recording.model_ms(101) > recording.model_ms(72) && recording.model_ms(72) > 0.0);
 
     let driver = ReplayDriver::new(ModelDriver::new(&decoder), recording, Attention::Run, LENGTHS[1]);
-    let mut cache = exact_cache(&decoder.config().geometry).unwrap();
+    let mut cache = exact_cache(&decoder.config().geometry, LENGTHS[2]).unwrap();
     let mut interpreter = Interpreter::new(driver);
     let prompt = key(&decoder, Queries::LeftOut).tokens;
     let events = Script::prefill(&[&prompt[..LENGTHS[1]]], CHUNK).events;
@@ -162,7 +162,7 @@ fn a_disk_that_is_full_ends_a_recording_with_its_error() {
     }
     let decoder = decoder();
     let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
-    let exact = exact_cache(&decoder.config().geometry).unwrap();
+    let exact = exact_cache(&decoder.config().geometry, LENGTHS[2]).unwrap();
     let error = record(&decoder, exact, key(&decoder, Queries::Recorded), full, |_| ()).unwrap_err();
     assert!(error.to_string().contains("No space left on device"), "{error}");
 }

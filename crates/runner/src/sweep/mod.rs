@@ -15,7 +15,7 @@ use kv_report::{Pass, RunRecord, Status, Visit};
 use crate::block::Block;
 use crate::plan::{Cell, Plan};
 use crate::progress::Progress;
-use crate::recording::{Kept, Store, StoredRecording};
+use crate::recording::{Kept, StoredRecording};
 use crate::run_folder::RunFolder;
 use crate::{Problem, interrupt};
 
@@ -40,6 +40,8 @@ pub(crate) struct Sweep<'a> {
     pub(crate) visits: Vec<Visit>,
     pub(crate) folder: RunFolder,
     pub(crate) progress: Progress,
+    /// Whether the prompt is still to be recorded.
+    pub(crate) recording_is_due: bool,
 }
 
 /// Whether strategies prove themselves before they are timed.
@@ -74,7 +76,8 @@ impl Sweep<'_> {
 
     fn measure(&mut self) -> Result<(), Problem> {
         self.refuse_what_cannot_be_measured()?;
-        self.expect();
+        let (seconds, cells) = self.left();
+        self.progress.expect(seconds, cells);
         if self.gate == Gate::Checked {
             self.run_gate()?;
         }
@@ -82,6 +85,8 @@ impl Sweep<'_> {
             return Ok(());
         }
         let recording = self.record()?;
+        self.recording_is_due = false;
+        self.advance(0.0);
         for block in &self.prediction.blocks {
             if interrupt::requested() {
                 break;
@@ -97,24 +102,33 @@ impl Sweep<'_> {
         Ok(())
     }
 
-    /// Tells the progress what is left to be done.
-    fn expect(&mut self) {
-        let left: Vec<usize> = (0..self.plan.cells.len()).filter(|cell| !self.is_done(*cell)).collect();
-        let is_replayed = |cell: &usize| !self.probes.recomputes(&self.plan.cells[*cell].label);
-        let needs_recording = left.iter().any(is_replayed);
-        if self.gate == Gate::Checked {
-            let unchecked = self.labels_left().iter().filter(|label| !self.was_checked(label)).count();
-            self.progress.expect(unchecked as f64 * GATE_SECONDS, 0);
+    /// Says that a piece of so many estimated seconds is done, and what is left now.
+    fn advance(&mut self, seconds: f64) {
+        self.progress.advance(seconds);
+        let (seconds, cells) = self.left();
+        self.progress.expect(seconds, cells);
+    }
+
+    /// Estimated seconds of what is left, and the times that cells are still to be timed.
+    fn left(&self) -> (f64, usize) {
+        let unchecked = || self.labels_left().iter().filter(|label| !self.was_checked(label)).count();
+        let mut seconds = if self.gate == Gate::Checked { unchecked() as f64 * GATE_SECONDS } else { 0.0 };
+        let mut cells = 0;
+        if self.recording_is_due {
+            seconds += self.prediction.recording_seconds();
         }
-        if needs_recording {
-            self.progress.expect(self.prediction.recording_seconds(), 0);
+        for block in &self.prediction.blocks {
+            for launch in 0..self.plan.launches {
+                let to_time = self.to_time(block, launch);
+                if !to_time.is_empty() {
+                    cells += to_time.len();
+                    seconds += self.prediction.launch_seconds(self.plan, self.probes, block, &to_time, launch);
+                }
+            }
+            let to_count = block.cells.iter().filter(|cell| !self.is_done(**cell));
+            seconds += to_count.map(|cell| self.prediction.memory_seconds(self.plan, *cell)).sum::<f64>();
         }
-        for cell in left {
-            let launches = (0..self.plan.launches).filter(|launch| !self.was_timed(cell, *launch)).count();
-            let latency = self.prediction.latency_seconds(self.plan, self.probes, cell);
-            let memory = self.prediction.memory_seconds(self.plan, cell);
-            self.progress.expect(launches as f64 * latency + memory, launches);
-        }
+        (seconds, cells)
     }
 
     fn run_block(&mut self, block: &Block, recording: Option<&StoredRecording>) -> Result<(), Problem> {
@@ -181,6 +195,8 @@ impl Sweep<'_> {
         let is_of_cell = |visit: &Visit| match visit.pass {
             Pass::Gate => visit.cell == self.cell(index).label,
             Pass::Latency | Pass::Memory => visit.cell == self.ids[index],
+            // The check of a composed time is no part of the cell.
+            Pass::Check => false,
         };
         self.visits.iter().any(|visit| visit.status != Status::Ok && is_of_cell(visit))
     }
@@ -197,9 +213,5 @@ impl Sweep<'_> {
     fn labels_left(&self) -> BTreeSet<String> {
         let left = (0..self.plan.cells.len()).filter(|index| !self.is_done(*index));
         left.map(|index| self.cell(index).label.clone()).collect()
-    }
-
-    fn store(&self) -> Result<Store, Problem> {
-        Store::of_user()
     }
 }

@@ -1,5 +1,7 @@
 //! The passes over the cells, each in a worker.
 
+use std::collections::BTreeSet;
+
 use kv_report::{Pass, Status, Visit};
 
 use super::job::instance_of;
@@ -7,6 +9,7 @@ use super::{Certainty, Sweep};
 use crate::block::Block;
 use crate::config::Workload;
 use crate::recording::StoredRecording;
+use crate::worker::latency::DECODE;
 use crate::worker::process::{self, How, OnInterrupt, SecondTry};
 use crate::worker::protocol::{GateTask, Job, LatencyTask, MemoryTask, Message, Task, Ttft};
 use crate::{Problem, interrupt};
@@ -18,6 +21,9 @@ impl Sweep<'_> {
     /// Holds every instance against the conformance suite, unless an earlier start of this run did.
     pub(super) fn run_gate(&mut self) -> Result<(), Problem> {
         for label in self.labels_left() {
+            if interrupt::requested() {
+                return Ok(());
+            }
             if self.was_checked(&label) {
                 continue;
             }
@@ -51,27 +57,37 @@ impl Sweep<'_> {
                 How::Killed(reason) => self.keep(Visit::failed(&label, Pass::Gate, Status::Oom, &phase, &reason))?,
                 How::Died(status, reason) => self.keep(Visit::failed(&label, Pass::Gate, status, &phase, &reason))?,
             }
-            self.progress.advance(GATE_SECONDS);
+            self.advance(GATE_SECONDS);
         }
         Ok(())
     }
 
     /// Times the cells of a block that have not been timed in this launch.
     pub(super) fn time_block(&mut self, block: &Block, launch: u32, recording: Option<&StoredRecording>) -> Result<(), Problem> {
+        /// Starts in which a worker dies after everything of the instance in hand was said.
+        const MOST_UNEXPLAINED: usize = 3;
         let mut second_try = SecondTry::default();
         let mut again = block.again.filter(|cell| !self.has_failed(*cell));
+        // Cells in whose hands memory ran out. Whether that is their fault shows when they are alone.
+        let mut suspects = BTreeSet::new();
+        let mut unexplained = 0;
         loop {
-            let left: Vec<usize> = self.to_time(block, launch);
-            if left.is_empty() {
+            let left = self.to_time(block, launch);
+            let together: Vec<usize> = left.iter().copied().filter(|cell| !suspects.contains(cell)).collect();
+            let cells = if together.is_empty() { left.iter().take(1).copied().collect() } else { together };
+            if cells.is_empty() {
                 return Ok(());
             }
-            let job = self.setting.job(Task::Latency(self.latency_task(block, again, &left, launch, recording)));
-            let ended = self.hear_latency(&job, block, &left)?;
+            let job = self.setting.job(Task::Latency(self.latency_task(block, again, &cells, launch, recording)));
+            let ended = self.hear_latency(&job, block, &cells, launch)?;
             let culprit = ended.phase.as_ref().and_then(|phase| phase.id.clone());
             let phase = ended.phase.map_or("start".into(), |phase| phase.name);
             let Some(how) = second_try.judge(ended.how) else { continue };
             let (status, reason) = match how {
-                How::Finished | How::Interrupted => return Ok(()),
+                How::Finished if self.to_time(block, launch).is_empty() => return Ok(()),
+                How::Finished if cells.iter().all(|cell| self.was_timed(*cell, launch) || self.has_failed(*cell)) => continue,
+                How::Finished => (Status::Failed, "the worker answered nothing".to_owned()),
+                How::Interrupted => return Ok(()),
                 // The model cannot be loaded, for example: no cell can be measured.
                 How::Refused(problem) => return Err(problem),
                 How::Killed(reason) => (Status::Oom, reason),
@@ -84,21 +100,27 @@ impl Sweep<'_> {
             }
             let all_left = self.to_time(block, launch);
             let blamed: Vec<usize> = match culprit {
-                Some(id) if all_left.iter().any(|cell| self.ids[*cell] == id) => {
-                    all_left.into_iter().filter(|cell| self.ids[*cell] == id).collect()
-                }
-                // Nobody's phase: the model cannot be loaded, for example.
-                _ => all_left,
+                Some(id) => all_left.iter().copied().filter(|cell| self.ids[*cell] == id).collect(),
+                // Nobody's phase.
+                None => all_left.clone(),
             };
+            if blamed.is_empty() && unexplained < MOST_UNEXPLAINED {
+                unexplained += 1;
+                continue;
+            }
+            if status == Status::Oom && cells.len() + usize::from(again.is_some()) > 1 && blamed.iter().all(|cell| suspects.insert(*cell)) {
+                continue;
+            }
+            let blamed = if blamed.is_empty() { all_left } else { blamed };
             for cell in blamed {
                 let visit = Visit::failed(&self.ids[cell], Pass::Latency, status, &phase, &reason);
-                self.finish_cell(cell, Visit { launch, ..visit })?;
+                self.finish_cell(cell, block, Visit { launch, ..visit })?;
             }
         }
     }
 
     /// The cells of a block that have not been timed in this launch and have not failed.
-    fn to_time(&self, block: &Block, launch: u32) -> Vec<usize> {
+    pub(super) fn to_time(&self, block: &Block, launch: u32) -> Vec<usize> {
         block.cells.iter().copied().filter(|cell| !self.has_failed(*cell) && !self.was_timed(*cell, launch)).collect()
     }
 
@@ -129,20 +151,27 @@ impl Sweep<'_> {
         }
     }
 
-    fn hear_latency(&mut self, job: &Job, block: &Block, left: &[usize]) -> Result<process::Ended, Problem> {
-        let longest = left.iter().map(|cell| self.prediction.latency_seconds(self.plan, self.probes, *cell)).fold(0.0, f64::max);
+    fn hear_latency(&mut self, job: &Job, block: &Block, cells: &[usize], launch: u32) -> Result<process::Ended, Problem> {
+        let seconds = |cell: &usize| self.prediction.latency_seconds(self.plan, self.probes, *cell, launch);
+        let longest = cells.iter().map(seconds).fold(0.0, f64::max);
         let patience = self.setting.patience(longest + self.prediction.load_seconds());
-        process::run(job, patience, OnInterrupt::EndAfterVisit, |message| {
+        let mut now = String::new();
+        process::run(job, patience, OnInterrupt::EndAfterVisitOf(DECODE), |message| {
             match message {
                 Message::Model(record) => self.note_model(record),
                 Message::Phase(phase) => {
                     let label = phase.id.as_ref().and_then(|id| self.label_of(id)).map_or(String::new(), |label| format!(", {label}"));
-                    self.progress.phase(&format!("{}{label}: {}", block.name, phase.name));
+                    now = format!("{}{label}: {}", block.name, phase.name);
+                    self.progress.phase(&now);
                 }
+                Message::Progress { done, all } => self.progress.phase(&format!("{now}, {done} of {all}")),
                 Message::Visit(visit) => match self.ids.iter().position(|id| *id == visit.cell) {
-                    Some(cell) if block.cells.contains(&cell) => self.finish_cell(cell, visit)?,
-                    // The baseline, timed again.
-                    _ => self.keep(visit)?,
+                    Some(cell) if block.cells.contains(&cell) && visit.pass == Pass::Latency => self.finish_cell(cell, block, visit)?,
+                    // The check of a composed time, or the baseline, timed again. That it failed this time makes no row.
+                    _ if visit.pass == Pass::Check || visit.status == Status::Ok => {
+                        self.keep(Visit { block: Some(block.name.clone()), ..visit })?;
+                    }
+                    _ => {}
                 },
                 _ => {}
             }
@@ -192,20 +221,22 @@ impl Sweep<'_> {
             (None, How::Died(status, reason)) => failed(status, &reason),
         };
         self.keep(visit)?;
-        self.progress.advance(seconds);
+        self.advance(seconds);
         Ok(())
     }
 
     /// Keeps a cell's latency visit and shows it.
-    fn finish_cell(&mut self, index: usize, mut visit: Visit) -> Result<(), Problem> {
+    fn finish_cell(&mut self, index: usize, block: &Block, mut visit: Visit) -> Result<(), Problem> {
         if let Some((bytes, Certainty::Predicted)) = self.probes.bytes(self.plan, self.cell(index)) {
             visit.values.insert("predicted_bytes".into(), bytes as f64);
         }
-        let seconds = self.prediction.latency_seconds(self.plan, self.probes, index);
-        self.progress.advance(seconds);
+        visit.block = Some(block.name.clone());
+        let seconds = self.prediction.latency_seconds(self.plan, self.probes, index, visit.launch);
+        self.keep(visit.clone())?;
+        self.advance(seconds);
         let cell = &self.plan.cells[index];
         self.progress.visit(&cell.label, cell.seq_len, cell.batch, &visit);
-        self.keep(visit)
+        Ok(())
     }
 
     fn label_of(&self, id: &str) -> Option<String> {

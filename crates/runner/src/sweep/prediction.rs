@@ -15,8 +15,8 @@ use crate::recording::{Queries, RecordingKey, Store, prompt_key};
 pub(crate) struct Prediction {
     pub(crate) blocks: Vec<Block>,
     pub(crate) too_large: Vec<TooLarge>,
-    /// What is recorded, and the bytes that it takes on disk.
-    pub(crate) recording: Option<(RecordingKey, u64)>,
+    /// What is recorded.
+    pub(crate) recording: Option<RecordingPrediction>,
     estimate: Estimate,
     /// Bytes of caches by cell; 0 if the strategy does not say.
     caches: Vec<u64>,
@@ -25,15 +25,37 @@ pub(crate) struct Prediction {
     limit: u64,
 }
 
-/// Bytes that a worker takes beside weights, caches and steps.
-const PROCESS: u64 = 64 << 20;
+/// A prompt to be recorded.
+#[derive(Debug)]
+pub(crate) struct RecordingPrediction {
+    pub(crate) key: RecordingKey,
+    /// Bytes on disk.
+    pub(crate) disk_bytes: u64,
+    /// Bytes that the worker takes: the model, and an exact cache of the whole prompt.
+    pub(crate) memory_bytes: u64,
+}
+
+/// Bytes that a worker takes beside weights, caches and steps: its own, a tokenizer of a large vocabulary, and stacks.
+fn process_bytes(threads: usize) -> u64 {
+    const OWN: u64 = 32 << 20;
+    const TOKENIZER: u64 = 96 << 20;
+    const STACK: u64 = 2 << 20;
+    OWN + TOKENIZER + STACK * threads as u64
+}
 
 /// Predicts what a plan takes with a model of so many bytes.
 pub(crate) fn predict(plan: &Plan, probes: &Probes, setting: &Setting<'_>, model_hash: &str, model_bytes: u64) -> Prediction {
     let config = setting.model_config;
     let caches: Vec<u64> = plan.cells.iter().map(|cell| probes.bytes(plan, cell).map_or(0, |(bytes, _)| bytes)).collect();
     let beside: Vec<u64> = (plan.cells.iter())
-        .map(|cell| model_bytes.saturating_add(PROCESS).saturating_add(step_bytes(plan, cell, config, probes.recomputes(&cell.label))))
+        .map(|cell| {
+            model_bytes.saturating_add(process_bytes(setting.threads)).saturating_add(step_bytes(
+                plan,
+                cell,
+                config,
+                probes.recomputes(&cell.label),
+            ))
+        })
         .collect();
     let sizes = Sizes { caches: &|cell| caches[cell], beside: &|cell| beside[cell], limit: setting.memory_limit };
     let can_be_baseline = |cell: usize| {
@@ -56,8 +78,11 @@ pub(crate) fn predict(plan: &Plan, probes: &Probes, setting: &Setting<'_>, model
         limit: setting.memory_limit,
     };
     prediction.recording = prediction.key(plan, probes, setting, model_hash).map(|key| {
-        let bytes = Store::bytes(&key, &config.geometry);
-        (key, bytes)
+        let tokens = key.tokens.len();
+        let row = (config.geometry.values_per_token() * size_of::<f32>()) as u64;
+        let step = chunk_bytes(config, plan.prefill_chunk.min(tokens));
+        let memory_bytes = model_bytes + process_bytes(setting.threads) + row * tokens as u64 + step;
+        RecordingPrediction { disk_bytes: Store::bytes(&key, &config.geometry), memory_bytes, key }
     });
     prediction
 }
@@ -65,12 +90,16 @@ pub(crate) fn predict(plan: &Plan, probes: &Probes, setting: &Setting<'_>, model
 /// What a step of a cell takes beside its cache: activations, logits, and the rows that are on their way to the cache.
 fn step_bytes(plan: &Plan, cell: &Cell, config: &ModelConfig, recomputes: bool) -> u64 {
     let tokens = if recomputes { plan.positions(cell) } else { plan.prefill_chunk.min(cell.seq_len) };
+    (cell.batch as u64).saturating_mul(chunk_bytes(config, tokens))
+}
+
+/// What a step of one sequence takes.
+fn chunk_bytes(config: &ModelConfig, tokens: usize) -> u64 {
     let row = config.geometry.values_per_token().saturating_mul(size_of::<f32>());
     // The rows of a step stay until it is committed, in all layers.
     let rows = tokens.saturating_mul(row);
     let logits = config.vocabulary.saturating_mul(size_of::<f32>());
-    let sequence = config.step_bytes(tokens).saturating_add(rows).saturating_add(logits);
-    (cell.batch as u64).saturating_mul(sequence as u64)
+    config.step_bytes(tokens).saturating_add(rows).saturating_add(logits) as u64
 }
 
 impl Prediction {
@@ -79,11 +108,16 @@ impl Prediction {
         self.estimate.load()
     }
 
-    /// Seconds of a cell's latency pass.
-    pub(crate) fn latency_seconds(&self, plan: &Plan, probes: &Probes, cell: usize) -> f64 {
+    /// Seconds of a cell's latency pass in this launch.
+    pub(crate) fn latency_seconds(&self, plan: &Plan, probes: &Probes, cell: usize, launch: u32) -> f64 {
         let label = &plan.cells[cell].label;
         let reuse = if probes.recomputes(label) { Reuse::Recomputes } else { Reuse::Caches };
-        self.estimate.latency(&plan.script(&plan.cells[cell]), reuse, self.filling(plan))
+        let filling = match &self.recording {
+            None => Filling::Model,
+            Some(_) if launch < plan.ttft_launches => Filling::ReplayAttended,
+            Some(_) => Filling::Replay,
+        };
+        self.estimate.latency(&plan.script(&plan.cells[cell]), reuse, filling)
     }
 
     /// Seconds of a cell's memory pass.
@@ -93,21 +127,30 @@ impl Prediction {
 
     /// Seconds to record the prompt.
     pub(crate) fn recording_seconds(&self) -> f64 {
-        self.recording.as_ref().map_or(0.0, |(key, _)| self.estimate.load() + self.estimate.prefill(key.tokens.len()))
+        self.recording.as_ref().map_or(0.0, |recording| self.estimate.load() + self.estimate.prefill(recording.key.tokens.len()))
     }
 
     /// Seconds of a block, all its launches included.
     pub(crate) fn block_seconds(&self, plan: &Plan, probes: &Probes, block: &Block) -> f64 {
-        let latency: f64 = block.again.iter().chain(&block.cells).map(|cell| self.latency_seconds(plan, probes, *cell)).sum();
         let memory: f64 = block.cells.iter().map(|cell| self.memory_seconds(plan, *cell)).sum();
-        f64::from(plan.launches) * (self.estimate.load() + latency) + self.check_seconds(plan, block) + memory
+        let of_launch = |launch| self.launch_seconds(plan, probes, block, &block.cells, launch);
+        (0..plan.launches).map(of_launch).sum::<f64>() + memory
+    }
+
+    /// Seconds of one launch of some cells of a block: the model is loaded, the baseline may be timed again, and a real
+    /// prefill checks the composed times.
+    pub(crate) fn launch_seconds(&self, plan: &Plan, probes: &Probes, block: &Block, cells: &[usize], launch: u32) -> f64 {
+        let of_cell = |cell: &usize| self.latency_seconds(plan, probes, *cell, launch);
+        let check = if launch == 0 { self.check_seconds(plan, probes, block) } else { 0.0 };
+        self.estimate.load() + block.again.iter().chain(cells).map(of_cell).sum::<f64>() + check
     }
 
     /// Seconds of the real prefill that checks the composed times of a block.
-    fn check_seconds(&self, plan: &Plan, block: &Block) -> f64 {
-        let cell = &plan.cells[block.cells[0]];
+    fn check_seconds(&self, plan: &Plan, probes: &Probes, block: &Block) -> f64 {
+        let is_replayed = |cell: &&usize| !probes.recomputes(&plan.cells[**cell].label);
+        let Some(cell) = block.cells.iter().find(is_replayed).map(|cell| &plan.cells[*cell]) else { return 0.0 };
         let is_composed = self.recording.is_some() && plan.ttft_launches > 0 && cell.workload == Workload::Decode;
-        if is_composed { f64::from(plan.ttft_launches) * cell.batch as f64 * self.estimate.prefill(cell.seq_len) } else { 0.0 }
+        if is_composed { cell.batch as f64 * self.estimate.prefill(cell.seq_len) } else { 0.0 }
     }
 
     /// Seconds of a plan that only the time to first token costs.
@@ -122,7 +165,8 @@ impl Prediction {
         };
         let is_replayed = |cell: &&usize| !probes.recomputes(&plan.cells[**cell].label);
         let cells = self.blocks.iter().flat_map(|block| block.again.iter().chain(&block.cells));
-        cells.filter(is_replayed).map(of_cell).sum::<f64>() + self.blocks.iter().map(|block| self.check_seconds(plan, block)).sum::<f64>()
+        cells.filter(is_replayed).map(of_cell).sum::<f64>()
+            + self.blocks.iter().map(|block| self.check_seconds(plan, probes, block)).sum::<f64>()
     }
 
     /// Bytes that the worker of a block takes, and whether all of its strategies say what they take.
@@ -137,18 +181,9 @@ impl Prediction {
 
     /// Why a cell is not measured.
     pub(crate) fn refusal(&self, too_large: &TooLarge) -> String {
-        let TooLarge { cell, bytes } = too_large;
-        let baseline = too_large.bytes.saturating_sub(self.caches[*cell]).saturating_sub(self.beside[*cell]);
-        let beside_it = if baseline > 0 { format!(", the baseline's {} included", size(baseline)) } else { String::new() };
+        let TooLarge { bytes, baseline_bytes, .. } = too_large;
+        let beside_it = if *baseline_bytes > 0 { format!(", the baseline's {} included", size(*baseline_bytes)) } else { String::new() };
         format!("it needs {} of memory{beside_it}, and {} are free for a worker (`memory_limit`)", size(*bytes), size(self.limit))
-    }
-
-    fn filling(&self, plan: &Plan) -> Filling {
-        match (&self.recording, plan.ttft_launches) {
-            (None, _) => Filling::Model,
-            (Some(_), 0) => Filling::Replay,
-            (Some(_), _) => Filling::ReplayAttended,
-        }
     }
 
     /// What is to be recorded: the prompts of the cells that are measured, if any of them can be replayed.

@@ -29,11 +29,11 @@ pub(crate) struct Broken {
 }
 
 impl Probes {
-    /// Asks every instance of a plan.
+    /// Asks every instance of a plan. `None` after Ctrl-C.
     ///
     /// # Errors
     /// A [`Problem`] that points at a config that its strategy refuses, or if no worker can be started.
-    pub(crate) fn ask(setting: &Setting<'_>, plan: &Plan, file: &ConfigFile) -> Result<Probes, Problem> {
+    pub(crate) fn ask(setting: &Setting<'_>, plan: &Plan, file: &ConfigFile) -> Result<Option<Probes>, Problem> {
         let mut sizes: Vec<(usize, usize)> = plan.cells.iter().map(|cell| (plan.positions(cell), cell.batch)).collect();
         sizes.sort_unstable();
         sizes.dedup();
@@ -68,7 +68,7 @@ impl Probes {
             match how {
                 How::Finished => break,
                 How::Refused(problem) => return Err(problem),
-                How::Interrupted => return Err(Problem::new("interrupted before anything was measured")),
+                How::Interrupted => return Ok(None),
                 How::Killed(reason) => return Err(Problem::new(reason)),
                 How::Died(status, reason) => {
                     // The one in hand is to blame. The others are asked again.
@@ -80,7 +80,7 @@ impl Probes {
                 }
             }
         }
-        Ok(probes)
+        Ok(Some(probes))
     }
 
     fn refuse(&mut self, label: String, status: Status, reason: String) {

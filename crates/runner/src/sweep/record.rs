@@ -1,9 +1,11 @@
 //! Recording the prompt, and what is noted about the model.
 
 use super::Sweep;
+use super::prediction::RecordingPrediction;
+use crate::config::Workload;
 use crate::models::Loaded;
 use crate::progress::say;
-use crate::recording::StoredRecording;
+use crate::recording::{Store, StoredRecording};
 use crate::worker::process::{self, How, OnInterrupt, SecondTry};
 use crate::worker::protocol::{Message, RecordTask, Task};
 use crate::{Problem, interrupt};
@@ -15,12 +17,15 @@ impl Sweep<'_> {
     /// # Errors
     /// A [`Problem`] if no worker can be started, or there is no room on the disk.
     pub(super) fn record(&mut self) -> Result<Option<StoredRecording>, Problem> {
-        let Some((key, bytes)) = &self.prediction.recording else { return Ok(None) };
-        let is_needed = |cell: &usize| !self.is_done(*cell) && !self.probes.recomputes(&self.cell(*cell).label);
+        let Some(RecordingPrediction { key, disk_bytes, .. }) = &self.prediction.recording else { return Ok(None) };
+        let is_needed = |cell: &usize| {
+            let is_replayed = self.cell(*cell).workload == Workload::Decode && !self.probes.recomputes(&self.cell(*cell).label);
+            is_replayed && !self.is_done(*cell)
+        };
         if !self.prediction.blocks.iter().flat_map(|block| &block.cells).any(|cell| is_needed(cell)) {
             return Ok(None);
         }
-        let store = self.store()?;
+        let store = Store::of_user()?;
         store.remove_stale();
         let stored = match store.claim(key, self.kept, self.folder.path()) {
             Ok(stored) => stored,
@@ -31,10 +36,9 @@ impl Sweep<'_> {
         };
         let geometry = &self.setting.model_config.geometry;
         if stored.is_finished(key, geometry) {
-            self.progress.advance(self.prediction.recording_seconds());
             return Ok(Some(stored));
         }
-        if let Err(problem) = store.require_room(*bytes) {
+        if let Err(problem) = store.require_room(*disk_bytes) {
             stored.discard();
             return Err(problem);
         }

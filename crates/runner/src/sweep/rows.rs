@@ -21,6 +21,7 @@ fn row(run: &RunRecord, cell: &CellRecord, visits: &[Visit]) -> Option<Row> {
         row.error = gate.error.as_ref().map(|error| format!("not timed, because it fails the conformance suite: {error}"));
         return Some(row);
     }
+    // The check of a composed time is no part of the cell.
     if let Some(failed) = of(Pass::Latency).chain(of(Pass::Memory)).find(|visit| visit.status != Status::Ok) {
         fail(&mut row, failed);
     }
@@ -48,6 +49,9 @@ fn row(run: &RunRecord, cell: &CellRecord, visits: &[Visit]) -> Option<Row> {
     }
     add_values(&mut row, &launches, memory);
     add_times(&mut row, &launches);
+    if let Some(check) = of(Pass::Check).next() {
+        add_check(&mut row, check);
+    }
     Some(row)
 }
 
@@ -61,13 +65,34 @@ fn fail(row: &mut Row, visit: &Visit) {
 /// What launches and the memory pass say: of several launches the median.
 fn add_values(row: &mut Row, launches: &[&Visit], memory: Option<&Visit>) {
     let mut by_id: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
-    for (id, value) in launches.iter().copied().chain(memory).flat_map(|visit| &visit.values) {
-        by_id.entry(id).or_default().push(*value);
+    // Filling with attention takes longer than filling without: the launches that attended are comparable.
+    let attended = launches.iter().any(|visit| visit.ttft_source.is_some());
+    let is_comparable =
+        |visit: &Visit, id: &str| id != "fill_ms" || !attended || visit.pass != Pass::Latency || visit.ttft_source.is_some();
+    for visit in launches.iter().copied().chain(memory) {
+        for (id, value) in visit.values.iter().filter(|(id, _)| is_comparable(visit, id)) {
+            by_id.entry(id).or_default().push(*value);
+        }
     }
     for (id, values) in by_id {
         let Some(median) = quantile(&values, 0.5) else { continue };
         let statistic = (values.len() > 1).then(|| "p50".to_owned());
         row.values.insert(id.into(), Value { statistic, samples: Some(values.len()), ..Value::from(median) });
+    }
+}
+
+/// How far a real prefill is from the composed time.
+fn add_check(row: &mut Row, check: &Visit) {
+    /// Beyond this share, the row says so.
+    const MOST: f64 = 0.1;
+    let Some(real) = check.values.get("ttft_real_ms").copied() else {
+        let reason = check.error.as_deref().unwrap_or("no reason");
+        row.notes.push(format!("the composed time to first token was not checked: {reason}"));
+        return;
+    };
+    row.values.insert("ttft_real_ms".into(), Value::from(real));
+    if let Some(composed) = row.value("ttft_ms").filter(|composed| (composed / real - 1.0).abs() > MOST) {
+        row.notes.push(format!("the composed time to first token is {:.2} times that of a real prefill", composed / real));
     }
 }
 
@@ -126,6 +151,7 @@ mod tests {
             finished: None,
             command: String::new(),
             warnings: vec![],
+            memory_limit_bytes: 0,
             environment: kv_report::Environment::default(),
             build: kv_report::BuildRecord::default(),
             model: kv_report::ModelRecord::default(),
@@ -168,6 +194,26 @@ mod tests {
         assert_eq!(row.value("bytes_per_token"), Some(32.0));
         assert_eq!(row.value("total_ms"), Some(12.0));
         assert!(row.notes.is_empty() && row.status == Status::Ok);
+    }
+
+    #[test]
+    fn a_composed_time_is_held_against_a_real_prefill() {
+        let mut check = Visit::passed("a", Pass::Check);
+        let row = |check: &Visit| results(&run(), &[timed(0, &[9.0, 1.0], Some(30.0)), counted(1.0), check.clone()]).rows.remove(0);
+        check.values.insert("ttft_real_ms".into(), 31.0);
+        assert!(row(&check).notes.is_empty() && row(&check).value("ttft_real_ms") == Some(31.0));
+        check.values.insert("ttft_real_ms".into(), 40.0);
+        assert_eq!(row(&check).notes, ["the composed time to first token is 0.75 times that of a real prefill"]);
+        let failed = Visit::failed("a", Pass::Check, Status::Failed, "real prefill", "no more");
+        assert_eq!((row(&failed).status, row(&failed).notes.len()), (Status::Ok, 1));
+    }
+
+    #[test]
+    fn filling_with_attention_is_not_mixed_with_filling_without() {
+        let (mut attended, mut plain) = (timed(0, &[9.0, 1.0], Some(30.0)), timed(1, &[9.0, 1.0], None));
+        attended.values.insert("fill_ms".into(), 100.0);
+        plain.values.insert("fill_ms".into(), 2.0);
+        assert_eq!(results(&run(), &[attended, plain, counted(1.0)]).rows[0].value("fill_ms"), Some(100.0));
     }
 
     /// The baseline is timed again beside those that did not fit beside it before.

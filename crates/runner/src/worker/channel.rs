@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Barrier, Mutex, PoisonError};
 
 use kv_report::Visit;
@@ -24,9 +25,9 @@ impl Channel {
     /// # Errors
     /// If the streams cannot be taken over, or there is no line.
     pub(crate) fn take_over() -> io::Result<(Channel, String)> {
-        let to_runner = File::from(rustix::io::dup(io::stdout())?);
+        let to_runner = File::from(own(io::stdout())?);
         rustix::stdio::dup2_stdout(io::stderr())?;
-        let from_runner = File::from(rustix::io::dup(io::stdin())?);
+        let from_runner = File::from(own(io::stdin())?);
         rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
         let mut from_runner = BufReader::new(from_runner);
         let mut line = String::new();
@@ -70,7 +71,15 @@ impl Channel {
     }
 }
 
-/// Ends the process at once. Nothing that a strategy registered for the end of the process is waited for.
+/// A copy of a stream that processes which a strategy starts do not have: they could hold it open.
+fn own(stream: impl AsFd) -> io::Result<OwnedFd> {
+    /// The standard streams come before it.
+    const LOWEST: i32 = 3;
+    Ok(rustix::io::fcntl_dupfd_cloexec(stream, LOWEST)?)
+}
+
+/// Ends the process and what it started at once. Nothing that a strategy registered for the end of the process is waited
+/// for.
 fn end_process() {
-    let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+    let _ = rustix::process::kill_current_process_group(rustix::process::Signal::KILL);
 }

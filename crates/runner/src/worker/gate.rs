@@ -14,7 +14,7 @@ pub(super) fn run(registry: &Registry, task: &GateTask, channel: &Channel) -> Re
     let entry = *registry.get(&instance.strategy).map_err(|error| Problem::new(error.to_string()))?;
     // A small model with rows of the real model's shape.
     let small = Geometry { layers: 3, heads: 6, kv_heads: 2, ..geometry.clone() };
-    let subject = Subject::new(entry, instance.table(), small).alone_in_its_process();
+    let subject = Subject::new(entry, instance.table().map_err(Problem::new)?, small).alone_in_its_process();
     let mut failures = vec![];
     for check in &CHECKS {
         channel.phase(Some(&instance.id), check.name);

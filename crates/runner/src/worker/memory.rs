@@ -50,17 +50,20 @@ fn fill_and_count(registry: &Registry, task: &MemoryTask, channel: &Channel) -> 
     // The tokens do not matter either. What was generated one by one is held as a prompt would be.
     let (prompt, steps) = match script.workload {
         Workload::Decode => (script.seq_len, script.decode_steps),
+        Workload::Generate if script.seq_len == 1 => (1, 0),
         Workload::Generate => (script.seq_len - 1, 1),
     };
     let tokens = vec![0; prompt];
     let prefill = Script::prefill(&vec![tokens.as_slice(); script.batch], (*chunk).max(1));
     let events = prefill.then(Script::decode(script.batch, steps)).events;
     let (last, before) = events.split_last().ok_or("an empty script")?;
-    let driver = RowsDriver { source: Generated { geometry: geometry.clone() }, attention: Attention::Skipped };
+    // Attention's scratch is the same at every step. One is enough to see it.
+    let before_last = if steps == 0 { Attention::Run } else { Attention::Skipped };
+    let driver = RowsDriver { source: Generated { geometry: geometry.clone() }, attention: before_last };
 
     let entry = registry.get(&instance.strategy).map_err(|error| error.to_string())?;
     // Reading the parameters is not the cache's.
-    let config = instance.table();
+    let config = instance.table()?;
 
     let meter = HeapMeter::start();
     let mut cache = entry.build(&config, geometry).map_err(|error| error.to_string())?;
@@ -71,7 +74,6 @@ fn fill_and_count(registry: &Registry, task: &MemoryTask, channel: &Channel) -> 
             channel.progress(done, events.len());
         }
     }
-    // Attention's scratch is the same at every step. One is enough to see it.
     interpreter.driver().attention = Attention::Run;
     interpreter.run(cache.as_mut(), last).map_err(|error| error.to_string())?;
     // What the interpreter keeps is not the cache's.

@@ -5,7 +5,7 @@
 
 mod channel;
 mod gate;
-mod latency;
+pub(crate) mod latency;
 mod memory;
 mod probe;
 pub(crate) mod process;
@@ -72,14 +72,15 @@ fn work(registry: &Registry, task: Task, channel: &Channel) -> Result<(), Proble
 
 impl InstanceSpec {
     /// The parameters as a table.
-    fn table(&self) -> toml::Table {
-        toml::from_str(&self.config).unwrap_or_default()
+    fn table(&self) -> Result<toml::Table, String> {
+        toml::from_str(&self.config).map_err(|error| error.to_string())
     }
 
     /// Builds the cache. A panic is an error.
     fn build(&self, registry: &Registry, geometry: &kv_core::Geometry) -> Result<Box<dyn KvCache>, String> {
         let entry = registry.get(&self.strategy).map_err(|error| error.to_string())?;
-        caught(|| entry.build(&self.table(), geometry).map_err(|error| error.to_string()))
+        let config = self.table()?;
+        caught(|| entry.build(&config, geometry).map_err(|error| error.to_string()))
     }
 }
 

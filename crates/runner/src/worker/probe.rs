@@ -22,7 +22,7 @@ pub(super) fn run(registry: &Registry, task: &ProbeTask, channel: &Channel) -> R
 }
 
 fn probed(task: &ProbeTask, instance: &InstanceSpec, entry: &Entry) -> Result<Probed, String> {
-    let config = instance.table();
+    let config = instance.table()?;
     let cache = entry.build(&config, &task.geometry).map_err(|error| error.to_string())?;
     let predict = |&(tokens, sequences): &(usize, usize)| {
         let predicted = entry.predicted_bytes(&config, &task.geometry, tokens, sequences).map_err(|error| error.to_string())?;

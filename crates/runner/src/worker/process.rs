@@ -1,7 +1,8 @@
 //! The runner's side of a worker process.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -62,7 +63,12 @@ pub(crate) enum OnInterrupt {
     EndAtOnce,
     /// After the next visit.
     EndAfterVisit,
+    /// After the next visit if it is in this phase, and otherwise at once: what comes before may take long.
+    EndAfterVisitOf(&'static str),
 }
+
+/// The shortest patience with a model that is being loaded.
+const LOADING: Duration = Duration::from_secs(600);
 
 enum Event {
     Message(Message),
@@ -83,10 +89,15 @@ pub(crate) fn run(
     on_interrupt: OnInterrupt,
     mut hear: impl FnMut(Message) -> Result<(), Problem>,
 ) -> Result<Ended, Problem> {
+    if interrupt::requested() {
+        return Ok(Ended { phase: None, how: How::Interrupted });
+    }
     let mut worker = Worker::start(job)?;
-    let mut phase = None;
+    let mut phase: Option<Phase> = None;
     loop {
-        match worker.events.recv_timeout(patience) {
+        // Loading a model takes as long as it takes, and says nothing.
+        let is_loading = phase.as_ref().is_none_or(|phase| phase.id.is_none());
+        match worker.events.recv_timeout(if is_loading { patience.max(LOADING) } else { patience }) {
             Ok(Event::Message(Message::Phase(next))) => {
                 phase = Some(next.clone());
                 hear(Message::Phase(next))?;
@@ -108,7 +119,7 @@ pub(crate) fn run(
             Ok(Event::Message(message)) => {
                 let was_visit = matches!(message, Message::Visit(_));
                 hear(message)?;
-                if was_visit && interrupt::requested() && on_interrupt == OnInterrupt::EndAfterVisit {
+                if was_visit && interrupt::requested() && on_interrupt != OnInterrupt::EndAtOnce {
                     worker.kill();
                     return Ok(Ended { phase, how: How::Interrupted });
                 }
@@ -117,11 +128,17 @@ pub(crate) fn run(
                 worker.kill();
                 return Ok(Ended { phase, how: How::Died(Status::Failed, format!("it wrote `{line}` where the runner listens")) });
             }
-            Ok(Event::Interrupt) if on_interrupt == OnInterrupt::EndAtOnce => {
-                worker.kill();
-                return Ok(Ended { phase, how: How::Interrupted });
+            Ok(Event::Interrupt) => {
+                let is_worth_the_wait = match on_interrupt {
+                    OnInterrupt::EndAtOnce => false,
+                    OnInterrupt::EndAfterVisit => true,
+                    OnInterrupt::EndAfterVisitOf(wanted) => phase.as_ref().is_some_and(|phase| phase.name == wanted),
+                };
+                if !is_worth_the_wait {
+                    worker.kill();
+                    return Ok(Ended { phase, how: How::Interrupted });
+                }
             }
-            Ok(Event::Interrupt) => {}
             Ok(Event::Closed) | Err(RecvTimeoutError::Disconnected) => {
                 let how = match worker.end() {
                     Ok(status) => worker.death(status, job.memory_limit),
@@ -144,7 +161,8 @@ pub(crate) fn run(
 /// # Errors
 /// A [`Problem`] if the system refuses.
 pub(crate) fn limit_memory(bytes: u64) -> Result<(), Problem> {
-    let limit = Rlimit { current: Some(bytes), ..getrlimit(Resource::Data) };
+    let limit = getrlimit(Resource::Data);
+    let limit = Rlimit { current: Some(limit.maximum.map_or(bytes, |most| most.min(bytes))), ..limit };
     setrlimit(Resource::Data, limit)
         .map_err(|error| Problem::new(format!("the memory cannot be limited to {}", size(bytes))).caused_by(error))
 }
@@ -152,12 +170,19 @@ pub(crate) fn limit_memory(bytes: u64) -> Result<(), Problem> {
 /// Is set in the environment of workers.
 const MARK: &str = "KVLAB_WORKER";
 
+/// This program. On Linux by its process: the file may be replaced or removed while the runner lives.
+pub(crate) fn program() -> std::io::Result<PathBuf> {
+    let process = Path::new("/proc/self/exe");
+    if cfg!(target_os = "linux") && process.exists() { Ok(process.to_owned()) } else { std::env::current_exe() }
+}
+
 struct Worker {
     child: Child,
     events: Receiver<Event>,
     /// What it said on its error stream.
     heard: Arc<Mutex<Heard>>,
-    listeners: Vec<std::thread::JoinHandle<()>>,
+    /// Hears when its error stream has been read to the end.
+    is_quiet: Receiver<()>,
 }
 
 impl Worker {
@@ -168,7 +193,8 @@ impl Worker {
             let message = format!("this program does not pass the command `{COMMAND}` on to `runner::main`");
             return Err(Problem::new(message).help("call `runner::main` before the program looks at its arguments, at least for that one"));
         }
-        let program = std::env::current_exe().map_err(unstarted)?;
+        let program = program().map_err(unstarted)?;
+        let line = serde_json::to_string(job).map_err(|error| Problem::new("a worker cannot be told what to do").caused_by(error))?;
         let mut child = Command::new(program)
             .arg(COMMAND)
             .env(MARK, "1")
@@ -179,27 +205,33 @@ impl Worker {
             .stderr(Stdio::piped())
             .spawn()
             .map_err(unstarted)?;
-        let mut line = serde_json::to_vec(job).unwrap_or_default();
-        line.push(b'\n');
         if let Some(stdin) = &mut child.stdin {
             // One that is dead already is noticed by the end of its output.
-            let _ = stdin.write_all(&line);
+            let _ = stdin.write_all(format!("{line}\n").as_bytes());
         }
         let (sender, events) = channel();
         let heard = Arc::new(Mutex::new(Heard::default()));
-        let mut listeners = vec![];
+        let (quiet, is_quiet) = channel();
         if let Some(stdout) = child.stdout.take() {
             let sender = sender.clone();
-            listeners.push(std::thread::spawn(move || listen(BufReader::new(stdout), &sender)));
+            std::thread::spawn(move || listen(BufReader::new(stdout), &sender));
         }
         if let Some(stderr) = child.stderr.take() {
             let heard = heard.clone();
-            listeners.push(std::thread::spawn(move || pass_on(BufReader::new(stderr), &heard)));
+            std::thread::spawn(move || {
+                pass_on(BufReader::new(stderr), &heard);
+                let _ = quiet.send(());
+            });
         }
+        let waiting = sender.clone();
         interrupt::wakes(move || {
-            let _ = sender.send(Event::Interrupt);
+            let _ = waiting.send(Event::Interrupt);
         });
-        Ok(Worker { child, events, heard, listeners })
+        // It may have been pressed just before.
+        if interrupt::requested() {
+            let _ = sender.send(Event::Interrupt);
+        }
+        Ok(Worker { child, events, heard, is_quiet })
     }
 
     /// Ends it and all that it started.
@@ -220,9 +252,8 @@ impl Worker {
         let status = self.child.wait();
         // What it started may hold its streams open.
         self.kill_group();
-        self.listeners.drain(..).for_each(|listener| {
-            let _ = listener.join();
-        });
+        // What it left outside its group may hold the error stream open for ever.
+        let _ = self.is_quiet.recv_timeout(Duration::from_millis(500));
         status
     }
 
@@ -287,23 +318,69 @@ impl Heard {
 }
 
 fn listen(output: impl BufRead, events: &Sender<Event>) {
-    for line in output.lines() {
-        let event = match line {
-            Ok(line) => serde_json::from_str(&line).map_or_else(|_| Event::Garbage(line), Event::Message),
-            Err(_) => break,
-        };
-        if events.send(event).is_err() {
-            return;
-        }
-    }
+    /// A visit of a long text has some hundred bytes per step.
+    const LONGEST: u64 = 1 << 28;
+    lines(output, LONGEST, |line| {
+        let event = serde_json::from_str(&line).map_or_else(|_| Event::Garbage(line), Event::Message);
+        let _ = events.send(event);
+    });
     let _ = events.send(Event::Closed);
 }
 
 /// Shows what a worker says on its error stream, and notes it.
 fn pass_on(errors: impl BufRead, heard: &Mutex<Heard>) {
-    for line in errors.lines() {
-        let Ok(line) = line else { break };
+    const LONGEST: u64 = 1 << 14;
+    lines(errors, LONGEST, |line| {
         progress::say(&line);
         heard.lock().unwrap_or_else(PoisonError::into_inner).note(&line);
+    });
+}
+
+/// Calls `hear` with every line, until the stream ends. A strategy writes what it likes: bytes that are no text are
+/// replaced, and a line that is longer than `longest` bytes is cut into several.
+fn lines(mut stream: impl BufRead, longest: u64, mut hear: impl FnMut(String)) {
+    let mut line = vec![];
+    while let Ok(1..) = stream.by_ref().take(longest).read_until(b'\n', &mut line) {
+        hear(String::from_utf8_lossy(&line).trim_end_matches(['\n', '\r']).to_owned());
+        line.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines_of(bytes: &[u8], longest: u64) -> Vec<String> {
+        let mut all = vec![];
+        lines(bytes, longest, |line| all.push(line));
+        all
+    }
+
+    #[test]
+    fn whatever_is_written_is_lines() {
+        assert_eq!(lines_of(b"one\r\n\ntwo", 64), ["one", "", "two"]);
+        assert_eq!(lines_of(b"a\xffb\nlast\n", 64), ["a\u{fffd}b", "last"]);
+        assert_eq!(lines_of(b"abcdefgh\nx", 3), ["abc", "def", "gh", "x"]);
+        assert_eq!(lines_of(b"", 3), [""; 0]);
+    }
+
+    #[test]
+    fn the_reason_of_a_death_is_heard_among_other_lines() {
+        let mut heard = Heard::default();
+        for line in ["memory allocation of 64 bytes failed", "stack backtrace:", "   0: main", "note: more"] {
+            heard.note(line);
+        }
+        assert_eq!(heard.out_of_memory.as_deref(), Some("memory allocation of 64 bytes failed"));
+        let mut heard = Heard::default();
+        ["thread 'main' panicked at lib.rs:1:", "too bad", "note: run with", ""].iter().for_each(|line| heard.note(line));
+        assert_eq!(heard.last_words(), ": too bad");
+    }
+
+    #[test]
+    fn a_killed_worker_has_one_more_try() {
+        let mut second_try = SecondTry::default();
+        assert!(second_try.judge(How::Killed("first".into())).is_none());
+        assert!(matches!(second_try.judge(How::Killed("second".into())), Some(How::Died(Status::Oom, reason)) if reason == "second"));
+        assert!(matches!(SecondTry::default().judge(How::Finished), Some(How::Finished)));
     }
 }

@@ -216,6 +216,14 @@ mod tests {
         ScriptSpec { workload: Workload::Decode, seq_len: 128, batch: 2, decode_steps: 4, prefill_chunk: 64, seed }
     }
 
+    fn model(source: SourceSpec) -> ModelSpec {
+        ModelSpec { source, large_pages: true }
+    }
+
+    fn key() -> RecordingKey {
+        crate::recording::prompt_key("model", vec![1, 2], 64, vec![2], 2, crate::recording::Queries::Recorded)
+    }
+
     fn comes_back<T: Serialize + for<'a> Deserialize<'a> + PartialEq + std::fmt::Debug>(value: &T) {
         let line = serde_json::to_string(value).unwrap();
         assert!(!line.contains('\n'), "one line: {line}");
@@ -224,15 +232,12 @@ mod tests {
 
     #[test]
     fn jobs_come_back() {
-        let model = ModelSpec {
-            source: SourceSpec::Preset(ModelChoice { preset: Some("tiny".into()), ..ModelChoice::default() }),
-            large_pages: true,
-        };
+        let preset = SourceSpec::Preset(ModelChoice { preset: Some("tiny".into()), ..ModelChoice::default() });
         let tasks = [
             Task::Probe(ProbeTask { instances: vec![instance()], geometry: geometry(), sizes: vec![(16, 2)] }),
             Task::Gate(GateTask { instance: instance(), geometry: geometry() }),
             Task::Latency(LatencyTask {
-                model,
+                model: model(preset),
                 script: script(u64::MAX),
                 instances: vec![instance()],
                 recording: Some("/a folder/with 'quotes'".into()),
@@ -241,6 +246,7 @@ mod tests {
                 launch: 3,
             }),
             Task::Memory(MemoryTask { instance: instance(), geometry: geometry(), script: script(1), chunk: 64 }),
+            Task::Record(RecordTask { model: model(SourceSpec::Gguf("/a model".into())), key: key(), folder: "/tmp".into() }),
         ];
         for task in tasks {
             comes_back(&Job { protocol: PROTOCOL, kernel_path: "avx2".into(), threads: 2, memory_limit: Some(u64::MAX), task });
@@ -255,6 +261,14 @@ mod tests {
             visit.values.insert("ttft_ms".into(), f64::from(number));
             comes_back(&Message::Visit(visit));
             comes_back(&Message::Phase(Phase { id: Some(text.clone()), name: text.clone() }));
+            comes_back(&Message::Ready { protocol: PROTOCOL });
+            comes_back(&Message::Progress { done: 1, all: usize::MAX });
+            let loaded = Loaded { bytes: u64::MAX, formats: vec![], pages: text.clone(), seconds: f64::from(number) };
+            comes_back(&Message::Model(loaded));
+            let probed = Probed { recomputes: true, bytes: vec![None, Some(u64::MAX)], is_predicted: false };
+            comes_back(&Message::Probed { id: text.clone(), answer: Ok(probed) });
+            comes_back(&Message::Refused(crate::Problem::new(text.clone()).help(text.clone()).record()));
+            comes_back(&Message::Finished);
             comes_back(&Message::Probed { id: text.clone(), answer: Err(ProbeFailure::Config(text)) });
         }
     }

@@ -32,6 +32,7 @@ fn killed(out: &Path) -> PathBuf {
     let mut child = sweep(out, &[]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let log = unfinished.join("visits.jsonl");
     while std::fs::metadata(&log).map_or(0, |metadata| metadata.len()) == 0 {
+        assert!(child.try_wait().unwrap().is_none(), "it ended before it measured anything");
         std::thread::sleep(std::time::Duration::from_millis(2));
     }
     kill(&mut child);
@@ -120,6 +121,7 @@ fn a_second_run_into_the_same_folder_is_refused_while_the_first_lives() {
     let out = folder.path().join("report");
     let mut first = sweep(&out, &["--set", "sweep.decode_steps=2000"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     while !out.with_extension("unfinished").join("run.json").exists() {
+        assert!(first.try_wait().unwrap().is_none(), "it ended before there was a run");
         std::thread::sleep(std::time::Duration::from_millis(2));
     }
     for more in [&[][..], &["--resume"], &["--overwrite"]] {

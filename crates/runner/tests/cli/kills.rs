@@ -64,16 +64,18 @@ fn a_killed_runner_is_resumed_without_loss() {
     let folder = tempfile::tempdir().unwrap();
     let (expected, takes) = undisturbed(folder.path());
     let mut random = ChaCha8Rng::seed_from_u64(1);
+    let mut killed = 0;
     for attempt in 0..kills() {
         let out = folder.path().join(format!("killed-{attempt}"));
         let mut child = sweep(&out, &[]).spawn().unwrap();
         std::thread::sleep(takes.mul_f64(random.random_range(0.05..0.95)));
         let workers = workers_of(&child);
         child.kill().unwrap();
-        child.wait().unwrap();
-        let killed = Instant::now();
+        killed += u64::from(child.wait().unwrap().code().is_none());
+        let since = Instant::now();
         while workers.iter().any(|worker| is_alive(*worker)) {
-            assert!(killed.elapsed() < Duration::from_secs(1), "workers die with the runner");
+            // It takes milliseconds. A machine may be busy.
+            assert!(since.elapsed() < Duration::from_secs(20), "workers die with the runner");
             std::thread::sleep(Duration::from_millis(5));
         }
         // It may have been killed before there was a run, or after it was finished.
@@ -83,6 +85,7 @@ fn a_killed_runner_is_resumed_without_loss() {
         assert_eq!(deterministic(&out), expected);
         assert!(!out.with_extension("unfinished").exists());
     }
+    assert!(killed > 0, "no run was alive when it was to be killed");
     assert!(!folder.path().join("cache/recordings").exists(), "recordings of killed runs are found and removed");
 }
 
@@ -91,6 +94,7 @@ fn a_killed_worker_is_started_again() {
     let folder = tempfile::tempdir().unwrap();
     let (expected, takes) = undisturbed(folder.path());
     let mut random = ChaCha8Rng::seed_from_u64(2);
+    let mut killed = 0;
     for attempt in 0..kills() {
         let out = folder.path().join(format!("killed-{attempt}"));
         let child = sweep(&out, &[]).spawn().unwrap();
@@ -99,7 +103,8 @@ fn a_killed_worker_is_started_again() {
         loop {
             let workers = workers_of(&child);
             if let Some(worker) = workers.first() {
-                Command::new("kill").args(["-KILL", &worker.to_string()]).stderr(Stdio::null()).status().unwrap();
+                let kill = Command::new("kill").args(["-KILL", &worker.to_string()]).stderr(Stdio::null()).status().unwrap();
+                killed += u64::from(kill.success());
                 break;
             }
             if Instant::now() > until {
@@ -110,6 +115,7 @@ fn a_killed_worker_is_started_again() {
         assert!(output.status.success(), "{}", text(&output.stderr));
         assert_eq!(deterministic(&out), expected);
     }
+    assert!(killed > 0, "no worker was alive when it was to be killed");
 }
 
 /// The children of a process, from Linux.
