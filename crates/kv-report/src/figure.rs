@@ -28,7 +28,8 @@ fn trace(series: &Series) -> Value {
     let (x, y): (Vec<f64>, Vec<f64>) = series.points.iter().copied().unzip();
     json!({
         "type": "scatter",
-        "name": series.name,
+        // plotly.js reads tags and entities in names.
+        "name": series.name.replace('&', "&amp;").replace('<', "&lt;"),
         "mode": if x.len() > MOST_MARKERS { "lines" } else { "lines+markers" },
         "x": x,
         "y": y,
@@ -99,7 +100,7 @@ mod tests {
                     "marker": { "color": "rgb(0,114,178)", "size": 9, "symbol": "circle" },
                 },
                 {
-                    "type": "scatter", "name": "\"b\" <i> & ×2", "mode": "lines+markers", "x": [128.0], "y": [3.0],
+                    "type": "scatter", "name": "\"b\" &lt;i> &amp; ×2", "mode": "lines+markers", "x": [128.0], "y": [3.0],
                     "line": { "color": "rgb(213,94,0)", "width": 2.5, "dash": "dash" },
                     "marker": { "color": "rgb(213,94,0)", "size": 9, "symbol": "diamond" },
                 },

@@ -215,7 +215,10 @@ mod tests {
         let (_, records) = read(&samples_csv(&example::results()));
         let steps: usize = example::visits().iter().filter(|visit| visit.pass == Pass::Latency).map(|visit| visit.steps.len()).sum();
         assert_eq!(records.len(), steps);
-        assert_eq!(records[1], ["contiguous", "decode", "128", "1", "decode", "0", "true", "129", "2.5", "0.5", "0.125", "a", "0", "decode at 128"]);
+        assert_eq!(
+            records[1],
+            ["contiguous", "decode", "128", "1", "decode", "0", "true", "129", "2.5", "0.5", "0.125", "a", "0", "decode at 128"]
+        );
         let mut unplanned = example::results();
         unplanned.run.cells.clear();
         let (_, records) = read(&samples_csv(&unplanned));

@@ -1,6 +1,7 @@
 //! Progress on standard error: a bar on a terminal, otherwise one line per cell.
 
 use std::io::{IsTerminal, Write};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -101,6 +102,7 @@ impl Progress {
             bar.set_style(style);
         }
         let next_line = Progress::BETWEEN_LINES;
+        *BAR.lock().unwrap_or_else(PoisonError::into_inner) = is_terminal.then(|| bar.clone());
         Progress { bar, is_terminal, started: Instant::now(), next_line, cells: 0, timed: 0, left: 0.0, done: 0.0, in_hand: 0.0 }
     }
 
@@ -140,9 +142,13 @@ impl Progress {
         self.done += seconds;
     }
 
+    /// Says that a cell was timed once more.
+    pub(crate) fn count_cell(&mut self) {
+        self.timed += 1;
+    }
+
     /// Shows what a cell was measured to take.
     pub(crate) fn visit(&mut self, label: &str, seq_len: usize, batch: usize, visit: &Visit) {
-        self.timed += 1;
         let batch = if batch > 1 { format!(" ×{batch}") } else { String::new() };
         let result = match (visit.status, &visit.error) {
             (Status::Ok, _) => times(visit),
@@ -150,15 +156,14 @@ impl Progress {
         };
         let line = format!("[{}/{}] {label} at {seq_len}{batch}: {result}; {}", self.timed, self.cells, self.time_left());
         // Beside a bar, only what went wrong is worth a line.
-        if !self.is_terminal {
+        if !self.is_terminal || visit.status != Status::Ok {
             self.next_line = self.started.elapsed() + Progress::BETWEEN_LINES;
             say(&line);
-        } else if visit.status != Status::Ok {
-            self.bar.println(printable(&line));
         }
     }
 
     pub(crate) fn clear(&self) {
+        *BAR.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.bar.finish_and_clear();
     }
 
@@ -183,9 +188,18 @@ fn times(visit: &Visit) -> String {
     tpot + &ttft
 }
 
+/// The bar that is on the screen. Lines of others must not be written across it.
+static BAR: Mutex<Option<ProgressBar>> = Mutex::new(None);
+
 /// Prints a line on standard error. A closed stream is no reason to stop measuring.
 pub(crate) fn say(line: &str) {
-    let _ = writeln!(std::io::stderr(), "{}", printable(line));
+    let write = || {
+        let _ = writeln!(std::io::stderr(), "{}", printable(line));
+    };
+    match &*BAR.lock().unwrap_or_else(PoisonError::into_inner) {
+        Some(bar) => bar.suspend(write),
+        None => write(),
+    }
 }
 
 /// A problem on the standard error stream, in colours where the terminal has them.

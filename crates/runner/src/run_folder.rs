@@ -69,21 +69,27 @@ impl RunFolder {
     pub(crate) fn open(target: &Path, unfinished_run: Unfinished) -> Result<(RunFolder, Option<Left>), Problem> {
         // A link stays one: what is replaced is the folder that it leads to.
         let target = &target.canonicalize().unwrap_or_else(|_| target.to_owned());
-        require_report(target)?;
         let unfinished = unfinished_folder(target)?;
+        let replaced = replaced_folder(target);
+        [target, &unfinished, &replaced].into_iter().try_for_each(|folder| require_report(folder))?;
         let unusable = |error: io::Error| {
             Problem::new(format!("the report cannot be written to `{}`", unfinished.display()))
                 .caused_by(error)
                 .help("`--out FOLDER` puts it elsewhere; the folder is made if it does not exist")
         };
+        let was_there = unfinished.exists();
         fs::create_dir_all(&unfinished).map_err(unusable)?;
         let lock = lock(&unfinished).map_err(unusable)?.ok_or_else(|| {
             Problem::new(format!("another run is writing to `{}`", unfinished.display()))
                 .help("wait for it, or give another folder with `--out`")
         })?;
         // A run that was killed while it took the place of an earlier one.
-        let _ = fs::remove_dir_all(replaced_folder(target));
-        let left = left_in(&unfinished)?.filter(|left| !was_replaced(left, target));
+        let _ = fs::remove_dir_all(replaced);
+        let left = match unfinished_run {
+            // Whatever it is, it may be damaged.
+            Unfinished::Overwrite => None,
+            Unfinished::Refuse | Unfinished::Resume => left_in(&unfinished)?.filter(|left| !was_replaced(left, target)),
+        };
         let left = match (left, unfinished_run) {
             (Some(left), Unfinished::Resume) => Some(left),
             (Some(left), Unfinished::Refuse) => {
@@ -97,14 +103,15 @@ impl RunFolder {
                 return Err(Problem::new(message).help("`--resume` goes on with it; `--overwrite` begins again"));
             }
             (None, Unfinished::Resume) => {
-                fs::remove_dir_all(&unfinished).map_err(unusable)?;
+                if !was_there {
+                    fs::remove_dir_all(&unfinished).map_err(unusable)?;
+                }
                 return Err(Problem::new(format!("there is no unfinished run in `{}` to resume", unfinished.display()))
                     .help("without `--resume` the run starts from the beginning"));
             }
             (_, Unfinished::Overwrite) | (None, Unfinished::Refuse) => None,
         };
         if left.is_none() {
-            require_report(&unfinished)?;
             clear(&unfinished).map_err(unusable)?;
         }
         let log = OpenOptions::new().create(true).append(true).open(unfinished.join(VISITS)).map_err(unusable)?;
@@ -161,7 +168,10 @@ impl RunFolder {
         self.worth = Worth::Kept;
         let RunFolder { target, unfinished, .. } = &self;
         // Files that came into it in the meantime are somebody's.
-        require_report(target)?;
+        require_report(target).map_err(|problem| {
+            problem
+                .help(format!("the run is complete in `{}`: move the file away, and `--resume` puts it in its place", unfinished.display()))
+        })?;
         replace(unfinished, target).map_err(|error| {
             Problem::new(format!("the finished run cannot be moved from `{}` to `{}`", unfinished.display(), target.display()))
                 .caused_by(error)
@@ -274,7 +284,7 @@ fn was_replaced(left: &Left, target: &Path) -> bool {
 fn require_report(folder: &Path) -> Result<(), Problem> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound && !folder.is_symlink() => return Ok(()),
         Err(error) => {
             return Err(Problem::new(format!("the report cannot be written to `{}`", folder.display()))
                 .caused_by(error)

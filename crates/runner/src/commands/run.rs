@@ -123,7 +123,8 @@ fn require_one_that_fits(plan: &Plan, prediction: &Prediction) -> Result<(), Pro
     match prediction.too_large.first() {
         Some(too_large) if prediction.too_large.len() == plan.cells.len() => {
             let cell = &plan.cells[too_large.cell];
-            let what = format!("`{}` at length {} with {} sequences at once", cell.label, cell.seq_len, cell.batch);
+            let sequences = if cell.batch == 1 { String::new() } else { format!(" with {} sequences at once", cell.batch) };
+            let what = format!("`{}` at length {}{sequences}", cell.label, cell.seq_len);
             Err(Problem::new(format!("{what}: {}", prediction.refusal(too_large)))
                 .help("shorter `lengths` or a smaller `batch` need less; `max_length` leaves long cells out for one strategy"))
         }
@@ -180,9 +181,12 @@ fn conclude(ended: sweep::Ended) -> Result<ExitCode, Problem> {
     }
     run.state = if complete { RunState::Finished } else { RunState::Interrupted };
     run.finished = complete.then(now);
+    run.warnings.extend(composed_warning(&results(&run, &visits).rows));
     folder.write_run(&run)?;
     let results = results(&run, &visits);
     sweep::write_tables(&results, &folder)?;
+    // Whatever happens to the page, this has been measured.
+    print(&summary(&results.rows))?;
     for (name, bytes) in sweep::draw(&results, &[])? {
         folder.write(&name, &bytes)?;
     }
@@ -191,7 +195,7 @@ fn conclude(ended: sweep::Ended) -> Result<ExitCode, Problem> {
     if let Ok(store) = Store::of_user() {
         store.remove_stale();
     }
-    print(&summary(&results.rows, &page))?;
+    print(&format!("\nreport: {}\n", printable(&page.display().to_string())))?;
     if !complete {
         say("interrupted: the same command with `--resume` goes on");
     }
@@ -203,7 +207,20 @@ fn conclude(ended: sweep::Ended) -> Result<ExitCode, Problem> {
     })
 }
 
-fn summary(rows: &[Row], page: &Path) -> String {
+/// A warning if composing the time to first token did not hold in some block: it is composed alike in all rows of a block.
+fn composed_warning(rows: &[Row]) -> Option<String> {
+    let ratio = |row: &Row| Some(row.value("ttft_ms")? / row.value("ttft_real_ms")?);
+    let checked: Vec<f64> = rows.iter().filter_map(ratio).collect();
+    let off = checked.iter().filter(|ratio| (*ratio - 1.0).abs() > sweep::MOST_OFF).count();
+    (off > 0).then(|| {
+        format!(
+            "In {off} of {} blocks, the composed time to first token is more than 10 % off a real prefill's: treat ttft_ms there with care.",
+            checked.len()
+        )
+    })
+}
+
+fn summary(rows: &[Row]) -> String {
     const MIB: f64 = 1024.0 * 1024.0;
     const LABEL: &str = "label";
     let width = widest(rows.iter().map(|row| row.cell.label.as_str()).chain([LABEL]));
@@ -228,7 +245,6 @@ fn summary(rows: &[Row], page: &Path) -> String {
         text.push_str(&failure(row));
         text.push('\n');
     }
-    text.push_str(&format!("\nreport: {}\n", printable(&page.display().to_string())));
     text
 }
 

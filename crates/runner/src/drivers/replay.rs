@@ -1,6 +1,7 @@
 //! A recorded prompt, and the model for what follows.
 
 use kv_core::KvCache;
+use kv_kernels::awake;
 use kv_model::Sequence;
 use kv_script::{Attention, Driver, Input, step};
 
@@ -71,7 +72,8 @@ impl Driver for ReplayDriver<'_> {
         for ((_, positions), (_, input)) in steps.iter().zip(inputs.iter()) {
             recording.check_tokens(positions.clone(), tokens(input))?;
         }
-        step(cache, recording, &steps, self.attention)?;
+        // As in a step of the decoder.
+        awake(|| step(cache, recording, &steps, self.attention))?;
         for (sequence, input) in inputs.iter_mut() {
             sequence.extend(tokens(input));
         }

@@ -1,7 +1,7 @@
 //! Computing a recording.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Seek, Write};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -41,6 +41,8 @@ pub(crate) fn record(
     let mut interpreter = Interpreter::new(ModelDriver::new(decoder));
     let name = Name::new("prompt");
     interpreter.run(&mut cache, &Event::Open { sequence: name.clone() })?;
+    warm_up(&mut cache, &mut interpreter, &name, &key)?;
+    written.start()?;
     let mut recorded = vec![];
     for segment in segments(&key.lengths, key.chunk) {
         let Segment { start, end, role } = segment;
@@ -50,7 +52,8 @@ pub(crate) fn record(
         let began = Instant::now();
         interpreter.run(&mut cache, &Event::Append { inputs: vec![(name.clone(), input)] })?;
         let elapsed = began.elapsed();
-        written.check()?;
+        // Otherwise the system would write while the next step is timed.
+        written.finish()?;
         let model_ms = elapsed.saturating_sub(cache.take_spent().cache).as_secs_f64() * 1e3;
         let next_token = interpreter.next_token(&name).unwrap_or_default();
         recorded.push(RecordedSegment { segment, offset, model_ms, next_token });
@@ -59,8 +62,20 @@ pub(crate) fn record(
         }
         progress(end);
     }
-    written.finish()?;
     Ok(Header { key, segments: recorded })
+}
+
+/// Takes the first step and takes it back: the first large step of a process pays for memory that later ones reuse.
+fn warm_up(
+    cache: &mut Timed,
+    interpreter: &mut Interpreter<ModelDriver<'_>>,
+    name: &Name,
+    key: &RecordingKey,
+) -> Result<(), ScriptError<ModelError>> {
+    let tokens = key.tokens[..key.chunk.min(key.tokens.len())].to_vec();
+    let len = tokens.len();
+    interpreter.run(cache, &Event::Append { inputs: vec![(name.clone(), Input::Tokens(tokens))] })?;
+    interpreter.run(cache, &Event::Truncate { sequence: name.clone(), tokens: len })
 }
 
 /// A cache that writes down what it is given: for each step and layer the keys, the values, and the queries if asked for.
@@ -107,16 +122,21 @@ impl Written {
         self.state().position
     }
 
-    /// The first error so far.
-    fn check(&self) -> io::Result<()> {
-        self.state().error.take().map_or(Ok(()), Err)
+    /// Forgets what was written so far.
+    fn start(&self) -> io::Result<()> {
+        let mut state = self.state();
+        state.error.take().map_or(Ok(()), Err)?;
+        state.position = 0;
+        state.file.rewind()?;
+        state.file.get_ref().set_len(0)
     }
 
-    /// Brings everything to the disk.
+    /// Brings everything to the disk, or answers the first error of writing it.
     fn finish(&self) -> io::Result<()> {
         let mut state = self.state();
+        state.error.take().map_or(Ok(()), Err)?;
         state.file.flush()?;
-        state.file.get_ref().sync_all()
+        state.file.get_ref().sync_data()
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {

@@ -24,7 +24,7 @@ use passes::GATE_SECONDS;
 pub(crate) use prediction::{Prediction, predict};
 pub(crate) use probe::{Certainty, Probes};
 pub(crate) use report::{draw, tables, write_tables};
-pub(crate) use rows::results;
+pub(crate) use rows::{MOST_OFF, results};
 
 /// A run under way.
 pub(crate) struct Sweep<'a> {

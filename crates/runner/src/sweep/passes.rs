@@ -8,6 +8,7 @@ use super::job::instance_of;
 use super::{Certainty, Sweep};
 use crate::block::Block;
 use crate::config::Workload;
+use crate::progress::say;
 use crate::recording::StoredRecording;
 use crate::worker::latency::DECODE;
 use crate::worker::process::{self, How, OnInterrupt, SecondTry};
@@ -45,8 +46,9 @@ impl Sweep<'_> {
                 for visit in visits {
                     self.keep(visit)?;
                 }
-                if let Some(how) = second_try.judge(ended.how) {
-                    break (ended.phase, how);
+                match second_try.judge(ended.how) {
+                    Some(how) => break (ended.phase, how),
+                    None => self.note_second_try(&format!("the conformance suite of {label}")),
                 }
             };
             let phase = phase.map_or("start".into(), |phase| phase.name);
@@ -54,8 +56,8 @@ impl Sweep<'_> {
                 How::Finished => {}
                 How::Interrupted => return Ok(()),
                 How::Refused(problem) => return Err(problem),
-                How::Killed(reason) => self.keep(Visit::failed(&label, Pass::Gate, Status::Oom, &phase, &reason))?,
-                How::Died(status, reason) => self.keep(Visit::failed(&label, Pass::Gate, status, &phase, &reason))?,
+                How::Killed(reason) => self.keep(unfinished_gate(&label, Status::Oom, &phase, &reason))?,
+                How::Died(status, reason) => self.keep(unfinished_gate(&label, status, &phase, &reason))?,
             }
             self.advance(GATE_SECONDS);
         }
@@ -82,7 +84,10 @@ impl Sweep<'_> {
             let ended = self.hear_latency(&job, block, &cells, launch)?;
             let culprit = ended.phase.as_ref().and_then(|phase| phase.id.clone());
             let phase = ended.phase.map_or("start".into(), |phase| phase.name);
-            let Some(how) = second_try.judge(ended.how) else { continue };
+            let Some(how) = second_try.judge(ended.how) else {
+                self.note_second_try(&block.name);
+                continue;
+            };
             let (status, reason) = match how {
                 How::Finished if self.to_time(block, launch).is_empty() => return Ok(()),
                 How::Finished if cells.iter().all(|cell| self.was_timed(*cell, launch) || self.has_failed(*cell)) => continue,
@@ -206,8 +211,9 @@ impl Sweep<'_> {
             if visit.is_some() {
                 break (visit, ended.phase, ended.how);
             }
-            if let Some(how) = second_try.judge(ended.how) {
-                break (None, ended.phase, how);
+            match second_try.judge(ended.how) {
+                Some(how) => break (None, ended.phase, how),
+                None => self.note_second_try(&what),
             }
         };
         let phase = phase.map_or("start".into(), |phase| phase.name);
@@ -233,6 +239,7 @@ impl Sweep<'_> {
         visit.block = Some(block.name.clone());
         let seconds = self.prediction.latency_seconds(self.plan, self.probes, index, visit.launch);
         self.keep(visit.clone())?;
+        self.progress.count_cell();
         self.advance(seconds);
         let cell = &self.plan.cells[index];
         self.progress.visit(&cell.label, cell.seq_len, cell.batch, &visit);
@@ -243,4 +250,17 @@ impl Sweep<'_> {
         let index = self.ids.iter().position(|other| other == id)?;
         Some(self.cell(index).label.clone())
     }
+
+    /// Notes that a worker was killed from outside and is started again.
+    fn note_second_try(&mut self, what: &str) {
+        let warning = format!("A worker was killed from outside and started again ({what}).");
+        say(&warning);
+        self.run.warnings.push(warning);
+    }
+}
+
+/// The visit of a gate whose worker died.
+fn unfinished_gate(label: &str, status: Status, phase: &str, reason: &str) -> Visit {
+    let reason = format!("the conformance suite could not be completed: {reason}");
+    Visit::failed(label, Pass::Gate, status, phase, &reason)
 }

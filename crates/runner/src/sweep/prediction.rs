@@ -183,7 +183,10 @@ impl Prediction {
     pub(crate) fn refusal(&self, too_large: &TooLarge) -> String {
         let TooLarge { bytes, baseline_bytes, .. } = too_large;
         let beside_it = if *baseline_bytes > 0 { format!(", the baseline's {} included", size(*baseline_bytes)) } else { String::new() };
-        format!("it needs {} of memory{beside_it}, and {} are free for a worker (`memory_limit`)", size(*bytes), size(self.limit))
+        let (needed, free) = (size(*bytes), size(self.limit));
+        // Rounded, the two may look alike.
+        let exactly = if needed == free { format!(", {} bytes too many", bytes - self.limit) } else { String::new() };
+        format!("it needs {needed} of memory{beside_it}, and {free} are free for a worker (`memory_limit`){exactly}")
     }
 
     /// What is to be recorded: the prompts of the cells that are measured, if any of them can be replayed.

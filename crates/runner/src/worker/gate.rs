@@ -27,7 +27,8 @@ pub(super) fn run(registry: &Registry, task: &GateTask, channel: &Channel) -> Re
         None => Visit::passed(&instance.id, Pass::Gate),
         Some((first, _)) => {
             let all = failures.iter().map(|(_, failure)| failure.as_str()).collect::<Vec<_>>().join("; ");
-            Visit::failed(&instance.id, Pass::Gate, Status::Failed, first, &all)
+            let reason = format!("it fails the conformance suite: {all}");
+            Visit::failed(&instance.id, Pass::Gate, Status::Failed, first, &reason)
         }
     };
     channel.visit(visit);

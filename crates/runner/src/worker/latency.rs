@@ -14,7 +14,7 @@ use super::{BUILD, caught, record};
 use crate::Problem;
 use crate::config::Workload;
 use crate::drivers::{ModelDriver, ReplayDriver};
-use crate::recording::Recording;
+use crate::recording::{self, Recording};
 use crate::timed::{Spent, Timed};
 use crate::workload;
 
@@ -34,6 +34,9 @@ pub(super) fn run(registry: &Registry, task: &LatencyTask, channel: &Channel) ->
         ),
     };
     let block = Block { registry, task, channel, model: &model, recording, phase: Mutex::new(BUILD) };
+    if block.recording.is_none() {
+        block.warm_up();
+    }
     let mut filled = vec![];
     for instance in &task.instances {
         match caught(|| on_the_pool(|| block.fill(instance))) {
@@ -48,6 +51,7 @@ pub(super) fn run(registry: &Registry, task: &LatencyTask, channel: &Channel) ->
     }
     // Last, so that it disturbs nothing.
     if let Some(instance) = task.instances.iter().find(|instance| task.checked.as_ref() == Some(&instance.id)) {
+        block.warm_up();
         let visit = caught(|| on_the_pool(|| block.check(instance)));
         channel.visit(visit.unwrap_or_else(|failure| Visit { pass: Pass::Check, ..block.failed(instance, &failure) }));
     }
@@ -162,6 +166,18 @@ impl<'a> Block<'a> {
             visit.values.insert(id.into(), value as f64);
         }
         Ok(visit)
+    }
+
+    /// Lets the model compute a chunk with another cache: the first large step of a process pays for memory that later ones
+    /// reuse. What goes wrong here goes wrong in the cells again, with their names.
+    fn warm_up(&self) {
+        let script = &self.task.script;
+        let chunk = script.prefill_chunk.min(workload::prompt_len(script));
+        let Ok(mut cache) = recording::exact_cache(&self.model.decoder.config().geometry, chunk) else { return };
+        let tokens = vec![0; chunk];
+        let mut interpreter = Interpreter::new(ModelDriver::new(&self.model.decoder));
+        let events = Script::prefill(&[&tokens], chunk).events;
+        let _ = on_the_pool(|| events.iter().try_for_each(|event| interpreter.run(cache.as_mut(), event)));
     }
 
     /// Lets the model compute the prompt with this cache, which shows whether the composed time to first token holds.

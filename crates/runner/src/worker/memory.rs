@@ -47,11 +47,12 @@ fn count(registry: &Registry, task: &MemoryTask, channel: &Channel) -> Result<Vi
 /// Live and peak bytes after the script.
 fn fill_and_count(registry: &Registry, task: &MemoryTask, channel: &Channel) -> Result<(i64, i64), String> {
     let MemoryTask { instance, geometry, script, chunk } = task;
-    // The tokens do not matter either. What was generated one by one is held as a prompt would be.
+    // The tokens do not matter either.
     let (prompt, steps) = match script.workload {
         Workload::Decode => (script.seq_len, script.decode_steps),
-        Workload::Generate if script.seq_len == 1 => (1, 0),
-        Workload::Generate => (script.seq_len - 1, 1),
+        // A cache that recomputes holds nothing, however it was fed.
+        Workload::Generate if *chunk >= script.seq_len => (script.seq_len.max(2) - 1, script.seq_len.min(2) - 1),
+        Workload::Generate => (1, script.seq_len - 1),
     };
     let tokens = vec![0; prompt];
     let prefill = Script::prefill(&vec![tokens.as_slice(); script.batch], (*chunk).max(1));

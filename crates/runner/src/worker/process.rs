@@ -13,6 +13,7 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process_gro
 
 use super::COMMAND;
 use super::protocol::{Job, Message, PROTOCOL, Phase};
+use super::record::LOAD;
 use crate::free_memory::size;
 use crate::{Problem, interrupt, progress};
 
@@ -96,7 +97,7 @@ pub(crate) fn run(
     let mut phase: Option<Phase> = None;
     loop {
         // Loading a model takes as long as it takes, and says nothing.
-        let is_loading = phase.as_ref().is_none_or(|phase| phase.id.is_none());
+        let is_loading = phase.as_ref().is_none_or(|phase| phase.name == LOAD);
         match worker.events.recv_timeout(if is_loading { patience.max(LOADING) } else { patience }) {
             Ok(Event::Message(Message::Phase(next))) => {
                 phase = Some(next.clone());
@@ -268,6 +269,8 @@ impl Worker {
             return How::Died(Status::Failed, "it overflowed its stack".into());
         }
         match (status.signal(), status.code()) {
+            // The runner sends none of these without saying so here.
+            (Some(1 | 2 | 15), _) => How::Killed("somebody ended it with a signal".into()),
             (Some(9), _) => How::Killed(format!("it was killed from outside, which the system does when memory runs out{of_limit}")),
             (Some(6), _) => How::Died(Status::Failed, format!("it aborted{}", heard.last_words())),
             (Some(signal), _) => How::Died(Status::Failed, format!("signal {signal} ended it{}", heard.last_words())),

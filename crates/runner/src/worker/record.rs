@@ -9,6 +9,9 @@ use super::protocol::{Message, ModelSpec, RecordTask};
 use crate::models::{self, Loaded, ModelSource};
 use crate::{Problem, recording};
 
+/// The phase in which a model is loaded.
+pub(super) const LOAD: &str = "load the model";
+
 pub(super) fn run(task: RecordTask, channel: &Channel) -> Result<(), Problem> {
     let RecordTask { model, key, folder } = task;
     let (model, loaded) = load(&model, channel)?;
@@ -26,7 +29,7 @@ pub(super) fn run(task: RecordTask, channel: &Channel) -> Result<(), Problem> {
 
 /// Loads a job's model.
 pub(super) fn load(spec: &ModelSpec, channel: &Channel) -> Result<(Model, Loaded), Problem> {
-    channel.phase(None, "load the model");
+    channel.phase(None, LOAD);
     let source = ModelSource::of_spec(&spec.source)?;
     let pages = if spec.large_pages { Pages::Large } else { Pages::Ordinary };
     models::load(&source, pages)

@@ -167,3 +167,38 @@ fn every_build_and_model_is_told_from_another() {
     let ids: std::collections::BTreeSet<&str> = run["cells"].as_array().unwrap().iter().map(|cell| cell["id"].as_str().unwrap()).collect();
     assert_eq!(ids.len(), run["cells"].as_array().unwrap().len(), "every cell has an id of its own");
 }
+
+#[test]
+fn what_is_no_report_is_never_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("report");
+    for beside in ["report.unfinished", "report.replaced"] {
+        let foreign = folder.path().join(beside);
+        std::fs::create_dir(&foreign).unwrap();
+        std::fs::write(foreign.join("mine"), "precious").unwrap();
+        for more in [&[][..], &["--resume"], &["--overwrite"]] {
+            let output = sweep(&out, more).output().unwrap();
+            let message = words(&text(&output.stderr));
+            assert_eq!(output.status.code(), Some(1), "{message}");
+            assert!(message.contains("which is not part of a report"), "{beside} {more:?}: {message}");
+            assert_eq!(names(&foreign), ["mine"], "{more:?}");
+        }
+        std::fs::remove_dir_all(foreign).unwrap();
+    }
+    std::os::unix::fs::symlink(folder.path().join("nowhere"), &out).unwrap();
+    let output = sweep(&out, &[]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "a link that leads nowhere: {}", text(&output.stderr));
+}
+
+/// Overwriting asks nothing of what is there.
+#[test]
+fn a_damaged_run_can_be_overwritten() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("report");
+    let unfinished = killed(&out);
+    std::fs::write(unfinished.join("run.json"), "{").unwrap();
+    let output = sweep(&out, &["--resume"]).output().unwrap();
+    assert!(words(&text(&output.stderr)).contains("`--overwrite` begins again"), "{}", text(&output.stderr));
+    let output = sweep(&out, &["--overwrite"]).output().unwrap();
+    assert!(output.status.success() && !unfinished.exists(), "{}", text(&output.stderr));
+}
