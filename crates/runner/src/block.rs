@@ -126,7 +126,10 @@ mod tests {
         }
     }
 
-    fn packed(plan: &Plan, caches: &[u64], limit: u64) -> (Vec<(Vec<usize>, Option<usize>)>, Vec<(usize, u64)>) {
+    /// A block's cells, and the baseline if it is timed again.
+    type Pack = (Vec<usize>, Option<usize>);
+
+    fn packed(plan: &Plan, caches: &[u64], limit: u64) -> (Vec<Pack>, Vec<(usize, u64)>) {
         let sizes = Sizes { caches: &|cell| caches[cell], beside: &|_| 10, limit };
         let (blocks, too_large) = blocks(plan, |cell| cell != 0, &sizes);
         (

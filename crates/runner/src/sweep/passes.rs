@@ -35,7 +35,7 @@ impl Sweep<'_> {
             let (phase, how) = loop {
                 let mut visits = vec![];
                 let progress = &mut self.progress;
-                let ended = process::run(&job, self.setting.patience(0.0), OnInterrupt::EndAtOnce, |message| {
+                let ended = process::run(&job, self.setting.patience(0.0), OnInterrupt::AtOnce, |message| {
                     match message {
                         Message::Phase(phase) => progress.phase(&format!("checking {label}: {}", phase.name)),
                         Message::Visit(visit) => visits.push(visit),
@@ -161,7 +161,7 @@ impl Sweep<'_> {
         let longest = cells.iter().map(seconds).fold(0.0, f64::max);
         let patience = self.setting.patience(longest + self.prediction.load_seconds());
         let mut now = String::new();
-        process::run(job, patience, OnInterrupt::EndAfterVisitOf(DECODE), |message| {
+        process::run(job, patience, OnInterrupt::AfterVisitOf(DECODE), |message| {
             match message {
                 Message::Model(record) => self.note_model(record),
                 Message::Phase(phase) => {
@@ -201,7 +201,7 @@ impl Sweep<'_> {
         self.progress.phase(&what);
         let (visit, phase, how) = loop {
             let mut visit = None;
-            let ended = process::run(&job, self.setting.patience(seconds), OnInterrupt::EndAfterVisit, |message| {
+            let ended = process::run(&job, self.setting.patience(seconds), OnInterrupt::AfterVisit, |message| {
                 if let Message::Visit(counted) = message {
                     visit = Some(counted);
                 }

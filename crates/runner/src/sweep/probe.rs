@@ -49,7 +49,7 @@ impl Probes {
             let instances = left.iter().map(|cell| instance_of(cell, &cell.label)).collect();
             let task = ProbeTask { instances, geometry: setting.model_config.geometry.clone(), sizes: sizes.clone() };
             let mut answers = vec![];
-            let ended = process::run(&setting.job(Task::Probe(task)), setting.patience(0.0), OnInterrupt::EndAtOnce, |message| {
+            let ended = process::run(&setting.job(Task::Probe(task)), setting.patience(0.0), OnInterrupt::AtOnce, |message| {
                 if let Message::Probed { id, answer } = message {
                     answers.push((id, answer));
                 }

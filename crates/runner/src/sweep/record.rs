@@ -22,7 +22,7 @@ impl Sweep<'_> {
             let is_replayed = self.cell(*cell).workload == Workload::Decode && !self.probes.recomputes(&self.cell(*cell).label);
             is_replayed && !self.is_done(*cell)
         };
-        if !self.prediction.blocks.iter().flat_map(|block| &block.cells).any(|cell| is_needed(cell)) {
+        if !self.prediction.blocks.iter().flat_map(|block| &block.cells).any(is_needed) {
             return Ok(None);
         }
         let store = Store::of_user()?;
@@ -51,7 +51,7 @@ impl Sweep<'_> {
         let mut has_begun = false;
         let how = loop {
             let progress = &mut self.progress;
-            let ended = process::run(&job, patience, OnInterrupt::EndAtOnce, |message| {
+            let ended = process::run(&job, patience, OnInterrupt::AtOnce, |message| {
                 match message {
                     Message::Model(record) => model = Some(record),
                     Message::Phase(phase) => {

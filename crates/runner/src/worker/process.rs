@@ -61,11 +61,11 @@ impl SecondTry {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OnInterrupt {
     /// At once: what it does cannot be kept.
-    EndAtOnce,
+    AtOnce,
     /// After the next visit.
-    EndAfterVisit,
+    AfterVisit,
     /// After the next visit if it is in this phase, and otherwise at once: what comes before may take long.
-    EndAfterVisitOf(&'static str),
+    AfterVisitOf(&'static str),
 }
 
 /// The shortest patience with a model that is being loaded.
@@ -120,7 +120,7 @@ pub(crate) fn run(
             Ok(Event::Message(message)) => {
                 let was_visit = matches!(message, Message::Visit(_));
                 hear(message)?;
-                if was_visit && interrupt::requested() && on_interrupt != OnInterrupt::EndAtOnce {
+                if was_visit && interrupt::requested() && on_interrupt != OnInterrupt::AtOnce {
                     worker.kill();
                     return Ok(Ended { phase, how: How::Interrupted });
                 }
@@ -131,9 +131,9 @@ pub(crate) fn run(
             }
             Ok(Event::Interrupt) => {
                 let is_worth_the_wait = match on_interrupt {
-                    OnInterrupt::EndAtOnce => false,
-                    OnInterrupt::EndAfterVisit => true,
-                    OnInterrupt::EndAfterVisitOf(wanted) => phase.as_ref().is_some_and(|phase| phase.name == wanted),
+                    OnInterrupt::AtOnce => false,
+                    OnInterrupt::AfterVisit => true,
+                    OnInterrupt::AfterVisitOf(wanted) => phase.as_ref().is_some_and(|phase| phase.name == wanted),
                 };
                 if !is_worth_the_wait {
                     worker.kill();
