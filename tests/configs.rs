@@ -1,4 +1,4 @@
-//! Every config in `bench-configs/` can be read and planned, and the published schema is current.
+//! Every config in `bench-configs/` and `tests/sweeps/` can be read and planned, and the published schema is current.
 
 use std::path::{Path, PathBuf};
 
@@ -12,8 +12,8 @@ fn folder() -> PathBuf {
 #[test]
 fn every_config_makes_a_plan() {
     let mut names = vec![];
-    for entry in std::fs::read_dir(folder()).unwrap() {
-        let path = entry.unwrap().path();
+    let folders = [folder(), Path::new(env!("CARGO_MANIFEST_DIR")).join("sweeps")];
+    for path in folders.iter().flat_map(|folder| std::fs::read_dir(folder).unwrap()).map(|entry| entry.unwrap().path()) {
         if path.extension().is_none_or(|ending| ending != "toml") {
             continue;
         }
@@ -31,7 +31,7 @@ fn every_config_makes_a_plan() {
         names.push(path.file_name().unwrap().to_string_lossy().into_owned());
     }
     names.sort();
-    assert_eq!(names, ["naive-vs-cache.toml", "peers.toml", "quickstart.toml", "smoke.toml", "smollm2.toml"]);
+    assert_eq!(names, ["composed.toml", "long.toml", "naive-vs-cache.toml", "peers.toml", "quickstart.toml", "smoke.toml", "smollm2.toml"]);
 }
 
 #[test]

@@ -120,19 +120,14 @@ pub(crate) fn visits() -> Vec<Visit> {
     };
     let steps = vec![step("prefill", 0, false, 128), step("decode", 0, true, 129), step("decode", 1, false, 130)];
     let latency = Visit {
-        cell: "a".into(),
         block: Some("decode at 128".into()),
-        pass: Pass::Latency,
-        launch: 0,
-        status: Status::Ok,
-        phase: None,
-        error: None,
         guarantee: Some("exact".into()),
         fill: Some(Fill::Replay),
         ttft_source: Some(TtftSource::Composed),
         notes: vec!["a note".into()],
         values: [("tpot_ms_p50".into(), 1.25), ("seen_tokens".into(), 130.0)].into(),
         steps,
+        ..Visit::passed("a", Pass::Latency)
     };
     let generated = Visit {
         cell: "b".into(),
@@ -141,28 +136,13 @@ pub(crate) fn visits() -> Vec<Visit> {
         steps: vec![step("prefill", 0, false, 1), step("decode", 0, true, 2), step("decode", 1, false, 3)],
         ..latency.clone()
     };
-    let failed = |cell: &str, pass, status, phase: &str, error: &str| Visit {
-        block: None,
-        cell: cell.into(),
-        pass,
-        launch: 0,
-        status,
-        phase: Some(phase.into()),
-        error: Some(error.into()),
-        guarantee: None,
-        fill: None,
-        ttft_source: None,
-        notes: vec![],
-        values: [].into(),
-        steps: vec![],
-    };
     let memory = Visit { pass: Pass::Memory, values: [("heap_live_bytes".into(), 4096.0)].into(), ..latency.clone() };
     vec![
         latency,
         Visit { launch: 1, ..generated.clone() },
         generated,
         memory,
-        failed("c", Pass::Latency, Status::Timeout, "prefill", "no answer for 60 s"),
-        failed("d", Pass::Memory, Status::Oom, "fill", "3 GiB asked for, 2 GiB allowed"),
+        Visit::failed("c", Pass::Latency, Status::Timeout, "prefill", "no answer for 60 s"),
+        Visit::failed("d", Pass::Memory, Status::Oom, "fill", "3 GiB asked for, 2 GiB allowed"),
     ]
 }

@@ -146,21 +146,7 @@ fn visits(samples_csv: &[u8]) -> Result<Vec<Visit>, ReportError> {
         let step = StepTime { phase, step, warm_up, position, step_ms, cache_ms, seam_ms };
         match visits.last_mut() {
             Some(visit) if visit.cell == cell => visit.steps.push(step),
-            _ => visits.push(Visit {
-                cell,
-                block: None,
-                pass: Pass::Latency,
-                launch: 0,
-                status: Status::Ok,
-                phase: None,
-                error: None,
-                guarantee: None,
-                fill: None,
-                ttft_source: None,
-                notes: vec![],
-                values: BTreeMap::new(),
-                steps: vec![step],
-            }),
+            _ => visits.push(Visit { steps: vec![step], ..Visit::passed(&cell, Pass::Latency) }),
         }
     }
     Ok(visits)

@@ -176,67 +176,14 @@ fn not_open<E>(name: &Name) -> ScriptError<E> {
 mod tests {
     use std::ops::Range;
 
-    use kv_core::{CacheError, Geometry, Guarantee, HeldRows, Rope, Rows, SeqId, Tensor, Usage, View};
+    use kv_contiguous::Contiguous;
+    use kv_core::{CacheError, Geometry, Rope, Rows, Strategy};
 
     use super::*;
     use crate::{Attention, RowSource, RowsDriver, Script, names};
 
     fn geometry() -> Geometry {
         Geometry { layers: 2, heads: 2, kv_heads: 1, key_dim: 4, value_dim: 4, rope: Rope::new(1e4, 4), context: 64 }
-    }
-
-    /// A cache that holds everything.
-    #[derive(Debug)]
-    struct Dense(HeldRows);
-
-    impl KvCache for Dense {
-        fn open(&mut self) -> Result<SeqId, CacheError> {
-            self.0.open()
-        }
-
-        fn close(&mut self, seq: SeqId) -> Result<(), CacheError> {
-            self.0.close(seq)
-        }
-
-        fn seen(&self, seq: SeqId) -> Result<usize, CacheError> {
-            self.0.seen(seq)
-        }
-
-        fn begin(&mut self, seq: SeqId, fresh: Range<usize>) -> Result<Range<usize>, CacheError> {
-            self.0.begin(seq, fresh)
-        }
-
-        fn append(&mut self, seq: SeqId, layer: usize, keys: Tensor<3>, values: Tensor<3>) -> Result<(), CacheError> {
-            self.0.append(seq, layer, keys, values)
-        }
-
-        fn attend(&mut self, seq: SeqId, layer: usize, queries: Tensor<3>) -> Result<Tensor<3>, CacheError> {
-            self.0.attend(seq, layer, queries, |_, _| true)
-        }
-
-        fn commit(&mut self, seq: SeqId) -> Result<(), CacheError> {
-            self.0.commit(seq, |_, _| true)
-        }
-
-        fn fork(&mut self, seq: SeqId) -> Result<SeqId, CacheError> {
-            self.0.fork(seq)
-        }
-
-        fn truncate(&mut self, seq: SeqId, len: usize) -> Result<(), CacheError> {
-            self.0.truncate(seq, len)
-        }
-
-        fn view(&self, seq: SeqId, layer: usize, kv_head: usize) -> Result<View, CacheError> {
-            self.0.view(seq, layer, kv_head, |_, _| true)
-        }
-
-        fn usage(&self) -> Usage {
-            self.0.usage()
-        }
-
-        fn guarantee(&self) -> Guarantee {
-            Guarantee::Exact
-        }
     }
 
     /// Rows that name their position.
@@ -271,9 +218,9 @@ mod tests {
 
     type OnRows = Interpreter<RowsDriver<Positions>>;
 
-    fn start() -> (Dense, OnRows) {
+    fn start() -> (Contiguous, OnRows) {
         let driver = RowsDriver { source: Positions(geometry()), attention: Attention::Run };
-        (Dense(HeldRows::new(&geometry())), Interpreter::new(driver))
+        (Contiguous::new(Default::default(), &geometry()).unwrap(), Interpreter::new(driver))
     }
 
     fn name(name: &str) -> Name {
@@ -284,7 +231,7 @@ mod tests {
         Event::Append { inputs: vec![(name(sequence), Input::Tokens(vec![0; tokens]))] }
     }
 
-    fn positions(cache: &Dense, interpreter: &OnRows, sequence: &str) -> Vec<usize> {
+    fn positions(cache: &Contiguous, interpreter: &OnRows, sequence: &str) -> Vec<usize> {
         cache.view(interpreter.sequence(&name(sequence)).unwrap().id(), 1, 0).unwrap().positions
     }
 

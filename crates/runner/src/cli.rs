@@ -69,7 +69,7 @@ enum Command {
 }
 
 /// How weights lie in memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
 pub(crate) enum PagesChoice {
     /// On large pages where the system offers them: fewer address translations, and steadier timings.
     Large,

@@ -6,6 +6,15 @@ use kv_model::ModelConfig;
 use crate::config::Workload;
 use crate::worker::protocol::ScriptSpec;
 
+/// Per second and thread: multiply-adds of many tokens with weights, multiply-adds of attention, weights decoded for a single
+/// token, and weights loaded or drawn.
+const MATRIX_RATE: f64 = 20e9;
+const ATTENTION_RATE: f64 = 6e9;
+const DECODING_RATE: f64 = 5e9;
+const LOADING_RATE: f64 = 3e8;
+/// Values of a recording read, converted and stored per second.
+const REPLAY_RATE: f64 = 2e8;
+
 /// Estimates for one model on this machine.
 ///
 /// A token costs one multiply-add per weight, and a cached token `heads · (key_dim + value_dim)` of them per layer. Several
@@ -54,27 +63,22 @@ impl Estimate {
 
     /// Seconds to start a process that loads or draws the weights.
     pub(crate) fn load(&self) -> f64 {
-        const WEIGHTS_PER_SECOND: f64 = 3e8;
-        Estimate::PROCESS + self.weights / (WEIGHTS_PER_SECOND * self.threads)
+        Estimate::PROCESS + self.weights / (LOADING_RATE * self.threads)
     }
 
     /// Seconds in which the model computes a prompt.
     pub(crate) fn prefill(&self, tokens: usize) -> f64 {
-        const MATRIX_RATE: f64 = 20e9;
         tokens as f64 * self.weights / (MATRIX_RATE * self.threads) + self.attention(tokens)
     }
 
     /// Seconds of the attention of a whole prompt.
     fn attention(&self, tokens: usize) -> f64 {
-        const ATTENTION_RATE: f64 = 6e9;
         let tokens = tokens as f64;
         tokens * tokens / 2.0 * self.pair / (ATTENTION_RATE * self.threads)
     }
 
     /// Seconds in which a prompt comes into the caches of a batch.
     fn fill(&self, tokens: usize, batch: usize, filling: Filling) -> f64 {
-        /// Values read, converted and stored per second.
-        const REPLAY_RATE: f64 = 2e8;
         let replay = tokens as f64 * self.row_values / REPLAY_RATE;
         batch as f64
             * match filling {
@@ -86,9 +90,7 @@ impl Estimate {
 
     /// Seconds of a decode step of a batch with so many tokens in each sequence.
     pub(crate) fn step(&self, depth: usize, batch: usize, reuse: Reuse) -> f64 {
-        const WEIGHTS_PER_SECOND: f64 = 5e9;
-        const ATTENTION_RATE: f64 = 6e9;
-        let weights = self.weights / (WEIGHTS_PER_SECOND * self.threads);
+        let weights = self.weights / (DECODING_RATE * self.threads);
         match reuse {
             Reuse::Recomputes => batch as f64 * self.prefill(depth).max(weights),
             // Weights are read once for the whole batch.

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use kv_core::{CacheError, Guarantee, KvCache, SeqId, Tensor, Usage, View, device};
 
+use crate::recording::RowWriter;
+
 /// Forwards every call and adds up the time of a step's calls: `begin`, `append`, `attend`, `commit` and `prompt_end`.
 ///
 /// Rows of a batch are parts of one tensor, and would be copied by whoever takes their values: they are copied before
@@ -15,6 +17,8 @@ use kv_core::{CacheError, Guarantee, KvCache, SeqId, Tensor, Usage, View, device
 pub(crate) struct Timed {
     inner: Box<dyn KvCache>,
     spent: Spent,
+    /// Where the rows that pass are written down, if they are.
+    rows: Option<RowWriter>,
 }
 
 /// Time spent on a cache's behalf.
@@ -24,11 +28,31 @@ pub(crate) struct Spent {
     pub(crate) cache: Duration,
     /// Copying rows on their way to it.
     pub(crate) seam: Duration,
+    /// Writing them down.
+    pub(crate) writing: Duration,
 }
 
 impl Timed {
     pub(crate) fn new(inner: Box<dyn KvCache>) -> Timed {
-        Timed { inner, spent: Spent::default() }
+        Timed { inner, spent: Spent::default(), rows: None }
+    }
+
+    /// The same, with the rows that pass written down.
+    pub(crate) fn recording(inner: Box<dyn KvCache>, rows: RowWriter) -> Timed {
+        Timed { rows: Some(rows), ..Timed::new(inner) }
+    }
+
+    /// Where rows are written down.
+    pub(crate) fn rows(&mut self) -> Option<&mut RowWriter> {
+        self.rows.as_mut()
+    }
+
+    /// Writes rows down, if they are.
+    fn write(&mut self, write: impl FnOnce(&mut RowWriter)) {
+        let Some(rows) = &mut self.rows else { return };
+        let start = Instant::now();
+        write(rows);
+        self.spent.writing += start.elapsed();
     }
 
     /// The time since the last call of this.
@@ -56,11 +80,13 @@ impl Timed {
 impl KvCache for Timed {
     fn append(&mut self, seq: SeqId, layer: usize, keys: Tensor<3>, values: Tensor<3>) -> Result<(), CacheError> {
         let (keys, values) = (self.unshared(keys), self.unshared(values));
+        self.write(|rows| rows.appended(&keys, &values));
         self.timed(|cache| cache.append(seq, layer, keys, values))
     }
 
     fn attend(&mut self, seq: SeqId, layer: usize, queries: Tensor<3>) -> Result<Tensor<3>, CacheError> {
         let queries = self.unshared(queries);
+        self.write(|rows| rows.asked(&queries));
         self.timed(|cache| cache.attend(seq, layer, queries))
     }
 

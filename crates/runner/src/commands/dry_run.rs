@@ -8,14 +8,15 @@ use crate::free_memory::size;
 use crate::plan::Plan;
 use crate::progress::human;
 use crate::screen::printable;
-use crate::sweep::{Certainty, Prediction, Probes, Setting};
+use crate::sweep::{Certainty, Prediction, Setting};
 use crate::{Problem, exit};
 
 /// Prints the blocks of a plan with their time and memory, and what a recording takes on disk.
 ///
 /// # Errors
 /// A [`Problem`] if the standard output cannot be written.
-pub(crate) fn print_plan(plan: &Plan, probes: &Probes, prediction: &Prediction, setting: &Setting<'_>) -> Result<ExitCode, Problem> {
+pub(crate) fn print_plan(prediction: &Prediction<'_>, setting: &Setting<'_>) -> Result<ExitCode, Problem> {
+    let (plan, probes) = (prediction.plan, prediction.probes);
     let mut text = String::new();
     let mut total = 0.0;
     if let Some(recording) = &prediction.recording {
@@ -32,16 +33,16 @@ pub(crate) fn print_plan(plan: &Plan, probes: &Probes, prediction: &Prediction, 
     }
     text.push_str("about     memory       block\n");
     for block in &prediction.blocks {
-        let seconds = prediction.block_seconds(plan, probes, block);
+        let seconds = prediction.block_seconds(block);
         total += seconds;
-        let (bytes, certainty) = prediction.block_bytes(plan, probes, block);
+        let (bytes, certainty) = prediction.block_bytes(block);
         let memory = match certainty {
             Certainty::Predicted => size(bytes),
             Certainty::Least => format!("> {}", size(bytes)),
         };
         text.push_str(&format!("{:<9} {memory:<12} {}\n", human(seconds), block.name));
         for cell in &block.cells {
-            text.push_str(&format!("{:23}{}\n", "", cell_line(plan, probes, prediction, *cell)));
+            text.push_str(&format!("{:23}{}\n", "", cell_line(prediction, *cell)));
         }
         text.push_str(&again(plan, block));
     }
@@ -54,7 +55,7 @@ pub(crate) fn print_plan(plan: &Plan, probes: &Probes, prediction: &Prediction, 
             text.push_str(&format!("not measured: {} at {}: {}\n", printable(&cell.label), cell.seq_len, printable(&broken.reason)));
         }
     }
-    let ttft = prediction.ttft_seconds(plan, probes);
+    let ttft = prediction.ttft_seconds();
     if ttft > 0.0 {
         text.push_str(&format!("the time to first token adds about {} of that; `ttft = false` in [sweep] leaves it out\n", human(ttft)));
     }
@@ -73,14 +74,14 @@ pub(crate) fn print_plan(plan: &Plan, probes: &Probes, prediction: &Prediction, 
     Ok(exit::OK)
 }
 
-fn cell_line(plan: &Plan, probes: &Probes, prediction: &Prediction, index: usize) -> String {
-    let cell = &plan.cells[index];
-    let bytes = match probes.bytes(plan, cell) {
+fn cell_line(prediction: &Prediction<'_>, index: usize) -> String {
+    let cell = &prediction.plan.cells[index];
+    let bytes = match prediction.probes.bytes(prediction.plan, cell) {
         Some((bytes, Certainty::Predicted)) => size(bytes),
         Some((bytes, Certainty::Least)) => format!("at least {}", size(bytes)),
         None => "unknown".into(),
     };
-    let seconds = prediction.latency_seconds(plan, probes, index, 0);
+    let seconds = prediction.latency_seconds(index, 0);
     format!("{}: about {}, its cache {bytes}", printable(&cell.label), human(seconds))
 }
 

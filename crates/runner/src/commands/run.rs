@@ -10,7 +10,7 @@ use kv_report::{ModelRecord, Pass, Row, RunRecord, RunState, Status, Visit};
 
 use super::dry_run::print_plan;
 use super::{checked_threads, print};
-use crate::cli::{PagesChoice, RunArguments};
+use crate::cli::RunArguments;
 use crate::config::load_config;
 use crate::free_memory::size;
 use crate::models::{self, ModelFolders, ModelSource};
@@ -45,7 +45,7 @@ pub(crate) fn run(registry: &Registry, arguments: &RunArguments, kernel_path: Op
     // What was free when the run began decided what fits.
     let limit_before = taken.as_ref().and_then(|(_, left)| Some(left.as_ref()?.run.memory_limit_bytes));
     let setting = Setting {
-        model: ModelSpec { source: source.spec(file.config.model.get_ref()), large_pages: arguments.pages == PagesChoice::Large },
+        model: ModelSpec { source: source.spec(file.config.model.get_ref()), pages: arguments.pages },
         model_config: &model_config,
         threads,
         memory_limit: plan.memory_limit.or(limit_before).unwrap_or_else(free_memory::share),
@@ -54,8 +54,8 @@ pub(crate) fn run(registry: &Registry, arguments: &RunArguments, kernel_path: Op
     let Some(probes) = Probes::ask(&setting, &plan, &file)? else { return Ok(exit::interrupted()) };
     let hash = model.hash.clone().unwrap_or_default();
     let prediction = predict(&plan, &probes, &setting, &hash, model.model_bytes);
-    let Some((folder, left)) = taken else { return print_plan(&plan, &probes, &prediction, &setting) };
-    require_one_that_fits(&plan, &prediction)?;
+    let Some((folder, left)) = taken else { return print_plan(&prediction, &setting) };
+    require_one_that_fits(&prediction)?;
     require_room_to_record(&prediction, &setting)?;
 
     let ids: Vec<String> = plan.cells.iter().map(|cell| cell_id(cell, &plan, &hash)).collect();
@@ -119,7 +119,8 @@ fn look_at(source: &ModelSource, arguments: &RunArguments) -> Result<(ModelConfi
 }
 
 /// Refuses a plan of which nothing fits into memory. If some cells fit, the others are rows with the reason.
-fn require_one_that_fits(plan: &Plan, prediction: &Prediction) -> Result<(), Problem> {
+fn require_one_that_fits(prediction: &Prediction<'_>) -> Result<(), Problem> {
+    let plan = prediction.plan;
     match prediction.too_large.first() {
         Some(too_large) if prediction.too_large.len() == plan.cells.len() => {
             let cell = &plan.cells[too_large.cell];
@@ -133,7 +134,7 @@ fn require_one_that_fits(plan: &Plan, prediction: &Prediction) -> Result<(), Pro
 }
 
 /// Refuses a prompt that cannot be recorded within the limit: computing it for every strategy instead may take hours.
-fn require_room_to_record(prediction: &Prediction, setting: &Setting<'_>) -> Result<(), Problem> {
+fn require_room_to_record(prediction: &Prediction<'_>, setting: &Setting<'_>) -> Result<(), Problem> {
     match &prediction.recording {
         Some(recording) if recording.memory_bytes > setting.memory_limit => Err(Problem::new(format!(
             "recording the prompt of {} tokens takes {} of memory, and {} are free for a worker (`memory_limit`)",

@@ -10,6 +10,7 @@
 
 mod reader;
 mod recorder;
+mod row_writer;
 mod segments;
 mod store;
 #[cfg(test)]
@@ -22,7 +23,8 @@ use serde::{Deserialize, Serialize};
 use crate::Problem;
 
 pub(crate) use reader::{Recording, ReplayError};
-pub(crate) use recorder::record;
+pub(crate) use recorder::{record, warm_up};
+pub(crate) use row_writer::RowWriter;
 pub(crate) use segments::{Segment, segments};
 pub(crate) use store::{Kept, Store, StoredRecording, finish, rows_file};
 

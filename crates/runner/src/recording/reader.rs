@@ -11,7 +11,7 @@ use kv_core::{CacheError, Geometry, Rows};
 use kv_model::ModelError;
 use kv_script::RowSource;
 
-use super::recorder::token_bytes;
+use super::row_writer::row_bytes;
 use super::{Header, Queries, RecordedSegment, RecordingKey, VERSION};
 use crate::recording::segments::Role;
 
@@ -53,7 +53,7 @@ impl Recording {
         let header: Header = serde_json::from_slice(&std::fs::read(folder.join("recording.json"))?)?;
         let rows = File::open(folder.join("rows.bin"))?;
         let of_segments: u64 = header.segments.iter().map(|recorded| recorded.segment.len() as u64).sum();
-        let expected = of_segments * token_bytes(geometry, header.key.queries);
+        let expected = of_segments * geometry.layers as u64 * row_bytes(geometry, header.key.queries);
         let bytes = rows.metadata()?.len();
         if header.key.version != VERSION || bytes != expected {
             return Err(io::Error::other(format!("`{}` has {bytes} bytes of rows instead of {expected}", folder.display())));
@@ -107,7 +107,7 @@ impl Recording {
         let tokens = segment.len() as u64;
         let row = |heads: usize, dim: usize| (heads * dim * size_of::<f32>()) as u64;
         let (keys, values) = (row(kv_heads, key_dim), row(kv_heads, value_dim));
-        let layer_start = offset + layer as u64 * tokens * token_bytes(&Geometry { layers: 1, ..self.geometry.clone() }, queries);
+        let layer_start = offset + layer as u64 * tokens * row_bytes(&self.geometry, queries);
         let (start, width, dims) = match part {
             Part::Keys => (layer_start, keys, [kv_heads, key_dim]),
             Part::Values => (layer_start + tokens * keys, values, [kv_heads, value_dim]),

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use kv_core::Geometry;
 use serde::{Deserialize, Serialize};
 
-use super::recorder::token_bytes;
+use super::row_writer::row_bytes;
 use super::{Header, Recording, RecordingKey, segments};
 use crate::free_memory::size;
 use crate::models::cache_folder;
@@ -69,7 +69,7 @@ impl Store {
     /// Bytes that a recording takes on disk.
     pub(crate) fn bytes(key: &RecordingKey, geometry: &Geometry) -> u64 {
         let tokens: u64 = segments(&key.lengths, key.chunk).iter().map(|segment| segment.len() as u64).sum();
-        tokens.saturating_mul(token_bytes(geometry, key.queries))
+        tokens.saturating_mul(geometry.layers as u64).saturating_mul(row_bytes(geometry, key.queries))
     }
 
     /// Removes recordings that no run needs: neither a living one nor one that can be resumed.

@@ -46,6 +46,5 @@ impl Setting<'_> {
 
 /// A cell's strategy, under this id.
 pub(crate) fn instance_of(cell: &Cell, id: &str) -> InstanceSpec {
-    let config = toml::to_string(&cell.config).unwrap_or_default();
-    InstanceSpec { id: id.to_owned(), strategy: cell.strategy.id().to_owned(), config }
+    InstanceSpec { id: id.to_owned(), strategy: cell.strategy.id().to_owned(), config: cell.config.clone() }
 }

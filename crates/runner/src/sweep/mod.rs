@@ -1,5 +1,6 @@
 //! Runs a plan in worker processes, and keeps what they measured as it comes.
 
+mod blame;
 mod job;
 mod passes;
 mod prediction;
@@ -33,7 +34,7 @@ pub(crate) struct Sweep<'a> {
     /// The cells' ids, in the order of the plan.
     pub(crate) ids: &'a [String],
     pub(crate) probes: &'a Probes,
-    pub(crate) prediction: &'a Prediction,
+    pub(crate) prediction: &'a Prediction<'a>,
     pub(crate) gate: Gate,
     pub(crate) kept: Kept,
     pub(crate) run: RunRecord,
@@ -122,11 +123,11 @@ impl Sweep<'_> {
                 let to_time = self.to_time(block, launch);
                 if !to_time.is_empty() {
                     cells += to_time.len();
-                    seconds += self.prediction.launch_seconds(self.plan, self.probes, block, &to_time, launch);
+                    seconds += self.prediction.launch_seconds(block, &to_time, launch);
                 }
             }
             let to_count = block.cells.iter().filter(|cell| !self.is_done(**cell));
-            seconds += to_count.map(|cell| self.prediction.memory_seconds(self.plan, *cell)).sum::<f64>();
+            seconds += to_count.map(|cell| self.prediction.memory_seconds(*cell)).sum::<f64>();
         }
         (seconds, cells)
     }

@@ -1,18 +1,18 @@
 //! The passes over the cells, each in a worker.
 
-use std::collections::BTreeSet;
+use std::time::Duration;
 
 use kv_report::{Pass, Status, Visit};
 
+use super::blame::{Blame, Death};
 use super::job::instance_of;
 use super::{Certainty, Sweep};
 use crate::block::Block;
 use crate::config::Workload;
 use crate::progress::say;
 use crate::recording::StoredRecording;
-use crate::worker::latency::DECODE;
-use crate::worker::process::{self, How, OnInterrupt, SecondTry};
-use crate::worker::protocol::{GateTask, Job, LatencyTask, MemoryTask, Message, Task, Ttft};
+use crate::worker::process::{self, By, Ended, How, OnInterrupt};
+use crate::worker::protocol::{GateTask, Job, LatencyTask, MemoryTask, Message, Phase, Task, Ttft};
 use crate::{Problem, interrupt};
 
 /// Estimated seconds of the conformance suite for one instance.
@@ -30,34 +30,22 @@ impl Sweep<'_> {
             }
             let Some(cell) = self.plan.cells.iter().find(|cell| cell.label == label) else { continue };
             let task = GateTask { instance: instance_of(cell, &label), geometry: self.setting.model_config.geometry.clone() };
-            let job = self.setting.job(Task::Gate(task));
-            let mut second_try = SecondTry::default();
-            let (phase, how) = loop {
-                let mut visits = vec![];
-                let progress = &mut self.progress;
-                let ended = process::run(&job, self.setting.patience(0.0), OnInterrupt::AtOnce, |message| {
-                    match message {
-                        Message::Phase(phase) => progress.phase(&format!("checking {label}: {}", phase.name)),
-                        Message::Visit(visit) => visits.push(visit),
-                        _ => {}
-                    }
-                    Ok(())
-                })?;
-                for visit in visits {
-                    self.keep(visit)?;
+            let what = format!("the conformance suite of {label}");
+            let ended = self.insist(&what, Task::Gate(task), self.setting.patience(0.0), OnInterrupt::AtOnce, |sweep, message| {
+                match message {
+                    Message::Phase(phase) => sweep.progress.phase(&format!("checking {label}: {}", phase.work)),
+                    Message::Visit(visit) => sweep.keep(visit)?,
+                    _ => {}
                 }
-                match second_try.judge(ended.how) {
-                    Some(how) => break (ended.phase, how),
-                    None => self.note_second_try(&format!("the conformance suite of {label}")),
-                }
-            };
-            let phase = phase.map_or("start".into(), |phase| phase.name);
-            match how {
-                How::Finished => {}
+                Ok(())
+            })?;
+            match ended.how {
                 How::Interrupted => return Ok(()),
-                How::Refused(problem) => return Err(problem),
-                How::Killed(reason) => self.keep(unfinished_gate(&label, Status::Oom, &phase, &reason))?,
-                How::Died(status, reason) => self.keep(unfinished_gate(&label, status, &phase, &reason))?,
+                How::Died(status, reason, _) if !self.was_checked(&label) => {
+                    let reason = format!("the conformance suite could not be completed: {reason}");
+                    self.keep(Visit::failed(&label, Pass::Gate, status, &in_words(&ended.phase), &reason))?;
+                }
+                How::Finished | How::Died(..) => {}
             }
             self.advance(GATE_SECONDS);
         }
@@ -66,59 +54,37 @@ impl Sweep<'_> {
 
     /// Times the cells of a block that have not been timed in this launch.
     pub(super) fn time_block(&mut self, block: &Block, launch: u32, recording: Option<&StoredRecording>) -> Result<(), Problem> {
-        /// Starts in which a worker dies after everything of the instance in hand was said.
-        const MOST_UNEXPLAINED: usize = 3;
-        let mut second_try = SecondTry::default();
+        let mut blame = Blame::default();
         let mut again = block.again.filter(|cell| !self.has_failed(*cell));
-        // Cells in whose hands memory ran out. Whether that is their fault shows when they are alone.
-        let mut suspects = BTreeSet::new();
-        let mut unexplained = 0;
+        let mut may_retry = true;
         loop {
             let left = self.to_time(block, launch);
-            let together: Vec<usize> = left.iter().copied().filter(|cell| !suspects.contains(cell)).collect();
-            let cells = if together.is_empty() { left.iter().take(1).copied().collect() } else { together };
-            if cells.is_empty() {
+            if left.is_empty() {
                 return Ok(());
             }
+            let cells = blame.next(&left);
             let job = self.setting.job(Task::Latency(self.latency_task(block, again, &cells, launch, recording)));
             let ended = self.hear_latency(&job, block, &cells, launch)?;
-            let culprit = ended.phase.as_ref().and_then(|phase| phase.id.clone());
-            let phase = ended.phase.map_or("start".into(), |phase| phase.name);
-            let Some(how) = second_try.judge(ended.how) else {
-                self.note_second_try(&block.name);
-                continue;
-            };
-            let (status, reason) = match how {
-                How::Finished if self.to_time(block, launch).is_empty() => return Ok(()),
-                How::Finished if cells.iter().all(|cell| self.was_timed(*cell, launch) || self.has_failed(*cell)) => continue,
-                How::Finished => (Status::Failed, "the worker answered nothing".to_owned()),
+            let (status, reason) = match ended.how {
                 How::Interrupted => return Ok(()),
-                // The model cannot be loaded, for example: no cell can be measured.
-                How::Refused(problem) => return Err(problem),
-                How::Killed(reason) => (Status::Oom, reason),
-                How::Died(status, reason) => (status, reason),
+                How::Finished if self.to_time(block, launch).len() < left.len() => continue,
+                How::Finished => (Status::Failed, "the worker answered nothing".to_owned()),
+                How::Died(_, _, By::SomebodyElse) if std::mem::take(&mut may_retry) => {
+                    self.note_retry(&block.name);
+                    continue;
+                }
+                How::Died(status, reason, _) => (status, reason),
             };
-            if again.is_some_and(|cell| culprit.as_ref() == Some(&self.ids[cell])) {
+            let in_hand = ended.phase.as_ref().and_then(|phase| self.ids.iter().position(|id| phase.id.as_ref() == Some(id)));
+            if in_hand.is_some() && in_hand == again {
                 // It was timed before, in its own block. The others go on without it.
                 again = None;
                 continue;
             }
-            let all_left = self.to_time(block, launch);
-            let blamed: Vec<usize> = match culprit {
-                Some(id) => all_left.iter().copied().filter(|cell| self.ids[*cell] == id).collect(),
-                // Nobody's phase.
-                None => all_left.clone(),
-            };
-            if blamed.is_empty() && unexplained < MOST_UNEXPLAINED {
-                unexplained += 1;
-                continue;
-            }
-            if status == Status::Oom && cells.len() + usize::from(again.is_some()) > 1 && blamed.iter().all(|cell| suspects.insert(*cell)) {
-                continue;
-            }
-            let blamed = if blamed.is_empty() { all_left } else { blamed };
-            for cell in blamed {
-                let visit = Visit::failed(&self.ids[cell], Pass::Latency, status, &phase, &reason);
+            let left = self.to_time(block, launch);
+            let death = Death { status, in_hand, together: &cells, left: &left, beside_baseline: again.is_some() };
+            for cell in blame.judge(death) {
+                let visit = Visit::failed(&self.ids[cell], Pass::Latency, status, &in_words(&ended.phase), &reason);
                 self.finish_cell(cell, block, Visit { launch, ..visit })?;
             }
         }
@@ -140,11 +106,11 @@ impl Sweep<'_> {
         let cells = again.iter().chain(left);
         let script = self.plan.script(self.cell(left[0]));
         let ttft = if launch < self.plan.ttft_launches { Ttft::Measured } else { Ttft::LeftOut };
-        let is_replayed = |cell: &&usize| !self.probes.recomputes(&self.cell(**cell).label);
         let recording = recording.filter(|_| script.workload == Workload::Decode);
         // One real prefill per block is enough to see whether composing holds.
         let checks = recording.is_some() && ttft == Ttft::Measured && !block.cells.iter().any(|cell| self.was_timed(*cell, launch));
-        let checked = left.iter().find(is_replayed).filter(|_| checks).map(|cell| self.ids[*cell].clone());
+        let checked =
+            left.iter().find(|cell| self.prediction.can_be_replayed(**cell)).filter(|_| checks).map(|cell| self.ids[*cell].clone());
         LatencyTask {
             model: self.setting.model.clone(),
             script,
@@ -156,17 +122,17 @@ impl Sweep<'_> {
         }
     }
 
-    fn hear_latency(&mut self, job: &Job, block: &Block, cells: &[usize], launch: u32) -> Result<process::Ended, Problem> {
-        let seconds = |cell: &usize| self.prediction.latency_seconds(self.plan, self.probes, *cell, launch);
+    fn hear_latency(&mut self, job: &Job, block: &Block, cells: &[usize], launch: u32) -> Result<Ended, Problem> {
+        let seconds = |cell: &usize| self.prediction.latency_seconds(*cell, launch);
         let longest = cells.iter().map(seconds).fold(0.0, f64::max);
         let patience = self.setting.patience(longest + self.prediction.load_seconds());
         let mut now = String::new();
-        process::run(job, patience, OnInterrupt::AfterVisitOf(DECODE), |message| {
+        process::run(job, patience, OnInterrupt::AfterDecoding, |message| {
             match message {
                 Message::Model(record) => self.note_model(record),
                 Message::Phase(phase) => {
                     let label = phase.id.as_ref().and_then(|id| self.label_of(id)).map_or(String::new(), |label| format!(", {label}"));
-                    now = format!("{}{label}: {}", block.name, phase.name);
+                    now = format!("{}{label}: {}", block.name, phase.work);
                     self.progress.phase(&now);
                 }
                 Message::Progress { done, all } => self.progress.phase(&format!("{now}, {done} of {all}")),
@@ -194,37 +160,24 @@ impl Sweep<'_> {
         let chunk = if self.probes.recomputes(&cell.label) { script.seq_len } else { script.prefill_chunk };
         let instance = instance_of(cell, &self.ids[index]);
         let what = format!("{} at {}: counting bytes", cell.label, cell.seq_len);
-        let seconds = self.prediction.memory_seconds(self.plan, index);
+        let seconds = self.prediction.memory_seconds(index);
         let task = MemoryTask { instance, geometry: self.setting.model_config.geometry.clone(), script, chunk };
-        let job = self.setting.job(Task::Memory(task));
-        let mut second_try = SecondTry::default();
         self.progress.phase(&what);
-        let (visit, phase, how) = loop {
-            let mut visit = None;
-            let ended = process::run(&job, self.setting.patience(seconds), OnInterrupt::AfterVisit, |message| {
-                if let Message::Visit(counted) = message {
-                    visit = Some(counted);
-                }
-                Ok(())
-            })?;
+        let mut counted = None;
+        let patience = self.setting.patience(seconds);
+        let ended = self.insist(&what, Task::Memory(task), patience, OnInterrupt::AfterVisit, |_, message| {
+            if let Message::Visit(visit) = message {
+                counted = Some(visit);
+            }
+            Ok(())
+        })?;
+        let failed = |status, reason: &str| Visit::failed(&self.ids[index], Pass::Memory, status, &in_words(&ended.phase), reason);
+        let visit = match (counted, &ended.how) {
             // What was counted stays counted, even if the worker died afterwards.
-            if visit.is_some() {
-                break (visit, ended.phase, ended.how);
-            }
-            match second_try.judge(ended.how) {
-                Some(how) => break (None, ended.phase, how),
-                None => self.note_second_try(&what),
-            }
-        };
-        let phase = phase.map_or("start".into(), |phase| phase.name);
-        let failed = |status: Status, reason: &str| Visit::failed(&self.ids[index], Pass::Memory, status, &phase, reason);
-        let visit = match (visit, how) {
             (Some(visit), _) => visit,
             (None, How::Interrupted) => return Ok(()),
             (None, How::Finished) => failed(Status::Failed, "the worker answered nothing"),
-            (None, How::Refused(problem)) => return Err(problem),
-            (None, How::Killed(reason)) => failed(Status::Oom, &reason),
-            (None, How::Died(status, reason)) => failed(status, &reason),
+            (None, How::Died(status, reason, _)) => failed(*status, reason),
         };
         self.keep(visit)?;
         self.advance(seconds);
@@ -237,7 +190,7 @@ impl Sweep<'_> {
             visit.values.insert("predicted_bytes".into(), bytes as f64);
         }
         visit.block = Some(block.name.clone());
-        let seconds = self.prediction.latency_seconds(self.plan, self.probes, index, visit.launch);
+        let seconds = self.prediction.latency_seconds(index, visit.launch);
         self.keep(visit.clone())?;
         self.progress.count_cell();
         self.advance(seconds);
@@ -251,16 +204,39 @@ impl Sweep<'_> {
         Some(self.cell(index).label.clone())
     }
 
-    /// Notes that a worker was killed from outside and is started again.
-    fn note_second_try(&mut self, what: &str) {
-        let warning = format!("A worker was killed from outside and started again ({what}).");
+    /// Runs a job whose worker may be started again from the beginning: once, if somebody else ended it.
+    pub(super) fn insist(
+        &mut self,
+        what: &str,
+        task: Task,
+        patience: Duration,
+        on_interrupt: OnInterrupt,
+        mut hear: impl FnMut(&mut Self, Message) -> Result<(), Problem>,
+    ) -> Result<Ended, Problem> {
+        let job = self.setting.job(task);
+        let ended = process::run(&job, patience, on_interrupt, |message| hear(self, message))?;
+        if !matches!(ended.how, How::Died(_, _, By::SomebodyElse)) {
+            return Ok(ended);
+        }
+        self.note_retry(what);
+        process::run(&job, patience, on_interrupt, |message| hear(self, message))
+    }
+
+    /// Notes that a worker was ended from outside and is started again.
+    fn note_retry(&mut self, what: &str) {
+        self.warn(format!("A worker was killed from outside and started again ({what})."));
+    }
+
+    /// Says a warning, and keeps it for the report.
+    pub(super) fn warn(&mut self, warning: String) {
         say(&warning);
-        self.run.warnings.push(warning);
+        if !self.run.warnings.contains(&warning) {
+            self.run.warnings.push(warning);
+        }
     }
 }
 
-/// The visit of a gate whose worker died.
-fn unfinished_gate(label: &str, status: Status, phase: &str, reason: &str) -> Visit {
-    let reason = format!("the conformance suite could not be completed: {reason}");
-    Visit::failed(label, Pass::Gate, status, phase, &reason)
+/// The work that a worker did last.
+fn in_words(phase: &Option<Phase>) -> String {
+    phase.as_ref().map_or("start".to_owned(), |phase| phase.work.to_string())
 }

@@ -12,7 +12,9 @@ use crate::recording::{Queries, RecordingKey, Store, prompt_key};
 
 /// See [`predict`].
 #[derive(Debug)]
-pub(crate) struct Prediction {
+pub(crate) struct Prediction<'a> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) probes: &'a Probes,
     pub(crate) blocks: Vec<Block>,
     pub(crate) too_large: Vec<TooLarge>,
     /// What is recorded.
@@ -44,7 +46,7 @@ fn process_bytes(threads: usize) -> u64 {
 }
 
 /// Predicts what a plan takes with a model of so many bytes.
-pub(crate) fn predict(plan: &Plan, probes: &Probes, setting: &Setting<'_>, model_hash: &str, model_bytes: u64) -> Prediction {
+pub(crate) fn predict<'a>(plan: &'a Plan, probes: &'a Probes, setting: &Setting<'_>, model_hash: &str, model_bytes: u64) -> Prediction<'a> {
     let config = setting.model_config;
     let caches: Vec<u64> = plan.cells.iter().map(|cell| probes.bytes(plan, cell).map_or(0, |(bytes, _)| bytes)).collect();
     let beside: Vec<u64> = (plan.cells.iter())
@@ -69,6 +71,8 @@ pub(crate) fn predict(plan: &Plan, probes: &Probes, setting: &Setting<'_>, model
     blocks.retain(|block| !block.cells.is_empty());
     too_large.retain(|too_large| is_whole(&too_large.cell));
     let mut prediction = Prediction {
+        plan,
+        probes,
         blocks,
         too_large,
         recording: None,
@@ -77,7 +81,7 @@ pub(crate) fn predict(plan: &Plan, probes: &Probes, setting: &Setting<'_>, model
         beside,
         limit: setting.memory_limit,
     };
-    prediction.recording = prediction.key(plan, probes, setting, model_hash).map(|key| {
+    prediction.recording = prediction.key(setting, model_hash).map(|key| {
         let tokens = key.tokens.len();
         let row = (config.geometry.values_per_token() * size_of::<f32>()) as u64;
         let step = chunk_bytes(config, plan.prefill_chunk.min(tokens));
@@ -102,27 +106,33 @@ fn chunk_bytes(config: &ModelConfig, tokens: usize) -> u64 {
     config.step_bytes(tokens).saturating_add(rows).saturating_add(logits) as u64
 }
 
-impl Prediction {
+impl Prediction<'_> {
     /// Seconds to load the model.
     pub(crate) fn load_seconds(&self) -> f64 {
         self.estimate.load()
     }
 
+    /// Whether a recorded prompt can be replayed into a cell's cache.
+    pub(crate) fn can_be_replayed(&self, cell: usize) -> bool {
+        let cell = &self.plan.cells[cell];
+        cell.workload == Workload::Decode && !self.probes.recomputes(&cell.label)
+    }
+
     /// Seconds of a cell's latency pass in this launch.
-    pub(crate) fn latency_seconds(&self, plan: &Plan, probes: &Probes, cell: usize, launch: u32) -> f64 {
-        let label = &plan.cells[cell].label;
-        let reuse = if probes.recomputes(label) { Reuse::Recomputes } else { Reuse::Caches };
+    pub(crate) fn latency_seconds(&self, cell: usize, launch: u32) -> f64 {
+        let label = &self.plan.cells[cell].label;
+        let reuse = if self.probes.recomputes(label) { Reuse::Recomputes } else { Reuse::Caches };
         let filling = match &self.recording {
             None => Filling::Model,
-            Some(_) if launch < plan.ttft_launches => Filling::ReplayAttended,
+            Some(_) if launch < self.plan.ttft_launches => Filling::ReplayAttended,
             Some(_) => Filling::Replay,
         };
-        self.estimate.latency(&plan.script(&plan.cells[cell]), reuse, filling)
+        self.estimate.latency(&self.plan.script(&self.plan.cells[cell]), reuse, filling)
     }
 
     /// Seconds of a cell's memory pass.
-    pub(crate) fn memory_seconds(&self, plan: &Plan, cell: usize) -> f64 {
-        self.estimate.memory(&plan.script(&plan.cells[cell]))
+    pub(crate) fn memory_seconds(&self, cell: usize) -> f64 {
+        self.estimate.memory(&self.plan.script(&self.plan.cells[cell]))
     }
 
     /// Seconds to record the prompt.
@@ -131,50 +141,49 @@ impl Prediction {
     }
 
     /// Seconds of a block, all its launches included.
-    pub(crate) fn block_seconds(&self, plan: &Plan, probes: &Probes, block: &Block) -> f64 {
-        let memory: f64 = block.cells.iter().map(|cell| self.memory_seconds(plan, *cell)).sum();
-        let of_launch = |launch| self.launch_seconds(plan, probes, block, &block.cells, launch);
-        (0..plan.launches).map(of_launch).sum::<f64>() + memory
+    pub(crate) fn block_seconds(&self, block: &Block) -> f64 {
+        let memory: f64 = block.cells.iter().map(|cell| self.memory_seconds(*cell)).sum();
+        let of_launch = |launch| self.launch_seconds(block, &block.cells, launch);
+        (0..self.plan.launches).map(of_launch).sum::<f64>() + memory
     }
 
     /// Seconds of one launch of some cells of a block: the model is loaded, the baseline may be timed again, and a real
     /// prefill checks the composed times.
-    pub(crate) fn launch_seconds(&self, plan: &Plan, probes: &Probes, block: &Block, cells: &[usize], launch: u32) -> f64 {
-        let of_cell = |cell: &usize| self.latency_seconds(plan, probes, *cell, launch);
-        let check = if launch == 0 { self.check_seconds(plan, probes, block) } else { 0.0 };
+    pub(crate) fn launch_seconds(&self, block: &Block, cells: &[usize], launch: u32) -> f64 {
+        let of_cell = |cell: &usize| self.latency_seconds(*cell, launch);
+        let check = if launch == 0 { self.check_seconds(block) } else { 0.0 };
         self.estimate.load() + block.again.iter().chain(cells).map(of_cell).sum::<f64>() + check
     }
 
     /// Seconds of the real prefill that checks the composed times of a block.
-    fn check_seconds(&self, plan: &Plan, probes: &Probes, block: &Block) -> f64 {
-        let is_replayed = |cell: &&usize| !probes.recomputes(&plan.cells[**cell].label);
-        let Some(cell) = block.cells.iter().find(is_replayed).map(|cell| &plan.cells[*cell]) else { return 0.0 };
-        let is_composed = self.recording.is_some() && plan.ttft_launches > 0 && cell.workload == Workload::Decode;
-        if is_composed { cell.batch as f64 * self.estimate.prefill(cell.seq_len) } else { 0.0 }
+    fn check_seconds(&self, block: &Block) -> f64 {
+        let checked = block.cells.iter().find(|cell| self.can_be_replayed(**cell));
+        let is_composed = self.recording.is_some() && self.plan.ttft_launches > 0;
+        let Some(cell) = checked.filter(|_| is_composed).map(|cell| &self.plan.cells[*cell]) else { return 0.0 };
+        cell.batch as f64 * self.estimate.prefill(cell.seq_len)
     }
 
     /// Seconds of a plan that only the time to first token costs.
-    pub(crate) fn ttft_seconds(&self, plan: &Plan, probes: &Probes) -> f64 {
-        if plan.ttft_launches == 0 || self.recording.is_none() {
+    pub(crate) fn ttft_seconds(&self) -> f64 {
+        if self.plan.ttft_launches == 0 || self.recording.is_none() {
             return 0.0;
         }
         let of_cell = |cell: &usize| {
-            let script = plan.script(&plan.cells[*cell]);
+            let script = self.plan.script(&self.plan.cells[*cell]);
             let with = |filling| self.estimate.latency(&script, Reuse::Caches, filling);
-            f64::from(plan.ttft_launches) * (with(Filling::ReplayAttended) - with(Filling::Replay))
+            f64::from(self.plan.ttft_launches) * (with(Filling::ReplayAttended) - with(Filling::Replay))
         };
-        let is_replayed = |cell: &&usize| !probes.recomputes(&plan.cells[**cell].label);
         let cells = self.blocks.iter().flat_map(|block| block.again.iter().chain(&block.cells));
-        cells.filter(is_replayed).map(of_cell).sum::<f64>()
-            + self.blocks.iter().map(|block| self.check_seconds(plan, probes, block)).sum::<f64>()
+        cells.filter(|cell| self.can_be_replayed(**cell)).map(of_cell).sum::<f64>()
+            + self.blocks.iter().map(|block| self.check_seconds(block)).sum::<f64>()
     }
 
     /// Bytes that the worker of a block takes, and whether all of its strategies say what they take.
-    pub(crate) fn block_bytes(&self, plan: &Plan, probes: &Probes, block: &Block) -> (u64, Certainty) {
+    pub(crate) fn block_bytes(&self, block: &Block) -> (u64, Certainty) {
         let cells = || block.again.iter().chain(&block.cells);
         let caches = cells().map(|cell| self.caches[*cell]).fold(0, u64::saturating_add);
         let beside = cells().map(|cell| self.beside[*cell]).max().unwrap_or(0);
-        let is_predicted = |cell: &usize| matches!(probes.bytes(plan, &plan.cells[*cell]), Some((_, Certainty::Predicted)));
+        let is_predicted = |cell: &usize| matches!(self.probes.bytes(self.plan, &self.plan.cells[*cell]), Some((_, Certainty::Predicted)));
         let certainty = if cells().all(is_predicted) { Certainty::Predicted } else { Certainty::Least };
         (caches.saturating_add(beside), certainty)
     }
@@ -190,18 +199,17 @@ impl Prediction {
     }
 
     /// What is to be recorded: the prompts of the cells that are measured, if any of them can be replayed.
-    fn key(&self, plan: &Plan, probes: &Probes, setting: &Setting<'_>, model_hash: &str) -> Option<RecordingKey> {
-        if plan.fill == FillChoice::Prefill {
+    fn key(&self, setting: &Setting<'_>, model_hash: &str) -> Option<RecordingKey> {
+        if self.plan.fill == FillChoice::Prefill {
             return None;
         }
-        let cells = self.blocks.iter().flat_map(|block| &block.cells).map(|cell| &plan.cells[*cell]);
-        let mut lengths: Vec<usize> =
-            cells.filter(|cell| cell.workload == Workload::Decode && !probes.recomputes(&cell.label)).map(|cell| cell.seq_len).collect();
+        let replayed = self.blocks.iter().flat_map(|block| &block.cells).filter(|cell| self.can_be_replayed(**cell));
+        let mut lengths: Vec<usize> = replayed.map(|cell| self.plan.cells[*cell].seq_len).collect();
         lengths.sort_unstable();
         lengths.dedup();
         let longest = *lengths.last()?;
-        let queries = if plan.ttft_launches > 0 { Queries::Recorded } else { Queries::LeftOut };
-        let tokens = crate::workload::random_tokens(plan.seed, setting.model_config.vocabulary, longest);
-        Some(prompt_key(model_hash, tokens, plan.prefill_chunk, lengths, setting.threads, queries))
+        let queries = if self.plan.ttft_launches > 0 { Queries::Recorded } else { Queries::LeftOut };
+        let tokens = crate::workload::random_tokens(self.plan.seed, setting.model_config.vocabulary, longest);
+        Some(prompt_key(model_hash, tokens, self.plan.prefill_chunk, lengths, setting.threads, queries))
     }
 }

@@ -9,8 +9,8 @@ use super::job::instance_of;
 use crate::Problem;
 use crate::config::ConfigFile;
 use crate::plan::{Cell, Plan, config_problem};
-use crate::worker::process::{self, How, OnInterrupt, SecondTry};
-use crate::worker::protocol::{Message, ProbeFailure, ProbeTask, Probed, Task};
+use crate::worker::process::{self, By, How, OnInterrupt};
+use crate::worker::protocol::{Message, ProbeFailure, ProbeTask, Probed, Task, Work};
 
 /// What every instance is, by label.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ impl Probes {
             }
         }
         let mut probes = Probes { sizes: sizes.clone(), known: BTreeMap::new(), broken: BTreeMap::new() };
-        let mut second_try = SecondTry::default();
+        let mut may_retry = true;
         while !left.is_empty() {
             let instances = left.iter().map(|cell| instance_of(cell, &cell.label)).collect();
             let task = ProbeTask { instances, geometry: setting.model_config.geometry.clone(), sizes: sizes.clone() };
@@ -64,13 +64,11 @@ impl Probes {
                     Err(ProbeFailure::Panic(reason)) => probes.refuse(label, Status::Failed, reason),
                 }
             }
-            let Some(how) = second_try.judge(ended.how) else { continue };
-            match how {
+            match ended.how {
                 How::Finished => break,
-                How::Refused(problem) => return Err(problem),
                 How::Interrupted => return Ok(None),
-                How::Killed(reason) => return Err(Problem::new(reason)),
-                How::Died(status, reason) => {
+                How::Died(_, _, By::SomebodyElse) if std::mem::take(&mut may_retry) => {}
+                How::Died(status, reason, _) => {
                     // The one in hand is to blame. The others are asked again.
                     let label = ended.phase.and_then(|phase| phase.id);
                     let Some(at) = left.iter().position(|cell| label.as_ref() == Some(&cell.label)) else {
@@ -84,7 +82,7 @@ impl Probes {
     }
 
     fn refuse(&mut self, label: String, status: Status, reason: String) {
-        self.broken.insert(label, Broken { status, phase: crate::worker::BUILD.into(), reason });
+        self.broken.insert(label, Broken { status, phase: Work::Build.to_string(), reason });
     }
 
     /// Why an instance cannot be built, if it cannot.

@@ -10,7 +10,7 @@ use std::sync::{Arc, Barrier, Mutex, PoisonError};
 
 use kv_report::Visit;
 
-use super::protocol::{Message, Phase};
+use super::protocol::{Message, Phase, Work};
 
 /// Where a worker's messages go.
 #[derive(Debug)]
@@ -56,8 +56,8 @@ impl Channel {
     }
 
     /// Says that a phase begins.
-    pub(crate) fn phase(&self, id: Option<&str>, name: &str) {
-        self.send(&Message::Phase(Phase { id: id.map(str::to_owned), name: name.to_owned() }));
+    pub(crate) fn phase(&self, id: Option<&str>, work: Work) {
+        self.send(&Message::Phase(Phase { id: id.map(str::to_owned), work }));
     }
 
     /// Says how far the phase is.

@@ -6,7 +6,7 @@ use kv_core::{Geometry, Registry};
 use kv_report::{Pass, Status, Visit};
 
 use super::channel::Channel;
-use super::protocol::GateTask;
+use super::protocol::{GateTask, Work};
 use crate::Problem;
 
 pub(super) fn run(registry: &Registry, task: &GateTask, channel: &Channel) -> Result<(), Problem> {
@@ -14,10 +14,10 @@ pub(super) fn run(registry: &Registry, task: &GateTask, channel: &Channel) -> Re
     let entry = *registry.get(&instance.strategy).map_err(|error| Problem::new(error.to_string()))?;
     // A small model with rows of the real model's shape.
     let small = Geometry { layers: 3, heads: 6, kv_heads: 2, ..geometry.clone() };
-    let subject = Subject::new(entry, instance.table().map_err(Problem::new)?, small).alone_in_its_process();
+    let subject = Subject::new(entry, instance.config.clone(), small).alone_in_its_process();
     let mut failures = vec![];
     for check in &CHECKS {
-        channel.phase(Some(&instance.id), check.name);
+        channel.phase(Some(&instance.id), Work::Check(check.name.to_owned()));
         let (outcome, tokens) = kv_conformance::run(&subject, check.run);
         if let Err(failure) = outcome {
             failures.push((check.name, format!("{} (up to {tokens} tokens): {}", check.name, failure.what)));

@@ -9,8 +9,8 @@ use kv_report::{Fill, Pass, Status, StepTime, TtftSource, Visit};
 use kv_script::{Attention, Event, Interpreter, Script};
 
 use super::channel::Channel;
-use super::protocol::{InstanceSpec, LatencyTask, Message, Ttft};
-use super::{BUILD, caught, record};
+use super::protocol::{InstanceSpec, LatencyTask, Message, Ttft, Work};
+use super::{caught, record};
 use crate::Problem;
 use crate::config::Workload;
 use crate::drivers::{ModelDriver, ReplayDriver};
@@ -18,10 +18,8 @@ use crate::recording::{self, Recording};
 use crate::timed::{Spent, Timed};
 use crate::workload;
 
-/// The phases of an instance, beside [`BUILD`].
-const FILL: &str = "fill";
-pub(crate) const DECODE: &str = "decode";
-const REAL_PREFILL: &str = "real prefill";
+/// The phase of decode steps in samples.
+const DECODE: &str = "decode";
 
 pub(super) fn run(registry: &Registry, task: &LatencyTask, channel: &Channel) -> Result<(), Problem> {
     let (model, loaded) = record::load(&task.model, channel)?;
@@ -33,7 +31,7 @@ pub(super) fn run(registry: &Registry, task: &LatencyTask, channel: &Channel) ->
                 .map_err(|error| Problem::new(format!("the recording in `{}` cannot be replayed", folder.display())).caused_by(error))?,
         ),
     };
-    let block = Block { registry, task, channel, model: &model, recording, phase: Mutex::new(BUILD) };
+    let block = Block { registry, task, channel, model: &model, recording, work: Mutex::new(Work::Build) };
     if block.recording.is_none() {
         block.warm_up();
     }
@@ -65,7 +63,8 @@ struct Block<'a> {
     channel: &'a Channel,
     model: &'a Model,
     recording: Option<Recording>,
-    phase: Mutex<&'static str>,
+    /// In hand, for the reason of a failure.
+    work: Mutex<Work>,
 }
 
 /// An instance whose cache holds its prompt.
@@ -83,7 +82,7 @@ impl<'a> Block<'a> {
         let recomputes = cache.recomputes();
         let recording = self.recording.clone().filter(|_| !recomputes);
         let mut visit = Visit { launch: *launch, ..Visit::passed(&instance.id, Pass::Latency) };
-        self.enter(instance, FILL);
+        self.enter(instance, Work::Fill);
         let model = ModelDriver::new(&self.model.decoder);
         let prompt = workload::prompt_len(script);
         let attention = if *ttft == Ttft::Measured { Attention::Run } else { Attention::Skipped };
@@ -125,7 +124,7 @@ impl<'a> Block<'a> {
     fn decode(&self, filled: Filled<'a>) -> Result<Visit, String> {
         let Filled { instance, mut cache, mut interpreter, mut visit } = filled;
         let script = &self.task.script;
-        self.enter(instance, DECODE);
+        self.enter(instance, Work::Decode);
         let prompt = workload::prompt_len(script);
         let steps = workload::decode_steps(script);
         let mut said = Instant::now();
@@ -168,22 +167,17 @@ impl<'a> Block<'a> {
         Ok(visit)
     }
 
-    /// Lets the model compute a chunk with another cache: the first large step of a process pays for memory that later ones
-    /// reuse. What goes wrong here goes wrong in the cells again, with their names.
+    /// Takes the first large step, which others would pay for.
     fn warm_up(&self) {
         let script = &self.task.script;
         let chunk = script.prefill_chunk.min(workload::prompt_len(script));
-        let Ok(mut cache) = recording::exact_cache(&self.model.decoder.config().geometry, chunk) else { return };
-        let tokens = vec![0; chunk];
-        let mut interpreter = Interpreter::new(ModelDriver::new(&self.model.decoder));
-        let events = Script::prefill(&[&tokens], chunk).events;
-        let _ = on_the_pool(|| events.iter().try_for_each(|event| interpreter.run(cache.as_mut(), event)));
+        on_the_pool(|| recording::warm_up(&self.model.decoder, chunk));
     }
 
     /// Lets the model compute the prompt with this cache, which shows whether the composed time to first token holds.
     fn check(&self, instance: &InstanceSpec) -> Result<Visit, String> {
         let mut cache = self.build(instance)?;
-        self.enter(instance, REAL_PREFILL);
+        self.enter(instance, Work::RealPrefill);
         let recomputes = cache.recomputes();
         let model = ReplayDriver::without_recording(ModelDriver::new(&self.model.decoder));
         let (elapsed, _) = self.prefill(&mut cache, &mut Interpreter::new(model), recomputes)?;
@@ -193,7 +187,7 @@ impl<'a> Block<'a> {
     }
 
     fn build(&self, instance: &InstanceSpec) -> Result<Timed, String> {
-        self.enter(instance, BUILD);
+        self.enter(instance, Work::Build);
         Ok(Timed::new(instance.build(self.registry, &self.model.decoder.config().geometry)?))
     }
 
@@ -224,14 +218,14 @@ impl<'a> Block<'a> {
         Ok((elapsed, cache.take_spent()))
     }
 
-    fn enter(&self, instance: &InstanceSpec, phase: &'static str) {
-        *self.phase.lock().unwrap_or_else(PoisonError::into_inner) = phase;
-        self.channel.phase(Some(&instance.id), phase);
+    fn enter(&self, instance: &InstanceSpec, work: Work) {
+        *self.work.lock().unwrap_or_else(PoisonError::into_inner) = work.clone();
+        self.channel.phase(Some(&instance.id), work);
     }
 
     fn failed(&self, instance: &InstanceSpec, failure: &str) -> Visit {
-        let phase = *self.phase.lock().unwrap_or_else(PoisonError::into_inner);
-        let visit = Visit::failed(&instance.id, Pass::Latency, Status::Failed, phase, failure);
+        let phase = self.work.lock().unwrap_or_else(PoisonError::into_inner).to_string();
+        let visit = Visit::failed(&instance.id, Pass::Latency, Status::Failed, &phase, failure);
         Visit { launch: self.task.launch, ..visit }
     }
 

@@ -12,18 +12,18 @@ use kv_script::{Attention, Interpreter, RowSource, RowsDriver, Script};
 
 use super::caught;
 use super::channel::Channel;
-use super::protocol::{MemoryTask, ScriptSpec};
+use super::protocol::{MemoryTask, ScriptSpec, Work};
 use crate::Problem;
 use crate::config::Workload;
 
-/// The phase of the pass.
-const COUNT: &str = "count bytes";
-
 pub(super) fn run(registry: &Registry, task: &MemoryTask, channel: &Channel) -> Result<(), Problem> {
     let MemoryTask { instance, .. } = task;
-    channel.phase(Some(&instance.id), COUNT);
+    channel.phase(Some(&instance.id), Work::CountBytes);
     let counted = caught(|| count(registry, task, channel));
-    channel.visit(counted.unwrap_or_else(|failure| Visit::failed(&instance.id, Pass::Memory, Status::Failed, COUNT, &failure)));
+    channel.visit(
+        counted
+            .unwrap_or_else(|failure| Visit::failed(&instance.id, Pass::Memory, Status::Failed, &Work::CountBytes.to_string(), &failure)),
+    );
     Ok(())
 }
 
@@ -63,11 +63,9 @@ fn fill_and_count(registry: &Registry, task: &MemoryTask, channel: &Channel) -> 
     let driver = RowsDriver { source: Generated { geometry: geometry.clone() }, attention: before_last };
 
     let entry = registry.get(&instance.strategy).map_err(|error| error.to_string())?;
-    // Reading the parameters is not the cache's.
-    let config = instance.table()?;
 
     let meter = HeapMeter::start();
-    let mut cache = entry.build(&config, geometry).map_err(|error| error.to_string())?;
+    let mut cache = entry.build(&instance.config, geometry).map_err(|error| error.to_string())?;
     let mut interpreter = Interpreter::new(driver);
     for (done, event) in before.iter().enumerate() {
         interpreter.run(cache.as_mut(), event).map_err(|error| error.to_string())?;

@@ -5,7 +5,7 @@
 
 mod channel;
 mod gate;
-pub(crate) mod latency;
+mod latency;
 mod memory;
 mod probe;
 pub(crate) mod process;
@@ -25,9 +25,6 @@ use crate::{Problem, exit};
 
 /// The command that makes a process a worker.
 pub(crate) const COMMAND: &str = "worker";
-
-/// The phase in which a cache is built.
-pub(crate) const BUILD: &str = "build";
 
 /// Does the job that comes in on the standard input.
 ///
@@ -71,16 +68,10 @@ fn work(registry: &Registry, task: Task, channel: &Channel) -> Result<(), Proble
 }
 
 impl InstanceSpec {
-    /// The parameters as a table.
-    fn table(&self) -> Result<toml::Table, String> {
-        toml::from_str(&self.config).map_err(|error| error.to_string())
-    }
-
     /// Builds the cache. A panic is an error.
     fn build(&self, registry: &Registry, geometry: &kv_core::Geometry) -> Result<Box<dyn KvCache>, String> {
         let entry = registry.get(&self.strategy).map_err(|error| error.to_string())?;
-        let config = self.table()?;
-        caught(|| entry.build(&config, geometry).map_err(|error| error.to_string()))
+        caught(|| entry.build(&self.config, geometry).map_err(|error| error.to_string()))
     }
 }
 

@@ -2,14 +2,14 @@
 
 use kv_core::{Entry, KvCache, Registry};
 
+use super::caught;
 use super::channel::Channel;
-use super::protocol::{InstanceSpec, Message, ProbeFailure, ProbeTask, Probed};
-use super::{BUILD, caught};
+use super::protocol::{InstanceSpec, Message, ProbeFailure, ProbeTask, Probed, Work};
 use crate::Problem;
 
 pub(super) fn run(registry: &Registry, task: &ProbeTask, channel: &Channel) -> Result<(), Problem> {
     for instance in &task.instances {
-        channel.phase(Some(&instance.id), BUILD);
+        channel.phase(Some(&instance.id), Work::Build);
         let entry = registry.get(&instance.strategy).map_err(|error| Problem::new(error.to_string()))?;
         // A panic is the outer error, a config that is refused the inner one.
         let answer = match caught(|| Ok(probed(task, instance, entry))) {
@@ -22,10 +22,9 @@ pub(super) fn run(registry: &Registry, task: &ProbeTask, channel: &Channel) -> R
 }
 
 fn probed(task: &ProbeTask, instance: &InstanceSpec, entry: &Entry) -> Result<Probed, String> {
-    let config = instance.table()?;
-    let cache = entry.build(&config, &task.geometry).map_err(|error| error.to_string())?;
+    let cache = entry.build(&instance.config, &task.geometry).map_err(|error| error.to_string())?;
     let predict = |&(tokens, sequences): &(usize, usize)| {
-        let predicted = entry.predicted_bytes(&config, &task.geometry, tokens, sequences).map_err(|error| error.to_string())?;
+        let predicted = entry.predicted_bytes(&instance.config, &task.geometry, tokens, sequences).map_err(|error| error.to_string())?;
         Ok(predicted.map(|bytes| bytes.total() as u64))
     };
     let predicted = task.sizes.iter().map(predict).collect::<Result<Vec<_>, String>>()?;

@@ -12,8 +12,7 @@ use kv_report::Status;
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process_group, setrlimit};
 
 use super::COMMAND;
-use super::protocol::{Job, Message, PROTOCOL, Phase};
-use super::record::LOAD;
+use super::protocol::{Job, Message, PROTOCOL, Phase, Work};
 use crate::free_memory::size;
 use crate::{Problem, interrupt, progress};
 
@@ -30,31 +29,19 @@ pub(crate) struct Ended {
 pub(crate) enum How {
     /// It did its job.
     Finished,
-    /// It could not do its job at all, and says why.
-    Refused(Problem),
     /// It died, or was ended because it took too long: a status and the reason in words.
-    Died(Status, String),
-    /// Somebody else ended it: the system, because memory ran out, or a person. It may be worth another try.
-    Killed(String),
+    Died(Status, String, By),
     /// Ctrl-C.
     Interrupted,
 }
 
-/// Another try for a worker that was killed from outside, and only one.
-#[derive(Debug, Default)]
-pub(crate) struct SecondTry {
-    is_used: bool,
-}
-
-impl SecondTry {
-    /// `None` if the worker is to be started again, and otherwise how it ended for good.
-    pub(crate) fn judge(&mut self, how: How) -> Option<How> {
-        match how {
-            How::Killed(_) if !std::mem::replace(&mut self.is_used, true) => None,
-            How::Killed(reason) => Some(How::Died(Status::Oom, reason)),
-            how => Some(how),
-        }
-    }
+/// Who ended a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum By {
+    /// Itself, or the runner.
+    Itself,
+    /// Somebody else: the system, because memory ran out, or a person. Another try is worth it, but only one.
+    SomebodyElse,
 }
 
 /// When Ctrl-C ends a worker.
@@ -64,8 +51,8 @@ pub(crate) enum OnInterrupt {
     AtOnce,
     /// After the next visit.
     AfterVisit,
-    /// After the next visit if it is in this phase, and otherwise at once: what comes before may take long.
-    AfterVisitOf(&'static str),
+    /// After the next visit if decode steps are being timed, and otherwise at once: what comes before may take long.
+    AfterDecoding,
 }
 
 /// The shortest patience with a model that is being loaded.
@@ -83,7 +70,8 @@ enum Event {
 /// silence: a worker says something at every phase and between long steps.
 ///
 /// # Errors
-/// A [`Problem`] if the process cannot be started, or that of `hear`, which ends the worker. That it dies is none.
+/// A [`Problem`] if the process cannot be started, the worker's if it cannot do its job at all, or that of `hear`, which ends
+/// the worker. That it dies is none.
 pub(crate) fn run(
     job: &Job,
     patience: Duration,
@@ -96,8 +84,7 @@ pub(crate) fn run(
     let mut worker = Worker::start(job)?;
     let mut phase: Option<Phase> = None;
     loop {
-        // Loading a model takes as long as it takes, and says nothing.
-        let is_loading = phase.as_ref().is_none_or(|phase| phase.name == LOAD);
+        let is_loading = phase.as_ref().is_none_or(|phase| phase.work == Work::Load);
         match worker.events.recv_timeout(if is_loading { patience.max(LOADING) } else { patience }) {
             Ok(Event::Message(Message::Phase(next))) => {
                 phase = Some(next.clone());
@@ -106,7 +93,7 @@ pub(crate) fn run(
             Ok(Event::Message(Message::Ready { protocol })) if protocol != PROTOCOL => {
                 worker.kill();
                 let reason = format!("the worker speaks protocol {protocol}, and the runner {PROTOCOL}: was the program replaced?");
-                return Ok(Ended { phase, how: How::Died(Status::Failed, reason) });
+                return Ok(Ended { phase, how: How::Died(Status::Failed, reason, By::Itself) });
             }
             // Nothing that it does after this matters, not even if it hangs.
             Ok(Event::Message(Message::Finished)) => {
@@ -115,7 +102,7 @@ pub(crate) fn run(
             }
             Ok(Event::Message(Message::Refused(record))) => {
                 worker.kill();
-                return Ok(Ended { phase, how: How::Refused(Problem::of_record(record)) });
+                return Err(Problem::of_record(record));
             }
             Ok(Event::Message(message)) => {
                 let was_visit = matches!(message, Message::Visit(_));
@@ -127,13 +114,16 @@ pub(crate) fn run(
             }
             Ok(Event::Garbage(line)) => {
                 worker.kill();
-                return Ok(Ended { phase, how: How::Died(Status::Failed, format!("it wrote `{line}` where the runner listens")) });
+                return Ok(Ended {
+                    phase,
+                    how: How::Died(Status::Failed, format!("it wrote `{line}` where the runner listens"), By::Itself),
+                });
             }
             Ok(Event::Interrupt) => {
                 let is_worth_the_wait = match on_interrupt {
                     OnInterrupt::AtOnce => false,
                     OnInterrupt::AfterVisit => true,
-                    OnInterrupt::AfterVisitOf(wanted) => phase.as_ref().is_some_and(|phase| phase.name == wanted),
+                    OnInterrupt::AfterDecoding => phase.as_ref().is_some_and(|phase| phase.work == Work::Decode),
                 };
                 if !is_worth_the_wait {
                     worker.kill();
@@ -143,14 +133,14 @@ pub(crate) fn run(
             Ok(Event::Closed) | Err(RecvTimeoutError::Disconnected) => {
                 let how = match worker.end() {
                     Ok(status) => worker.death(status, job.memory_limit),
-                    Err(error) => How::Died(Status::Failed, format!("nobody knows how it ended: {error}")),
+                    Err(error) => How::Died(Status::Failed, format!("nobody knows how it ended: {error}"), By::Itself),
                 };
                 return Ok(Ended { phase, how });
             }
             Err(RecvTimeoutError::Timeout) => {
                 worker.kill();
                 let reason = format!("nothing was heard of it for {}, and it was ended", progress::human(patience.as_secs_f64()));
-                return Ok(Ended { phase, how: How::Died(Status::Timeout, reason) });
+                return Ok(Ended { phase, how: How::Died(Status::Timeout, reason, By::Itself) });
             }
         }
     }
@@ -262,23 +252,27 @@ impl Worker {
     fn death(&self, status: ExitStatus, limit: Option<u64>) -> How {
         let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         let of_limit = limit.map_or(String::new(), |limit| format!(" (its limit is {})", size(limit)));
+        let last_words = heard.last_words();
         if let Some(line) = &heard.out_of_memory {
-            return How::Died(Status::Oom, format!("out of memory{of_limit}: {line}"));
+            return How::Died(Status::Oom, format!("out of memory{of_limit}: {line}"), By::Itself);
         }
         if heard.stack_overflow {
-            return How::Died(Status::Failed, "it overflowed its stack".into());
+            return How::Died(Status::Failed, "it overflowed its stack".into(), By::Itself);
         }
-        match (status.signal(), status.code()) {
-            // The runner sends none of these without saying so here.
-            (Some(1 | 2 | 15), _) => How::Killed("somebody ended it with a signal".into()),
-            (Some(9), _) => How::Killed(format!("it was killed from outside, which the system does when memory runs out{of_limit}")),
-            (Some(6), _) => How::Died(Status::Failed, format!("it aborted{}", heard.last_words())),
-            (Some(signal), _) => How::Died(Status::Failed, format!("signal {signal} ended it{}", heard.last_words())),
+        let (status, reason, by) = match (status.signal(), status.code()) {
+            // The runner sends none of these four without saying so itself.
+            (Some(1 | 2 | 15), _) => (Status::Failed, "somebody ended it with a signal".into(), By::SomebodyElse),
+            (Some(9), _) => {
+                (Status::Oom, format!("it was killed from outside, which the system does when memory runs out{of_limit}"), By::SomebodyElse)
+            }
+            (Some(6), _) => (Status::Failed, format!("it aborted{last_words}"), By::Itself),
+            (Some(signal), _) => (Status::Failed, format!("signal {signal} ended it{last_words}"), By::Itself),
             (None, code) => {
                 let code = code.map_or("an unknown exit code".into(), |code| format!("exit code {code}"));
-                How::Died(Status::Failed, format!("it ended with {code} before it was done{}", heard.last_words()))
+                (Status::Failed, format!("it ended with {code} before it was done{last_words}"), By::Itself)
             }
-        }
+        };
+        How::Died(status, reason, by)
     }
 }
 
@@ -377,13 +371,5 @@ mod tests {
         let mut heard = Heard::default();
         ["thread 'main' panicked at lib.rs:1:", "too bad", "note: run with", ""].iter().for_each(|line| heard.note(line));
         assert_eq!(heard.last_words(), ": too bad");
-    }
-
-    #[test]
-    fn a_killed_worker_has_one_more_try() {
-        let mut second_try = SecondTry::default();
-        assert!(second_try.judge(How::Killed("first".into())).is_none());
-        assert!(matches!(second_try.judge(How::Killed("second".into())), Some(How::Died(Status::Oom, reason)) if reason == "second"));
-        assert!(matches!(SecondTry::default().judge(How::Finished), Some(How::Finished)));
     }
 }

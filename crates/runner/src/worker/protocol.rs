@@ -4,12 +4,14 @@
 //! dies when it closes. The worker answers with [`Message`]s; the last one is [`Message::Finished`] or
 //! [`Message::Refused`]. A worker that ends without either has died.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use kv_core::Geometry;
 use kv_report::Visit;
 use serde::{Deserialize, Serialize};
 
+use crate::cli::PagesChoice;
 use crate::config::{ModelChoice, Workload};
 use crate::models::Loaded;
 use crate::problem::ProblemRecord;
@@ -46,15 +48,14 @@ pub(crate) struct InstanceSpec {
     /// The id of its cell, or its label where there is no cell.
     pub(crate) id: String,
     pub(crate) strategy: String,
-    /// The parameters, in TOML.
-    pub(crate) config: String,
+    pub(crate) config: toml::Table,
 }
 
 /// A model to load.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ModelSpec {
     pub(crate) source: SourceSpec,
-    pub(crate) large_pages: bool,
+    pub(crate) pages: PagesChoice,
 }
 
 /// Where a model is.
@@ -165,8 +166,44 @@ pub(crate) enum Message {
 pub(crate) struct Phase {
     /// The instance in hand, if it is one's.
     pub(crate) id: Option<String>,
-    /// In words: "build", "decode", the name of a check.
-    pub(crate) name: String,
+    pub(crate) work: Work,
+}
+
+/// The kinds of work.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Work {
+    /// The model is loaded. This takes as long as it takes, and says nothing.
+    Load,
+    /// A cache is built.
+    Build,
+    /// A check of the conformance suite, by its name.
+    Check(String),
+    /// The prompt is recorded.
+    Record,
+    /// A cache is filled with its prompt.
+    Fill,
+    /// Decode steps are timed.
+    Decode,
+    /// The model computes a prompt that was replayed before.
+    RealPrefill,
+    /// Bytes are counted.
+    CountBytes,
+}
+
+impl fmt::Display for Work {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Work::Load => "load the model",
+            Work::Build => "build",
+            Work::Check(name) => name,
+            Work::Record => "record",
+            Work::Fill => "fill",
+            Work::Decode => "decode",
+            Work::RealPrefill => "real prefill",
+            Work::CountBytes => "count bytes",
+        })
+    }
 }
 
 /// What an instance says of itself.
@@ -209,7 +246,11 @@ mod tests {
     }
 
     fn instance() -> InstanceSpec {
-        InstanceSpec { id: "id".into(), strategy: "paged".into(), config: "block_size = 16\n".into() }
+        InstanceSpec {
+            id: "id".into(),
+            strategy: "paged".into(),
+            config: toml::from_str("block_size = 16\nformat = { keys = 'q8_0' }\nratio = 1.0").unwrap(),
+        }
     }
 
     fn script(seed: u64) -> ScriptSpec {
@@ -217,7 +258,7 @@ mod tests {
     }
 
     fn model(source: SourceSpec) -> ModelSpec {
-        ModelSpec { source, large_pages: true }
+        ModelSpec { source, pages: PagesChoice::Large }
     }
 
     fn key() -> RecordingKey {
@@ -260,7 +301,7 @@ mod tests {
             let mut visit = Visit::failed("cell", kv_report::Pass::Latency, kv_report::Status::Timeout, &text, &text);
             visit.values.insert("ttft_ms".into(), f64::from(number));
             comes_back(&Message::Visit(visit));
-            comes_back(&Message::Phase(Phase { id: Some(text.clone()), name: text.clone() }));
+            comes_back(&Message::Phase(Phase { id: Some(text.clone()), work: Work::Check(text.clone()) }));
             comes_back(&Message::Ready { protocol: PROTOCOL });
             comes_back(&Message::Progress { done: 1, all: usize::MAX });
             let loaded = Loaded { bytes: u64::MAX, formats: vec![], pages: text.clone(), seconds: f64::from(number) };

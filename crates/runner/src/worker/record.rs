@@ -2,21 +2,18 @@
 
 use std::fmt::Display;
 
-use kv_model::{Model, Pages};
+use kv_model::Model;
 
 use super::channel::Channel;
-use super::protocol::{Message, ModelSpec, RecordTask};
+use super::protocol::{Message, ModelSpec, RecordTask, Work};
 use crate::models::{self, Loaded, ModelSource};
 use crate::{Problem, recording};
-
-/// The phase in which a model is loaded.
-pub(super) const LOAD: &str = "load the model";
 
 pub(super) fn run(task: RecordTask, channel: &Channel) -> Result<(), Problem> {
     let RecordTask { model, key, folder } = task;
     let (model, loaded) = load(&model, channel)?;
     channel.send(&Message::Model(loaded));
-    channel.phase(None, "record");
+    channel.phase(None, Work::Record);
     let unwritten = |error: &dyn Display| Problem::new(format!("the prompt cannot be recorded in `{}`: {error}", folder.display()));
     let decoder = &model.decoder;
     let all = key.tokens.len();
@@ -29,8 +26,7 @@ pub(super) fn run(task: RecordTask, channel: &Channel) -> Result<(), Problem> {
 
 /// Loads a job's model.
 pub(super) fn load(spec: &ModelSpec, channel: &Channel) -> Result<(Model, Loaded), Problem> {
-    channel.phase(None, LOAD);
+    channel.phase(None, Work::Load);
     let source = ModelSource::of_spec(&spec.source)?;
-    let pages = if spec.large_pages { Pages::Large } else { Pages::Ordinary };
-    models::load(&source, pages)
+    models::load(&source, spec.pages.pages())
 }
