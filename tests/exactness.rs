@@ -5,7 +5,7 @@ mod random_blocks;
 
 use kv_core::{KvCache, Registry};
 use kv_kernels::WeightFormat;
-use kv_model::{Decoder, Preset, Sequence, StepInput, argmax};
+use kv_model::{Decoder, Fresh, Preset, Sequence, StepInput, argmax};
 use random_blocks::decoder_in;
 
 const STEPS: usize = 300;
@@ -25,7 +25,7 @@ fn relative(a: &[f32], b: &[f32]) -> f32 {
 }
 
 fn step(decoder: &Decoder, cache: &mut dyn KvCache, sequence: &mut Sequence, token: u32) -> Vec<f32> {
-    decoder.step(cache, &mut [StepInput { sequence, fresh: &[token] }]).unwrap().remove(0)
+    decoder.step(cache, &mut [StepInput { sequence, fresh: Fresh::Tokens(&[token]) }]).unwrap().remove(0)
 }
 
 const EXACT: [(&str, &str); 8] = [
@@ -134,11 +134,11 @@ fn a_refused_step_leaves_the_sequence_as_it_was() {
         step(&decoder, full.as_mut(), &mut limited, token);
         step(&decoder, unlimited.as_mut(), &mut other, token);
     }
-    let refused = decoder.step(full.as_mut(), &mut [StepInput { sequence: &mut limited, fresh: &[1, 2, 3] }]);
+    let refused = decoder.step(full.as_mut(), &mut [StepInput { sequence: &mut limited, fresh: Fresh::Tokens(&[1, 2, 3]) }]);
     assert_eq!(refused.unwrap_err().to_string(), "cache is full: 3 more tokens needed, 1 free");
-    let unknown = decoder.step(full.as_mut(), &mut [StepInput { sequence: &mut limited, fresh: &[5000] }]);
+    let unknown = decoder.step(full.as_mut(), &mut [StepInput { sequence: &mut limited, fresh: Fresh::Tokens(&[5000]) }]);
     assert_eq!(unknown.unwrap_err().to_string(), "token 5000 is not in a vocabulary of 1024");
-    assert_eq!(limited.tokens().len(), 9);
+    assert_eq!(limited.history().len(), 9);
     let logits = step(&decoder, full.as_mut(), &mut limited, 9);
     assert_eq!(logits, step(&decoder, unlimited.as_mut(), &mut other, 9));
 }

@@ -1,6 +1,6 @@
 //! A greedy text that another program wrote, and the logits that it computed on the way.
 
-use kv_model::{Decoder, Sequence, StepInput, argmax};
+use kv_model::{Decoder, Fresh, Sequence, StepInput, argmax};
 use serde::Deserialize;
 
 /// What is known of one text.
@@ -27,11 +27,11 @@ impl KnownText<'_> {
         let mut logits = decoder.prefill(cache.as_mut(), &mut sequences, &[self.prompt.to_vec()], chunk).unwrap().remove(0);
         let [sequence] = &mut sequences;
         let what = format!("{what}, {id} {config}");
-        self.compare(sequence.tokens().len(), &logits, &what);
+        self.compare(sequence.history().len(), &logits, &what);
         for (index, token) in self.generated.iter().enumerate() {
             assert_eq!(argmax(&logits), *token, "{what}: token {index} after {:?}", self.prompt);
-            logits = decoder.step(cache.as_mut(), &mut [StepInput { sequence, fresh: &[*token] }]).unwrap().remove(0);
-            self.compare(sequence.tokens().len(), &logits, &what);
+            logits = decoder.step(cache.as_mut(), &mut [StepInput { sequence, fresh: Fresh::Tokens(&[*token]) }]).unwrap().remove(0);
+            self.compare(sequence.history().len(), &logits, &what);
         }
     }
 

@@ -5,7 +5,7 @@
 use std::fs::File;
 
 use kv_kernels::WeightFormat;
-use kv_model::{LoadOptions, Model, Preset, Sequence, StepInput, gguf};
+use kv_model::{Fresh, LoadOptions, Model, Preset, Sequence, StepInput, gguf};
 
 const MIB: usize = 1 << 20;
 
@@ -21,7 +21,7 @@ fn check(model: &Model, tensor_bytes: usize) {
     let geometry = &model.decoder.config().geometry;
     let mut cache = runner::builtin().get("contiguous").unwrap().build(&toml::Table::new(), geometry).unwrap();
     let mut sequence = Sequence::open(cache.as_mut()).unwrap();
-    model.decoder.step(cache.as_mut(), &mut [StepInput { sequence: &mut sequence, fresh: &[1, 2, 3] }]).unwrap();
+    model.decoder.step(cache.as_mut(), &mut [StepInput { sequence: &mut sequence, fresh: Fresh::Tokens(&[1, 2, 3]) }]).unwrap();
     let Some(peak) = peak_bytes() else { return };
     let most = tensor_bytes * 115 / 100 + 64 * MIB;
     assert!(peak <= most, "{} MiB for weights of {} MiB: more than {} MiB", peak / MIB, tensor_bytes / MIB, most / MIB);

@@ -1,11 +1,13 @@
-//! Measurement: a counting allocator for exact heap bytes, and statistics for timings.
+//! Measurement: a counting allocator for exact heap bytes, and statistics with which times are compared.
 //!
 //! This crate knows nothing about caches. The runner decides what is measured, and in which pass. The allocator
 //! counts process-wide only while a [`HeapMeter`] exists, so that it does not disturb timings. It counts nothing in a
 //! program that does not install it: see [`CountingAllocator`].
 
 mod allocator;
+mod comparison;
 mod statistics;
 
 pub use allocator::{CountingAllocator, HeapMeter, ThreadMeter, counts_allocations};
+pub use comparison::{Comparison, Estimate, Judgement, LEAST_LAUNCHES, Pooled, Verdict, half_width, launch_observation, pool};
 pub use statistics::quantile;

@@ -8,7 +8,7 @@ use kv_kernels::awake;
 use crate::activations::Activations;
 use crate::rotary::Rotary;
 use crate::weights::Layer;
-use crate::{ModelConfig, ModelError, Sequence, Weights};
+use crate::{Fed, Fresh, ModelConfig, ModelError, Sequence, Weights};
 
 /// A decoder-only transformer of the Llama family.
 #[derive(Debug)]
@@ -22,8 +22,8 @@ pub struct Decoder {
 pub struct StepInput<'a> {
     /// The sequence.
     pub sequence: &'a mut Sequence,
-    /// The tokens to add; at least one.
-    pub fresh: &'a [u32],
+    /// What is added; at least one position.
+    pub fresh: Fresh<'a>,
 }
 
 /// A sequence's rows among those of the step.
@@ -48,9 +48,9 @@ impl Decoder {
         &self.config
     }
 
-    /// Adds tokens to every input's sequence and answers the logits after each one's last token.
+    /// Adds tokens or embeddings to every input's sequence and answers the logits after each one's last position.
     ///
-    /// Which positions run is the cache's business: those of the fresh tokens, or all of them again.
+    /// Which positions run is the cache's business: the fresh ones, or all of them again.
     ///
     /// # Shapes
     /// - returns: a vector of `vocabulary` logits for each input, in order
@@ -62,33 +62,25 @@ impl Decoder {
     }
 
     fn run(&self, cache: &mut dyn KvCache, inputs: &mut [StepInput<'_>]) -> Result<Vec<Vec<f32>>, ModelError> {
-        let ModelConfig { vocabulary, .. } = self.config;
-        let context = self.config.geometry.context;
-        let mut tokens = vec![];
+        let vocabulary = self.config.vocabulary;
+        let mut rows: Vec<Fed> = vec![];
         let mut positions = vec![];
         let mut slices = vec![];
         for input in inputs.iter() {
-            let seen = input.sequence.tokens().len();
-            let end = seen + input.fresh.len();
-            if input.fresh.is_empty() {
-                return Err(ModelError::NoTokens);
-            }
-            if end > context {
-                return Err(ModelError::Context { needed: end, context });
-            }
-            if let Some(&token) = input.fresh.iter().find(|token| **token as usize >= vocabulary) {
-                return Err(ModelError::Token { token, vocabulary });
-            }
-            let run = cache.begin(input.sequence.id(), seen..end)?;
-            let all = input.sequence.tokens().iter().chain(input.fresh).skip(run.start).take(run.len());
-            let first_row = tokens.len();
-            tokens.extend(all);
+            let history = input.sequence.history();
+            let end = history.len() + input.fresh.len();
+            self.check(input.fresh, end)?;
+            let run = cache.begin(input.sequence.id(), history.len()..end)?;
+            let first_row = rows.len();
+            let again = history.get(run.start..).unwrap_or_default();
+            let known = run.start.saturating_sub(history.len());
+            rows.extend(again.iter().cloned().chain(input.fresh.iter().skip(known)).take(run.len()));
             positions.extend(run);
-            slices.push(Slice { id: input.sequence.id(), rows: first_row..tokens.len() });
+            slices.push(Slice { id: input.sequence.id(), rows: first_row..rows.len() });
         }
 
         let rotary = Rotary::new(&self.config.geometry.rope, &positions);
-        let mut hidden = self.weights.embed(&tokens);
+        let mut hidden = self.weights.embed(&rows);
         let epsilon = self.config.norm_epsilon;
         for (index, layer) in self.weights.layers.iter().enumerate() {
             let normed = hidden.clone().rms_norm(&layer.attention_norm, epsilon);
@@ -104,7 +96,7 @@ impl Decoder {
         for (input, logits) in inputs.iter().zip(&logits) {
             let count = logits.iter().filter(|logit| !logit.is_finite()).count();
             if count > 0 {
-                let tokens = input.sequence.tokens().len() + input.fresh.len();
+                let tokens = input.sequence.history().len() + input.fresh.len();
                 return Err(ModelError::NotFinite { tokens, count, vocabulary });
             }
         }
@@ -113,6 +105,28 @@ impl Decoder {
             input.sequence.extend(input.fresh);
         }
         Ok(logits)
+    }
+
+    /// Checks what is to be added to a sequence that has `end` positions afterwards.
+    fn check(&self, fresh: Fresh<'_>, end: usize) -> Result<(), ModelError> {
+        let ModelConfig { vocabulary, hidden, .. } = self.config;
+        let context = self.config.geometry.context;
+        if fresh.is_empty() {
+            return Err(ModelError::NoTokens);
+        }
+        if end > context {
+            return Err(ModelError::Context { needed: end, context });
+        }
+        match fresh {
+            Fresh::Tokens(tokens) => match tokens.iter().find(|token| **token as usize >= vocabulary) {
+                Some(&token) => Err(ModelError::Token { token, vocabulary }),
+                None => Ok(()),
+            },
+            Fresh::Embeddings(rows) => match rows.iter().find(|row| row.len() != hidden) {
+                Some(row) => Err(ModelError::Embedding { values: row.len(), hidden }),
+                None => Ok(()),
+            },
+        }
     }
 
     /// Feeds a prompt in steps of `chunk` tokens (at once if the cache recomputes anyway) and answers the
@@ -134,7 +148,7 @@ impl Decoder {
             let due: Vec<usize> = (0..sequences.len()).filter(|index| prompts[*index].len() > start).collect();
             let mut inputs: Vec<StepInput<'_>> = (sequences.iter_mut().zip(prompts))
                 .filter(|(_, prompt)| prompt.len() > start)
-                .map(|(sequence, prompt)| StepInput { sequence, fresh: &prompt[start..(start + chunk).min(prompt.len())] })
+                .map(|(sequence, prompt)| StepInput { sequence, fresh: Fresh::Tokens(&prompt[start..(start + chunk).min(prompt.len())]) })
                 .collect();
             for (index, after) in due.into_iter().zip(self.step(cache, &mut inputs)?) {
                 logits[index] = after;

@@ -123,6 +123,14 @@ pub enum ModelError {
         /// Logits there are.
         vocabulary: usize,
     },
+    /// An embedding of another width than the model's.
+    #[error("an embedding has {values} values, and the model's have {hidden}")]
+    Embedding {
+        /// Values of the embedding.
+        values: usize,
+        /// Values the model's embeddings have.
+        hidden: usize,
+    },
     /// A step without tokens.
     #[error("a step needs at least one token")]
     NoTokens,

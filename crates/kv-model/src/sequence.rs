@@ -1,12 +1,14 @@
-//! A sequence as the driver of a model sees it: its id in the cache and the tokens it has fed.
+//! A sequence as the driver of a model sees it: its id in the cache and what it was fed.
 
 use kv_core::{CacheError, KvCache, SeqId};
 
-/// The history of an open sequence. A strategy that recomputes needs the earlier tokens again.
+use crate::{Fed, Fresh};
+
+/// The history of an open sequence. A strategy that recomputes needs the earlier inputs again.
 #[derive(Debug)]
 pub struct Sequence {
     id: SeqId,
-    tokens: Vec<u32>,
+    history: Vec<Fed>,
 }
 
 impl Sequence {
@@ -15,7 +17,7 @@ impl Sequence {
     /// # Errors
     /// Whatever [`KvCache::open`] refuses.
     pub fn open(cache: &mut dyn KvCache) -> Result<Sequence, CacheError> {
-        Ok(Sequence { id: cache.open()?, tokens: vec![] })
+        Ok(Sequence { id: cache.open()?, history: vec![] })
     }
 
     /// Opens a sequence that continues this one's tokens on its own.
@@ -23,7 +25,7 @@ impl Sequence {
     /// # Errors
     /// Whatever [`KvCache::fork`] refuses.
     pub fn fork(&self, cache: &mut dyn KvCache) -> Result<Sequence, CacheError> {
-        Ok(Sequence { id: cache.fork(self.id)?, tokens: self.tokens.clone() })
+        Ok(Sequence { id: cache.fork(self.id)?, history: self.history.clone() })
     }
 
     /// Cuts the sequence to its first `len` tokens.
@@ -32,7 +34,7 @@ impl Sequence {
     /// Whatever [`KvCache::truncate`] refuses.
     pub fn truncate(&mut self, cache: &mut dyn KvCache, len: usize) -> Result<(), CacheError> {
         cache.truncate(self.id, len)?;
-        self.tokens.truncate(len);
+        self.history.truncate(len);
         Ok(())
     }
 
@@ -41,9 +43,9 @@ impl Sequence {
         self.id
     }
 
-    /// The tokens fed so far.
-    pub fn tokens(&self) -> &[u32] {
-        &self.tokens
+    /// What each position was fed so far.
+    pub fn history(&self) -> &[Fed] {
+        &self.history
     }
 
     /// Closes the sequence.
@@ -54,8 +56,8 @@ impl Sequence {
         cache.close(self.id)
     }
 
-    /// Notes tokens whose rows were appended to the cache: by a step of the decoder, or from a recording of one.
-    pub fn extend(&mut self, fresh: &[u32]) {
-        self.tokens.extend(fresh);
+    /// Notes positions whose rows were appended to the cache: by a step of the decoder, or from a recording of one.
+    pub fn extend(&mut self, fresh: Fresh<'_>) {
+        self.history.extend(fresh.iter());
     }
 }

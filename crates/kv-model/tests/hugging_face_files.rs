@@ -4,7 +4,7 @@
 use std::io::Cursor;
 
 use kv_core::Registry;
-use kv_model::{LoadError, LoadOptions, Model, ReadSeek, Sequence, StepInput, argmax, hugging_face};
+use kv_model::{Fresh, LoadError, LoadOptions, Model, ReadSeek, Sequence, StepInput, argmax, hugging_face};
 use serde_json::{Value, json};
 use workspace_tests::chain::{Chain, Tensors, safetensors_file};
 
@@ -42,7 +42,7 @@ fn next(model: &Model, token: u32) -> u32 {
     let registry = Registry::new().with::<kv_contiguous::Contiguous>();
     let mut cache = registry.get("contiguous").unwrap().build(&Default::default(), &model.decoder.config().geometry).unwrap();
     let mut sequence = Sequence::open(cache.as_mut()).unwrap();
-    let logits = model.decoder.step(cache.as_mut(), &mut [StepInput { sequence: &mut sequence, fresh: &[token] }]).unwrap();
+    let logits = model.decoder.step(cache.as_mut(), &mut [StepInput { sequence: &mut sequence, fresh: Fresh::Tokens(&[token]) }]).unwrap();
     argmax(&logits[0])
 }
 

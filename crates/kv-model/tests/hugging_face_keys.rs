@@ -4,7 +4,7 @@
 use std::io::Cursor;
 
 use kv_core::{KvCache, Registry};
-use kv_model::{LoadError, LoadOptions, Model, ModelError, ReadSeek, Sequence, StepInput, argmax, hugging_face};
+use kv_model::{Fresh, LoadError, LoadOptions, Model, ModelError, ReadSeek, Sequence, StepInput, argmax, hugging_face};
 use serde_json::{Value, json};
 use workspace_tests::chain::{Chain, Tensors, safetensors_file};
 
@@ -54,7 +54,7 @@ fn cache(model: &Model) -> Box<dyn KvCache> {
 fn next(model: &Model, token: u32) -> u32 {
     let mut cache = cache(model);
     let mut sequence = Sequence::open(cache.as_mut()).unwrap();
-    let logits = model.decoder.step(cache.as_mut(), &mut [StepInput { sequence: &mut sequence, fresh: &[token] }]).unwrap();
+    let logits = model.decoder.step(cache.as_mut(), &mut [StepInput { sequence: &mut sequence, fresh: Fresh::Tokens(&[token]) }]).unwrap();
     argmax(&logits[0])
 }
 
@@ -338,12 +338,12 @@ fn logits_that_are_not_finite_stop_the_run_and_leave_the_sequence() {
     let mut cache = cache(&model);
     let mut sequence = Sequence::open(cache.as_mut()).unwrap();
     let mut step = |fresh: &[u32]| {
-        let result = model.decoder.step(cache.as_mut(), &mut [StepInput { sequence: &mut sequence, fresh }]);
-        (result, sequence.tokens().to_vec())
+        let result = model.decoder.step(cache.as_mut(), &mut [StepInput { sequence: &mut sequence, fresh: Fresh::Tokens(fresh) }]);
+        (result, sequence.history().to_vec())
     };
     let (result, tokens) = step(&[1, 2]);
     assert_eq!(result.unwrap_err(), ModelError::NotFinite { tokens: 2, count: 1, vocabulary: VOCABULARY });
-    assert_eq!(tokens, [0u32; 0]);
+    assert_eq!(tokens, []);
     let (result, _) = step(&[7]);
     let message = result.unwrap_err().to_string();
     assert!(message.starts_with("after token 1 of the sequence, 24 of 24 logits are NaN or infinite"), "{message}");

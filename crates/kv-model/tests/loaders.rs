@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io::Cursor;
 
 use kv_core::{KvCache, Registry};
-use kv_model::{LoadError, LoadOptions, Model, ReadSeek, Sequence, StepInput, gguf, hugging_face};
+use kv_model::{Fresh, LoadError, LoadOptions, Model, ReadSeek, Sequence, StepInput, gguf, hugging_face};
 use proptest::prelude::*;
 use workspace_tests::chain::{Tensors, safetensors_file};
 use workspace_tests::gguf::{Entry, Gguf, permuted};
@@ -117,7 +117,11 @@ fn logits(model: &Model) -> Vec<f32> {
     let mut cache: Box<dyn KvCache> =
         registry.get("contiguous").unwrap().build(&Default::default(), &model.decoder.config().geometry).unwrap();
     let mut sequence = Sequence::open(cache.as_mut()).unwrap();
-    model.decoder.step(cache.as_mut(), &mut [StepInput { sequence: &mut sequence, fresh: &[1, 5, 3, 30, 7] }]).unwrap().remove(0)
+    model
+        .decoder
+        .step(cache.as_mut(), &mut [StepInput { sequence: &mut sequence, fresh: Fresh::Tokens(&[1, 5, 3, 30, 7]) }])
+        .unwrap()
+        .remove(0)
 }
 
 #[test]

@@ -69,6 +69,8 @@ pub enum Event {
 pub enum Input {
     /// Tokens of the model's vocabulary; at least one.
     Tokens(Vec<u32>),
+    /// Embeddings of what has no token, as an image's, one for each position; at least one. All have the model's hidden width.
+    Embeddings(Vec<Arc<[f32]>>),
 }
 
 impl Input {
@@ -76,6 +78,7 @@ impl Input {
     pub fn len(&self) -> usize {
         match self {
             Input::Tokens(tokens) => tokens.len(),
+            Input::Embeddings(rows) => rows.len(),
         }
     }
 

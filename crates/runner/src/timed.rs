@@ -28,8 +28,6 @@ pub(crate) struct Spent {
     pub(crate) cache: Duration,
     /// Copying rows on their way to it.
     pub(crate) seam: Duration,
-    /// Writing them down.
-    pub(crate) writing: Duration,
 }
 
 impl Timed {
@@ -49,10 +47,9 @@ impl Timed {
 
     /// Writes rows down, if they are.
     fn write(&mut self, write: impl FnOnce(&mut RowWriter)) {
-        let Some(rows) = &mut self.rows else { return };
-        let start = Instant::now();
-        write(rows);
-        self.spent.writing += start.elapsed();
+        if let Some(rows) = &mut self.rows {
+            write(rows);
+        }
     }
 
     /// The time since the last call of this.

@@ -10,7 +10,7 @@ use kv_core::Geometry;
 use kv_kernels::{Matrix, Product, WeightFormat, multiply};
 
 use crate::activations::Activations;
-use crate::{LoadError, ModelConfig};
+use crate::{Fed, LoadError, ModelConfig};
 pub use arena::Pages;
 use arena::{Arena, Places};
 pub use source::TensorSource;
@@ -103,13 +103,16 @@ impl Weights {
         Ok(Weights { arena, embedding, layers, norm, head })
     }
 
-    /// The embeddings of tokens, `[tokens, hidden]`.
-    pub(crate) fn embed(&self, tokens: &[u32]) -> Activations {
+    /// What the first layer gets, `[positions, hidden]`: the embeddings of tokens, and embeddings as they are.
+    pub(crate) fn embed(&self, fed: &[Fed]) -> Activations {
         let matrix = self.matrix(&self.embedding);
         let hidden = self.embedding.inputs;
-        let mut values = vec![0.0; tokens.len() * hidden];
-        for (token, row) in tokens.iter().zip(values.chunks_exact_mut(hidden)) {
-            matrix.decode_row(*token as usize, row);
+        let mut values = vec![0.0; fed.len() * hidden];
+        for (fed, row) in fed.iter().zip(values.chunks_exact_mut(hidden)) {
+            match fed {
+                Fed::Token(token) => matrix.decode_row(*token as usize, row),
+                Fed::Embedding(values) => row.copy_from_slice(values),
+            }
         }
         Activations::new(values, hidden)
     }

@@ -1,7 +1,7 @@
 //! The model computes the rows and chooses tokens greedily.
 
 use kv_core::KvCache;
-use kv_model::{Decoder, ModelError, Sequence, StepInput, argmax};
+use kv_model::{Decoder, Fresh, ModelError, Sequence, StepInput, argmax};
 use kv_script::{Driver, Input};
 
 /// Feeds a cache with what a decoder computes.
@@ -29,7 +29,7 @@ impl Driver for ModelDriver<'_> {
     }
 
     fn take_back(&mut self, cache: &mut dyn KvCache, sequence: &mut Sequence, tokens: usize) -> Result<(), ModelError> {
-        let len = sequence.tokens().len() - tokens;
+        let len = sequence.history().len() - tokens;
         Ok(sequence.truncate(cache, len)?)
     }
 
@@ -42,19 +42,21 @@ impl Driver for ModelDriver<'_> {
     }
 
     fn len(&self, sequence: &Sequence) -> usize {
-        sequence.tokens().len()
+        sequence.history().len()
     }
 
     fn feed(&mut self, cache: &mut dyn KvCache, inputs: &mut [(&mut Sequence, &Input)]) -> Result<Vec<Option<u32>>, ModelError> {
         let mut inputs: Vec<StepInput<'_>> =
-            inputs.iter_mut().map(|(sequence, input)| StepInput { sequence, fresh: tokens(input) }).collect();
+            inputs.iter_mut().map(|(sequence, input)| StepInput { sequence, fresh: fresh(input) }).collect();
         let logits = self.decoder.step(cache, &mut inputs)?;
         Ok(logits.iter().map(|logits| Some(argmax(logits))).collect())
     }
 }
 
-/// The tokens of an input.
-pub(super) fn tokens(input: &Input) -> &[u32] {
-    let Input::Tokens(tokens) = input;
-    tokens
+/// An input as a decoder takes it.
+pub(super) fn fresh(input: &Input) -> Fresh<'_> {
+    match input {
+        Input::Tokens(tokens) => Fresh::Tokens(tokens),
+        Input::Embeddings(rows) => Fresh::Embeddings(rows),
+    }
 }

@@ -6,7 +6,7 @@ use kv_model::Sequence;
 use kv_script::{Attention, Driver, Input, step};
 
 use super::ModelDriver;
-use super::model::tokens;
+use super::model::fresh;
 use crate::recording::{Recording, ReplayError};
 
 /// Feeds a cache with recorded rows as long as the recording has them, and then with what the model computes.
@@ -60,22 +60,22 @@ impl Driver for ReplayDriver<'_> {
     }
 
     fn feed(&mut self, cache: &mut dyn KvCache, inputs: &mut [(&mut Sequence, &Input)]) -> Result<Vec<Option<u32>>, ReplayError> {
-        let ends_in_prompt = inputs.iter().all(|(sequence, input)| sequence.tokens().len() + input.len() <= self.prompt);
+        let ends_in_prompt = inputs.iter().all(|(sequence, input)| sequence.history().len() + input.len() <= self.prompt);
         let Some(recording) = self.recording.as_mut().filter(|_| ends_in_prompt) else { return Ok(self.model.feed(cache, inputs)?) };
         let steps: Vec<_> = inputs
             .iter()
             .map(|(sequence, input)| {
-                let start = sequence.tokens().len();
+                let start = sequence.history().len();
                 (sequence.id(), start..start + input.len())
             })
             .collect();
         for ((_, positions), (_, input)) in steps.iter().zip(inputs.iter()) {
-            recording.check_tokens(positions.clone(), tokens(input))?;
+            recording.check(positions.clone(), input)?;
         }
         // As in a step of the decoder.
         awake(|| step(cache, recording, &steps, self.attention))?;
         for (sequence, input) in inputs.iter_mut() {
-            sequence.extend(tokens(input));
+            sequence.extend(fresh(input));
         }
         Ok(steps.iter().map(|(_, positions)| recording.next_token(positions.end)).collect())
     }

@@ -29,7 +29,7 @@ pub(crate) use segments::{Segment, segments};
 pub(crate) use store::{Kept, Store, StoredRecording, finish, rows_file};
 
 /// Is raised when the same key would give other rows.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// The cache with which prompts of so many tokens are recorded: exact, and in `f32`.
 ///
@@ -119,8 +119,8 @@ pub(crate) struct RecordedSegment {
     pub(crate) segment: Segment,
     /// Where its rows start in `rows.bin`.
     pub(crate) offset: u64,
-    /// The step's time without the cache's.
-    pub(crate) model_ms: f64,
+    /// The step's time without the cache's, if it was timed.
+    pub(crate) model_ms: Option<f64>,
     /// The token that follows its last.
     pub(crate) next_token: u32,
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use kv_core::{CacheError, Geometry, Rows};
 use kv_model::ModelError;
-use kv_script::RowSource;
+use kv_script::{Input, RowSource};
 
 use super::row_writer::row_bytes;
 use super::{Header, Queries, RecordedSegment, RecordingKey, VERSION};
@@ -66,10 +66,10 @@ impl Recording {
         self.header.key == *key
     }
 
-    /// Refuses other tokens than the recorded ones.
-    pub(crate) fn check_tokens(&self, positions: Range<usize>, tokens: &[u32]) -> Result<(), ReplayError> {
-        match self.header.key.tokens.get(positions.clone()) {
-            Some(recorded) if recorded == tokens => Ok(()),
+    /// Refuses other input than the recorded tokens.
+    pub(crate) fn check(&self, positions: Range<usize>, input: &Input) -> Result<(), ReplayError> {
+        match (self.header.key.tokens.get(positions.clone()), input) {
+            (Some(recorded), Input::Tokens(tokens)) if recorded == tokens => Ok(()),
             _ => Err(ReplayError::Missing { what: "other tokens", positions }),
         }
     }
@@ -79,8 +79,8 @@ impl Recording {
         self.header.segments.iter().find(|recorded| recorded.segment.end == len).map(|recorded| recorded.next_token)
     }
 
-    /// The model's time for a prompt of this length, without the cache's, in milliseconds.
-    pub(crate) fn model_ms(&self, len: usize) -> f64 {
+    /// The model's time for a prompt of this length, without the cache's, in milliseconds; `None` if it was not timed.
+    pub(crate) fn model_ms(&self, len: usize) -> Option<f64> {
         let is_part = |recorded: &&RecordedSegment| {
             let segment = recorded.segment;
             match segment.role {

@@ -4,13 +4,12 @@ use std::fs::File;
 use std::io;
 use std::time::Instant;
 
-use kv_core::KvCache;
 use kv_model::{Decoder, ModelError};
 use kv_script::{Event, Input, Interpreter, Name, Script, ScriptError};
 
 use super::row_writer::RowWriter;
 use super::segments::Role;
-use super::{Header, RecordedSegment, RecordingKey, Segment, exact_cache, segments};
+use super::{Header, Queries, RecordedSegment, RecordingKey, Segment, exact_cache, segments};
 use crate::drivers::ModelDriver;
 use crate::timed::Timed;
 
@@ -23,43 +22,75 @@ pub(crate) enum RecordError {
     Script(#[from] ScriptError<ModelError>),
 }
 
-/// Computes the prompt of `key` with an exact cache, and writes its rows to `file`. Calls `progress` with the tokens done.
+/// Computes the prompt of `key` with an exact cache, and writes its rows to `file`. If queries are recorded, a time to first
+/// token is wanted: then the prompt is computed once more, with another cache and nothing written, and the model's part of
+/// each step is timed. Calls `progress` with the tokens computed and all that are to be computed.
 ///
 /// # Errors
 /// [`RecordError`]; the file is incomplete then.
 pub(crate) fn record(
     decoder: &Decoder,
-    exact: Box<dyn KvCache>,
     key: RecordingKey,
     file: File,
-    mut progress: impl FnMut(usize),
+    mut progress: impl FnMut(usize, usize),
 ) -> Result<Header, RecordError> {
-    warm_up(decoder, key.chunk.min(key.tokens.len()));
-    let mut cache = Timed::recording(exact, RowWriter::new(file, key.queries));
+    let prompt = key.tokens.len();
+    let passes = if key.queries == Queries::Recorded { 2 } else { 1 };
+    let exact = || exact_cache(&decoder.config().geometry, prompt).map_err(|problem| io::Error::other(problem.line()));
+
+    let mut recorded = vec![];
+    let mut offset = 0;
+    let mut cache = Timed::recording(exact()?, RowWriter::new(file, key.queries));
+    run(decoder, &mut cache, &key, |step| {
+        recorded.push(RecordedSegment { segment: step.segment, offset, model_ms: None, next_token: step.next_token });
+        offset = step.rows_position;
+        progress(step.segment.end, passes * prompt);
+    })?;
+    cache.rows().map_or(Ok(()), RowWriter::sync)?;
+    drop(cache);
+
+    if passes == 2 {
+        let mut timed = recorded.iter_mut();
+        run(decoder, &mut Timed::new(exact()?), &key, |step| {
+            if let Some(recorded) = timed.next() {
+                recorded.model_ms = Some(step.model_ms);
+            }
+            progress(prompt + step.segment.end, passes * prompt);
+        })?;
+    }
+    Ok(Header { key, segments: recorded })
+}
+
+/// A step of a prompt that was computed.
+struct Computed {
+    segment: Segment,
+    next_token: u32,
+    /// The step's time without the cache's.
+    model_ms: f64,
+    /// Bytes of rows written so far.
+    rows_position: u64,
+}
+
+/// Computes a prompt segment by segment.
+fn run(decoder: &Decoder, cache: &mut Timed, key: &RecordingKey, mut hear: impl FnMut(Computed)) -> Result<(), ScriptError<ModelError>> {
     let mut interpreter = Interpreter::new(ModelDriver::new(decoder));
     let name = Name::new("prompt");
-    interpreter.run(&mut cache, &Event::Open { sequence: name.clone() })?;
-    let mut recorded = vec![];
+    interpreter.run(cache, &Event::Open { sequence: name.clone() })?;
     for segment in segments(&key.lengths, key.chunk) {
         let Segment { start, end, role } = segment;
-        let offset = cache.rows().map_or(0, |rows| rows.position());
         let input = Input::Tokens(key.tokens[start..end].to_vec());
         cache.take_spent();
         let began = Instant::now();
-        interpreter.run(&mut cache, &Event::Append { inputs: vec![(name.clone(), input)] })?;
-        let elapsed = began.elapsed();
-        let spent = cache.take_spent();
-        // Otherwise the system would write while the next step is timed.
-        cache.rows().map_or(Ok(()), RowWriter::sync)?;
-        let model_ms = elapsed.saturating_sub(spent.cache + spent.writing).as_secs_f64() * 1e3;
+        interpreter.run(cache, &Event::Append { inputs: vec![(name.clone(), input)] })?;
+        let model_ms = began.elapsed().saturating_sub(cache.take_spent().cache).as_secs_f64() * 1e3;
         let next_token = interpreter.next_token(&name).unwrap_or_default();
-        recorded.push(RecordedSegment { segment, offset, model_ms, next_token });
+        let rows_position = cache.rows().map_or(0, |rows| rows.position());
+        hear(Computed { segment, next_token, model_ms, rows_position });
         if role == Role::Tail {
-            interpreter.run(&mut cache, &Event::Truncate { sequence: name.clone(), tokens: segment.len() })?;
+            interpreter.run(cache, &Event::Truncate { sequence: name.clone(), tokens: segment.len() })?;
         }
-        progress(end);
     }
-    Ok(Header { key, segments: recorded })
+    Ok(())
 }
 
 /// Lets the model compute `tokens` tokens for nothing: the first large step of a process pays for memory that later ones

@@ -137,7 +137,10 @@ impl Prediction<'_> {
 
     /// Seconds to record the prompt.
     pub(crate) fn recording_seconds(&self) -> f64 {
-        self.recording.as_ref().map_or(0.0, |recording| self.estimate.load() + self.estimate.prefill(recording.key.tokens.len()))
+        let Some(RecordingPrediction { key, .. }) = &self.recording else { return 0.0 };
+        // Once to be written down, and once to be timed.
+        let passes = if key.queries == Queries::Recorded { 2.0 } else { 1.0 };
+        self.estimate.load() + passes * self.estimate.prefill(key.tokens.len())
     }
 
     /// Seconds of a block, all its launches included.

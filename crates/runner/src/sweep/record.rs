@@ -50,9 +50,8 @@ impl Sweep<'_> {
                     sweep.progress.phase(&format!("{what}: {}", phase.work));
                 }
                 Message::Progress { done, all } => {
-                    sweep.progress.phase(&format!("{what}: {done} recorded"));
-                    // Attention grows with the length: work done is between linear and quadratic.
-                    sweep.progress.within(seconds, (done as f64 / all.max(1) as f64).powf(1.2));
+                    sweep.progress.phase(&format!("{what}: {done} of {all} computed"));
+                    sweep.progress.within(seconds, done as f64 / all.max(1) as f64);
                 }
                 _ => {}
             }

@@ -86,7 +86,8 @@ impl<'a> Block<'a> {
         let model = ModelDriver::new(&self.model.decoder);
         let prompt = workload::prompt_len(script);
         let attention = if *ttft == Ttft::Measured { Attention::Run } else { Attention::Skipped };
-        let recorded_ms = recording.as_ref().map(|recording| recording.model_ms(prompt));
+        let is_replayed = recording.is_some();
+        let recorded_ms = recording.as_ref().and_then(|recording| recording.model_ms(prompt)).filter(|_| *ttft == Ttft::Measured);
         let driver = match recording {
             Some(recording) => ReplayDriver::new(model, recording, attention, prompt),
             None => ReplayDriver::without_recording(model),
@@ -94,15 +95,15 @@ impl<'a> Block<'a> {
         let mut interpreter = Interpreter::new(driver);
         let (elapsed, spent) = self.prefill(&mut cache, &mut interpreter, recomputes)?;
         visit.values.insert("fill_ms".into(), milliseconds(elapsed));
-        visit.fill = Some(match (script.workload, recorded_ms) {
-            (Workload::Generate, _) => Fill::Steps,
-            (_, Some(_)) => Fill::Replay,
-            (_, None) => Fill::Prefill,
+        visit.fill = Some(match script.workload {
+            Workload::Generate => Fill::Steps,
+            Workload::Decode if is_replayed => Fill::Replay,
+            Workload::Decode => Fill::Prefill,
         });
-        let first_token = match (ttft, recorded_ms) {
-            (_, None) => Some((milliseconds(elapsed), TtftSource::Prefill)),
-            (Ttft::LeftOut, Some(_)) => None,
-            (Ttft::Measured, Some(recorded_ms)) => {
+        let first_token = match recorded_ms {
+            None if is_replayed => None,
+            None => Some((milliseconds(elapsed), TtftSource::Prefill)),
+            Some(recorded_ms) => {
                 // A step of a batch runs as many times the rows.
                 let model_ms = recorded_ms * script.batch as f64;
                 visit.values.insert("recorded_model_ms".into(), model_ms);

@@ -16,11 +16,9 @@ pub(super) fn run(task: RecordTask, channel: &Channel) -> Result<(), Problem> {
     channel.phase(None, Work::Record);
     let unwritten = |error: &dyn Display| Problem::new(format!("the prompt cannot be recorded in `{}`: {error}", folder.display()));
     let decoder = &model.decoder;
-    let all = key.tokens.len();
-    let exact = recording::exact_cache(&decoder.config().geometry, all)?;
     let file = recording::rows_file(&folder).map_err(|error| unwritten(&error))?;
     // On a thread of the pool. From outside, every attention and product would first be handed to one.
-    let header = rayon::scope(|_| recording::record(decoder, exact, key, file, |done| channel.progress(done, all)));
+    let header = rayon::scope(|_| recording::record(decoder, key, file, |done, all| channel.progress(done, all)));
     recording::finish(&folder, &header.map_err(|error| unwritten(&error))?).map_err(|error| unwritten(&error))
 }
 

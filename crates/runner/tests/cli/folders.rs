@@ -202,3 +202,26 @@ fn a_damaged_run_can_be_overwritten() {
     let output = sweep(&out, &["--overwrite"]).output().unwrap();
     assert!(output.status.success() && !unfinished.exists(), "{}", text(&output.stderr));
 }
+
+/// A limit on the size of a file is refused like a full disk: the write fails in the middle of a line.
+#[test]
+fn a_full_disk_ends_a_run_and_loses_nothing_that_was_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("report");
+    let steps = ["--set", "sweep.decode_steps=150", "--set", "sweep.fill='prefill'"];
+    let ordinary = sweep(&out, &steps);
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "trap '' XFSZ; ulimit -f 96; exec \"$@\"", "sh"]).arg(ordinary.get_program()).args(ordinary.get_args());
+    limited.current_dir(ordinary.get_current_dir().unwrap()).envs(ordinary.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let output = limited.output().unwrap();
+    let message = words(&text(&output.stderr));
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    let log = out.with_extension("unfinished").join("visits.jsonl");
+    assert!(message.contains("visits.jsonl") && message.contains("File too large"), "{message}");
+    let written = text(&std::fs::read(&log).unwrap());
+    assert!(written.lines().count() > 1 && written.ends_with('\n'), "half a line is taken back: {written}");
+
+    let output = sweep(&out, &[&steps[..], &["--resume"]].concat()).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(text(&std::fs::read(out.join("visits.jsonl")).unwrap()).starts_with(&written));
+}
