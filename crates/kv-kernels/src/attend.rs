@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use crate::schedule::{Keys, each_tile, join_runs, tiles};
 use crate::softmax::{ProbabilitySums, State};
-use crate::tile::{Tile, Walk};
-use crate::{KernelPath, KvBlock};
+use crate::tile::{Reads, Tile, Walk};
+use crate::{Format, Formats, KernelPath, KvBlock};
 
 /// The heads of an attention layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -191,6 +191,19 @@ impl Run<'_> {
             Run::Block { slots, .. } => slots.len(),
             Run::Rows { keys, .. } => keys.len() / (shape.kv_heads * shape.key_dim),
         }
+    }
+
+    /// Bytes that one KV head reads of a token.
+    pub(crate) fn token_bytes(&self, shape: HeadShape, reads: Reads) -> usize {
+        let formats = match self {
+            Run::Block { block, .. } => block.formats(),
+            Run::Rows { .. } => Formats::both(Format::F32),
+        };
+        let values = match reads {
+            Reads::Keys => 0,
+            Reads::KeysAndValues => formats.values.row_bytes(shape.value_dim),
+        };
+        formats.keys.row_bytes(shape.key_dim) + values
     }
 
     pub(crate) fn first_position(&self) -> usize {

@@ -5,7 +5,7 @@ use std::f32::consts::{LN_2, LOG2_E};
 use crate::exponential::exp2;
 use crate::key_block::{KEYS, KeyBlock};
 use crate::lanes::Lanes;
-use crate::tile::{Fold, Tile};
+use crate::tile::{Fold, Reads, Tile};
 
 /// The softmax of every row of a tile over the keys folded in so far.
 #[derive(Debug)]
@@ -134,6 +134,8 @@ fn weigh<L: Lanes>(lanes: L, totals: L::F32, largest: L::F32, scores: &mut [f32]
 }
 
 impl Fold for State {
+    const READS: Reads = Reads::KeysAndValues;
+
     #[inline(always)]
     fn fold<L: Lanes>(&mut self, lanes: L, _: &Tile<'_>, block: &mut KeyBlock<'_>, next: &KeyBlock<'_>, scores: &mut [f32]) {
         self.soften(lanes, block.len(), scores);
@@ -150,6 +152,8 @@ pub(crate) struct ProbabilitySums<'a> {
 }
 
 impl Fold for ProbabilitySums<'_> {
+    const READS: Reads = Reads::Keys;
+
     #[inline(always)]
     fn fold<L: Lanes>(&mut self, lanes: L, tile: &Tile<'_>, block: &mut KeyBlock<'_>, _: &KeyBlock<'_>, scores: &mut [f32]) {
         for (scores, log_sum_exp) in scores.chunks_exact_mut(KEYS).zip(self.log_sum_exp) {

@@ -24,7 +24,7 @@ use crate::key_block::{KEYS, KeyBlock, Segment};
 use crate::lanes::{Kernel, Lanes};
 use crate::queries::Queries;
 use crate::schedule::Keys;
-use crate::{HeadShape, Mask, Part, Run};
+use crate::{HeadShape, Mask, Part, Run, read_bytes};
 
 pub(crate) struct Tile<'a> {
     pub(crate) shape: HeadShape,
@@ -42,10 +42,20 @@ pub(crate) struct Tile<'a> {
 
 /// Processes a block of scored keys.
 pub(crate) trait Fold {
+    /// What of a token it reads beside the key.
+    const READS: Reads;
+
     /// Takes `[rows, KEYS]` scores. The first `block.len()` of each row are set.
     ///
     /// Must be `#[inline(always)]`. The keys of `next` follow those of `block`.
     fn fold<L: Lanes>(&mut self, lanes: L, tile: &Tile<'_>, block: &mut KeyBlock<'_>, next: &KeyBlock<'_>, scores: &mut [f32]);
+}
+
+/// The rows of a token that a tile reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reads {
+    Keys,
+    KeysAndValues,
 }
 
 /// Scores a tile's keys block by block.
@@ -64,6 +74,7 @@ impl<F: Fold> Kernel for Walk<'_, F> {
         let mut scores = vec![0.0; tile.rows().next_multiple_of(4) * KEYS];
         // A block is scored when the next one is full, so that the next block's rows can be prefetched.
         let (mut filling, mut full) = (KeyBlock::new(tile.shape), KeyBlock::new(tile.shape));
+        let mut read = 0;
         for (part, first_keys) in tile.parts.iter().zip(&tile.keys.firsts) {
             let queries = tile.queries(part);
             let first = first_keys.partition_point(|first| *first <= tile.share.start).saturating_sub(1);
@@ -72,6 +83,7 @@ impl<F: Fold> Kernel for Walk<'_, F> {
                     break;
                 }
                 let mut tokens = tile.visible(part.mask, run, *first_key);
+                read += tokens.len() * run.token_bytes(tile.shape, F::READS);
                 while !tokens.is_empty() {
                     let count = tokens.len().min(KEYS - filling.len());
                     filling.push(tile.shape, tile.kv_head, run, tokens.start..tokens.start + count, first_key + tokens.start);
@@ -86,6 +98,7 @@ impl<F: Fold> Kernel for Walk<'_, F> {
             std::mem::swap(&mut filling, &mut full);
             self.finish(lanes, part.mask, &queries, &mut full, &filling, &mut scores);
         }
+        read_bytes::add(read);
         self.fold
     }
 }

@@ -5,11 +5,13 @@
 //! counting, it costs two more atomic operations. dhat, by contrast, serializes every allocation behind a lock,
 //! so it is only for profiling by hand.
 
-use std::alloc::{GlobalAlloc, Layout, System};
+use std::alloc::{GlobalAlloc, Layout};
 use std::cell::Cell;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::buffers;
 
 /// The system's allocator, counting. A program whose heap bytes are to be measured installs it:
 ///
@@ -114,32 +116,32 @@ fn count_if_allocated(pointer: *mut u8, layout: Layout) {
     }
 }
 
-// SAFETY: every call is forwarded unchanged to `System`, which upholds the trait's contract. Counting allocates
-// nothing and cannot unwind.
+// SAFETY: every call ends at `System`, which upholds the trait's contract; see `buffers`. Counting and advising allocate nothing
+// and cannot unwind.
 unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller's obligations are passed on as they are.
-        let pointer = unsafe { System.alloc(layout) };
+        let pointer = unsafe { buffers::allocate(layout) };
         count_if_allocated(pointer, layout);
         pointer
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller's obligations are passed on as they are.
-        let pointer = unsafe { System.alloc_zeroed(layout) };
+        let pointer = unsafe { buffers::allocate_zeroed(layout) };
         count_if_allocated(pointer, layout);
         pointer
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         // SAFETY: the caller's obligations are passed on as they are.
-        unsafe { System.dealloc(pointer, layout) };
+        unsafe { buffers::free(pointer, layout) };
         count(-(layout.size() as i64));
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         // SAFETY: the caller's obligations are passed on as they are.
-        let new_pointer = unsafe { System.realloc(pointer, layout, new_size) };
+        let new_pointer = unsafe { buffers::resize(pointer, layout, new_size) };
         if !new_pointer.is_null() {
             count(new_size as i64 - layout.size() as i64);
         }

@@ -44,6 +44,19 @@ pub struct Series {
     pub style: usize,
     /// Its points, in order of x.
     pub points: Vec<(f64, f64)>,
+    /// Where points lie with 95 %, for those of which it is known, in order of x.
+    pub intervals: Vec<Interval>,
+}
+
+/// Where a point lies.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Interval {
+    /// The point's place along x.
+    pub x: f64,
+    /// The lower end along y.
+    pub low: f64,
+    /// The upper end along y.
+    pub high: f64,
 }
 
 impl Chart {
@@ -61,9 +74,11 @@ impl Chart {
 
     /// The extent of the points along x and y, or `None` if there are none.
     pub(crate) fn bounds(&self) -> Option<((f64, f64), (f64, f64))> {
-        let points = || self.series.iter().flat_map(|series| &series.points);
+        let ends = |interval: &Interval| [(interval.x, interval.low), (interval.x, interval.high)];
+        let of_series = |series: &Series| series.points.iter().copied().chain(series.intervals.iter().flat_map(ends)).collect::<Vec<_>>();
+        let points = || self.series.iter().flat_map(of_series);
         points().next()?;
-        let extent = |of: fn(&(f64, f64)) -> f64| {
+        let extent = |of: fn((f64, f64)) -> f64| {
             let low = points().map(of).fold(f64::INFINITY, f64::min);
             let high = points().map(of).fold(f64::NEG_INFINITY, f64::max);
             (low, high)

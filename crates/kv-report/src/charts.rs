@@ -1,18 +1,25 @@
 //! The charts of a sweep.
 
 use crate::metric::known;
-use crate::{Axis, CellRecord, Chart, Metric, Pass, Peer, Results, Row, Scale, Series, Status, StepTime, TtftSource};
+use crate::noise::is_baseline;
+use crate::{Axis, CellRecord, Chart, Interval, Metric, Pass, Peer, Results, Row, Scale, Series, Status, StepTime, TtftSource, Value};
 
 const TPOT: &Metric = known("tpot_ms_p50");
 const TTFT: &Metric = known("ttft_ms");
 const HEAP: &Metric = known("heap_live_bytes");
+const CACHE: &Metric = known("cache_ms_p50");
+const TPOT_RATIO: &Metric = known("tpot_ratio");
+const CACHE_RATIO: &Metric = known("cache_ratio");
 
 /// Every chart for which the results have points. Peers appear in the charts that they have measurements for.
 pub fn charts(results: &Results, peers: &[Peer]) -> Vec<Chart> {
     let names = Names::of(results);
     let depth = Axis { label: "sequence length (tokens)".into(), scale: Scale::Log };
     let milliseconds = |what: &str| Axis { label: format!("{what} (ms)"), scale: Scale::Log };
-    let at_depth = |metric: &Metric| names.series(results, |row| if row.cell.workload == "decode" { row.value(metric.id) } else { None });
+    let at_depth =
+        |metric: &Metric| names.series(results, |row| row.values.get(metric.id).filter(|_| row.cell.workload == "decode").cloned());
+    let compared = |metric: &'static Metric| names.series(results, move |row| compared(row, metric));
+    let relative = Axis { label: format!("ratio to {}", names.baseline(results)), scale: Scale::Log };
     let mut charts = vec![
         Chart {
             name: "latency",
@@ -32,12 +39,39 @@ pub fn charts(results: &Results, peers: &[Peer]) -> Vec<Chart> {
             series: at_depth(TTFT),
         },
         Chart {
+            name: "relative",
+            title: "Time per output token, relative to the baseline".into(),
+            caption: "The geometric mean of ratios paired by round, with 95 % intervals that hold for the whole chart. Below 1 is faster. An interval that holds 1 shows no difference."
+                .into(),
+            x: depth.clone(),
+            y: relative.clone(),
+            series: compared(TPOT_RATIO),
+        },
+        Chart {
+            name: "cache",
+            title: "The cache's own time per decode step".into(),
+            caption: "begin, append, attend and commit over all layers: the part of a step that strategies differ in. Lower is better.".into(),
+            x: depth.clone(),
+            y: milliseconds("the cache's part of a step"),
+            series: names.series(results, |row| row.values.get(CACHE.id).filter(|_| row.cell.workload == "decode" && row.cell.baseline.is_some()).cloned()),
+        },
+        Chart {
+            name: "cache-relative",
+            title: "The cache's own time, relative to the baseline's".into(),
+            caption: "The same ratio of the cache's part alone. Below 1 is faster.".into(),
+            x: depth.clone(),
+            y: relative,
+            series: compared(CACHE_RATIO),
+        },
+        Chart {
             name: "memory",
             title: "Heap held by the cache".into(),
             caption: memory_caption(results),
             x: depth,
             y: Axis { label: "live heap between steps (MiB)".into(), scale: Scale::Log },
-            series: names.series(results, |row| row.value(HEAP.id).filter(|bytes| *bytes >= NEXT_TO_NOTHING).map(|bytes| bytes / MIB)),
+            series: names.series(results, |row| {
+                row.value(HEAP.id).filter(|bytes| *bytes >= NEXT_TO_NOTHING).map(|bytes| Value::from(bytes / MIB))
+            }),
         },
         Chart {
             name: "cumulative",
@@ -52,8 +86,18 @@ pub fn charts(results: &Results, peers: &[Peer]) -> Vec<Chart> {
     ];
     add_peers(&mut charts[0], peers, names.lines.len(), |peer| peer.tpot_ms_p50);
     add_peers(&mut charts[1], peers, names.lines.len(), |peer| peer.ttft_ms);
+    // A baseline alone is compared with nothing.
+    charts.retain(|chart| !chart.name.ends_with("relative") || chart.series.len() > 1);
     charts.retain(|chart| chart.series.iter().any(|series| !series.points.is_empty()));
     charts
+}
+
+/// A ratio to the baseline; the baseline's own is 1.
+fn compared(row: &Row, ratio: &Metric) -> Option<Value> {
+    if row.cell.workload != "decode" || row.cell.baseline.is_none() {
+        return None;
+    }
+    if is_baseline(row) { Some(Value::from(1.0)) } else { row.values.get(ratio.id).cloned() }
 }
 
 /// Adds a line for each peer, in the styles that follow those of kvlab's lines.
@@ -69,7 +113,7 @@ fn add_peers(chart: &mut Chart, peers: &[Peer], first_style: usize, y: fn(&Peer)
         let mut points: Vec<(f64, f64)> = of_peer.filter_map(|peer| Some((peer.seq_len as f64, y(peer)?))).collect();
         points.sort_by(|a, b| a.0.total_cmp(&b.0));
         if !points.is_empty() {
-            chart.series.push(Series { name: label.to_owned(), style: first_style + index, points });
+            chart.series.push(Series { name: label.to_owned(), style: first_style + index, points, intervals: vec![] });
         }
     }
 }
@@ -124,15 +168,23 @@ impl Names {
         if self.several_batches { format!("{label} ×{batch}") } else { label.to_owned() }
     }
 
-    fn series(&self, results: &Results, y: impl Fn(&Row) -> Option<f64>) -> Vec<Series> {
+    /// The label of what others are compared with.
+    fn baseline(&self, results: &Results) -> String {
+        results.rows.iter().find(|row| is_baseline(row)).map_or_else(String::new, |row| row.cell.label.clone())
+    }
+
+    fn series(&self, results: &Results, y: impl Fn(&Row) -> Option<Value>) -> Vec<Series> {
         let line = |(style, (label, batch)): (usize, &(String, usize))| {
             let rows = results.rows.iter().filter(|row| row.cell.label == *label && row.cell.batch == *batch);
-            let mut points: Vec<(f64, f64)> = rows.filter_map(|row| Some((row.cell.seq_len as f64, y(row)?))).collect();
+            let mut values: Vec<(f64, Value)> = rows.filter_map(|row| Some((row.cell.seq_len as f64, y(row)?))).collect();
             // Both axes are logarithmic.
-            points.retain(|(x, y)| *x > 0.0 && *y > 0.0 && y.is_finite());
-            points.sort_by(|a, b| a.0.total_cmp(&b.0));
-            points.dedup_by_key(|point| point.0);
-            Series { name: self.name(label, *batch), style, points }
+            values.retain(|(x, y)| *x > 0.0 && y.value > 0.0 && y.value.is_finite());
+            values.sort_by(|a, b| a.0.total_cmp(&b.0));
+            values.dedup_by_key(|value| value.0);
+            let interval =
+                |(x, y): &(f64, Value)| y.interval.filter(|(low, _)| *low > 0.0).map(|(low, high)| Interval { x: *x, low, high });
+            let intervals = values.iter().filter_map(interval).collect();
+            Series { name: self.name(label, *batch), style, points: values.iter().map(|(x, y)| (*x, y.value)).collect(), intervals }
         };
         self.lines.iter().enumerate().map(line).filter(|series| !series.points.is_empty()).collect()
     }
@@ -153,7 +205,7 @@ impl Names {
                     (step.position as f64, seconds)
                 })
                 .collect();
-            Some(Series { name: self.name(label, *batch), style, points })
+            Some(Series { name: self.name(label, *batch), style, points, intervals: vec![] })
         };
         self.lines.iter().enumerate().filter_map(line).collect()
     }
@@ -161,7 +213,7 @@ impl Names {
 
 /// The steps of the first launch that measured a cell.
 fn first_launch<'a>(results: &'a Results, cell: &CellRecord) -> Option<&'a [StepTime]> {
-    let measured = results.visits.iter().filter(|visit| visit.pass == Pass::Latency && visit.status == Status::Ok);
+    let measured = results.visits.iter().filter(|visit| visit.pass == Pass::Latency && visit.status == Status::Ok && !visit.control);
     let visits = measured.filter(|visit| visit.cell == cell.id);
     visits.min_by_key(|visit| visit.launch).map(|visit| visit.steps.as_slice())
 }

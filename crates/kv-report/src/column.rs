@@ -16,6 +16,8 @@ enum Content {
     Text(fn(&Row) -> String),
     Count(fn(&Row) -> usize),
     Metric(&'static Metric),
+    Low(&'static Metric),
+    High(&'static Metric),
 }
 
 /// What a row has in a column.
@@ -32,7 +34,24 @@ impl Column {
             Content::Text(of) => Cell::Text(of(row)),
             Content::Count(of) => Cell::Count(of(row)),
             Content::Metric(metric) => Cell::Measured(row.value(metric.id), metric),
+            Content::Low(metric) => Cell::Measured(interval(row, metric).map(|(low, _)| low), metric),
+            Content::High(metric) => Cell::Measured(interval(row, metric).map(|(_, high)| high), metric),
         }
+    }
+
+    /// Whether the page's table has it. The others are for scripts.
+    pub(crate) fn on_page(&self) -> bool {
+        const FOR_SCRIPTS: [&str; 8] = [
+            "model_ratio",
+            "control_tpot_ratio",
+            "control_cache_ratio",
+            "last_level_cache_bytes",
+            "first_depth_tokens",
+            "last_depth_tokens",
+            "page_faults",
+            "block",
+        ];
+        !matches!(self.content, Content::Low(_) | Content::High(_)) && !FOR_SCRIPTS.contains(&self.name)
     }
 
     /// How its numbers compare, in words.
@@ -60,8 +79,27 @@ const fn measured(id: &str) -> Column {
     Column { name: metric.id, meaning: metric.meaning, content: Content::Metric(metric) }
 }
 
+const fn low(name: &'static str, id: &str) -> Column {
+    Column { name, meaning: "the lower end of the interval of the column without `_low`, 95 %", content: Content::Low(known(id)) }
+}
+
+const fn high(name: &'static str, id: &str) -> Column {
+    Column { name, meaning: "the upper end of the interval of the column without `_high`, 95 %", content: Content::High(known(id)) }
+}
+
+fn interval(row: &Row, metric: &Metric) -> Option<(f64, f64)> {
+    row.values.get(metric.id)?.interval
+}
+
+fn verdict(row: &Row, id: &str) -> String {
+    if row.cell.baseline.as_ref() == Some(&row.cell.id) {
+        return "baseline".into();
+    }
+    row.values.get(id).and_then(|value| value.verdict.clone()).unwrap_or_default()
+}
+
 /// Every column, in order. New ones go to the end.
-pub(crate) const COLUMNS: [Column; 39] = [
+pub(crate) const COLUMNS: [Column; 66] = [
     text("label", |row| row.cell.label.clone(), "the strategy instance's label in the config"),
     text("strategy", |row| row.cell.strategy.clone(), "the strategy's id"),
     text("model", |row| row.model.clone(), "the model that used the cache"),
@@ -117,6 +155,41 @@ pub(crate) const COLUMNS: [Column; 39] = [
     measured("ttft_real_ms"),
     measured("fill_ms"),
     text("notes", |row| row.notes.join("; "), "what a reader must know of the row's numbers"),
+    low("tpot_ms_p50_low", "tpot_ms_p50"),
+    high("tpot_ms_p50_high", "tpot_ms_p50"),
+    measured("tpot_ratio"),
+    low("tpot_ratio_low", "tpot_ratio"),
+    high("tpot_ratio_high", "tpot_ratio"),
+    text(
+        "tpot_verdict",
+        |row| verdict(row, "tpot_ratio"),
+        "same (the interval lies within the margin), faster or slower (it excludes 1), or inconclusive",
+    ),
+    measured("cache_ratio"),
+    low("cache_ratio_low", "cache_ratio"),
+    high("cache_ratio_high", "cache_ratio"),
+    text("cache_verdict", |row| verdict(row, "cache_ratio"), "the same of the cache's part"),
+    count("launches", |row| row.launches, "processes in which the cell was timed"),
+    measured("model_ratio"),
+    measured("control_tpot_ratio"),
+    measured("control_cache_ratio"),
+    measured("read_bytes"),
+    measured("read_bandwidth"),
+    measured("bandwidth_share"),
+    text(
+        "residency",
+        |row| row.residency().to_owned(),
+        "resident (what a step reads fits the last-level cache) or streamed (it comes from memory)",
+    ),
+    measured("working_set_bytes"),
+    measured("last_level_cache_bytes"),
+    measured("first_depth_tokens"),
+    measured("last_depth_tokens"),
+    measured("run_delay_share"),
+    measured("steal_share"),
+    measured("page_faults"),
+    low("control_tpot_ratio_low", "control_tpot_ratio"),
+    high("control_tpot_ratio_high", "control_tpot_ratio"),
 ];
 
 fn worded(of: Option<impl std::fmt::Display>) -> String {

@@ -50,6 +50,8 @@ pub(crate) fn run() -> RunRecord {
         started: "2026-11-26 03:00:00 +00:00".into(),
         finished: Some("2026-11-26 03:05:00 +00:00".into()),
         command: "cargo run -p runner -- 'a config.toml' --kernel-path portable".into(),
+        margin: 0.03,
+        order_seed: 7,
         memory_limit_bytes: 8 << 30,
         warnings: vec!["The machine was busy.".into()],
         environment: Environment {
@@ -99,6 +101,7 @@ fn cells() -> Vec<CellRecord> {
         seq_len,
         batch: 1,
         block: format!("{workload} {seq_len}"),
+        baseline: (workload == "decode").then(|| "a".to_owned()),
     };
     vec![
         cell("a", "contiguous", "decode", 128),
@@ -112,6 +115,7 @@ pub(crate) fn visits() -> Vec<Visit> {
     let step = |phase: &str, step: usize, warm_up, position| StepTime {
         phase: phase.into(),
         step,
+        round: step as u32,
         warm_up,
         position,
         step_ms: 2.5,
@@ -126,6 +130,8 @@ pub(crate) fn visits() -> Vec<Visit> {
         ttft_source: Some(TtftSource::Composed),
         notes: vec!["a note".into()],
         values: [("tpot_ms_p50".into(), 1.25), ("seen_tokens".into(), 130.0)].into(),
+        process: Some(4711),
+        turns: vec![2, 0],
         steps,
         ..Visit::passed("a", Pass::Latency)
     };

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::chart::{Axis, Chart, Scale, Series};
+use crate::chart::{Axis, Chart, Interval, Scale, Series};
 use crate::style::{Marker, colour, marker, tick_text};
 
 /// A line with more points has no markers.
@@ -26,7 +26,7 @@ fn trace(series: &Series) -> Value {
     let (red, green, blue) = colour(series.style);
     let colour = format!("rgb({red},{green},{blue})");
     let (x, y): (Vec<f64>, Vec<f64>) = series.points.iter().copied().unzip();
-    json!({
+    let mut trace = json!({
         "type": "scatter",
         // plotly.js reads tags and entities in names.
         "name": series.name.replace('&', "&amp;").replace('<', "&lt;"),
@@ -35,7 +35,22 @@ fn trace(series: &Series) -> Value {
         "y": y,
         "line": { "color": colour, "width": 2.5, "dash": dash(series.style) },
         "marker": { "color": colour, "size": 9, "symbol": symbol(series.style) },
-    })
+    });
+    if !series.intervals.is_empty() {
+        let half = |x: f64, y: f64, end: fn(&Interval, f64) -> f64| {
+            series.intervals.iter().find(|interval| interval.x == x).map(|interval| end(interval, y))
+        };
+        let halves = |end| series.points.iter().map(|(x, y)| half(*x, *y, end)).collect::<Vec<_>>();
+        trace["error_y"] = json!({
+            "type": "data",
+            "symmetric": false,
+            "array": halves(|interval, y| interval.high - y),
+            "arrayminus": halves(|interval, y| y - interval.low),
+            "thickness": 1.5,
+            "width": 4,
+        });
+    }
+    trace
 }
 
 /// Past the end of the palette, the dash distinguishes two lines of the same color.
@@ -86,7 +101,7 @@ mod tests {
     }
 
     fn series(name: &str, style: usize, points: &[(f64, f64)]) -> Series {
-        Series { name: name.into(), style, points: points.to_vec() }
+        Series { name: name.into(), style, points: points.to_vec(), intervals: vec![] }
     }
 
     #[test]
@@ -117,6 +132,15 @@ mod tests {
             },
         });
         assert_eq!(figure(&chart(Scale::Log, lines)), expected);
+    }
+
+    #[test]
+    fn intervals_are_bars_of_their_points() {
+        let mut line = series("a", 0, &[(8.0, 1.0), (16.0, 2.0)]);
+        line.intervals.push(Interval { x: 16.0, low: 1.5, high: 2.25 });
+        let figure = figure(&chart(Scale::Log, vec![line]));
+        assert_eq!(figure["data"][0]["error_y"]["array"], json!([null, 0.25]));
+        assert_eq!(figure["data"][0]["error_y"]["arrayminus"], json!([null, 0.5]));
     }
 
     #[test]

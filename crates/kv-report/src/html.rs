@@ -5,6 +5,7 @@ use askama::Template;
 use crate::column::{COLUMNS, Cell, Column};
 use crate::facts::facts;
 use crate::figure::figure;
+use crate::noise::noise;
 use crate::plotly;
 use crate::{Chart, Fact, Metric, ReportError, Results, Row, RunRecord, RunState, Status, Unit};
 
@@ -19,7 +20,9 @@ pub fn html(results: &Results, charts: &[Chart]) -> Result<String, ReportError> 
         unfinished: unfinished(results),
         failures: results.rows.iter().filter(|row| row.status != Status::Ok).collect(),
         figures: charts.iter().map(|chart| Figure { chart, json: inside_script(&figure(chart)) }).collect(),
-        columns: &COLUMNS,
+        certainty: noise(results),
+        all_columns: &COLUMNS,
+        columns: COLUMNS.iter().filter(|column| column.on_page()).collect(),
         rows: results.rows.iter().map(|row| TableRow { failed: row.status != Status::Ok, cells: cells(row) }).collect(),
         facts: facts(&results.run),
         config: serde_json::to_string_pretty(&results.run.config).unwrap_or_default(),
@@ -37,7 +40,9 @@ struct Page<'a> {
     unfinished: Option<String>,
     failures: Vec<&'a Row>,
     figures: Vec<Figure<'a>>,
-    columns: &'a [Column],
+    certainty: Vec<String>,
+    all_columns: &'a [Column],
+    columns: Vec<&'static Column>,
     rows: Vec<TableRow>,
     facts: Vec<Fact>,
     config: String,
@@ -97,7 +102,7 @@ fn cells(row: &Row) -> Vec<Shown> {
         Cell::Count(count) => Shown { text: count.to_string(), number: Some(count as f64) },
         Cell::Measured(number, metric) => Shown { text: number.map(|number| shown(metric, number)).unwrap_or_default(), number },
     };
-    COLUMNS.iter().map(cell).collect()
+    COLUMNS.iter().filter(|column| column.on_page()).map(cell).collect()
 }
 
 fn shown(metric: &Metric, number: f64) -> String {
@@ -136,7 +141,7 @@ mod tests {
 
     fn chart(series: &str) -> Chart {
         let axis = || Axis { label: series.into(), scale: Scale::Log };
-        let series = vec![Series { name: series.into(), style: 0, points: vec![(128.0, 1.0)] }];
+        let series = vec![Series { name: series.into(), style: 0, points: vec![(128.0, 1.0)], intervals: vec![] }];
         Chart { name: "test", title: "Title".into(), caption: "Caption.".into(), x: axis(), y: axis(), series }
     }
 

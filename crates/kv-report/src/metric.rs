@@ -28,6 +28,14 @@ pub enum Unit {
     TokensPerSecond,
     /// Bytes per token.
     BytesPerToken,
+    /// Bytes per second.
+    BytesPerSecond,
+    /// One value over another.
+    Ratio,
+    /// A part of a whole, 0 to 1.
+    Share,
+    /// A number of events.
+    Count,
 }
 
 impl std::fmt::Display for Unit {
@@ -39,6 +47,10 @@ impl std::fmt::Display for Unit {
             Unit::Tokens => "tokens",
             Unit::TokensPerSecond => "tokens/s",
             Unit::BytesPerToken => "bytes/token",
+            Unit::BytesPerSecond => "bytes/s",
+            Unit::Ratio => "ratio",
+            Unit::Share => "share",
+            Unit::Count => "count",
         })
     }
 }
@@ -59,13 +71,18 @@ const fn time(id: &'static str, better: Better, meaning: &'static str) -> Metric
     Metric { id, unit: Unit::Milliseconds, better, machine_bound: true, meaning }
 }
 
+/// Another number that depends on the machine.
+const fn measured(id: &'static str, unit: Unit, better: Better, meaning: &'static str) -> Metric {
+    Metric { id, unit, better, machine_bound: true, meaning }
+}
+
 /// A number that is counted and the same on every machine.
 const fn count(id: &'static str, unit: Unit, better: Better, meaning: &'static str) -> Metric {
     Metric { id, unit, better, machine_bound: false, meaning }
 }
 
 /// Every metric.
-pub const METRICS: [Metric; 24] = [
+pub const METRICS: [Metric; 39] = [
     time("ttft_ms", Better::Lower, "time to first token, from the start of the prompt until the first token is chosen, in milliseconds"),
     time(
         "tpot_ms_p50",
@@ -127,6 +144,46 @@ pub const METRICS: [Metric; 24] = [
     time("replayed_cache_ms", Better::Lower, "the cache's part of a composed ttft, measured in its own replay"),
     time("ttft_real_ms", Better::Lower, "a real prefill that checks the composed one"),
     time("fill_ms", Better::Neither, "time to bring the cache to its depth, before the first decode step"),
+    measured("tpot_ratio", Unit::Ratio, Better::Lower, "time per output token over the baseline's, paired by round; below 1 is faster"),
+    measured("cache_ratio", Unit::Ratio, Better::Lower, "the cache's part of a step over the baseline's, paired by round"),
+    measured(
+        "model_ratio",
+        Unit::Ratio,
+        Better::Neither,
+        "the model's part of a step over the baseline's: the same work, so another number than 1 is noise or the processor's caches",
+    ),
+    measured("control_tpot_ratio", Unit::Ratio, Better::Neither, "the baseline, timed twice, over itself: the noise of tpot_ratio"),
+    measured("control_cache_ratio", Unit::Ratio, Better::Neither, "the baseline, timed twice, over itself: the noise of cache_ratio"),
+    count(
+        "read_bytes",
+        Unit::Bytes,
+        Better::Lower,
+        "encoded keys and values that attention reads in a decode step, counted by the kernels; none if the cache does not use them",
+    ),
+    measured(
+        "read_bandwidth",
+        Unit::BytesPerSecond,
+        Better::Neither,
+        "what all threads read of memory a second, measured in the same launches",
+    ),
+    measured(
+        "bandwidth_share",
+        Unit::Share,
+        Better::Higher,
+        "read_bytes per cache_ms_p50, over read_bandwidth; above 1 the rows come from the processor's caches",
+    ),
+    measured("run_delay_share", Unit::Share, Better::Neither, "of the time, how long threads waited for a processor, per processor"),
+    measured("steal_share", Unit::Share, Better::Neither, "of the time, what the machine's host gave to others"),
+    measured("page_faults", Unit::Count, Better::Neither, "pages mapped in during the steps"),
+    count("first_depth_tokens", Unit::Tokens, Better::Neither, "tokens of a sequence after the first step that counts"),
+    count("last_depth_tokens", Unit::Tokens, Better::Neither, "tokens of a sequence after the last step"),
+    count(
+        "working_set_bytes",
+        Unit::Bytes,
+        Better::Neither,
+        "what a step reads: model_bytes and read_bytes, or payload_bytes where those are unknown",
+    ),
+    measured("last_level_cache_bytes", Unit::Bytes, Better::Neither, "the processor's last-level cache"),
 ];
 
 /// [`METRICS`] in one place, so that references to its members last.
@@ -192,6 +249,10 @@ mod tests {
             let expected = match metric.id {
                 "tokens_per_s" => Unit::TokensPerSecond,
                 "bytes_per_token" => Unit::BytesPerToken,
+                "read_bandwidth" => Unit::BytesPerSecond,
+                "page_faults" => Unit::Count,
+                id if id.ends_with("_ratio") => Unit::Ratio,
+                id if id.ends_with("_share") => Unit::Share,
                 id if id.ends_with("_bytes") => Unit::Bytes,
                 id if id.ends_with("_tokens") => Unit::Tokens,
                 _ => Unit::Milliseconds,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use crate::run::require_schema;
+use crate::run::{default_margin, require_schema};
 use crate::spreadsheet::of_text;
 use crate::{
     BuildRecord, CellRecord, Environment, FormatBytes, ModelRecord, Pass, ReportError, Results, Row, RunRecord, RunState, Status, StepTime,
@@ -38,6 +38,8 @@ pub fn read_old(results_json: &[u8], samples_csv: &[u8]) -> Result<Results, Repo
         started: old.started,
         finished: None,
         command: old.command,
+        margin: default_margin(),
+        order_seed: 0,
         memory_limit_bytes: 0,
         warnings: old.warnings,
         environment,
@@ -110,7 +112,7 @@ impl OldRow {
         });
         let OldRow { status, error, guarantee, model, label, strategy, workload, seq_len, batch, .. } = self;
         let id = id(&label, &workload, seq_len, batch);
-        let cell = CellRecord { id, label, strategy, workload, seq_len, batch, block: String::new() };
+        let cell = CellRecord { id, label, strategy, workload, seq_len, batch, block: String::new(), baseline: None };
         Ok(Row { cell, model, status, error, guarantee, values: values.collect(), ..Row::default() })
     }
 }
@@ -143,7 +145,7 @@ fn visits(samples_csv: &[u8]) -> Result<Vec<Visit>, ReportError> {
     for sample in csv::Reader::from_reader(samples_csv).deserialize() {
         let OldSample { label, workload, seq_len, batch, phase, step, warm_up, position, step_ms, cache_ms, seam_ms } = sample?;
         let cell = id(of_text(&label), &workload, seq_len, batch);
-        let step = StepTime { phase, step, warm_up, position, step_ms, cache_ms, seam_ms };
+        let step = StepTime { phase, step, round: 0, warm_up, position, step_ms, cache_ms, seam_ms };
         match visits.last_mut() {
             Some(visit) if visit.cell == cell => visit.steps.push(step),
             _ => visits.push(Visit { steps: vec![step], ..Visit::passed(&cell, Pass::Latency) }),

@@ -8,7 +8,7 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{FontStyle, TextStyle, register_font};
 
-use crate::chart::{Axis, Scale};
+use crate::chart::{Axis, Interval, Scale};
 use crate::style::{Marker, colour, log_ticks, marker, tick_text};
 use crate::{Chart, ReportError, Series};
 
@@ -78,6 +78,12 @@ fn draw(chart: &Chart, root: &Area<'_>) -> Result<(), Box<dyn std::error::Error>
         let points = &series.points;
         let style = rgb(series).stroke_width(3);
         context.draw_series(LineSeries::new(points.iter().copied(), style))?;
+        for Interval { x, low, high } in &series.intervals {
+            context.draw_series([PathElement::new([(*x, *low), (*x, *high)], rgb(series).stroke_width(2))])?;
+            for end in [*low, *high] {
+                context.draw_series([EmptyElement::at((*x, end)) + PathElement::new([(-5, 0), (5, 0)], rgb(series).stroke_width(2))])?;
+            }
+        }
         // A short line has a marker on every point, a long one on a few.
         let step = points.len().div_ceil(MARKERS).max(1);
         for at in points.iter().skip(step - 1).step_by(step) {
@@ -225,6 +231,7 @@ mod tests {
             name: format!("series {style}"),
             style,
             points: vec![(128.0, 1.0 + style as f64), (4096.0, 2.0 + style as f64)],
+            intervals: vec![Interval { x: 4096.0, low: 1.9 + style as f64, high: 2.1 + style as f64 }],
         });
         let (width, height, pixels) = decode(&png(&chart(series.collect())).unwrap());
         assert_eq!((width, height), (WIDTH, HEIGHT));

@@ -47,6 +47,8 @@ pub struct Row {
     pub fill: Option<Fill>,
     /// Where the time to first token comes from.
     pub ttft_source: Option<TtftSource>,
+    /// Processes in which it was timed.
+    pub launches: usize,
     /// What a reader must know of its numbers.
     pub notes: Vec<String>,
     /// Its numbers by the id of their metric, see [`METRICS`](crate::METRICS).
@@ -57,6 +59,15 @@ impl Row {
     /// The value of the metric with an id.
     pub fn value(&self, id: &str) -> Option<f64> {
         self.values.get(id).map(|value| value.value)
+    }
+
+    /// Whether what a step reads fits the last-level cache: "resident" or "streamed", or nothing if one of the two is unknown.
+    pub fn residency(&self) -> &'static str {
+        match (self.value("working_set_bytes"), self.value("last_level_cache_bytes")) {
+            (Some(read), Some(cache)) if read <= cache => "resident",
+            (Some(_), Some(_)) => "streamed",
+            _ => "",
+        }
     }
 }
 

@@ -36,6 +36,12 @@ pub struct RunRecord {
     pub command: String,
     /// Warnings that the reader must know before trusting a number.
     pub warnings: Vec<String>,
+    /// The share by which times may differ and still be the same.
+    #[serde(default = "default_margin")]
+    pub margin: f64,
+    /// The seed of the order in which instances take turns.
+    #[serde(default)]
+    pub order_seed: u32,
     /// Bytes of memory that a worker process could take.
     pub memory_limit_bytes: u64,
     /// The machine and the program.
@@ -48,6 +54,11 @@ pub struct RunRecord {
     pub config: serde_json::Value,
     /// The planned cells, in order.
     pub cells: Vec<CellRecord>,
+}
+
+/// The margin of runs that do not say theirs.
+pub(crate) fn default_margin() -> f64 {
+    0.03
 }
 
 /// How far a run came.
@@ -153,6 +164,10 @@ pub struct CellRecord {
     pub batch: usize,
     /// The comparison block that it was measured in.
     pub block: String,
+    /// The id of the cell that it is compared with; its own if it is that one. `None` if it is compared with none, because it
+    /// recomputes, and in older results.
+    #[serde(default)]
+    pub baseline: Option<String>,
 }
 
 /// Reads `run.json`.

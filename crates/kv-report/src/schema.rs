@@ -46,7 +46,7 @@ mod tests {
     fn the_schema_of_a_visit_names_every_metric() {
         let schema: Value = serde_json::from_str(&schemas()[1].1).unwrap();
         let ids = crate::METRICS.map(|metric| metric.id);
-        assert_eq!(schema["properties"]["values"]["propertyNames"]["enum"], serde_json::json!(ids));
+        assert_eq!(schema["properties"]["values"]["propertyNames"]["enum"], serde_json::json!(ids.to_vec()));
     }
 
     #[test]

@@ -68,9 +68,9 @@ pub fn metrics_csv(results: &Results) -> Vec<u8> {
 }
 
 /// The columns of `samples.csv`.
-const OF_SAMPLES: [&str; 14] = [
+const OF_SAMPLES: [&str; 17] = [
     "label", "workload", "seq_len", "batch", "phase", "step", "warm_up", "position", "step_ms", "cache_ms", "seam_ms", "cell", "launch",
-    "block",
+    "block", "round", "turn", "control",
 ];
 
 /// `samples.csv`: one row per timed step.
@@ -97,6 +97,9 @@ pub fn samples_csv(results: &Results) -> Vec<u8> {
             as_text(&visit.cell),
             visit.launch.to_string(),
             as_text(visit.block.as_deref().unwrap_or_default()),
+            step.round.to_string(),
+            visit.turns.get(step.round as usize).filter(|_| step.phase == "decode").map(ToString::to_string).unwrap_or_default(),
+            visit.control.to_string(),
         ]
     });
     table(&OF_SAMPLES, rows)
@@ -147,7 +150,11 @@ mod tests {
             "label,strategy,model,workload,seq_len,batch,status,error,guarantee,ttft_ms,tpot_ms_p50,tpot_ms_p95,cache_ms_p50,seam_ms_p50,\
              model_ms_p50,tokens_per_s,total_ms,payload_bytes,metadata_bytes,slack_bytes,reserved_bytes,scratch_peak_bytes,\
              heap_live_bytes,heap_peak_bytes,bytes_per_token,seen_tokens,resident_tokens,model_bytes,cell,block,phase,fill,ttft_source,\
-             predicted_bytes,recorded_model_ms,replayed_cache_ms,ttft_real_ms,fill_ms,notes"
+             predicted_bytes,recorded_model_ms,replayed_cache_ms,ttft_real_ms,fill_ms,notes,tpot_ms_p50_low,tpot_ms_p50_high,tpot_ratio,\
+             tpot_ratio_low,tpot_ratio_high,tpot_verdict,cache_ratio,cache_ratio_low,cache_ratio_high,cache_verdict,launches,model_ratio,\
+             control_tpot_ratio,control_cache_ratio,read_bytes,read_bandwidth,bandwidth_share,residency,working_set_bytes,\
+             last_level_cache_bytes,first_depth_tokens,last_depth_tokens,run_delay_share,steal_share,page_faults,\
+             control_tpot_ratio_low,control_tpot_ratio_high"
         );
         assert_eq!(
             header(metrics_csv(&results)),
@@ -155,7 +162,7 @@ mod tests {
         );
         assert_eq!(
             header(samples_csv(&results)),
-            "label,workload,seq_len,batch,phase,step,warm_up,position,step_ms,cache_ms,seam_ms,cell,launch,block"
+            "label,workload,seq_len,batch,phase,step,warm_up,position,step_ms,cache_ms,seam_ms,cell,launch,block,round,turn,control"
         );
     }
 
@@ -217,12 +224,33 @@ mod tests {
         assert_eq!(records.len(), steps);
         assert_eq!(
             records[1],
-            ["contiguous", "decode", "128", "1", "decode", "0", "true", "129", "2.5", "0.5", "0.125", "a", "0", "decode at 128"]
+            [
+                "contiguous",
+                "decode",
+                "128",
+                "1",
+                "decode",
+                "0",
+                "true",
+                "129",
+                "2.5",
+                "0.5",
+                "0.125",
+                "a",
+                "0",
+                "decode at 128",
+                "0",
+                "2",
+                "false"
+            ]
         );
         let mut unplanned = example::results();
         unplanned.run.cells.clear();
         let (_, records) = read(&samples_csv(&unplanned));
-        assert_eq!(records[1], ["", "", "", "", "decode", "0", "true", "129", "2.5", "0.5", "0.125", "a", "0", "decode at 128"]);
+        assert_eq!(
+            records[1],
+            ["", "", "", "", "decode", "0", "true", "129", "2.5", "0.5", "0.125", "a", "0", "decode at 128", "0", "2", "false"]
+        );
     }
 
     #[test]
@@ -237,6 +265,7 @@ mod tests {
                 seq_len: 1,
                 batch: 1,
                 block: text.into(),
+                baseline: some(),
             };
             let mut results = example::results();
             let value = Value { statistic: some(), verdict: some(), reason: some(), ..Value::from(1.0) };

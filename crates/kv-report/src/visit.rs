@@ -19,6 +19,15 @@ pub struct Visit {
     pub pass: Pass,
     /// Which launch of the cell's process it was, from 0.
     pub launch: u32,
+    /// The process that timed it. Times are paired within a process only. `None` for other passes, and in older results.
+    #[serde(default)]
+    pub process: Option<u32>,
+    /// Whether this is the control: the baseline, timed a second time as an instance of its own. What the two differ by is noise.
+    #[serde(default)]
+    pub control: bool,
+    /// The instance's turn in each round, from 0: the order is drawn at random. Empty in older results.
+    #[serde(default)]
+    pub turns: Vec<u32>,
     /// How it ended.
     pub status: Status,
     /// Where it was when it failed.
@@ -34,7 +43,7 @@ pub struct Visit {
     /// What a reader must know of its numbers.
     pub notes: Vec<String>,
     /// Its numbers by the id of their metric.
-    #[schemars(extend("propertyNames" = { "enum": METRICS.map(|metric| metric.id) }))]
+    #[schemars(extend("propertyNames" = { "enum": METRICS.map(|metric| metric.id).to_vec() }))]
     pub values: BTreeMap<String, f64>,
     /// Its timed steps, in order.
     pub steps: Vec<StepTime>,
@@ -130,8 +139,11 @@ pub struct StepTime {
     pub phase: String,
     /// Index of the step within the phase.
     pub step: usize,
-    /// Whether the step is left out of medians and percentiles. The first decode step of a cell is: it is nearly always the
-    /// slowest.
+    /// The round of which it is a step, from 0. A prefill belongs to none.
+    #[serde(default)]
+    pub round: u32,
+    /// Whether the step is left out of medians and percentiles. The first step of a round is: what another instance left in the
+    /// processor's caches is not its own. So are the steps of rounds before the times are steady.
     pub warm_up: bool,
     /// Tokens in the sequence after the step.
     pub position: usize,
@@ -151,6 +163,9 @@ impl Visit {
             block: None,
             pass,
             launch: 0,
+            process: None,
+            control: false,
+            turns: vec![],
             status: Status::Ok,
             phase: None,
             error: None,

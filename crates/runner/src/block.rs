@@ -1,18 +1,33 @@
 //! Comparison blocks: the cells that are timed in one process, because they are compared with each other.
 
 use crate::config::Workload;
+use crate::estimate::Reuse;
 use crate::plan::Plan;
 
-/// Cells of the same workload, length and batch whose caches fit into memory together.
+/// Cells of the same workload, length and batch whose caches fit into memory together. Those that recompute are apart: they
+/// take so long that they would only stretch the rounds of the others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Block {
     /// In words.
     pub(crate) name: String,
     /// Indices into the plan's cells.
     pub(crate) cells: Vec<usize>,
+    /// The cell that the others are compared with. Cells that recompute are compared with none.
+    pub(crate) baseline: Option<usize>,
     /// The baseline's cell, where it belongs to an earlier block of the same length: it is timed again, so that the others
     /// can be compared with it.
     pub(crate) again: Option<usize>,
+    /// Whether the baseline is timed twice.
+    pub(crate) control: Control,
+}
+
+/// See [`Block`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Control {
+    /// As an instance of its own too: what the two differ by is noise.
+    Timed,
+    /// There is no baseline, or no room for its double.
+    LeftOut,
 }
 
 /// A cell that does not fit into the memory limit.
@@ -47,12 +62,17 @@ impl Sizes<'_> {
 /// The blocks of a plan, in its order, and the cells that fit into none.
 ///
 /// Cells that do not fit together are packed into several blocks, each with the baseline. The baseline is the cell of the
-/// plan's baseline, or the first, among those that fit alone and for which
-/// `can_be_baseline` is true.
-pub(crate) fn blocks(plan: &Plan, can_be_baseline: impl Fn(usize) -> bool, sizes: &Sizes<'_>) -> (Vec<Block>, Vec<TooLarge>) {
-    let mut groups: Vec<((Workload, usize, usize), Vec<usize>)> = vec![];
+/// plan's baseline, or the first, among those that fit alone, do not recompute and for
+/// which `can_be_baseline` is true.
+pub(crate) fn blocks(
+    plan: &Plan,
+    reuse: impl Fn(usize) -> Reuse,
+    can_be_baseline: impl Fn(usize) -> bool,
+    sizes: &Sizes<'_>,
+) -> (Vec<Block>, Vec<TooLarge>) {
+    let mut groups: Vec<((Workload, usize, usize, Reuse), Vec<usize>)> = vec![];
     for (index, cell) in plan.cells.iter().enumerate() {
-        let key = (cell.workload, cell.batch, cell.seq_len);
+        let key = (cell.workload, cell.batch, cell.seq_len, reuse(index));
         match groups.iter_mut().find(|(other, _)| *other == key) {
             Some((_, cells)) => cells.push(index),
             None => groups.push((key, vec![index])),
@@ -60,37 +80,44 @@ pub(crate) fn blocks(plan: &Plan, can_be_baseline: impl Fn(usize) -> bool, sizes
     }
     let mut all = vec![];
     let mut too_large = vec![];
-    for ((workload, batch, seq_len), cells) in groups {
+    for ((workload, batch, seq_len, reuse), cells) in groups {
         let is_named = |cell: &&usize| plan.baseline.as_ref() == Some(&plan.cells[**cell].label);
         let fits_alone = |cell: &&usize| sizes.of(&[**cell]) <= sizes.limit;
-        let candidates = || cells.iter().filter(|cell| can_be_baseline(**cell)).filter(fits_alone);
+        let candidates = || cells.iter().filter(|_| reuse == Reuse::Caches).filter(|cell| can_be_baseline(**cell)).filter(fits_alone);
         let baseline = candidates().find(is_named).or_else(|| candidates().next()).copied();
-        let with_baseline = |cells: &[usize]| match baseline {
-            Some(baseline) if !cells.contains(&baseline) => sizes.of(&[cells, &[baseline]].concat()),
-            _ => sizes.of(cells),
+        let bytes_of = |cells: &[usize], control: Control| {
+            let mut all = cells.to_vec();
+            all.extend(baseline.filter(|baseline| !cells.contains(baseline)));
+            all.extend(baseline.filter(|_| control == Control::Timed));
+            sizes.of(&all)
         };
-        let mut packs: Vec<Vec<usize>> = vec![];
+        let mut packs: Vec<(Vec<usize>, Control)> = vec![];
         // The baseline goes first: it belongs to the first pack.
         let others = cells.iter().copied().filter(|cell| Some(*cell) != baseline);
         for cell in baseline.into_iter().chain(others) {
-            let bytes = with_baseline(&[cell]);
+            let bytes = bytes_of(&[cell], Control::LeftOut);
             if bytes > sizes.limit {
                 let baseline_bytes = baseline.map_or(0, sizes.caches);
                 too_large.push(TooLarge { cell, bytes, baseline_bytes });
                 continue;
             }
-            match packs.last_mut().filter(|pack| with_baseline(&[pack.as_slice(), &[cell]].concat()) <= sizes.limit) {
-                Some(pack) => pack.push(cell),
-                None => packs.push(vec![cell]),
+            match packs.last_mut().filter(|(pack, control)| bytes_of(&[pack.as_slice(), &[cell]].concat(), *control) <= sizes.limit) {
+                Some((pack, _)) => pack.push(cell),
+                None => {
+                    let has_room = baseline.is_some() && bytes_of(&[cell], Control::Timed) <= sizes.limit;
+                    packs.push((vec![cell], if has_room { Control::Timed } else { Control::LeftOut }));
+                }
             }
         }
         let several = packs.len() > 1;
-        for (part, mut pack) in packs.into_iter().enumerate() {
+        for (part, (mut pack, control)) in packs.into_iter().enumerate() {
             let again = baseline.filter(|baseline| !pack.contains(baseline));
             pack.sort_unstable();
             let of_batch = if batch > 1 { format!(" ×{batch}") } else { String::new() };
+            let recomputed = if reuse == Reuse::Recomputes { ", recomputed" } else { "" };
             let of_part = if several { format!(", part {}", part + 1) } else { String::new() };
-            all.push(Block { name: format!("{} at {seq_len}{of_batch}{of_part}", workload.name()), cells: pack, again });
+            let name = format!("{} at {seq_len}{of_batch}{recomputed}{of_part}", workload.name());
+            all.push(Block { name, cells: pack, baseline, again, control });
         }
     }
     (all, too_large)
@@ -99,8 +126,8 @@ pub(crate) fn blocks(plan: &Plan, can_be_baseline: impl Fn(usize) -> bool, sizes
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::FillChoice;
-    use crate::plan::Cell;
+    use crate::config::{FillChoice, HugePages};
+    use crate::plan::{Baseline, Cell};
 
     fn plan(labels: &[&str], lengths: &[usize], baseline: Option<&str>) -> Plan {
         let cell = |label: &str, seq_len: usize| Cell {
@@ -118,11 +145,15 @@ mod tests {
             prefill_chunk: 8,
             seed: 0,
             fill: FillChoice::Replay,
+            rounds: 1,
             launches: 1,
+            margin: 0.03,
+            huge_pages: HugePages::Advise,
             ttft_launches: 1,
             timeout_s: None,
             memory_limit: None,
             baseline: baseline.map(str::to_owned),
+            baseline_is: Baseline::Marked,
         }
     }
 
@@ -131,7 +162,7 @@ mod tests {
 
     fn packed(plan: &Plan, caches: &[u64], limit: u64) -> (Vec<Pack>, Vec<(usize, u64)>) {
         let sizes = Sizes { caches: &|cell| caches[cell], beside: &|_| 10, limit };
-        let (blocks, too_large) = blocks(plan, |cell| cell != 0, &sizes);
+        let (blocks, too_large) = blocks(plan, |_| Reuse::Caches, |cell| cell != 0, &sizes);
         (
             blocks.into_iter().map(|block| (block.cells, block.again)).collect(),
             too_large.into_iter().map(|cell| (cell.cell, cell.bytes)).collect(),
@@ -147,16 +178,16 @@ mod tests {
     #[test]
     fn caches_that_do_not_fit_together_are_packed_each_with_the_baseline() {
         let plan = plan(&["a", "b", "c", "d"], &[8], Some("b"));
-        // 10 beside, the baseline's 5, and what is left of 30.
-        let (blocks, too_large) = packed(&plan, &[9, 5, 9, 6], 30);
+        // 10 beside, twice the baseline's 5, and what is left of 35.
+        let (blocks, too_large) = packed(&plan, &[9, 5, 9, 6], 35);
         assert_eq!(blocks, [(vec![0, 1], None), (vec![2, 3], Some(1))]);
         assert_eq!(too_large, []);
         let (blocks, too_large) = packed(&plan, &[9, 5, 16, 6], 30);
-        assert_eq!(blocks, [(vec![0, 1, 3], None)]);
+        assert_eq!(blocks, [(vec![0, 1], None), (vec![3], Some(1))]);
         assert_eq!(too_large, [(2, 31)]);
         // A baseline that does not fit leaves its place to the next one that does.
         let (blocks, too_large) = packed(&plan, &[9, 25, 5, 6], 30);
-        assert_eq!((blocks, too_large), (vec![(vec![0, 2, 3], None)], vec![(1, 40)]));
+        assert_eq!((blocks, too_large), (vec![(vec![0], None), (vec![2, 3], Some(0))], vec![(1, 44)]));
     }
 
     /// A strategy that recomputes needs much for its step, and only the blocks that it is in pay for it.
@@ -164,15 +195,36 @@ mod tests {
     fn what_one_needs_for_its_steps_does_not_push_the_others_out() {
         let plan = plan(&["naive", "b", "c"], &[8], None);
         let sizes = Sizes { caches: &|cell| [0, 8, 8][cell], beside: &|cell| [90, 10, 10][cell], limit: 60 };
-        let (blocks, too_large) = blocks(&plan, |cell| cell != 0, &sizes);
+        let reuse = |cell| if cell == 0 { Reuse::Recomputes } else { Reuse::Caches };
+        let (blocks, too_large) = blocks(&plan, reuse, |_| true, &sizes);
         assert_eq!(blocks.len(), 1);
-        assert_eq!(blocks[0].cells, [1, 2]);
-        assert_eq!(too_large, [TooLarge { cell: 0, bytes: 98, baseline_bytes: 8 }]);
+        assert_eq!((blocks[0].cells.as_slice(), blocks[0].baseline), ([1, 2].as_slice(), Some(1)));
+        assert_eq!(too_large, [TooLarge { cell: 0, bytes: 90, baseline_bytes: 0 }]);
     }
 
     #[test]
     fn without_a_name_the_first_that_can_is_the_baseline() {
         let plan = plan(&["naive", "b", "c"], &[8], None);
-        assert_eq!(packed(&plan, &[8, 8, 8], 26).0, [(vec![0, 1], None), (vec![2], Some(1))]);
+        assert_eq!(packed(&plan, &[8, 8, 8], 34).0, [(vec![0, 1], None), (vec![2], Some(1))]);
+    }
+
+    #[test]
+    fn what_recomputes_is_apart_and_compared_with_nothing() {
+        let plan = plan(&["naive", "b", "c"], &[8], None);
+        let sizes = Sizes { caches: &|_| 1, beside: &|_| 1, limit: 60 };
+        let (blocks, _) = blocks(&plan, |cell| if cell == 0 { Reuse::Recomputes } else { Reuse::Caches }, |_| true, &sizes);
+        let blocks: Vec<_> = blocks.iter().map(|block| (block.name.as_str(), block.cells.clone(), block.baseline)).collect();
+        assert_eq!(blocks, [("decode at 8, recomputed", vec![0], None), ("decode at 8", vec![1, 2], Some(1))]);
+    }
+
+    /// The baseline's double is left out where there is no room for it, rather than the cell.
+    #[test]
+    fn without_room_there_is_no_control() {
+        let plan = plan(&["a", "b"], &[8], None);
+        let sizes = Sizes { caches: &|cell| [10, 12][cell], beside: &|_| 5, limit: 28 };
+        let (blocks, too_large) = blocks(&plan, |_| Reuse::Caches, |_| true, &sizes);
+        let controls: Vec<_> = blocks.iter().map(|block| (block.cells.clone(), block.control)).collect();
+        assert_eq!(controls, [(vec![0], Control::Timed), (vec![1], Control::LeftOut)]);
+        assert_eq!(too_large, []);
     }
 }

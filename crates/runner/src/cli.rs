@@ -9,6 +9,8 @@ use kv_core::Registry;
 use kv_kernels::KernelPath;
 use kv_model::Pages;
 
+use crate::config::HugePages;
+use crate::summary::Format;
 use crate::{Problem, commands, exit, worker};
 
 /// Sweeps key-value cache strategies over sequence lengths and charts latency and memory.
@@ -58,7 +60,14 @@ enum Command {
         /// A CSV with measurements of another engine to draw beside ours; tests/peers/README.md describes it.
         #[arg(long, value_name = "FILE")]
         peer: Vec<PathBuf>,
+        /// Also print the table of the run.
+        #[arg(long, value_enum)]
+        format: Option<Format>,
     },
+    /// State the smallest difference that this machine can show in a given time: a strategy runs against copies of itself.
+    Calibrate(CalibrateArguments),
+    /// Print what is known of the machine and the build, and what to do before trusting timings.
+    Doctor,
     /// Measure how much of the machine's read bandwidth decode attention reaches, for every format and layout.
     Roofline(RooflineArguments),
     /// Print the JSON Schema of a config.
@@ -134,6 +143,31 @@ pub(crate) struct RunArguments {
     /// Keep the recorded prompt in the cache folder after the run; a later run of the same prompt uses it.
     #[arg(long)]
     pub(crate) keep_recordings: bool,
+    /// How the table at the end is written.
+    #[arg(long, value_enum, default_value_t = Format::Plain)]
+    pub(crate) format: Format,
+}
+
+/// Arguments of `calibrate`.
+#[derive(Debug, Args)]
+pub(crate) struct CalibrateArguments {
+    /// A config: its baseline, lengths and model are used [default: contiguous f16 on the preset tiny].
+    pub(crate) config: Option<PathBuf>,
+    /// The time for which the smallest effect is stated, beside 1, 5 and 20 minutes.
+    #[arg(long, default_value_t = 60.0)]
+    pub(crate) minutes: f64,
+    /// Processes that are started at each length.
+    #[arg(long, default_value_t = 12)]
+    pub(crate) launches: u32,
+    /// Threads for kernels and matrix products, at most 4 per CPU [default: one per CPU].
+    #[arg(long)]
+    pub(crate) threads: Option<usize>,
+    /// Replace a value of the config; may be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) sets: Vec<String>,
+    /// Folder for the report [default: reports/calibration].
+    #[arg(long)]
+    pub(crate) out: Option<PathBuf>,
 }
 
 /// Arguments of `check`.
@@ -219,9 +253,15 @@ pub(crate) struct RooflineArguments {
     /// Tokens in the cache.
     #[arg(long, default_value_t = 8192)]
     pub(crate) tokens: usize,
-    /// Number of rounds; each measures everything once.
-    #[arg(long, default_value_t = 15)]
+    /// Number of rounds of a launch; each measures everything once, in an order drawn at random.
+    #[arg(long, default_value_t = 5)]
     pub(crate) rounds: usize,
+    /// Number of processes, one after the other; with fewer than 3 there are no intervals.
+    #[arg(long, default_value_t = 5)]
+    pub(crate) launches: u32,
+    /// The memory pages of the caches.
+    #[arg(long, value_enum, default_value_t = HugePages::Advise)]
+    pub(crate) huge_pages: HugePages,
     /// Threads, at most 4 per CPU [default: one per CPU].
     #[arg(long)]
     pub(crate) threads: Option<usize>,
@@ -265,8 +305,10 @@ pub fn main(registry: Registry) -> ExitCode {
         Command::New { name } => commands::new(&name),
         Command::Generate(arguments) => commands::generate(&registry, &arguments),
         Command::Fetch { name } => commands::fetch(&name),
-        Command::Report { folder, peer } => commands::report(&folder, &peer),
-        Command::Roofline(arguments) => commands::roofline(&registry, &arguments),
+        Command::Report { folder, peer, format } => commands::report(&folder, &peer, format),
+        Command::Calibrate(arguments) => commands::calibrate(&registry, &arguments, cli.kernel_path),
+        Command::Doctor => commands::doctor(),
+        Command::Roofline(arguments) => commands::roofline(&arguments),
         Command::Schema => commands::print_schema(&registry),
         Command::Worker => worker::serve(&registry),
     });
@@ -291,8 +333,22 @@ fn silence_caught_panics() {
 
 /// Puts `run` in front of a first argument that is no command.
 fn with_default_command(mut arguments: Vec<OsString>) -> Vec<OsString> {
-    const COMMANDS: [&str; 12] =
-        ["run", "list", "describe", "check", "new", "generate", "fetch", "report", "roofline", "schema", worker::COMMAND, "help"];
+    const COMMANDS: [&str; 14] = [
+        "run",
+        "list",
+        "describe",
+        "check",
+        "new",
+        "generate",
+        "fetch",
+        "report",
+        "calibrate",
+        "doctor",
+        "roofline",
+        "schema",
+        worker::COMMAND,
+        "help",
+    ];
     let text = |at: usize| arguments.get(at).and_then(|argument: &OsString| argument.to_str()).unwrap_or_default();
     // The one option that may stand before a command.
     let at = match text(1) {

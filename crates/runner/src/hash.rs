@@ -26,6 +26,12 @@ pub(crate) fn of_reader(mut reader: impl Read) -> io::Result<String> {
     }
 }
 
+/// A number from the SHA-256 of some bytes.
+pub(crate) fn number(bytes: &[u8]) -> u32 {
+    let digest = Sha256::digest(bytes);
+    u32::from_le_bytes([digest[0], digest[1], digest[2], digest[3]])
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

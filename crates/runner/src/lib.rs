@@ -37,6 +37,7 @@ mod roofline;
 mod run_folder;
 mod run_record;
 mod screen;
+mod summary;
 mod sweep;
 mod timed;
 mod worker;

@@ -6,7 +6,7 @@ use kv_model::ModelConfig;
 use toml::Spanned;
 
 use crate::Problem;
-use crate::config::{ConfigFile, FillChoice, Instance, Workload, unknown_field_help};
+use crate::config::{ConfigFile, FillChoice, HugePages, Instance, Workload, unknown_field_help};
 use crate::problem::known_strategy;
 use crate::worker::protocol::ScriptSpec;
 
@@ -23,16 +23,33 @@ pub struct Plan {
     pub seed: u64,
     /// How prompts come into the caches.
     pub fill: FillChoice,
+    /// Times that the instances take turns in a launch.
+    pub rounds: usize,
     /// Worker processes that time each length.
     pub launches: u32,
+    /// The share by which times may differ and still be the same.
+    pub margin: f64,
+    /// The memory pages of large buffers.
+    pub huge_pages: HugePages,
     /// In how many of them the time to first token is measured; 0 if it is left out.
     pub ttft_launches: u32,
     /// Seconds of silence after which a worker is ended, if the user says so.
     pub timeout_s: Option<u64>,
     /// Bytes that a worker may take, if the user says so.
     pub memory_limit: Option<u64>,
-    /// The label of the instance that the others are compared with, if the user says so.
+    /// The label of the instance that the others are compared with. `None` leaves the choice among those that do not recompute.
     pub baseline: Option<String>,
+    /// Whether the user named it.
+    pub baseline_is: Baseline,
+}
+
+/// Who chose the baseline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Baseline {
+    /// The config marks it.
+    Marked,
+    /// It follows from the strategies.
+    Chosen,
 }
 
 /// One strategy instance at one length and batch under one workload.
@@ -88,8 +105,15 @@ pub fn plan(file: &ConfigFile, registry: &Registry, model: &ModelConfig, only: O
         return Err(file.problem_at(None, "`sweep.workloads` is empty").help("supported: \"decode\", \"generate\""));
     }
     check_instances(file, registry)?;
+    let rounds = rounds(file, decode_steps)?;
     let launches = small_number(file, "launches", &sweep.launches)?;
     let ttft_launches = small_number(file, "ttft_launches", &sweep.ttft_launches)?;
+    let margin = *sweep.margin.get_ref();
+    if !(margin > 0.0 && margin < 1.0) {
+        return Err(file
+            .problem(&sweep.margin, format!("`margin` is {margin}: it must be more than 0 and less than 1"))
+            .help("0.03 is 3 %"));
+    }
     if ttft_launches > launches {
         let message = format!("`ttft_launches` is {ttft_launches}: there are only {launches} `launches`");
         return Err(file.problem(&sweep.ttft_launches, message));
@@ -136,6 +160,8 @@ pub fn plan(file: &ConfigFile, registry: &Registry, model: &ModelConfig, only: O
         };
         return Err(Problem::new(message));
     }
+    let marked = file.config.strategies.iter().find(|instance| is_baseline(instance));
+    let usual = || file.config.strategies.iter().find(|instance| is_usual_baseline(instance));
     // A chunk longer than any prompt is the whole prompt.
     Ok(Plan {
         cells,
@@ -143,11 +169,15 @@ pub fn plan(file: &ConfigFile, registry: &Registry, model: &ModelConfig, only: O
         prefill_chunk: prefill_chunk.min(context),
         seed: sweep.seed,
         fill: sweep.fill,
+        rounds,
         launches,
+        margin,
+        huge_pages: sweep.huge_pages,
         ttft_launches: if sweep.ttft { ttft_launches } else { 0 },
         timeout_s,
         memory_limit,
-        baseline: file.config.strategies.iter().find(|instance| is_baseline(instance)).map(|instance| instance.label.get_ref().clone()),
+        baseline: marked.or_else(usual).map(|instance| instance.label.get_ref().clone()),
+        baseline_is: if marked.is_some() { Baseline::Marked } else { Baseline::Chosen },
     })
 }
 
@@ -159,8 +189,29 @@ fn steps_after(workload: Workload, decode_steps: usize) -> usize {
     }
 }
 
-fn is_baseline(instance: &Instance) -> bool {
+/// Whether the config marks it as the baseline.
+pub(crate) fn is_baseline(instance: &Instance) -> bool {
     instance.baseline.as_ref().is_some_and(|baseline| *baseline.get_ref())
+}
+
+/// What most engines do without being told otherwise.
+pub(crate) fn is_usual_baseline(instance: &Instance) -> bool {
+    let format = instance.config.get_ref().get("format").and_then(toml::Value::as_str);
+    instance.strategy.get_ref() == "contiguous" && format == Some("f16")
+}
+
+/// Rounds of a launch. Each takes at least 2 steps of `decode_steps`, because the first of a round does not count.
+fn rounds(file: &ConfigFile, decode_steps: usize) -> Result<usize, Problem> {
+    const USUAL: usize = 5;
+    let most = decode_steps / 2;
+    match &file.config.sweep.rounds {
+        None => Ok(USUAL.min(most)),
+        Some(rounds) if (1..=most).contains(rounds.get_ref()) => Ok(*rounds.get_ref()),
+        Some(rounds) => {
+            let message = format!("`rounds` is {}: with {decode_steps} `decode_steps` it must be 1 to {most}", rounds.get_ref());
+            Err(file.problem(rounds, message).help("a round takes at least 2 steps, and the first does not count"))
+        }
+    }
 }
 
 /// A number of processes.

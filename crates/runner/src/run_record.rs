@@ -37,6 +37,10 @@ pub(crate) fn record(facts: Facts<'_>) -> RunRecord {
         let block = prediction.blocks.iter().find(|block| block.cells.contains(&index));
         block.map_or_else(|| "none".to_owned(), |block| block.name.clone())
     };
+    let baseline_of = |index: usize| {
+        let block = prediction.blocks.iter().find(|block| block.cells.contains(&index))?;
+        block.baseline.map(|baseline| ids[baseline].clone())
+    };
     let cells = plan.cells.iter().zip(ids).enumerate().map(|(index, (cell, id))| CellRecord {
         id: id.clone(),
         label: cell.label.clone(),
@@ -45,12 +49,16 @@ pub(crate) fn record(facts: Facts<'_>) -> RunRecord {
         seq_len: cell.seq_len,
         batch: cell.batch,
         block: block_of(index),
+        baseline: baseline_of(index),
     });
     let started = jiff::ZonedDateTime::now();
     let plan_hash = plan_hash(plan, ids, &model, threads, arguments);
+    let run_id = hash::short(format!("{plan_hash} {started} {}", std::process::id()).as_bytes());
     RunRecord {
         schema: SCHEMA_VERSION,
-        run_id: hash::short(format!("{plan_hash} {started} {}", std::process::id()).as_bytes()),
+        margin: plan.margin,
+        order_seed: hash::number(run_id.as_bytes()),
+        run_id,
         plan_hash,
         machine_id: machine_id(),
         state: RunState::Running,
@@ -60,7 +68,7 @@ pub(crate) fn record(facts: Facts<'_>) -> RunRecord {
         command: command(arguments, kernel_path),
         memory_limit_bytes: memory_limit,
         warnings,
-        environment: environment::read(threads),
+        environment: environment::of_run(threads, plan.huge_pages),
         build: build_record(),
         model,
         config,
@@ -91,6 +99,8 @@ fn plan_hash(plan: &Plan, ids: &[String], model: &ModelRecord, threads: usize, a
         "cells": ids,
         "fill": plan.fill,
         "launches": plan.launches,
+        "rounds": plan.rounds,
+        "huge_pages": plan.huge_pages,
         "ttft_launches": plan.ttft_launches,
         "baseline": plan.baseline,
         "model": model.hash,

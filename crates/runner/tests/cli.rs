@@ -15,6 +15,7 @@ mod cli {
     mod sizes;
     mod stored_models;
     mod strategy_sizes;
+    mod verdicts;
     mod weights;
 }
 

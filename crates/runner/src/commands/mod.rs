@@ -1,7 +1,9 @@
 //! The commands, one a file.
 
+mod calibrate;
 mod check;
 mod describe;
+mod doctor;
 mod dry_run;
 mod fetch;
 mod generate;
@@ -18,8 +20,10 @@ use std::io::{self, ErrorKind, Write};
 
 use crate::Problem;
 
+pub(crate) use calibrate::calibrate;
 pub(crate) use check::check;
 pub(crate) use describe::describe;
+pub(crate) use doctor::doctor;
 pub(crate) use fetch::fetch;
 pub(crate) use generate::generate;
 pub(crate) use list::list;

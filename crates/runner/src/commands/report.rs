@@ -9,15 +9,19 @@ use kv_report::{Peer, Results};
 use super::print;
 use crate::files::write_durably;
 use crate::screen::printable;
+use crate::summary::{Format, Summary};
 use crate::{Problem, exit, run_folder, sweep};
 
-pub(crate) fn report(folder: &Path, peers: &[PathBuf]) -> Result<ExitCode, Problem> {
+pub(crate) fn report(folder: &Path, peers: &[PathBuf], format: Option<Format>) -> Result<ExitCode, Problem> {
     let results = stored(folder)?;
     let peers = peers.iter().map(|file| read_peers(file)).collect::<Result<Vec<_>, _>>()?.concat();
     let tables = sweep::tables(&results).map(|(name, bytes)| (name.to_owned(), bytes));
     for (name, bytes) in tables.into_iter().chain(sweep::draw(&results, &peers)?) {
         let path = folder.join(name);
         write_durably(&path, &bytes).map_err(|error| Problem::new(format!("cannot write `{}`", path.display())).caused_by(error))?;
+    }
+    if let Some(format) = format {
+        print(&Summary::of(&results).text(format))?;
     }
     print(&format!("report: {}\n", printable(&folder.join("index.html").display().to_string())))?;
     Ok(exit::OK)

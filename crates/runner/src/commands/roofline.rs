@@ -1,40 +1,91 @@
 //! `roofline`: how much of the machine's read bandwidth decode attention uses.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
-use kv_core::{Geometry, Registry};
+use kv_core::Geometry;
+use kv_kernels::KernelPath;
 use kv_model::Preset;
 
-use super::{print, use_threads};
+use super::{checked_threads, print};
 use crate::cli::RooflineArguments;
+use crate::config::HugePages;
 use crate::problem::did_you_mean;
-use crate::roofline::{Roofline, Settings, Spread, bytes_of_all, measure};
-use crate::{Problem, exit, free_memory};
+use crate::progress::Steps;
+use crate::roofline::{Launch, RooflineTask, as_table, bytes_of_all, summarise};
+use crate::worker::process::{self, How, OnInterrupt};
+use crate::worker::protocol::{Job, Message, PROTOCOL, Task};
+use crate::{Problem, exit, free_memory, hash, interrupt};
 
 /// Beyond these the medians do not move.
 const MOST_ROUNDS: usize = 10_000;
+const MOST_LAUNCHES: u32 = 1000;
 
-pub(crate) fn roofline(registry: &Registry, arguments: &RooflineArguments) -> Result<ExitCode, Problem> {
-    let RooflineArguments { models, tokens, rounds, threads, json } = arguments;
+pub(crate) fn roofline(arguments: &RooflineArguments) -> Result<ExitCode, Problem> {
+    let RooflineArguments { models, tokens, rounds, launches, huge_pages, threads, json } = arguments;
     if *tokens == 0 || !(1..=MOST_ROUNDS).contains(rounds) {
         return Err(Problem::new(format!(
             "`--tokens {tokens} --rounds {rounds}`: there must be at least 1 token, and 1 to {MOST_ROUNDS} rounds"
         )));
     }
+    if !(1..=MOST_LAUNCHES).contains(launches) {
+        return Err(Problem::new(format!("`--launches {launches}`: there must be 1 to {MOST_LAUNCHES} launches, and 3 for intervals")));
+    }
     let models: Vec<(String, Geometry)> = models.iter().map(|name| shape_of(name)).collect::<Result<_, _>>()?;
     for (name, geometry) in &models {
         free_memory::require(bytes_of_all(geometry, *tokens), &format!("{name} with {tokens} tokens in every format and layout"))?;
     }
-    use_threads(*threads)?;
-    let settings = Settings { models, tokens: *tokens, rounds: *rounds };
-    // On a thread of the pool: handing each layer's work over from outside would be timed as well.
-    let result = rayon::scope(|_| measure(registry, &settings));
-    let result = result.map_err(|error| {
-        Problem::new(format!("cannot fill the caches: {error}")).help("`roofline` reads caches of the strategies in `runner::builtin()`")
-    })?;
+    let threads = checked_threads(*threads)?;
+    interrupt::handle()?;
+    let steps = Steps::new("roofline", *launches as usize * models.len() * rounds);
+    let mut measured = vec![];
+    for launch in 0..*launches {
+        let order_seed = hash::number(format!("roofline {launch}").as_bytes());
+        let task = RooflineTask { models: models.clone(), tokens: *tokens, rounds: *rounds, order_seed, huge_pages: *huge_pages };
+        let what = format!("launch {} of {launches}", launch + 1);
+        match measure(task, threads, || steps.advance(&what))? {
+            Some(launch) => measured.push(launch),
+            None => {
+                steps.clear();
+                return Ok(exit::interrupted());
+            }
+        }
+    }
+    steps.clear();
+    let pages = serde_json::to_value(huge_pages).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default();
+    let result = summarise(&measured, *tokens, *rounds, &pages);
     let text = if *json { serde_json::to_string_pretty(&result).unwrap_or_default() + "\n" } else { as_table(&result) };
     print(&text)?;
     Ok(exit::OK)
+}
+
+/// One launch, in a process of its own. `None` if it was interrupted.
+fn measure(task: RooflineTask, threads: usize, mut advance: impl FnMut()) -> Result<Option<Launch>, Problem> {
+    /// Filling every cache may take long on a slow machine, and says nothing meanwhile.
+    const PATIENCE: Duration = Duration::from_secs(3600);
+    let job = Job {
+        protocol: PROTOCOL,
+        kernel_path: KernelPath::current().to_string(),
+        threads,
+        memory_limit: None,
+        huge_pages: HugePages::System,
+        task: Task::Roofline(task),
+    };
+    let mut launch = None;
+    let ended = process::run(&job, PATIENCE, OnInterrupt::AtOnce, |message| {
+        match message {
+            Message::Progress { .. } => advance(),
+            Message::Roofline(measured) => launch = Some(measured),
+            _ => {}
+        }
+        Ok(())
+    })?;
+    match (ended.how, launch) {
+        (How::Interrupted, _) => Ok(None),
+        (_, Some(launch)) => Ok(Some(launch)),
+        (How::Finished, None) => Err(Problem::new("the process that measures answered nothing")),
+        (How::Died(_, reason, _), None) => Err(Problem::new(format!("the process that measures died: {reason}"))),
+    }
 }
 
 fn shape_of(name: &str) -> Result<(String, Geometry), Problem> {
@@ -44,47 +95,4 @@ fn shape_of(name: &str) -> Result<(String, Geometry), Problem> {
         Problem::new(format!("unknown model shape `{name}`")).help(help)
     })?;
     Ok((name.to_owned(), preset.config(None).geometry))
-}
-
-fn as_table(result: &Roofline) -> String {
-    let cache = result.last_level_cache_bytes.map_or("of unknown size".to_owned(), |bytes| format!("{} MiB", bytes >> 20));
-    let mut text = format!(
-        "read bandwidth {} GB/s, {} threads, kernel path {}, last-level cache {cache}\n\
-         one query per layer over {} tokens, {} rounds in turns: medians, and in brackets the quartiles of all rounds\n",
-        gigabytes(result.read_bandwidth),
-        result.threads,
-        result.kernel_path,
-        result.tokens,
-        result.rounds,
-    );
-    let mut model = "";
-    for row in &result.rows {
-        if row.model != model {
-            model = &row.model;
-            text.push_str(&format!(
-                "\n{model}\n{:10} {:22} {:>12} {:>21} {:>21} {:>12} {:>14}\n",
-                "format", "layout", "µs per layer", "GB/s", "of the bandwidth", "× f32", "× contiguous"
-            ));
-        }
-        text.push_str(&format!(
-            "{:10} {:22} {:>12.1} {:>21} {:>21} {:>12.2} {:>14.2}\n",
-            row.format,
-            row.layout,
-            1e6 * row.layer_seconds.median,
-            gigabytes(row.bytes_per_second),
-            spread(row.of_bandwidth, 1.0, 2),
-            row.tokens_per_second_over_f32.median,
-            row.tokens_per_second_over_contiguous.median,
-        ));
-    }
-    text
-}
-
-fn gigabytes(rate: Spread) -> String {
-    spread(rate, 1e-9, 1)
-}
-
-fn spread(spread: Spread, scale: f64, digits: usize) -> String {
-    let Spread { median, lower_quartile, upper_quartile } = spread;
-    format!("{:.digits$} [{:.digits$}, {:.digits$}]", scale * median, scale * lower_quartile, scale * upper_quartile)
 }

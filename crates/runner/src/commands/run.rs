@@ -1,5 +1,6 @@
 //! `run`: a sweep and its report.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -11,26 +12,36 @@ use kv_report::{ModelRecord, Pass, Row, RunRecord, RunState, Status, Visit};
 use super::dry_run::print_plan;
 use super::{checked_threads, print};
 use crate::cli::RunArguments;
-use crate::config::load_config;
+use crate::config::{ConfigFile, load_config};
 use crate::free_memory::size;
 use crate::models::{self, ModelFolders, ModelSource};
-use crate::plan::{Plan, plan};
+use crate::plan::{Baseline, Plan, plan};
 use crate::progress::{Progress, say};
 use crate::recording::{Kept, Store};
 use crate::run_folder::{Left, RunFolder, Unfinished};
 use crate::run_record::{self, Facts, cell_id, differences, now, record};
-use crate::screen::{padded, printable, widest};
+use crate::screen::printable;
+use crate::summary::{Format, Summary};
 use crate::sweep::{self, Gate, Prediction, Probes, Setting, Sweep, predict, results};
 use crate::worker::protocol::ModelSpec;
 use crate::{Problem, build, environment, exit, free_memory, interrupt};
 
 pub(crate) fn run(registry: &Registry, arguments: &RunArguments, kernel_path: Option<KernelPath>) -> Result<ExitCode, Problem> {
-    let file = load_config(&arguments.config, &arguments.sets, &arguments.also)?;
+    run_file(registry, &load_config(&arguments.config, &arguments.sets, &arguments.also)?, arguments, kernel_path)
+}
+
+/// Runs a config that was read.
+pub(super) fn run_file(
+    registry: &Registry,
+    file: &ConfigFile,
+    arguments: &RunArguments,
+    kernel_path: Option<KernelPath>,
+) -> Result<ExitCode, Problem> {
     let source = ModelSource::of_choice(file.config.model.get_ref(), file.folder(), &ModelFolders::of_environment())
-        .map_err(|problem| problem.within(&file, &file.config.model))?;
+        .map_err(|problem| problem.within(file, &file.config.model))?;
     // A preset's shape is known, so its plan is checked before anything else is done.
     if let Some(config) = source.known_config() {
-        plan(&file, registry, &config, arguments.only.as_deref())?;
+        plan(file, registry, &config, arguments.only.as_deref())?;
     }
     build::require_optimised()?;
     let threads = checked_threads(arguments.threads)?;
@@ -40,7 +51,7 @@ pub(crate) fn run(registry: &Registry, arguments: &RunArguments, kernel_path: Op
     let taken = if arguments.dry_run { None } else { Some(RunFolder::open(&target, unfinished(arguments))?) };
 
     let (model_config, model) = look_at(&source, arguments)?;
-    let mut plan = plan(&file, registry, &model_config, arguments.only.as_deref())?;
+    let mut plan = plan(file, registry, &model_config, arguments.only.as_deref())?;
     plan.seed = arguments.seed.unwrap_or(plan.seed);
     // What was free when the run began decided what fits.
     let limit_before = taken.as_ref().and_then(|(_, left)| Some(left.as_ref()?.run.memory_limit_bytes));
@@ -49,10 +60,12 @@ pub(crate) fn run(registry: &Registry, arguments: &RunArguments, kernel_path: Op
         model_config: &model_config,
         threads,
         memory_limit: plan.memory_limit.or(limit_before).unwrap_or_else(free_memory::share),
+        huge_pages: plan.huge_pages,
         timeout_s: plan.timeout_s,
     };
-    let Some(probes) = Probes::ask(&setting, &plan, &file)? else { return Ok(exit::interrupted()) };
+    let Some(probes) = Probes::ask(&setting, &plan, file)? else { return Ok(exit::interrupted()) };
     let hash = model.hash.clone().unwrap_or_default();
+    require_baseline(&plan, &probes, file)?;
     let prediction = predict(&plan, &probes, &setting, &hash, model.model_bytes);
     let Some((folder, left)) = taken else { return print_plan(&prediction, &setting) };
     require_one_that_fits(&prediction)?;
@@ -61,7 +74,7 @@ pub(crate) fn run(registry: &Registry, arguments: &RunArguments, kernel_path: Op
     let ids: Vec<String> = plan.cells.iter().map(|cell| cell_id(cell, &plan, &hash)).collect();
     let warnings = warnings(&plan, arguments);
     let facts = Facts {
-        file: &file,
+        file,
         arguments,
         kernel_path,
         plan: &plan,
@@ -90,7 +103,7 @@ pub(crate) fn run(registry: &Registry, arguments: &RunArguments, kernel_path: Op
         progress: Progress::new(),
         recording_is_due: prediction.recording.is_some(),
     };
-    conclude(sweep.run()?)
+    conclude(sweep.run()?, arguments.format)
 }
 
 fn unfinished(arguments: &RunArguments) -> Unfinished {
@@ -116,6 +129,25 @@ fn look_at(source: &ModelSource, arguments: &RunArguments) -> Result<(ModelConfi
     let config = model.decoder.config().clone();
     let record = run_record::model_record(source, name, hash, &config);
     Ok((config, ModelRecord { model_bytes: loaded.bytes, weight_formats: loaded.formats, ..record }))
+}
+
+/// Refuses a marked baseline that recomputes: it is timed apart from the others, so nothing can be compared with it.
+fn require_baseline(plan: &Plan, probes: &Probes, file: &ConfigFile) -> Result<(), Problem> {
+    let Some(label) = plan.baseline.as_ref().filter(|_| plan.baseline_is == Baseline::Marked) else { return Ok(()) };
+    let others = || plan.cells.iter().map(|cell| &cell.label).filter(|other| probes.broken(other).is_none() && !probes.recomputes(other));
+    if !probes.recomputes(label) || others().next().is_none() {
+        return Ok(());
+    }
+    let message = format!("the baseline `{label}` recomputes: its steps take as long as a prefill, and it is timed in a block of its own");
+    let instance = file.config.strategies.iter().find(|instance| instance.label.get_ref() == label);
+    let mark = instance.and_then(|instance| instance.baseline.as_ref());
+    let problem = mark.map_or_else(|| Problem::new(message.clone()), |mark| file.problem(mark, message.clone()));
+    let labels: BTreeSet<&String> = others().collect();
+    let labels: Vec<&str> = labels.into_iter().map(String::as_str).collect();
+    Err(problem.help(format!(
+        "mark another one ({}), or none: then it is contiguous in f16, or the first that does not recompute",
+        labels.join(", ")
+    )))
 }
 
 /// Refuses a plan of which nothing fits into memory. If some cells fit, the others are rows with the reason.
@@ -172,7 +204,7 @@ fn begin_or_go_on(now: RunRecord, left: Option<Left>) -> Result<(RunRecord, Vec<
 }
 
 /// Draws the report and puts it where it belongs.
-fn conclude(ended: sweep::Ended) -> Result<ExitCode, Problem> {
+fn conclude(ended: sweep::Ended, format: Format) -> Result<ExitCode, Problem> {
     let sweep::Ended { is_complete: complete, mut run, visits, folder } = ended;
     let has_begun = visits.iter().any(|visit| visit.pass != Pass::Gate);
     if !complete && !has_begun {
@@ -187,7 +219,7 @@ fn conclude(ended: sweep::Ended) -> Result<ExitCode, Problem> {
     let results = results(&run, &visits);
     sweep::write_tables(&results, &folder)?;
     // Whatever happens to the page, this has been measured.
-    print(&summary(&results.rows))?;
+    print(&Summary::of(&results).text(format))?;
     for (name, bytes) in sweep::draw(&results, &[])? {
         folder.write(&name, &bytes)?;
     }
@@ -219,39 +251,4 @@ fn composed_warning(rows: &[Row]) -> Option<String> {
             checked.len()
         )
     })
-}
-
-fn summary(rows: &[Row]) -> String {
-    const MIB: f64 = 1024.0 * 1024.0;
-    const LABEL: &str = "label";
-    let width = widest(rows.iter().map(|row| row.cell.label.as_str()).chain([LABEL]));
-    let mut text = format!(
-        "{:<9} {}  {:>7}  {:>5}  {:>11}  {:>11}  {:>11}  {:>11}\n",
-        "workload",
-        padded(LABEL, width),
-        "length",
-        "batch",
-        "first (ms)",
-        "token (ms)",
-        "cache (ms)",
-        "heap (MiB)"
-    );
-    for row in rows {
-        let number = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.2}"));
-        let heap = row.value("heap_live_bytes").map(|bytes| bytes / MIB);
-        let numbers = [row.value("ttft_ms"), row.value("tpot_ms_p50"), row.value("cache_ms_p50"), heap].map(number);
-        let cell = &row.cell;
-        text.push_str(&format!("{:<9} {}  {:>7}  {:>5}", cell.workload, padded(&cell.label, width), cell.seq_len, cell.batch));
-        numbers.iter().for_each(|number| text.push_str(&format!("  {number:>11}")));
-        text.push_str(&failure(row));
-        text.push('\n');
-    }
-    text
-}
-
-/// How a row failed, if it did.
-fn failure(row: &Row) -> String {
-    let Some(error) = &row.error else { return String::new() };
-    let phase = row.phase.as_ref().map_or(String::new(), |phase| format!(" ({phase})"));
-    format!("  {}{phase}: {}", row.status, printable(error))
 }

@@ -42,12 +42,54 @@ pub fn load_config(path: &Path, sets: &[String], also: &[String]) -> Result<Conf
         text = toml::to_string(&table).map_err(|error| Problem::new("cannot write the changed config down").caused_by(error))?;
         shown.push_str(" (changed by arguments)");
     }
-    let table: toml::Table = toml::from_str(&text).map_err(|error| parse_problem(&error, &shown, &text))?;
-    let config = toml::from_str(&text).map_err(|error| type_problem(&error, &table, &shown, &text))?;
-    Ok(ConfigFile { config, table, path: path.to_owned(), shown, text })
+    ConfigFile::of_text(path, shown, text)
 }
 
 impl ConfigFile {
+    /// A config from its text. Relative paths in it start beside `path`, and errors name `shown`.
+    ///
+    /// # Errors
+    /// As [`load_config`].
+    pub(crate) fn of_text(path: &Path, shown: String, text: String) -> Result<ConfigFile, Problem> {
+        let table: toml::Table = toml::from_str(&text).map_err(|error| parse_problem(&error, &shown, &text))?;
+        let config = toml::from_str(&text).map_err(|error| type_problem(&error, &table, &shown, &text))?;
+        Ok(ConfigFile { config, table, path: path.to_owned(), shown, text })
+    }
+
+    /// The same config with `copies` times the strategy that the others are compared with, and no other.
+    ///
+    /// # Errors
+    /// A [`Problem`] if there is no strategy.
+    pub(crate) fn of_copies(&self, label: &str, copies: usize) -> Result<ConfigFile, Problem> {
+        let mut table = self.table.clone();
+        let strategies = table.get("strategy").and_then(toml::Value::as_array).cloned().unwrap_or_default();
+        let is_it = |strategy: &&toml::Value| strategy.get("label").and_then(toml::Value::as_str) == Some(label);
+        let copy = strategies.iter().find(is_it).and_then(toml::Value::as_table);
+        let copy = copy.ok_or_else(|| Problem::new(format!("`{}` has no strategy labeled `{label}`", self.shown)))?;
+        let labeled = |number: usize| {
+            let mut strategy = copy.clone();
+            strategy.insert("label".into(), format!("{label}, copy {number}").into());
+            strategy.insert("baseline".into(), (number == 1).into());
+            toml::Value::Table(strategy)
+        };
+        table.insert("strategy".into(), toml::Value::Array((1..=copies).map(labeled).collect()));
+        let text = toml::to_string(&table).map_err(|error| Problem::new("cannot write the changed config down").caused_by(error))?;
+        ConfigFile::of_text(&self.path, format!("{} (copies of {label})", self.shown), text)
+    }
+
+    /// The same config with these keys of `[sweep]`.
+    ///
+    /// # Errors
+    /// As [`load_config`].
+    pub(crate) fn with_sweep(&self, keys: impl IntoIterator<Item = (&'static str, toml::Value)>) -> Result<ConfigFile, Problem> {
+        let mut table = self.table.clone();
+        if let Some(sweep) = table.get_mut("sweep").and_then(toml::Value::as_table_mut) {
+            sweep.extend(keys.into_iter().map(|(key, value)| (key.to_owned(), value)));
+        }
+        let text = toml::to_string(&table).map_err(|error| Problem::new("cannot write the changed config down").caused_by(error))?;
+        ConfigFile::of_text(&self.path, self.shown.clone(), text)
+    }
+
     /// The file's name without its ending: the default title and output folder.
     pub fn name(&self) -> String {
         self.path.file_stem().unwrap_or_default().to_string_lossy().into_owned()

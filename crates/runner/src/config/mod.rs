@@ -105,7 +105,8 @@ pub struct Sweep {
     #[serde(default = "default_batch")]
     #[schemars(with = "OneOrMany<usize>")]
     pub batch: Spanned<OneOrMany<usize>>,
-    /// Decode steps that are timed at each length, at least 2: the first is kept in samples.csv and left out of the medians.
+    /// Decode steps that are timed at each length in each launch, at least 2. The first of every round is kept in samples.csv
+    /// and left out of the medians. Strategies that recompute take 3.
     #[serde(default = "default_decode_steps")]
     #[schemars(with = "usize")]
     pub decode_steps: Spanned<usize>,
@@ -124,14 +125,28 @@ pub struct Sweep {
     /// the cache's own time with attention over the whole prompt.
     #[serde(default = "default_ttft")]
     pub ttft: bool,
-    /// Worker processes that time each length, one after the other. Each is a fresh start of everything.
+    /// Times that the instances of a length take turns in a launch, in an order drawn at random: they share `decode_steps`. The
+    /// default is 5, or fewer if that leaves less than 2 steps for a turn.
+    #[schemars(with = "Option<usize>")]
+    pub rounds: Option<Spanned<usize>>,
+    /// Worker processes that time each length, one after the other. Each is a fresh start of everything, and gives one
+    /// observation. Below 3 there is no verdict. Where times spread so much that the widest interval exceeds the margin, more are
+    /// added, up to twice as many. Strategies that recompute are timed in one.
     #[serde(default = "default_launches")]
     #[schemars(with = "usize")]
     pub launches: Spanned<usize>,
     /// In how many of the launches the time to first token is measured: composing it takes the attention of the whole prompt.
-    #[serde(default = "default_launches")]
+    #[serde(default = "default_ttft_launches")]
     #[schemars(with = "usize")]
     pub ttft_launches: Spanned<usize>,
+    /// The share by which times may differ and still be the same: 0.03 is 3 %.
+    #[serde(default = "default_margin")]
+    #[schemars(with = "f64")]
+    pub margin: Spanned<f64>,
+    /// The memory pages of buffers of 1 MiB and more, whoever allocates them: `advise` asks for pages of 2 MiB, `never` for
+    /// pages of 4 KiB, and `system` leaves it to the system. Bytes are always counted with `never`.
+    #[serde(default)]
+    pub huge_pages: HugePages,
     /// Seconds in which a check, a prompt or a step must end, or at least say that it goes on. The default is 20 times the
     /// estimate, and no less than 10 minutes.
     #[schemars(with = "Option<u64>")]
@@ -151,6 +166,30 @@ pub enum FillChoice {
     Replay,
     /// By the model, for every strategy and length again.
     Prefill,
+}
+
+/// The memory pages of large buffers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum HugePages {
+    /// Pages of 2 MiB are asked for.
+    #[default]
+    Advise,
+    /// Pages of 4 KiB are asked for.
+    Never,
+    /// Whatever the system does.
+    System,
+}
+
+impl HugePages {
+    /// What the allocator is told.
+    pub(crate) fn buffer_pages(self) -> kv_metrics::BufferPages {
+        match self {
+            HugePages::Advise => kv_metrics::BufferPages::Huge,
+            HugePages::Never => kv_metrics::BufferPages::Small,
+            HugePages::System => kv_metrics::BufferPages::System,
+        }
+    }
 }
 
 /// What a cell does.
@@ -188,7 +227,8 @@ pub struct Instance {
     #[serde(default = "empty_table")]
     #[schemars(with = "serde_json::Map<String, serde_json::Value>")]
     pub config: Spanned<toml::Table>,
-    /// Marks the instance that the others are to be compared with; at most one.
+    /// Marks the instance that the others are compared with; at most one, and none that recomputes. Without a mark it is
+    /// contiguous in f16, or else the first that does not recompute.
     #[serde(default)]
     #[schemars(with = "bool")]
     pub baseline: Option<Spanned<bool>>,
@@ -213,7 +253,15 @@ fn default_ttft() -> bool {
 }
 
 fn default_launches() -> Spanned<usize> {
+    Spanned::new(0..0, 8)
+}
+
+fn default_ttft_launches() -> Spanned<usize> {
     Spanned::new(0..0, 1)
+}
+
+fn default_margin() -> Spanned<f64> {
+    Spanned::new(0..0, 0.03)
 }
 
 fn default_prefill_chunk() -> Spanned<usize> {

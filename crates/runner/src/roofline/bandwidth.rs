@@ -22,6 +22,17 @@ impl ReadBuffer {
         ReadBuffer { words: (0..(bytes / size_of::<u64>()) as u64).collect() }
     }
 
+    /// A buffer of twice the last-level cache, 64 to 256 MiB, for a measurement beside others. `None` if there is no memory.
+    pub(crate) fn twice(cache: Option<usize>) -> Option<ReadBuffer> {
+        const LEAST: usize = 64 << 20;
+        const MOST: usize = 256 << 20;
+        let count = (2 * cache.unwrap_or(ASSUMED_CACHE)).clamp(LEAST, MOST) / size_of::<u64>();
+        let mut words = vec![];
+        words.try_reserve_exact(count).ok()?;
+        words.extend(0..count as u64);
+        Some(ReadBuffer { words })
+    }
+
     /// Bytes read a second, once through the buffer.
     pub(crate) fn read_bytes_per_second(&self) -> f64 {
         let started = Instant::now();

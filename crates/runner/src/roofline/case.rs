@@ -78,6 +78,14 @@ impl Case {
         cases.into_par_iter().map(|(format, layout)| Case::new(registry, geometry, tokens, format, layout)).collect()
     }
 
+    /// The contiguous layout in f32.
+    ///
+    /// # Errors
+    /// As [`all`](Case::all).
+    pub(crate) fn contiguous_f32(registry: &Registry, geometry: &Geometry, tokens: usize) -> Result<Case, CaseError> {
+        Case::new(registry, geometry, tokens, Format::F32, Layout::Contiguous)
+    }
+
     /// Bytes that all cases take together: they are filled at once, and a growing cache has room for twice its tokens.
     pub(crate) fn bytes_of_all(geometry: &Geometry, tokens: usize) -> usize {
         let bytes = |(format, layout)| {

@@ -6,38 +6,33 @@
 
 mod bandwidth;
 mod case;
+mod launch;
+mod table;
 
-use kv_core::{Geometry, Registry};
-use kv_kernels::KernelPath;
-use kv_metrics::quantile;
+use kv_metrics::{Comparison, Estimate, Judgement, launch_observation, pool, quantile};
 use serde::Serialize;
 
-use bandwidth::{ReadBuffer, last_level_cache};
-pub(crate) use case::CaseError;
-use case::{Case, Layout};
-
-use crate::progress::Steps;
-
-/// What is measured.
-pub(crate) struct Settings {
-    /// Each model's name and shape.
-    pub(crate) models: Vec<(String, Geometry)>,
-    /// Keys of a sequence.
-    pub(crate) tokens: usize,
-    /// Times that everything is visited.
-    pub(crate) rounds: usize,
-}
+pub(crate) use bandwidth::{ReadBuffer, last_level_cache};
+use case::Case;
+pub(crate) use launch::{CaseTimes, Launch, RooflineTask, run};
+pub(crate) use table::as_table;
 
 /// The measurements.
 #[derive(Debug, Serialize)]
 pub(crate) struct Roofline {
     pub(crate) threads: usize,
     pub(crate) kernel_path: String,
+    pub(crate) huge_pages: String,
     pub(crate) tokens: usize,
     pub(crate) rounds: usize,
+    pub(crate) launches: usize,
     pub(crate) last_level_cache_bytes: Option<usize>,
-    /// Of all threads together, of a buffer that no cache holds.
-    pub(crate) read_bandwidth: Spread,
+    /// Of all threads together, of a buffer that no cache holds, in the pages that are read faster.
+    pub(crate) read_bandwidth: Located,
+    /// Those pages.
+    pub(crate) read_bandwidth_pages: String,
+    /// What the first case, timed twice, takes of its own time: the noise.
+    pub(crate) control: Option<Judged>,
     pub(crate) rows: Vec<Row>,
 }
 
@@ -50,88 +45,184 @@ pub(crate) struct Row {
     /// Encoded keys and values that one token's attention reads in a layer, scales included.
     pub(crate) layer_bytes: usize,
     /// Encoded bytes read per second.
-    pub(crate) bytes_per_second: Spread,
-    /// That rate over the read bandwidth of the same round.
-    pub(crate) of_bandwidth: Spread,
+    pub(crate) bytes_per_second: Located,
+    /// That rate over the read bandwidth of the same launch.
+    pub(crate) of_bandwidth: Located,
     /// Time of one token's attention in one layer.
-    pub(crate) layer_seconds: Spread,
-    /// Tokens per second, over those of the contiguous layout in f32 in the same round.
-    pub(crate) tokens_per_second_over_f32: Spread,
-    /// Tokens per second, over those of the contiguous layout in the same format in the same round.
-    pub(crate) tokens_per_second_over_contiguous: Spread,
+    pub(crate) layer_seconds: Located,
+    /// Time over that of the contiguous layout in f32, paired by round.
+    pub(crate) time_over_f32: Option<Judged>,
+    /// Time over that of the contiguous layout in the same format, paired by round. `None` for that layout itself.
+    pub(crate) time_over_contiguous: Option<Judged>,
 }
 
-/// Median and quartiles over the rounds.
+/// A value and where it lies with 95 %, by the medians of the launches.
 #[derive(Debug, Clone, Copy, Serialize)]
-pub(crate) struct Spread {
-    pub(crate) median: f64,
-    pub(crate) lower_quartile: f64,
-    pub(crate) upper_quartile: f64,
+pub(crate) struct Located {
+    pub(crate) value: f64,
+    /// `None` with fewer than three launches.
+    pub(crate) interval: Option<(f64, f64)>,
 }
 
-impl Spread {
-    fn of(samples: &[f64]) -> Spread {
-        let at = |q| quantile(samples, q).unwrap_or(f64::NAN);
-        Spread { median: at(0.5), lower_quartile: at(0.25), upper_quartile: at(0.75) }
+/// A ratio with its interval, which is corrected for all of its column, and what it says.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Judged {
+    pub(crate) ratio: f64,
+    pub(crate) interval: Option<(f64, f64)>,
+    pub(crate) verdict: Option<String>,
+}
+
+impl Located {
+    fn of(launches: &[f64]) -> Located {
+        let logarithms: Vec<f64> = launches.iter().map(|value| value.ln()).collect();
+        let mean = (logarithms.iter().sum::<f64>() / logarithms.len().max(1) as f64).exp();
+        let interval = (launches.len() >= kv_metrics::LEAST_LAUNCHES)
+            .then(|| pool(std::slice::from_ref(&logarithms)))
+            .flatten()
+            .map(|pooled| Judgement::default().judge(&[Estimate::new(&logarithms, pooled)])[0].interval);
+        Located { value: mean, interval }
     }
 }
 
 /// Bytes that the caches of one model take at once.
-pub(crate) fn bytes_of_all(geometry: &Geometry, tokens: usize) -> usize {
+pub(crate) fn bytes_of_all(geometry: &kv_core::Geometry, tokens: usize) -> usize {
     Case::bytes_of_all(geometry, tokens)
 }
 
-/// Measures everything in turns: in each round the bandwidth, then every case of every model.
-///
-/// # Errors
-/// [`CaseError`] if a strategy that comes with kvlab is not registered, or refuses.
-pub(crate) fn measure(registry: &Registry, settings: &Settings) -> Result<Roofline, CaseError> {
-    let cache = last_level_cache();
-    let threads = rayon::current_num_threads();
-    let buffer = ReadBuffer::larger_than(cache);
-    let mut rows = vec![];
-    let mut bandwidths = vec![];
-    let steps = Steps::new("roofline", settings.models.len() * settings.rounds);
-    for (model, geometry) in &settings.models {
-        let mut cases = Case::all(registry, geometry, settings.tokens)?;
-        let mut seconds: Vec<Vec<f64>> = vec![vec![]; cases.len()];
-        let mut round_bandwidths = vec![];
-        for _ in 0..settings.rounds {
-            round_bandwidths.push(buffer.read_bytes_per_second());
-            for (case, seconds) in cases.iter_mut().zip(&mut seconds) {
-                seconds.push(case.attend()?.as_secs_f64());
-            }
-            steps.advance(model);
+/// Sums launches up. There is at least one, and all have the same cases.
+pub(crate) fn summarise(launches: &[Launch], tokens: usize, rounds: usize, huge_pages: &str) -> Roofline {
+    let better = |launch: &Launch| launch.limits.iter().map(|limit| median(&limit.bytes_per_second)).fold(0.0, f64::max);
+    let limits: Vec<f64> = launches.iter().map(better).collect();
+    let pages = launches[0].limits.iter().max_by(|a, b| median(&a.bytes_per_second).total_cmp(&median(&b.bytes_per_second)));
+    let cases = &launches[0].cases;
+    let contiguous = |case: &CaseTimes, format: &str| {
+        let is_it = |other: &&CaseTimes| other.model == case.model && other.is_contiguous && other.format == format && !other.is_control;
+        cases.iter().position(|other| is_it(&other))
+    };
+    let over = |reference: fn(&CaseTimes) -> String| {
+        let pairs: Vec<(usize, usize)> = (0..cases.len())
+            .filter_map(|index| Some((index, contiguous(&cases[index], &reference(&cases[index]))?)))
+            .filter(|(index, other)| index != other)
+            .collect();
+        judged(launches, &pairs)
+    };
+    let over_f32 = over(|_| "f32".into());
+    let over_contiguous = over(|case| case.format.clone());
+    let of = |found: &[(usize, Judged)], index: usize| found.iter().find(|(other, _)| *other == index).map(|(_, judged)| judged.clone());
+    let row = |(index, case): (usize, &CaseTimes)| {
+        let seconds: Vec<f64> = launches.iter().map(|launch| median(&launch.cases[index].seconds)).collect();
+        let rates: Vec<f64> = seconds.iter().map(|seconds| case.layer_bytes as f64 / seconds).collect();
+        let shares: Vec<f64> = rates.iter().zip(&limits).map(|(rate, limit)| rate / limit).collect();
+        Row {
+            model: case.model.clone(),
+            format: case.format.clone(),
+            layout: case.layout.clone(),
+            layer_bytes: case.layer_bytes,
+            bytes_per_second: Located::of(&rates),
+            of_bandwidth: Located::of(&shares),
+            layer_seconds: Located::of(&seconds),
+            time_over_f32: of(&over_f32, index),
+            time_over_contiguous: of(&over_contiguous, index),
         }
-        let contiguous = |format: &str| {
-            let found = cases.iter().position(|case| case.layout() == Layout::Contiguous && case.format() == format);
-            found.expect("every format is measured contiguously")
-        };
-        for (case, times) in cases.iter().zip(&seconds) {
-            let rate: Vec<f64> = times.iter().map(|seconds| case.layer_bytes() as f64 / seconds).collect();
-            let over = |others: &[f64]| Spread::of(&times.iter().zip(others).map(|(own, other)| other / own).collect::<Vec<_>>());
-            rows.push(Row {
-                model: model.clone(),
-                format: case.format(),
-                layout: case.layout().to_string(),
-                layer_bytes: case.layer_bytes(),
-                of_bandwidth: Spread::of(&rate.iter().zip(&round_bandwidths).map(|(rate, limit)| rate / limit).collect::<Vec<_>>()),
-                bytes_per_second: Spread::of(&rate),
-                layer_seconds: Spread::of(times),
-                tokens_per_second_over_f32: over(&seconds[contiguous("f32")]),
-                tokens_per_second_over_contiguous: over(&seconds[contiguous(&case.format())]),
-            });
-        }
-        bandwidths.extend(round_bandwidths);
+    };
+    let control = cases.iter().position(|case| case.is_control);
+    Roofline {
+        threads: launches[0].threads,
+        kernel_path: launches[0].kernel_path.clone(),
+        huge_pages: huge_pages.to_owned(),
+        tokens,
+        rounds,
+        launches: launches.len(),
+        last_level_cache_bytes: last_level_cache(),
+        read_bandwidth: Located::of(&limits),
+        read_bandwidth_pages: pages.map_or_else(String::new, |limit| limit.pages.clone()),
+        control: control.and_then(|control| of(&over_contiguous, control)),
+        rows: cases.iter().enumerate().filter(|(_, case)| !case.is_control).map(row).collect(),
     }
-    steps.clear();
-    Ok(Roofline {
-        threads,
-        kernel_path: KernelPath::current().to_string(),
-        tokens: settings.tokens,
-        rounds: settings.rounds,
-        last_level_cache_bytes: cache,
-        read_bandwidth: Spread::of(&bandwidths),
-        rows,
-    })
+}
+
+/// The time of each first case over that of its second, judged together. Variance is pooled over the cases of one model: all of
+/// them read tens of MiB before they come round again.
+fn judged(launches: &[Launch], pairs: &[(usize, usize)]) -> Vec<(usize, Judged)> {
+    let observation = |launch: &Launch, (index, other): (usize, usize)| {
+        let rounds: Vec<(f64, f64)> =
+            launch.cases[index].seconds.iter().copied().zip(launch.cases[other].seconds.iter().copied()).collect();
+        launch_observation(&rounds).unwrap_or_default()
+    };
+    let observations: Vec<Vec<f64>> = pairs.iter().map(|pair| launches.iter().map(|launch| observation(launch, *pair)).collect()).collect();
+    let ratio = |observations: &[f64]| (observations.iter().sum::<f64>() / observations.len().max(1) as f64).exp();
+    if launches.len() < kv_metrics::LEAST_LAUNCHES {
+        let plain = |(pair, observations): (&(usize, usize), &Vec<f64>)| {
+            (pair.0, Judged { ratio: ratio(observations), interval: None, verdict: None })
+        };
+        return pairs.iter().zip(&observations).map(plain).collect();
+    }
+    let model = |index: usize| &launches[0].cases[index].model;
+    let pool_of = |index: usize| {
+        let together = pairs.iter().zip(&observations).filter(|((other, _), _)| model(*other) == model(index));
+        pool(&together.map(|(_, observations)| observations.clone()).collect::<Vec<_>>())
+    };
+    let estimates: Vec<(usize, Estimate)> = pairs
+        .iter()
+        .zip(&observations)
+        .filter_map(|((index, _), observations)| Some((*index, Estimate::new(observations, pool_of(*index)?))))
+        .collect();
+    let comparisons = Judgement::default().judge(&estimates.iter().map(|(_, estimate)| *estimate).collect::<Vec<_>>());
+    let judged =
+        |Comparison { ratio, interval, verdict, .. }| Judged { ratio, interval: Some(interval), verdict: Some(verdict.to_string()) };
+    estimates.iter().zip(comparisons).map(|((index, _), comparison)| (*index, judged(comparison))).collect()
+}
+
+fn median(values: &[f64]) -> f64 {
+    quantile(values, 0.5).unwrap_or(f64::NAN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::launch::Limit;
+    use super::*;
+
+    fn case(format: &str, layout: &str, is_control: bool, seconds: &[f64]) -> CaseTimes {
+        CaseTimes {
+            model: "m".into(),
+            format: format.into(),
+            layout: layout.into(),
+            is_contiguous: layout == "contiguous",
+            is_control,
+            layer_bytes: 1000,
+            seconds: seconds.to_vec(),
+        }
+    }
+
+    fn launch(drift: f64) -> Launch {
+        let limit = |pages: &str, rate: f64| Limit { pages: pages.into(), bytes_per_second: vec![rate; 3] };
+        let times = |time: f64| [time * drift, 1.5 * time * drift, time];
+        Launch {
+            threads: 2,
+            kernel_path: "avx2".into(),
+            limits: vec![limit("4 KiB", 1e6), limit("2 MiB", 2e6)],
+            cases: vec![
+                case("f32", "contiguous", false, &times(1e-3)),
+                case("f32", "contiguous", true, &times(1e-3)),
+                case("f16", "contiguous", false, &times(5e-4)),
+                case("f16", "paged 16", false, &times(6e-4)),
+            ],
+        }
+    }
+
+    #[test]
+    fn what_all_share_cancels_and_the_control_is_no_row() {
+        let roofline = summarise(&[launch(1.0), launch(1.3), launch(0.9), launch(1.1)], 8, 3, "advise");
+        assert_eq!(roofline.rows.len(), 3);
+        assert_eq!(roofline.read_bandwidth_pages, "2 MiB");
+        assert!((roofline.read_bandwidth.value - 2e6).abs() < 1.0);
+        let f16 = roofline.rows[1].time_over_f32.as_ref().unwrap();
+        assert!((f16.ratio - 0.5).abs() < 1e-9 && f16.verdict.as_deref() == Some("faster"), "{f16:?}");
+        assert!(roofline.rows[0].time_over_contiguous.is_none(), "it is its own reference");
+        let paged = roofline.rows[2].time_over_contiguous.as_ref().unwrap();
+        assert!((paged.ratio - 1.2).abs() < 1e-9 && paged.verdict.as_deref() == Some("slower"), "{paged:?}");
+        assert_eq!(roofline.control.unwrap().verdict.as_deref(), Some("same"));
+        let few = summarise(&[launch(1.0), launch(1.0)], 8, 3, "advise");
+        assert!(few.rows[2].time_over_contiguous.as_ref().unwrap().verdict.is_none(), "no verdict from two launches");
+    }
 }

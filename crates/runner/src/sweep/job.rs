@@ -5,6 +5,7 @@ use std::time::Duration;
 use kv_kernels::KernelPath;
 use kv_model::ModelConfig;
 
+use crate::config::HugePages;
 use crate::plan::Cell;
 use crate::worker::protocol::{InstanceSpec, Job, ModelSpec, PROTOCOL, Task};
 
@@ -16,6 +17,8 @@ pub(crate) struct Setting<'a> {
     pub(crate) threads: usize,
     /// Bytes that a worker may take.
     pub(crate) memory_limit: u64,
+    /// The memory pages of large buffers while times are measured.
+    pub(crate) huge_pages: HugePages,
     /// Seconds of silence after which a worker is ended, if the user says so.
     pub(crate) timeout_s: Option<u64>,
 }
@@ -27,8 +30,22 @@ impl Setting<'_> {
             protocol: PROTOCOL,
             kernel_path: KernelPath::current().to_string(),
             threads: self.threads,
-            memory_limit: Some(self.memory_limit),
+            memory_limit: Some(self.memory_limit.saturating_add(self.untouched_bytes(&task))),
+            huge_pages: if matches!(task, Task::Latency(_)) { self.huge_pages } else { HugePages::Never },
             task,
+        }
+    }
+
+    /// Bytes that large buffers reserve and never touch, because they begin and end with a huge page: keys and values of every
+    /// layer, before and behind.
+    fn untouched_bytes(&self, task: &Task) -> u64 {
+        const OF_A_BUFFER: u64 = 4 << 20;
+        match task {
+            Task::Latency(task) if self.huge_pages == HugePages::Advise => {
+                let instances = task.instances.len() + 1;
+                OF_A_BUFFER * 2 * (self.model_config.geometry.layers * instances) as u64
+            }
+            _ => 0,
         }
     }
 

@@ -1,7 +1,11 @@
 //! Runs a plan in worker processes, and keeps what they measured as it comes.
 
 mod blame;
+mod comparisons;
 mod job;
+mod judged;
+mod launches;
+mod observations;
 mod passes;
 mod prediction;
 mod probe;
@@ -20,6 +24,7 @@ use crate::recording::{Kept, StoredRecording};
 use crate::run_folder::RunFolder;
 use crate::{Problem, interrupt};
 
+pub(crate) use comparisons::spreads;
 pub(crate) use job::Setting;
 use passes::GATE_SECONDS;
 pub(crate) use prediction::{Prediction, predict};
@@ -119,7 +124,7 @@ impl Sweep<'_> {
             seconds += self.prediction.recording_seconds();
         }
         for block in &self.prediction.blocks {
-            for launch in 0..self.plan.launches {
+            for launch in 0..self.launches_due(block) {
                 let to_time = self.to_time(block, launch);
                 if !to_time.is_empty() {
                     cells += to_time.len();
@@ -133,11 +138,14 @@ impl Sweep<'_> {
     }
 
     fn run_block(&mut self, block: &Block, recording: Option<&StoredRecording>) -> Result<(), Problem> {
-        for launch in 0..self.plan.launches {
+        let mut launch = 0;
+        // How many are needed shows as they come.
+        while launch < self.launches_due(block) {
             self.time_block(block, launch, recording)?;
             if interrupt::requested() {
                 return Ok(());
             }
+            launch += 1;
         }
         for cell in &block.cells {
             self.count_bytes(*cell)?;
@@ -184,8 +192,14 @@ impl Sweep<'_> {
     /// Whether a cell needs no more passes: all were made, or one failed.
     fn is_done(&self, index: usize) -> bool {
         self.has_failed(index)
-            || ((0..self.plan.launches).all(|launch| self.was_timed(index, launch))
+            || (self.launches_of(index).is_some_and(|launches| (0..launches).all(|launch| self.was_timed(index, launch)))
                 && self.visits.iter().any(|visit| visit.cell == self.ids[index] && visit.pass == Pass::Memory))
+    }
+
+    /// Launches that a cell needs. `None` if it is in no block.
+    fn launches_of(&self, index: usize) -> Option<u32> {
+        let block = self.prediction.blocks.iter().find(|block| block.cells.contains(&index))?;
+        Some(self.launches_due(block))
     }
 
     fn was_checked(&self, label: &str) -> bool {
@@ -195,7 +209,7 @@ impl Sweep<'_> {
     fn has_failed(&self, index: usize) -> bool {
         let is_of_cell = |visit: &Visit| match visit.pass {
             Pass::Gate => visit.cell == self.cell(index).label,
-            Pass::Latency | Pass::Memory => visit.cell == self.ids[index],
+            Pass::Latency | Pass::Memory => visit.cell == self.ids[index] && !visit.control,
             // The check of a composed time is no part of the cell.
             Pass::Check => false,
         };
@@ -203,7 +217,9 @@ impl Sweep<'_> {
     }
 
     fn was_timed(&self, index: usize, launch: u32) -> bool {
-        self.visits.iter().any(|visit| visit.cell == self.ids[index] && visit.pass == Pass::Latency && visit.launch == launch)
+        self.visits
+            .iter()
+            .any(|visit| visit.cell == self.ids[index] && visit.pass == Pass::Latency && !visit.control && visit.launch == launch)
     }
 
     fn is_complete(&self) -> bool {

@@ -7,13 +7,13 @@ use kv_report::{Pass, Status, Visit};
 use super::blame::{Blame, Death};
 use super::job::instance_of;
 use super::{Certainty, Sweep};
-use crate::block::Block;
+use crate::block::{Block, Control};
 use crate::config::Workload;
 use crate::progress::say;
 use crate::recording::StoredRecording;
 use crate::worker::process::{self, By, Ended, How, OnInterrupt};
 use crate::worker::protocol::{GateTask, Job, LatencyTask, MemoryTask, Message, Phase, Task, Ttft};
-use crate::{Problem, interrupt};
+use crate::{Problem, hash, interrupt};
 
 /// Estimated seconds of the conformance suite for one instance.
 pub(super) const GATE_SECONDS: f64 = 0.7;
@@ -104,7 +104,7 @@ impl Sweep<'_> {
         recording: Option<&StoredRecording>,
     ) -> LatencyTask {
         let cells = again.iter().chain(left);
-        let script = self.plan.script(self.cell(left[0]));
+        let script = self.prediction.script(left[0]);
         let ttft = if launch < self.plan.ttft_launches { Ttft::Measured } else { Ttft::LeftOut };
         let recording = recording.filter(|_| script.workload == Workload::Decode);
         // One real prefill per block is enough to see whether composing holds.
@@ -119,6 +119,9 @@ impl Sweep<'_> {
             ttft,
             checked,
             launch,
+            control: block.baseline.filter(|_| block.control == Control::Timed).map(|baseline| self.ids[baseline].clone()),
+            rounds: self.prediction.rounds(block),
+            order_seed: hash::number(format!("{} {} {launch}", self.run.order_seed, block.name).as_bytes()),
         }
     }
 
@@ -137,8 +140,10 @@ impl Sweep<'_> {
                 }
                 Message::Progress { done, all } => self.progress.phase(&format!("{now}, {done} of {all}")),
                 Message::Visit(visit) => match self.ids.iter().position(|id| *id == visit.cell) {
-                    Some(cell) if block.cells.contains(&cell) && visit.pass == Pass::Latency => self.finish_cell(cell, block, visit)?,
-                    // The check of a composed time, or the baseline, timed again. That it failed this time makes no row.
+                    Some(cell) if block.cells.contains(&cell) && visit.pass == Pass::Latency && !visit.control => {
+                        self.finish_cell(cell, block, visit)?
+                    }
+                    // The check of a composed time, the control, or the baseline, timed again. That one failed makes no row.
                     _ if visit.pass == Pass::Check || visit.status == Status::Ok => {
                         self.keep(Visit { block: Some(block.name.clone()), ..visit })?;
                     }
@@ -156,7 +161,7 @@ impl Sweep<'_> {
             return Ok(());
         }
         let cell = self.cell(index);
-        let script = self.plan.script(cell);
+        let script = self.prediction.script(index);
         let chunk = if self.probes.recomputes(&cell.label) { script.seq_len } else { script.prefill_chunk };
         let instance = instance_of(cell, &self.ids[index]);
         let what = format!("{} at {}: counting bytes", cell.label, cell.seq_len);

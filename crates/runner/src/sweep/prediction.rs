@@ -3,12 +3,13 @@
 use kv_model::ModelConfig;
 
 use super::{Certainty, Probes, Setting};
-use crate::block::{Block, Sizes, TooLarge, blocks};
+use crate::block::{Block, Control, Sizes, TooLarge, blocks};
 use crate::config::{FillChoice, Workload};
 use crate::estimate::{Estimate, Filling, Reuse};
 use crate::free_memory::size;
 use crate::plan::{Cell, Plan};
 use crate::recording::{Queries, RecordingKey, Store, prompt_key};
+use crate::worker::protocol::ScriptSpec;
 
 /// See [`predict`].
 #[derive(Debug)]
@@ -62,9 +63,10 @@ pub(crate) fn predict<'a>(plan: &'a Plan, probes: &'a Probes, setting: &Setting<
     let sizes = Sizes { caches: &|cell| caches[cell], beside: &|cell| beside[cell], limit: setting.memory_limit };
     let can_be_baseline = |cell: usize| {
         let label = &plan.cells[cell].label;
-        probes.broken(label).is_none() && !probes.recomputes(label)
+        probes.broken(label).is_none()
     };
-    let (mut blocks, mut too_large) = blocks(plan, can_be_baseline, &sizes);
+    let reuse = |cell: usize| if probes.recomputes(&plan.cells[cell].label) { Reuse::Recomputes } else { Reuse::Caches };
+    let (mut blocks, mut too_large) = blocks(plan, reuse, can_be_baseline, &sizes);
     // What cannot be built is in no block.
     let is_whole = |cell: &usize| probes.broken(&plan.cells[*cell].label).is_none();
     blocks.iter_mut().for_each(|block| block.cells.retain(is_whole));
@@ -118,21 +120,43 @@ impl Prediction<'_> {
         cell.workload == Workload::Decode && !self.probes.recomputes(&cell.label)
     }
 
+    fn reuse(&self, cell: usize) -> Reuse {
+        if self.probes.recomputes(&self.plan.cells[cell].label) { Reuse::Recomputes } else { Reuse::Caches }
+    }
+
+    /// What the script of a cell depends on. A step of a strategy that recomputes takes as long as a prefill, so it takes few.
+    pub(crate) fn script(&self, cell: usize) -> ScriptSpec {
+        const RECOMPUTED_STEPS: usize = 3;
+        let script = self.plan.script(&self.plan.cells[cell]);
+        let most = if self.reuse(cell) == Reuse::Recomputes { RECOMPUTED_STEPS } else { usize::MAX };
+        ScriptSpec { decode_steps: script.decode_steps.min(most), ..script }
+    }
+
+    /// Launches of a block before it is known how much its times spread: one of cells that recompute.
+    pub(crate) fn launches(&self, block: &Block) -> u32 {
+        let recompute = |cell: &usize| self.reuse(*cell) == Reuse::Recomputes;
+        if block.cells.iter().any(recompute) { 1 } else { self.plan.launches }
+    }
+
+    /// Rounds of a launch of a block.
+    pub(crate) fn rounds(&self, block: &Block) -> usize {
+        let recompute = |cell: &usize| self.reuse(*cell) == Reuse::Recomputes;
+        if block.cells.iter().any(recompute) { 1 } else { self.plan.rounds }
+    }
+
     /// Seconds of a cell's latency pass in this launch.
     pub(crate) fn latency_seconds(&self, cell: usize, launch: u32) -> f64 {
-        let label = &self.plan.cells[cell].label;
-        let reuse = if self.probes.recomputes(label) { Reuse::Recomputes } else { Reuse::Caches };
         let filling = match &self.recording {
             None => Filling::Model,
             Some(_) if launch < self.plan.ttft_launches => Filling::ReplayAttended,
             Some(_) => Filling::Replay,
         };
-        self.estimate.latency(&self.plan.script(&self.plan.cells[cell]), reuse, filling)
+        self.estimate.latency(&self.script(cell), self.reuse(cell), filling)
     }
 
     /// Seconds of a cell's memory pass.
     pub(crate) fn memory_seconds(&self, cell: usize) -> f64 {
-        self.estimate.memory(&self.plan.script(&self.plan.cells[cell]))
+        self.estimate.memory(&self.script(cell))
     }
 
     /// Seconds to record the prompt.
@@ -147,7 +171,7 @@ impl Prediction<'_> {
     pub(crate) fn block_seconds(&self, block: &Block) -> f64 {
         let memory: f64 = block.cells.iter().map(|cell| self.memory_seconds(*cell)).sum();
         let of_launch = |launch| self.launch_seconds(block, &block.cells, launch);
-        (0..self.plan.launches).map(of_launch).sum::<f64>() + memory
+        (0..self.launches(block)).map(of_launch).sum::<f64>() + memory
     }
 
     /// Seconds of one launch of some cells of a block: the model is loaded, the baseline may be timed again, and a real
@@ -155,7 +179,8 @@ impl Prediction<'_> {
     pub(crate) fn launch_seconds(&self, block: &Block, cells: &[usize], launch: u32) -> f64 {
         let of_cell = |cell: &usize| self.latency_seconds(*cell, launch);
         let check = if launch == 0 { self.check_seconds(block) } else { 0.0 };
-        self.estimate.load() + block.again.iter().chain(cells).map(of_cell).sum::<f64>() + check
+        let control = block.baseline.filter(|_| block.control == Control::Timed);
+        self.estimate.load() + control.iter().chain(&block.again).chain(cells).map(of_cell).sum::<f64>() + check
     }
 
     /// Seconds of the real prefill that checks the composed times of a block.
@@ -172,7 +197,7 @@ impl Prediction<'_> {
             return 0.0;
         }
         let of_cell = |cell: &usize| {
-            let script = self.plan.script(&self.plan.cells[*cell]);
+            let script = self.script(*cell);
             let with = |filling| self.estimate.latency(&script, Reuse::Caches, filling);
             f64::from(self.plan.ttft_launches) * (with(Filling::ReplayAttended) - with(Filling::Replay))
         };
@@ -184,7 +209,8 @@ impl Prediction<'_> {
     /// Bytes that the worker of a block takes, and whether all of its strategies say what they take.
     pub(crate) fn block_bytes(&self, block: &Block) -> (u64, Certainty) {
         let cells = || block.again.iter().chain(&block.cells);
-        let caches = cells().map(|cell| self.caches[*cell]).fold(0, u64::saturating_add);
+        let control = block.baseline.filter(|_| block.control == Control::Timed);
+        let caches = cells().chain(&control).map(|cell| self.caches[*cell]).fold(0, u64::saturating_add);
         let beside = cells().map(|cell| self.beside[*cell]).max().unwrap_or(0);
         let is_predicted = |cell: &usize| matches!(self.probes.bytes(self.plan, &self.plan.cells[*cell]), Some((_, Certainty::Predicted)));
         let certainty = if cells().all(is_predicted) { Certainty::Predicted } else { Certainty::Least };

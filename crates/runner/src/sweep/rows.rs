@@ -2,18 +2,22 @@
 
 use std::collections::BTreeMap;
 
-use kv_metrics::quantile;
+use kv_metrics::{Estimate, Judgement, LEAST_LAUNCHES, pool, quantile};
 use kv_report::{CellRecord, Pass, Results, Row, RunRecord, Status, StepTime, Value, Visit};
+
+use super::judged::judge;
+use super::observations::{Part, steady_steps};
 
 /// A run's results. Cells that were not timed have no row.
 pub(crate) fn results(run: &RunRecord, visits: &[Visit]) -> Results {
-    let rows = run.cells.iter().filter_map(|cell| row(run, cell, visits)).collect();
+    let mut rows: Vec<Row> = run.cells.iter().filter_map(|cell| row(run, cell, visits)).collect();
+    judge(&mut rows, run, visits);
     Results { run: run.clone(), rows, visits: visits.to_vec() }
 }
 
 fn row(run: &RunRecord, cell: &CellRecord, visits: &[Visit]) -> Option<Row> {
     let of_gate = visits.iter().find(|visit| visit.pass == Pass::Gate && visit.cell == cell.label);
-    let of = |pass: Pass| visits.iter().filter(move |visit| visit.pass == pass && visit.cell == cell.id);
+    let of = |pass: Pass| visits.iter().filter(move |visit| visit.pass == pass && visit.cell == cell.id && !visit.control);
     let mut row = Row { cell: cell.clone(), model: run.model.name.clone(), ..Row::default() };
     row.values.insert("model_bytes".into(), Value::from(run.model.model_bytes as f64));
     if let Some(gate) = of_gate.filter(|gate| gate.status != Status::Ok) {
@@ -47,6 +51,7 @@ fn row(run: &RunRecord, cell: &CellRecord, visits: &[Visit]) -> Option<Row> {
     for visit in launches.iter().copied().chain(memory) {
         row.notes.extend(visit.notes.iter().filter(|note| !row.notes.contains(note)).cloned().collect::<Vec<_>>());
     }
+    row.launches = launches.len();
     add_values(&mut row, &launches, memory);
     add_times(&mut row, &launches);
     if let Some(check) = of(Pass::Check).next() {
@@ -99,10 +104,7 @@ fn add_check(row: &mut Row, check: &Visit) {
 
 /// Medians and percentiles of the decode steps, over all launches.
 fn add_times(row: &mut Row, launches: &[&Visit]) {
-    let decode = |part: fn(&StepTime) -> f64| -> Vec<f64> {
-        let steps = launches.iter().flat_map(|visit| &visit.steps);
-        steps.filter(|step| step.phase == "decode" && !step.warm_up).map(part).collect()
-    };
+    let decode = |part: fn(&StepTime) -> f64| -> Vec<f64> { launches.iter().flat_map(|visit| steady_steps(visit)).map(part).collect() };
     let steps = decode(|step| step.step_ms);
     for (id, samples, quantile_of, name) in [
         ("tpot_ms_p50", steps.clone(), 0.5, "p50"),
@@ -115,6 +117,18 @@ fn add_times(row: &mut Row, launches: &[&Visit]) {
             row.values.insert(id.into(), Value { statistic: Some(name.into()), samples: Some(samples.len()), ..Value::from(value) });
         }
     }
+    for (id, part) in [("tpot_ms_p50", Part::Step), ("cache_ms_p50", Part::Cache), ("model_ms_p50", Part::Model)] {
+        let medians = launches.iter().filter_map(|visit| quantile(&steady_steps(visit).map(|step| part.of(step)).collect::<Vec<_>>(), 0.5));
+        let interval = interval(&medians.collect::<Vec<_>>());
+        if let Some(value) = row.values.get_mut(id) {
+            value.interval = interval;
+        }
+    }
+    let depths = || launches.iter().flat_map(|visit| steady_steps(visit)).map(|step| step.position);
+    if let (Some(first), Some(last)) = (depths().min(), depths().max()) {
+        row.values.insert("first_depth_tokens".into(), Value::from(first as f64));
+        row.values.insert("last_depth_tokens".into(), Value::from(last as f64));
+    }
     if let (Some(live), Some(seen)) = (row.value("heap_live_bytes"), row.value("seen_tokens")) {
         row.values.insert("bytes_per_token".into(), Value::from(live / seen.max(1.0)));
     }
@@ -124,6 +138,16 @@ fn add_times(row: &mut Row, launches: &[&Visit]) {
     if let Some(first) = launches.first() {
         row.values.insert("total_ms".into(), Value::from(first.steps.iter().map(|step| step.step_ms).sum::<f64>()));
     }
+}
+
+/// Where a time lies with 95 %, by the medians of its launches.
+fn interval(medians: &[f64]) -> Option<(f64, f64)> {
+    if medians.len() < LEAST_LAUNCHES || medians.iter().any(|median| *median <= 0.0) {
+        return None;
+    }
+    let logarithms: Vec<f64> = medians.iter().map(|median| median.ln()).collect();
+    let estimate = Estimate::new(&logarithms, pool(std::slice::from_ref(&logarithms))?);
+    Some(Judgement::default().judge(&[estimate])[0].interval)
 }
 
 #[cfg(test)]
@@ -152,6 +176,8 @@ mod tests {
             finished: None,
             command: String::new(),
             warnings: vec![],
+            margin: 0.03,
+            order_seed: 0,
             memory_limit_bytes: 0,
             environment: kv_report::Environment::default(),
             build: kv_report::BuildRecord::default(),
@@ -162,7 +188,7 @@ mod tests {
     }
 
     fn step(step: usize, step_ms: f64) -> StepTime {
-        StepTime { phase: "decode".into(), step, warm_up: step == 0, position: 9 + step, step_ms, cache_ms: 0.25, seam_ms: 0.5 }
+        StepTime { phase: "decode".into(), step, round: 0, warm_up: step == 0, position: 9 + step, step_ms, cache_ms: 0.25, seam_ms: 0.5 }
     }
 
     fn timed(launch: u32, times: &[f64], ttft: Option<f64>) -> Visit {

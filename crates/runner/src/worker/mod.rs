@@ -19,6 +19,7 @@ use std::process::ExitCode;
 use kv_core::{KvCache, Registry};
 use kv_kernels::KernelPath;
 
+use crate::roofline::{self, RooflineTask};
 use crate::worker::channel::Channel;
 use crate::worker::protocol::{InstanceSpec, Job, Message, PROTOCOL, Task};
 use crate::{Problem, exit};
@@ -51,6 +52,7 @@ fn prepare(job: &Job) -> Result<(), Problem> {
     if let Some(limit) = job.memory_limit {
         process::limit_memory(limit)?;
     }
+    kv_metrics::set_buffer_pages(job.huge_pages.buffer_pages());
     rayon::ThreadPoolBuilder::new()
         .num_threads(job.threads)
         .build_global()
@@ -64,7 +66,18 @@ fn work(registry: &Registry, task: Task, channel: &Channel) -> Result<(), Proble
         Task::Record(task) => record::run(task, channel),
         Task::Latency(task) => latency::run(registry, &task, channel),
         Task::Memory(task) => memory::run(registry, &task, channel),
+        Task::Roofline(task) => roofline(registry, &task, channel),
     }
+}
+
+fn roofline(registry: &Registry, task: &RooflineTask, channel: &Channel) -> Result<(), Problem> {
+    // On a thread of the pool: handing each layer's work over from outside would be timed as well.
+    let launch = rayon::scope(|_| roofline::run(registry, task, |done, all| channel.progress(done, all)));
+    let launch = launch.map_err(|error| {
+        Problem::new(format!("cannot fill the caches: {error}")).help("`roofline` reads caches of the strategies in `runner::builtin()`")
+    })?;
+    channel.send(&Message::Roofline(launch));
+    Ok(())
 }
 
 impl InstanceSpec {

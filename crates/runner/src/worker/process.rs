@@ -51,7 +51,7 @@ pub(crate) enum OnInterrupt {
     AtOnce,
     /// After the next visit.
     AfterVisit,
-    /// After the next visit if decode steps are being timed, and otherwise at once: what comes before may take long.
+    /// When decode steps are no longer timed: what comes before and after may take long.
     AfterDecoding,
 }
 
@@ -87,8 +87,13 @@ pub(crate) fn run(
         let is_loading = phase.as_ref().is_none_or(|phase| phase.work == Work::Load);
         match worker.events.recv_timeout(if is_loading { patience.max(LOADING) } else { patience }) {
             Ok(Event::Message(Message::Phase(next))) => {
+                let is_decoding = next.work == Work::Decode;
                 phase = Some(next.clone());
                 hear(Message::Phase(next))?;
+                if interrupt::requested() && on_interrupt == OnInterrupt::AfterDecoding && !is_decoding {
+                    worker.kill();
+                    return Ok(Ended { phase, how: How::Interrupted });
+                }
             }
             Ok(Event::Message(Message::Ready { protocol })) if protocol != PROTOCOL => {
                 worker.kill();
@@ -107,7 +112,7 @@ pub(crate) fn run(
             Ok(Event::Message(message)) => {
                 let was_visit = matches!(message, Message::Visit(_));
                 hear(message)?;
-                if was_visit && interrupt::requested() && on_interrupt != OnInterrupt::AtOnce {
+                if was_visit && interrupt::requested() && on_interrupt == OnInterrupt::AfterVisit {
                     worker.kill();
                     return Ok(Ended { phase, how: How::Interrupted });
                 }

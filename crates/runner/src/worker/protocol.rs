@@ -12,13 +12,14 @@ use kv_report::Visit;
 use serde::{Deserialize, Serialize};
 
 use crate::cli::PagesChoice;
-use crate::config::{ModelChoice, Workload};
+use crate::config::{HugePages, ModelChoice, Workload};
 use crate::models::Loaded;
 use crate::problem::ProblemRecord;
 use crate::recording::RecordingKey;
+use crate::roofline::{Launch, RooflineTask};
 
 /// Is raised with every change. Runner and worker are the same program, unless it was replaced while it ran.
-pub(crate) const PROTOCOL: u32 = 1;
+pub(crate) const PROTOCOL: u32 = 2;
 
 /// What a worker is to do.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -28,6 +29,7 @@ pub(crate) struct Job {
     pub(crate) threads: usize,
     /// Bytes of memory that the worker may take.
     pub(crate) memory_limit: Option<u64>,
+    pub(crate) huge_pages: HugePages,
     pub(crate) task: Task,
 }
 
@@ -40,6 +42,7 @@ pub(crate) enum Task {
     Record(RecordTask),
     Latency(LatencyTask),
     Memory(MemoryTask),
+    Roofline(RooflineTask),
 }
 
 /// A strategy with its parameters.
@@ -106,6 +109,12 @@ pub(crate) struct LatencyTask {
     /// The instance whose prompt the model also computes, to check the composed time to first token.
     pub(crate) checked: Option<String>,
     pub(crate) launch: u32,
+    /// The instance that is timed twice, under the same id: what the two differ by is noise.
+    pub(crate) control: Option<String>,
+    /// Times that every instance takes its turn.
+    pub(crate) rounds: usize,
+    /// Seed of the order of turns.
+    pub(crate) order_seed: u32,
 }
 
 /// What is known of the time to first token.
@@ -155,6 +164,8 @@ pub(crate) enum Message {
     Probed { id: String, answer: Result<Probed, ProbeFailure> },
     /// A pass over a cell has ended, well or not.
     Visit(Visit),
+    /// What a launch of the roofline came to.
+    Roofline(Launch),
     /// Everything was done.
     Finished,
     /// The worker cannot do its job at all.
@@ -285,12 +296,29 @@ mod tests {
                 ttft: Ttft::LeftOut,
                 checked: None,
                 launch: 3,
+                control: Some("id".into()),
+                rounds: 5,
+                order_seed: u32::MAX,
+            }),
+            Task::Roofline(RooflineTask {
+                models: vec![("tiny".into(), geometry())],
+                tokens: 64,
+                rounds: 2,
+                order_seed: 1,
+                huge_pages: HugePages::System,
             }),
             Task::Memory(MemoryTask { instance: instance(), geometry: geometry(), script: script(1), chunk: 64 }),
             Task::Record(RecordTask { model: model(SourceSpec::Gguf("/a model".into())), key: key(), folder: "/tmp".into() }),
         ];
         for task in tasks {
-            comes_back(&Job { protocol: PROTOCOL, kernel_path: "avx2".into(), threads: 2, memory_limit: Some(u64::MAX), task });
+            comes_back(&Job {
+                protocol: PROTOCOL,
+                kernel_path: "avx2".into(),
+                threads: 2,
+                memory_limit: Some(u64::MAX),
+                huge_pages: HugePages::Advise,
+                task,
+            });
         }
     }
 

@@ -208,10 +208,10 @@ fn a_damaged_run_can_be_overwritten() {
 fn a_full_disk_ends_a_run_and_loses_nothing_that_was_written() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("report");
-    let steps = ["--set", "sweep.decode_steps=150", "--set", "sweep.fill='prefill'"];
+    let steps = ["--set", "sweep.decode_steps=15", "--set", "sweep.fill='prefill'"];
     let ordinary = sweep(&out, &steps);
     let mut limited = Command::new("sh");
-    limited.args(["-c", "trap '' XFSZ; ulimit -f 96; exec \"$@\"", "sh"]).arg(ordinary.get_program()).args(ordinary.get_args());
+    limited.args(["-c", "trap '' XFSZ; ulimit -f 48; exec \"$@\"", "sh"]).arg(ordinary.get_program()).args(ordinary.get_args());
     limited.current_dir(ordinary.get_current_dir().unwrap()).envs(ordinary.get_envs().filter_map(|(name, value)| Some((name, value?))));
     let output = limited.output().unwrap();
     let message = words(&text(&output.stderr));

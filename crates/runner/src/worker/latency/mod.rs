@@ -1,9 +1,14 @@
-//! The worker that times the instances of a comparison block. It holds the model and all their caches at once.
+//! The worker that times the instances of a comparison block. It holds the model and all their caches at once, and lets them
+//! take turns.
+
+mod disturbance;
+mod memory_bandwidth;
+mod rounds;
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use kv_core::{Guarantee, KvCache, Registry, Usage};
+use kv_core::{KvCache, Registry};
 use kv_model::Model;
 use kv_report::{Fill, Pass, Status, StepTime, TtftSource, Visit};
 use kv_script::{Attention, Event, Interpreter, Script};
@@ -17,9 +22,6 @@ use crate::drivers::{ModelDriver, ReplayDriver};
 use crate::recording::{self, Recording};
 use crate::timed::{Spent, Timed};
 use crate::workload;
-
-/// The phase of decode steps in samples.
-const DECODE: &str = "decode";
 
 pub(super) fn run(registry: &Registry, task: &LatencyTask, channel: &Channel) -> Result<(), Problem> {
     let (model, loaded) = record::load(&task.model, channel)?;
@@ -37,21 +39,22 @@ pub(super) fn run(registry: &Registry, task: &LatencyTask, channel: &Channel) ->
     }
     let mut filled = vec![];
     for instance in &task.instances {
-        match caught(|| on_the_pool(|| block.fill(instance))) {
-            Ok(ready) => filled.push(ready),
-            Err(failure) => channel.visit(block.failed(instance, &failure)),
+        let is_timed_twice = task.control.as_ref() == Some(&instance.id);
+        for role in if is_timed_twice { vec![Role::Instance, Role::Control] } else { vec![Role::Instance] } {
+            match caught(|| on_the_pool(|| block.fill(instance, role))) {
+                Ok(ready) => filled.push(ready),
+                Err(failure) => channel.visit(block.failed(instance, role, &failure)),
+            }
         }
     }
-    for ready in filled {
-        let instance = ready.instance;
-        let visit = caught(|| on_the_pool(|| block.decode(ready)));
-        channel.visit(visit.unwrap_or_else(|failure| block.failed(instance, &failure)));
+    for visit in rounds::run(&block, filled) {
+        channel.visit(visit);
     }
     // Last, so that it disturbs nothing.
     if let Some(instance) = task.instances.iter().find(|instance| task.checked.as_ref() == Some(&instance.id)) {
         block.warm_up();
         let visit = caught(|| on_the_pool(|| block.check(instance)));
-        channel.visit(visit.unwrap_or_else(|failure| Visit { pass: Pass::Check, ..block.failed(instance, &failure) }));
+        channel.visit(visit.unwrap_or_else(|failure| Visit { pass: Pass::Check, ..block.failed(instance, Role::Instance, &failure) }));
     }
     Ok(())
 }
@@ -67,27 +70,38 @@ struct Block<'a> {
     work: Mutex<Work>,
 }
 
+/// As what an instance takes part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Instance,
+    /// As the baseline's double.
+    Control,
+}
+
 /// An instance whose cache holds its prompt.
 struct Filled<'a> {
     instance: &'a InstanceSpec,
+    role: Role,
     cache: Timed,
     interpreter: Interpreter<ReplayDriver<'a>>,
     visit: Visit,
 }
 
 impl<'a> Block<'a> {
-    fn fill(&self, instance: &'a InstanceSpec) -> Result<Filled<'a>, String> {
-        let LatencyTask { script, ttft, launch, .. } = self.task;
+    fn fill(&self, instance: &'a InstanceSpec, role: Role) -> Result<Filled<'a>, String> {
+        let script = &self.task.script;
+        // Composing a time takes the attention of the whole prompt, and the control's is not asked for.
+        let ttft = if role == Role::Control { Ttft::LeftOut } else { self.task.ttft };
         let mut cache = self.build(instance)?;
         let recomputes = cache.recomputes();
         let recording = self.recording.clone().filter(|_| !recomputes);
-        let mut visit = Visit { launch: *launch, ..Visit::passed(&instance.id, Pass::Latency) };
+        let mut visit = self.passed(instance, role);
         self.enter(instance, Work::Fill);
         let model = ModelDriver::new(&self.model.decoder);
         let prompt = workload::prompt_len(script);
-        let attention = if *ttft == Ttft::Measured { Attention::Run } else { Attention::Skipped };
+        let attention = if ttft == Ttft::Measured { Attention::Run } else { Attention::Skipped };
         let is_replayed = recording.is_some();
-        let recorded_ms = recording.as_ref().and_then(|recording| recording.model_ms(prompt)).filter(|_| *ttft == Ttft::Measured);
+        let recorded_ms = recording.as_ref().and_then(|recording| recording.model_ms(prompt)).filter(|_| ttft == Ttft::Measured);
         let driver = match recording {
             Some(recording) => ReplayDriver::new(model, recording, attention, prompt),
             None => ReplayDriver::without_recording(model),
@@ -116,56 +130,18 @@ impl<'a> Block<'a> {
             visit.ttft_source = Some(source);
             let seam_ms = if source == TtftSource::Prefill { milliseconds(spent.seam) } else { 0.0 };
             let cache_ms = milliseconds(spent.cache);
-            visit.steps.push(StepTime { phase: "prefill".into(), step: 0, warm_up: false, position: prompt, step_ms, cache_ms, seam_ms });
-        }
-        Ok(Filled { instance, cache, interpreter, visit })
-    }
-
-    /// Takes the decode steps. The first is a warm-up: code and memory that the prompt did not use are cold.
-    fn decode(&self, filled: Filled<'a>) -> Result<Visit, String> {
-        let Filled { instance, mut cache, mut interpreter, mut visit } = filled;
-        let script = &self.task.script;
-        self.enter(instance, Work::Decode);
-        let prompt = workload::prompt_len(script);
-        let steps = workload::decode_steps(script);
-        let mut said = Instant::now();
-        cache.take_spent();
-        for (step, event) in Script::decode(script.batch, steps).events.iter().enumerate() {
-            let began = Instant::now();
-            run_event(&mut interpreter, &mut cache, event)?;
-            let step_ms = milliseconds(began.elapsed());
-            let spent = cache.take_spent();
             visit.steps.push(StepTime {
-                phase: DECODE.into(),
-                step,
-                warm_up: step == 0,
-                position: prompt + step + 1,
+                phase: "prefill".into(),
+                step: 0,
+                round: 0,
+                warm_up: false,
+                position: prompt,
                 step_ms,
-                cache_ms: milliseconds(spent.cache),
-                seam_ms: milliseconds(spent.seam),
+                cache_ms,
+                seam_ms,
             });
-            self.say_progress(&mut said, step + 1, steps);
         }
-        let usage = cache.usage();
-        let guarantee = cache.guarantee();
-        if visit.fill == Some(Fill::Replay) && guarantee != Guarantee::Exact {
-            // A real prefill computes later chunks from what the cache kept of earlier ones.
-            visit.notes.push("filled with the rows of an exactly computed prompt".into());
-        }
-        visit.guarantee = Some(guarantee.to_string());
-        let Usage { payload_bytes, metadata_bytes, slack_bytes, scratch_peak_bytes, seen_tokens, resident_tokens, .. } = usage;
-        for (id, value) in [
-            ("payload_bytes", payload_bytes),
-            ("metadata_bytes", metadata_bytes),
-            ("slack_bytes", slack_bytes),
-            ("reserved_bytes", usage.reserved_bytes()),
-            ("scratch_peak_bytes", scratch_peak_bytes),
-            ("seen_tokens", seen_tokens),
-            ("resident_tokens", resident_tokens),
-        ] {
-            visit.values.insert(id.into(), value as f64);
-        }
-        Ok(visit)
+        Ok(Filled { instance, role, cache, interpreter, visit })
     }
 
     /// Takes the first large step, which others would pay for.
@@ -224,10 +200,15 @@ impl<'a> Block<'a> {
         self.channel.phase(Some(&instance.id), work);
     }
 
-    fn failed(&self, instance: &InstanceSpec, failure: &str) -> Visit {
+    fn passed(&self, instance: &InstanceSpec, role: Role) -> Visit {
+        let visit = Visit::passed(&instance.id, Pass::Latency);
+        Visit { launch: self.task.launch, process: Some(std::process::id()), control: role == Role::Control, ..visit }
+    }
+
+    fn failed(&self, instance: &InstanceSpec, role: Role, failure: &str) -> Visit {
         let phase = self.work.lock().unwrap_or_else(PoisonError::into_inner).to_string();
-        let visit = Visit::failed(&instance.id, Pass::Latency, Status::Failed, &phase, failure);
-        Visit { launch: self.task.launch, ..visit }
+        let Visit { status, phase, error, .. } = Visit::failed(&instance.id, Pass::Latency, Status::Failed, &phase, failure);
+        Visit { status, phase, error, ..self.passed(instance, role) }
     }
 
     /// Tells the runner now and then that it goes on, between two steps and not within one.

@@ -1,8 +1,14 @@
 //! Facts about the machine and the build, and warnings about them.
 
+mod steadiness;
+
 use kv_kernels::KernelPath;
 use kv_report::{Environment, Fact};
 use sysinfo::System;
+
+use crate::config::HugePages;
+
+pub(crate) use steadiness::{Remedy, remedies};
 
 /// Reads all facts. One that cannot be read has a reason instead of a value.
 pub(crate) fn read(threads: usize) -> Environment {
@@ -11,7 +17,7 @@ pub(crate) fn read(threads: usize) -> Environment {
         Ok(system) => known(name, read(system)),
         Err(error) => unknown(name, error),
     };
-    let facts = vec![
+    let mut facts = vec![
         of_system("CPU", |system| system.cpus().first().map_or_else(String::new, |cpu| cpu.brand().trim().to_owned())),
         of_system("logical CPUs", |system| system.cpus().len().to_string()),
         known("threads used", threads.to_string()),
@@ -23,7 +29,20 @@ pub(crate) fn read(threads: usize) -> Environment {
         known("products with weights", "kvlab's kernels up to 16 rows; gemm 0.19 on decoded tiles for more".into()),
         known("run-time checks", run_time_checks()),
     ];
+    facts.extend(steadiness::facts());
     Environment { facts }
+}
+
+/// All facts, and what a run asks of the machine.
+pub(crate) fn of_run(threads: usize, huge_pages: HugePages) -> Environment {
+    let mut environment = read(threads);
+    let asked = match huge_pages {
+        HugePages::Advise => "2 MiB are asked for (advise)",
+        HugePages::Never => "4 KiB are asked for (never)",
+        HugePages::System => "whatever the system does (system)",
+    };
+    environment.facts.push(known("pages of buffers of 1 MiB and more, while times are measured", asked.into()));
+    environment
 }
 
 /// The kernel path, and the other paths that the machine supports.

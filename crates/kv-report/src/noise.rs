@@ -1,0 +1,60 @@
+//! What a reader must know of the noise before comparing.
+
+use crate::{Results, Row, Value};
+
+/// What ratios are to, and how much of them is noise, in sentences. None if nothing is compared.
+pub fn noise(results: &Results) -> Vec<String> {
+    let Some(baseline) = results.rows.iter().find(|row| is_baseline(row)) else { return vec![] };
+    let legend = format!(
+        "Ratios are to {}, paired by round, with intervals that hold for a whole chart with 95 %. same: within {} %; faster, slower: the interval excludes 1.",
+        baseline.cell.label,
+        results.run.margin * 100.0
+    );
+    [legend].into_iter().chain(results.rows.iter().filter_map(floor)).collect()
+}
+
+/// Whether the others of its length are compared with this row.
+pub fn is_baseline(row: &Row) -> bool {
+    row.cell.baseline.as_ref() == Some(&row.cell.id)
+}
+
+/// What the baseline, timed twice, differs by from itself.
+fn floor(row: &Row) -> Option<String> {
+    let step = row.values.get("control_tpot_ratio")?;
+    let cache = row.values.get("control_cache_ratio").map_or(String::new(), |value| format!(", and of the cache's part {}", ratio(value)));
+    let batch = if row.cell.batch > 1 { format!(" ×{}", row.cell.batch) } else { String::new() };
+    Some(format!(
+        "Noise floor, {} at {}{batch}: the baseline, timed twice, takes {} of its own time{cache}; {} launches.",
+        row.cell.workload,
+        row.cell.seq_len,
+        ratio(step),
+        row.launches
+    ))
+}
+
+/// A ratio with its interval, if it has one.
+pub fn ratio(value: &Value) -> String {
+    match value.interval {
+        Some((low, high)) => format!("{:.3} [{low:.3}, {high:.3}]", value.value),
+        None => format!("{:.3}", value.value),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::example;
+
+    #[test]
+    fn the_noise_is_told_beside_what_is_compared() {
+        let mut results = example::results();
+        assert_eq!(noise(&results).len(), 1, "there is a baseline, and it was not timed twice");
+        let control = Value { interval: Some((0.98, 1.015)), ..Value::from(1.0) };
+        results.rows[0].values.insert("control_tpot_ratio".into(), control);
+        let sentences = noise(&results);
+        assert!(sentences[0].starts_with("Ratios are to contiguous,") && sentences[0].contains("within 3 %"), "{sentences:?}");
+        assert!(sentences[1].contains("takes 1.000 [0.980, 1.015] of its own time"), "{sentences:?}");
+        results.rows.iter_mut().for_each(|row| row.cell.baseline = None);
+        assert_eq!(noise(&results), Vec::<String>::new());
+    }
+}

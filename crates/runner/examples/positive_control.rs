@@ -1,0 +1,129 @@
+//! The runner with a strategy that is 5 % slower on purpose: does a run find it?
+//!
+//! ```text
+//! cargo run -p runner --example positive_control -- tests/simulation/positive-control.toml --unchecked
+//! ```
+
+use std::ops::Range;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use kv_contiguous::Contiguous;
+use kv_core::{CacheError, ConfigError, Geometry, Guarantee, KvCache, PredictedBytes, SeqId, Strategy, Tensor, Usage, View};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+#[global_allocator]
+static ALLOCATOR: runner::CountingAllocator = runner::CountingAllocator;
+
+fn main() -> ExitCode {
+    runner::main(runner::builtin().with::<Slower>())
+}
+
+/// A contiguous cache that waits at the end of every step for a share of the time that the step took.
+#[derive(Debug)]
+struct Slower {
+    inner: Contiguous,
+    share: f64,
+    began: Instant,
+}
+
+/// Parameters.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct Parameters {
+    /// The share by which a step is slower.
+    share: f64,
+    /// The cache that is slowed down.
+    contiguous: <Contiguous as Strategy>::Config,
+}
+
+impl Default for Parameters {
+    fn default() -> Parameters {
+        Parameters { share: 0.05, contiguous: Default::default() }
+    }
+}
+
+impl Strategy for Slower {
+    const ID: &'static str = "slower";
+    const SUMMARY: &'static str = "contiguous, slower on purpose";
+    type Config = Parameters;
+
+    fn new(config: Parameters, geometry: &Geometry) -> Result<Slower, ConfigError> {
+        Ok(Slower { inner: Contiguous::new(config.contiguous, geometry)?, share: config.share, began: Instant::now() })
+    }
+
+    fn predicted_bytes(config: &Parameters, geometry: &Geometry, tokens: usize, sequences: usize) -> Option<PredictedBytes> {
+        Contiguous::predicted_bytes(&config.contiguous, geometry, tokens, sequences)
+    }
+}
+
+#[deny(clippy::missing_trait_methods)]
+impl KvCache for Slower {
+    fn begin(&mut self, seq: SeqId, fresh: Range<usize>) -> Result<Range<usize>, CacheError> {
+        self.began = Instant::now();
+        self.inner.begin(seq, fresh)
+    }
+
+    fn commit(&mut self, seq: SeqId) -> Result<(), CacheError> {
+        let wait: Duration = self.began.elapsed().mul_f64(self.share);
+        let waits = Instant::now();
+        // A thread that sleeps wakes up late.
+        while waits.elapsed() < wait {
+            std::hint::spin_loop();
+        }
+        self.inner.commit(seq)
+    }
+
+    fn append(&mut self, seq: SeqId, layer: usize, keys: Tensor<3>, values: Tensor<3>) -> Result<(), CacheError> {
+        self.inner.append(seq, layer, keys, values)
+    }
+
+    fn attend(&mut self, seq: SeqId, layer: usize, queries: Tensor<3>) -> Result<Tensor<3>, CacheError> {
+        self.inner.attend(seq, layer, queries)
+    }
+
+    fn open(&mut self) -> Result<SeqId, CacheError> {
+        self.inner.open()
+    }
+
+    fn close(&mut self, seq: SeqId) -> Result<(), CacheError> {
+        self.inner.close(seq)
+    }
+
+    fn seen(&self, seq: SeqId) -> Result<usize, CacheError> {
+        self.inner.seen(seq)
+    }
+
+    fn prompt_end(&mut self, seq: SeqId) -> Result<(), CacheError> {
+        self.inner.prompt_end(seq)
+    }
+
+    fn fork(&mut self, seq: SeqId) -> Result<SeqId, CacheError> {
+        self.inner.fork(seq)
+    }
+
+    fn truncate(&mut self, seq: SeqId, len: usize) -> Result<(), CacheError> {
+        self.inner.truncate(seq, len)
+    }
+
+    fn view(&self, seq: SeqId, layer: usize, kv_head: usize) -> Result<View, CacheError> {
+        self.inner.view(seq, layer, kv_head)
+    }
+
+    fn usage(&self) -> Usage {
+        self.inner.usage()
+    }
+
+    fn least_bytes(&self, tokens: usize) -> usize {
+        self.inner.least_bytes(tokens)
+    }
+
+    fn guarantee(&self) -> Guarantee {
+        self.inner.guarantee()
+    }
+
+    fn recomputes(&self) -> bool {
+        self.inner.recomputes()
+    }
+}

@@ -1,0 +1,61 @@
+//! The measurements as a table.
+
+use super::{Judged, Located, Roofline};
+
+/// The table, with a legend above it.
+pub(crate) fn as_table(result: &Roofline) -> String {
+    let cache = result.last_level_cache_bytes.map_or("of unknown size".to_owned(), |bytes| format!("{} MiB", bytes >> 20));
+    let mut text = format!(
+        "read bandwidth {} GB/s in pages of {}, {} threads, kernel path {}, last-level cache {cache}, huge pages of caches: {}\n\
+         one query per layer over {} tokens; {} launches of {} rounds in turns; in brackets where a value lies with 95 %, for times\n\
+         over another with 95 % for the whole column\n",
+        located(result.read_bandwidth, 1e-9, 1),
+        result.read_bandwidth_pages,
+        result.threads,
+        result.kernel_path,
+        result.huge_pages,
+        result.tokens,
+        result.launches,
+        result.rounds,
+    );
+    if let Some(control) = &result.control {
+        text.push_str(&format!("noise floor: contiguous f32, timed twice, takes {} of its own time\n", judged(control)));
+    }
+    let mut model = "";
+    for row in &result.rows {
+        if row.model != model {
+            model = &row.model;
+            text.push_str(&format!(
+                "\n{model}\n{:10} {:22} {:>12} {:>21} {:>21}  {:34} {:34}\n",
+                "format", "layout", "µs per layer", "GB/s", "of the bandwidth", "time over contiguous f32", "time over contiguous"
+            ));
+        }
+        let line = format!(
+            "{:10} {:22} {:>12.1} {:>21} {:>21}  {:34} {:34}",
+            row.format,
+            row.layout,
+            1e6 * row.layer_seconds.value,
+            located(row.bytes_per_second, 1e-9, 1),
+            located(row.of_bandwidth, 1.0, 2),
+            row.time_over_f32.as_ref().map_or_else(|| "1".to_owned(), judged),
+            row.time_over_contiguous.as_ref().map_or_else(|| "1".to_owned(), judged),
+        );
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+fn located(located: Located, scale: f64, digits: usize) -> String {
+    match located.interval {
+        Some((low, high)) => format!("{:.digits$} [{:.digits$}, {:.digits$}]", scale * located.value, scale * low, scale * high),
+        None => format!("{:.digits$}", scale * located.value),
+    }
+}
+
+fn judged(judged: &Judged) -> String {
+    let Judged { ratio, interval, verdict } = judged;
+    let interval = interval.map_or(String::new(), |(low, high)| format!(" [{low:.2}, {high:.2}]"));
+    let verdict = verdict.as_ref().map_or(String::new(), |verdict| format!(" {verdict}"));
+    format!("{ratio:.2}{interval}{verdict}")
+}

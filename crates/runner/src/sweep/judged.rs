@@ -1,0 +1,111 @@
+//! What comparisons say of rows, and whether their numbers can be trusted.
+
+use std::collections::BTreeMap;
+
+use kv_metrics::{Comparison, Verdict};
+use kv_report::{Row, RunRecord, Status, Value, Visit, is_baseline};
+
+use super::comparisons::{Comparisons, OfCell};
+use super::observations::Part;
+
+/// Adds to every row how it compares with its baseline, and what a reader must know before trusting it.
+pub(super) fn judge(rows: &mut [Row], run: &RunRecord, visits: &[Visit]) {
+    let comparisons = Comparisons::of(run, visits);
+    let baselines: BTreeMap<(String, usize, usize), Row> =
+        rows.iter().filter(|row| is_baseline(row)).map(|row| (length(row), row.clone())).collect();
+    for row in rows.iter_mut().filter(|row| row.status == Status::Ok) {
+        let compared = comparisons.cell(&row.cell.id);
+        let baseline = baselines.get(&length(row));
+        if is_baseline(row) {
+            add(row, "control_tpot_ratio", compared.parts.get(&Part::Step));
+            add(row, "control_cache_ratio", compared.parts.get(&Part::Cache));
+        } else {
+            for (id, of, part) in [("tpot_ratio", "tpot_ms_p50", Part::Step), ("cache_ratio", "cache_ms_p50", Part::Cache)] {
+                match compared.parts.get(&part) {
+                    Some(comparison) => add(row, id, Some(comparison)),
+                    None => add_plain(row, id, (of, part), baseline, &compared),
+                }
+            }
+            add(row, "model_ratio", compared.parts.get(&Part::Model));
+        }
+        note_disturbed(row, &compared);
+        note_canary(row, compared.parts.get(&Part::Model));
+        add_bandwidth(row, baseline);
+    }
+}
+
+/// Rows at the same place of the charts.
+fn length(row: &Row) -> (String, usize, usize) {
+    (row.cell.workload.clone(), row.cell.batch, row.cell.seq_len)
+}
+
+fn add(row: &mut Row, id: &str, comparison: Option<&Comparison>) {
+    let Some(comparison) = comparison else { return };
+    let Comparison { ratio, interval, verdict, degrees_of_freedom, launches } = comparison;
+    row.values.insert(
+        id.into(),
+        Value {
+            value: *ratio,
+            statistic: Some("geometric mean".into()),
+            samples: Some(*launches),
+            interval: Some(*interval),
+            verdict: Some(verdict.to_string()),
+            reason: Some(format!("{degrees_of_freedom:.1} degrees of freedom, 95 % for all of a chart (Holm)")),
+        },
+    );
+}
+
+/// A ratio without an interval, where there is no verdict: of paired times, or else of medians.
+fn add_plain(row: &mut Row, id: &str, (of, part): (&str, Part), baseline: Option<&Row>, compared: &OfCell) {
+    if let Some(ratio) = compared.ratios.get(&part) {
+        let value = Value { statistic: Some("geometric mean".into()), reason: compared.missing.clone(), ..Value::from(*ratio) };
+        row.values.insert(id.into(), value);
+        return;
+    }
+    let Some((own, other)) = row.value(of).zip(baseline.and_then(|baseline| baseline.value(of))) else { return };
+    let apart = row.cell.baseline.is_none().then(|| "it recomputes, and was timed in a block of its own".to_owned());
+    let reason = apart.or_else(|| compared.missing.clone());
+    row.values.insert(id.into(), Value { statistic: Some("ratio of medians".into()), reason, ..Value::from(own / other) });
+}
+
+fn note_disturbed(row: &mut Row, compared: &OfCell) {
+    let (disturbed, all) = compared.disturbed;
+    if disturbed > 0 {
+        row.notes.push(format!(
+            "{disturbed} of {all} launches were disturbed: threads waited for a processor, or its host gave the time to others, for more than 5 % of the time"
+        ));
+    }
+}
+
+/// The model's part is the same work for all: where it differs, something else than the cache does.
+fn note_canary(row: &mut Row, model: Option<&Comparison>) {
+    let Some(Comparison { ratio, interval: (low, high), verdict: Verdict::Faster | Verdict::Slower, .. }) = model else { return };
+    row.notes.push(format!(
+        "the model's part took {ratio:.3} [{low:.3}, {high:.3}] times as long as beside the baseline, though its work is the same: what the cache leaves in the processor's caches, or something else than the cache, is in these times"
+    ));
+}
+
+/// Below this share of what the baseline reaches of the bandwidth, arithmetic binds and not memory.
+const IMPLEMENTATION_BOUND: f64 = 0.6;
+
+/// What the cache reads a second, over what the machine can.
+fn add_bandwidth(row: &mut Row, baseline: Option<&Row>) {
+    let of = |row: &Row| Some(row.value("read_bytes")? / (row.value("cache_ms_p50")? / 1e3) / row.value("read_bandwidth")?);
+    if let Some((model, read)) = row.value("model_bytes").zip(row.value("read_bytes").or(row.value("payload_bytes"))) {
+        row.values.insert("working_set_bytes".into(), Value::from(model + read));
+    }
+    let Some(share) = of(row).filter(|share| share.is_finite()) else { return };
+    row.values.insert("bandwidth_share".into(), Value::from(share));
+    if share > 1.0 {
+        row.notes.push(format!("its rows come from the processor's caches: it reads {share:.2} times what memory could give"));
+    }
+    let Some(usual) = baseline.filter(|_| !is_baseline(row)).and_then(of) else { return };
+    if share < IMPLEMENTATION_BOUND * usual
+        && let Some(cache_ms) = row.value("cache_ms_p50")
+    {
+        row.notes.push(format!(
+            "implementation-bound: reads {share:.2} of the bandwidth; at the baseline's share ({usual:.2}) the cache's part would take {:.2} ms instead of {cache_ms:.2} ms",
+            cache_ms * share / usual
+        ));
+    }
+}

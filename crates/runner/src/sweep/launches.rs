@@ -1,0 +1,45 @@
+//! How many launches a block gets.
+
+use kv_metrics::{Judgement, LEAST_LAUNCHES};
+
+use super::Sweep;
+use super::observations::{BlockVisits, Part};
+use crate::block::Block;
+
+/// Launches that are added at a time.
+const MORE: u32 = 2;
+
+impl Sweep<'_> {
+    /// The launches that a block needs, as far as is known now. It follows from the visits alone, so a run that is resumed needs
+    /// the same.
+    ///
+    /// A launch that was disturbed is repeated, and kept. Where times spread so much that the widest interval exceeds the margin,
+    /// more are added. Both end at twice the planned number.
+    pub(super) fn launches_due(&self, block: &Block) -> u32 {
+        let planned = self.prediction.launches(block);
+        let Some(baseline) = block.baseline.filter(|_| planned as usize >= LEAST_LAUNCHES) else { return planned };
+        let visits = BlockVisits::new(&block.name, &self.ids[baseline], &self.visits);
+        let most = 2 * planned;
+        let disturbed = visits.disturbed().len() as u32;
+        let mut due = (planned + disturbed).min(most);
+        while due < most && visits.launches().len() as u32 >= due {
+            let counted = visits.counted().into_iter().filter(|launch| *launch < due).collect();
+            let is_wide = visits.observations(Part::Step, &counted).pooled.is_some_and(|pooled| {
+                Judgement { margin: self.plan.margin, ..Judgement::default() }.wants_more_launches(pooled, self.comparisons_of_chart(block))
+            });
+            if !is_wide {
+                break;
+            }
+            due = (due + MORE).min(most);
+        }
+        due
+    }
+
+    /// Comparisons that are shown together with those of a block: of its workload and batch, at all lengths.
+    fn comparisons_of_chart(&self, block: &Block) -> usize {
+        let chart = |cell: usize| (self.cell(cell).workload, self.cell(cell).batch);
+        let is_shown = |other: &&Block| other.baseline.is_some() && chart(other.cells[0]) == chart(block.cells[0]);
+        let compared = |block: &Block| block.cells.iter().filter(|cell| Some(**cell) != block.baseline).count();
+        self.prediction.blocks.iter().filter(is_shown).map(compared).sum()
+    }
+}

@@ -1,0 +1,142 @@
+//! From timed steps to paired observations: one per launch and instance.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kv_metrics::{Estimate, Pooled, launch_observation, pool, quantile};
+use kv_report::{Pass, Status, StepTime, Visit};
+
+/// A part of a step's time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Part {
+    /// All of it.
+    Step,
+    /// The cache's.
+    Cache,
+    /// The model's: the same work whatever the cache is.
+    Model,
+}
+
+impl Part {
+    pub(crate) const ALL: [Part; 3] = [Part::Step, Part::Cache, Part::Model];
+
+    pub(crate) fn of(self, step: &StepTime) -> f64 {
+        match self {
+            Part::Step => step.step_ms,
+            Part::Cache => step.cache_ms,
+            Part::Model => step.step_ms - step.cache_ms - step.seam_ms,
+        }
+    }
+}
+
+/// The latency visits of a comparison block.
+pub(crate) struct BlockVisits<'a> {
+    baseline: &'a str,
+    visits: Vec<&'a Visit>,
+}
+
+/// An instance of a block: a cell, or the baseline's double.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Instance {
+    Control,
+    Cell(String),
+}
+
+/// What the launches of a block say of its instances, each compared with the baseline.
+pub(crate) struct Observations {
+    /// For each instance the logarithms of its ratios, in the order of the launches.
+    pub(crate) of: BTreeMap<Instance, Vec<f64>>,
+    pub(crate) pooled: Option<Pooled>,
+}
+
+/// Above this share of waiting for a processor, or of time that the host gave to others, a launch is disturbed.
+pub(crate) const MOST_DISTURBED: f64 = 0.05;
+
+impl<'a> BlockVisits<'a> {
+    /// Those of the block with this name and this baseline.
+    pub(crate) fn new(block: &str, baseline: &'a str, visits: &'a [Visit]) -> BlockVisits<'a> {
+        let is_of_block = |visit: &&Visit| {
+            visit.pass == Pass::Latency && visit.status == Status::Ok && visit.block.as_deref() == Some(block) && visit.process.is_some()
+        };
+        BlockVisits { baseline, visits: visits.iter().filter(is_of_block).collect() }
+    }
+
+    /// The launches in which the baseline was timed.
+    pub(crate) fn launches(&self) -> BTreeSet<u32> {
+        self.visits.iter().filter(|visit| self.is_baseline(visit)).map(|visit| visit.launch).collect()
+    }
+
+    /// The launches in which the machine did much else.
+    pub(crate) fn disturbed(&self) -> BTreeSet<u32> {
+        let share = |visit: &Visit, id: &str| visit.values.get(id).copied().unwrap_or(0.0);
+        let mean = |launch: u32, id: &str| {
+            let shares: Vec<f64> = self.visits.iter().filter(|visit| visit.launch == launch).map(|visit| share(visit, id)).collect();
+            shares.iter().sum::<f64>() / shares.len().max(1) as f64
+        };
+        let is_disturbed = |launch: &u32| mean(*launch, "run_delay_share").max(mean(*launch, "steal_share")) > MOST_DISTURBED;
+        self.launches().into_iter().filter(is_disturbed).collect()
+    }
+
+    /// The launches that count: those that were not disturbed, or all if fewer than three are left.
+    pub(crate) fn counted(&self) -> BTreeSet<u32> {
+        let all = self.launches();
+        let quiet: BTreeSet<u32> = all.difference(&self.disturbed()).copied().collect();
+        if quiet.len() >= kv_metrics::LEAST_LAUNCHES { quiet } else { all }
+    }
+
+    /// The observations of these launches. An instance that was not timed beside the baseline in each of them has none.
+    pub(crate) fn observations(&self, part: Part, launches: &BTreeSet<u32>) -> Observations {
+        let instances: BTreeSet<Instance> =
+            self.visits.iter().filter(|visit| !self.is_baseline(visit)).map(|visit| instance(visit)).collect();
+        let of_instance =
+            |wanted: &Instance| launches.iter().map(|launch| self.observation(wanted, *launch, part)).collect::<Option<Vec<f64>>>();
+        let of: BTreeMap<Instance, Vec<f64>> =
+            instances.into_iter().filter_map(|wanted| of_instance(&wanted).map(|observed| (wanted, observed))).collect();
+        let pooled = pool(&of.values().cloned().collect::<Vec<_>>());
+        Observations { of, pooled }
+    }
+
+    fn observation(&self, wanted: &Instance, launch: u32, part: Part) -> Option<f64> {
+        let visit = self.visits.iter().rfind(|visit| visit.launch == launch && !self.is_baseline(visit) && instance(visit) == *wanted)?;
+        // Only within a process.
+        let baseline =
+            self.visits.iter().find(|other| self.is_baseline(other) && other.launch == launch && other.process == visit.process)?;
+        let (own, others) = (by_round(visit, part), by_round(baseline, part));
+        let pairs: Vec<(f64, f64)> = own.iter().filter_map(|(round, time)| Some((*time, *others.get(round)?))).collect();
+        launch_observation(&pairs).filter(|observed| observed.is_finite())
+    }
+
+    fn is_baseline(&self, visit: &Visit) -> bool {
+        visit.cell == self.baseline && !visit.control
+    }
+}
+
+impl Observations {
+    /// The geometric mean of an instance's ratios.
+    pub(crate) fn ratio(&self, instance: &Instance) -> Option<f64> {
+        let logarithms = self.of.get(instance)?;
+        (!logarithms.is_empty()).then(|| (logarithms.iter().sum::<f64>() / logarithms.len() as f64).exp())
+    }
+
+    /// The estimate of an instance, if there are launches enough to pool.
+    pub(crate) fn estimate(&self, instance: &Instance) -> Option<Estimate> {
+        Some(Estimate::new(self.of.get(instance)?, self.pooled?))
+    }
+}
+
+fn instance(visit: &Visit) -> Instance {
+    if visit.control { Instance::Control } else { Instance::Cell(visit.cell.clone()) }
+}
+
+/// The median of each round's steps.
+fn by_round(visit: &Visit, part: Part) -> BTreeMap<u32, f64> {
+    let mut rounds: BTreeMap<u32, Vec<f64>> = BTreeMap::new();
+    for step in steady_steps(visit) {
+        rounds.entry(step.round).or_default().push(part.of(step));
+    }
+    rounds.into_iter().filter_map(|(round, times)| Some((round, quantile(&times, 0.5)?))).collect()
+}
+
+/// The decode steps that count.
+pub(crate) fn steady_steps(visit: &Visit) -> impl Iterator<Item = &StepTime> {
+    visit.steps.iter().filter(|step| step.phase == "decode" && !step.warm_up)
+}
