@@ -1,11 +1,9 @@
 //! Causal attention of a step's queries over any list of runs of tokens, read in place.
 
-use std::ops::Range;
-
 use crate::schedule::{Keys, each_tile, join_runs, tiles};
 use crate::softmax::{ProbabilitySums, State};
-use crate::tile::{Reads, Tile, Walk};
-use crate::{Format, Formats, KernelPath, KvBlock};
+use crate::tile::{Tile, Walk};
+use crate::{KernelPath, Run};
 
 /// The heads of an attention layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,31 +41,6 @@ pub enum Mask {
     Causal,
     /// The last `n` positions, including its own.
     Window(usize),
-}
-
-/// Consecutive tokens, stored contiguously.
-#[derive(Debug, Clone)]
-pub enum Run<'a> {
-    /// Slots of a block, encoded in its formats.
-    Block {
-        /// The block.
-        block: &'a KvBlock,
-        /// The head of the block that is KV head 0 of this attention.
-        first_head: usize,
-        /// The tokens' slots.
-        slots: Range<usize>,
-        /// Position of the token in the first slot.
-        first_position: usize,
-    },
-    /// Unencoded rows from the model.
-    Rows {
-        /// `[tokens, kv_heads, key_dim]`
-        keys: &'a [f32],
-        /// `[tokens, kv_heads, value_dim]`
-        values: &'a [f32],
-        /// Position of the first token.
-        first_position: usize,
-    },
 }
 
 /// Runs that are attended with the same queries and the same mask.
@@ -185,39 +158,11 @@ fn tokens_of(shape: HeadShape, parts: &[Part<'_>]) -> usize {
     tokens
 }
 
-impl Run<'_> {
-    pub(crate) fn tokens(&self, shape: HeadShape) -> usize {
-        match self {
-            Run::Block { slots, .. } => slots.len(),
-            Run::Rows { keys, .. } => keys.len() / (shape.kv_heads * shape.key_dim),
-        }
-    }
-
-    /// Bytes that one KV head reads of a token.
-    pub(crate) fn token_bytes(&self, shape: HeadShape, reads: Reads) -> usize {
-        let formats = match self {
-            Run::Block { block, .. } => block.formats(),
-            Run::Rows { .. } => Formats::both(Format::F32),
-        };
-        let values = match reads {
-            Reads::Keys => 0,
-            Reads::KeysAndValues => formats.values.row_bytes(shape.value_dim),
-        };
-        formats.keys.row_bytes(shape.key_dim) + values
-    }
-
-    pub(crate) fn first_position(&self) -> usize {
-        match self {
-            Run::Block { first_position, .. } | Run::Rows { first_position, .. } => *first_position,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::format::tests::ALL as FORMATS;
-    use crate::{Format, Formats, RowShape, reference};
+    use crate::{Format, Formats, KvBlock, RowShape, reference};
     use proptest::prelude::*;
 
     /// A cheap seeded generator. The values only have to differ.

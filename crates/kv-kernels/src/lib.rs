@@ -39,13 +39,14 @@ pub mod reference;
 mod ring;
 mod rotate;
 mod rows;
+mod run;
 mod schedule;
 mod scores;
 mod softmax;
 mod tile;
 mod weights;
 
-pub use attend::{Attention, HeadShape, Mask, Part, Run, attend, probability_sums};
+pub use attend::{Attention, HeadShape, Mask, Part, attend, probability_sums};
 pub use awake::awake;
 pub use block::{KvBlock, RowShape};
 pub use block_bytes::BlockBytes;
@@ -55,6 +56,7 @@ pub use path::{KernelPath, PathError};
 pub use read_bytes::read_bytes;
 pub use ring::KvRing;
 pub use rotate::rotate_row;
+pub use run::Run;
 pub use weights::{Matrix, Product, WeightFormat, multiply};
 
 /// Whether this crate was compiled with debug assertions: what they cost would be in every timing.

@@ -11,6 +11,9 @@ const CACHE: &Metric = known("cache_ms_p50");
 const TPOT_RATIO: &Metric = known("tpot_ratio");
 const CACHE_RATIO: &Metric = known("cache_ratio");
 
+/// The names of all charts that a report can have.
+pub const CHARTS: [&str; 7] = ["latency", "ttft", "relative", "cache", "cache-relative", "memory", "cumulative"];
+
 /// Every chart for which the results have points. Peers appear in the charts that they have measurements for.
 pub fn charts(results: &Results, peers: &[Peer]) -> Vec<Chart> {
     let names = Names::of(results);
@@ -233,12 +236,36 @@ mod tests {
         let mut results = example::results();
         let all = charts(&results, &[]);
         assert_eq!(all.iter().map(|chart| chart.name).collect::<Vec<_>>(), ["latency", "ttft", "memory", "cumulative"]);
+        assert!(all.iter().all(|chart| CHARTS.contains(&chart.name)));
         // Of the two launches, one is drawn.
         assert_eq!(points(&all, "cumulative"), [(1.0, 0.0025), (2.0, 0.005), (3.0, 0.0075)]);
         assert_eq!(points(&all, "latency"), [(128.0, 1.25)]);
         assert_eq!(points(&all, "memory"), [(3.0, 1.0 / 256.0), (128.0, 1.0 / 256.0)]);
         results.rows.clear();
         assert!(charts(&results, &[]).is_empty());
+    }
+
+    #[test]
+    fn what_is_compared_is_drawn_relative_to_the_baseline_with_its_intervals() {
+        let mut results = example::results();
+        let mut other = results.rows[0].clone();
+        other.cell.id = "e".into();
+        other.cell.label = "other".into();
+        let ratio = |low: f64, high: f64| Value { interval: Some((low, high)), ..Value::from(1.5) };
+        other.values.insert("tpot_ratio".into(), ratio(1.25, 1.75));
+        other.values.insert("cache_ratio".into(), ratio(0.5, 2.0));
+        other.values.insert("cache_ms_p50".into(), Value { interval: Some((0.25, 1.0)), ..Value::from(0.5) });
+        results.rows.push(other);
+        let all = charts(&results, &[]);
+        let names: Vec<_> = all.iter().map(|chart| chart.name).collect();
+        assert_eq!(names, ["latency", "ttft", "relative", "cache", "cache-relative", "memory", "cumulative"]);
+        assert_eq!(names, CHARTS);
+        let relative = &all[2];
+        assert_eq!(relative.y.label, "ratio to contiguous");
+        assert_eq!((relative.series[0].points.as_slice(), relative.series[0].intervals.len()), ([(128.0, 1.0)].as_slice(), 0));
+        assert_eq!(relative.series[1].intervals, [Interval { x: 128.0, low: 1.25, high: 1.75 }]);
+        assert_eq!(relative.bounds(), Some(((128.0, 128.0), (1.0, 1.75))), "intervals are within the axes");
+        assert_eq!(all[3].series.last().unwrap().intervals, [Interval { x: 128.0, low: 0.25, high: 1.0 }]);
     }
 
     #[test]

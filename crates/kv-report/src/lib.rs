@@ -32,7 +32,7 @@ mod table;
 mod visit;
 
 pub use chart::{Axis, Chart, Interval, Scale, Series};
-pub use charts::charts;
+pub use charts::{CHARTS, charts};
 pub use environment::{Environment, Fact};
 pub use error::ReportError;
 pub use html::html;

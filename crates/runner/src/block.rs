@@ -187,7 +187,7 @@ mod tests {
         assert_eq!(too_large, [(2, 31)]);
         // A baseline that does not fit leaves its place to the next one that does.
         let (blocks, too_large) = packed(&plan, &[9, 25, 5, 6], 30);
-        assert_eq!((blocks, too_large), (vec![(vec![0], None), (vec![2, 3], Some(0))], vec![(1, 44)]));
+        assert_eq!((blocks, too_large), (vec![(vec![0, 2], None), (vec![3], Some(2))], vec![(1, 40)]));
     }
 
     /// A strategy that recomputes needs much for its step, and only the blocks that it is in pay for it.

@@ -203,9 +203,11 @@ pub(crate) fn is_usual_baseline(instance: &Instance) -> bool {
 /// Rounds of a launch. Each takes at least 2 steps of `decode_steps`, because the first of a round does not count.
 fn rounds(file: &ConfigFile, decode_steps: usize) -> Result<usize, Problem> {
     const USUAL: usize = 5;
+    /// Many steps are better taken in more turns than in longer ones.
+    const STEPS: usize = 6;
     let most = decode_steps / 2;
     match &file.config.sweep.rounds {
-        None => Ok(USUAL.min(most)),
+        None => Ok(USUAL.max(decode_steps / STEPS).min(most)),
         Some(rounds) if (1..=most).contains(rounds.get_ref()) => Ok(*rounds.get_ref()),
         Some(rounds) => {
             let message = format!("`rounds` is {}: with {decode_steps} `decode_steps` it must be 1 to {most}", rounds.get_ref());

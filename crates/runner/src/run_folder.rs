@@ -305,11 +305,11 @@ fn require_report(folder: &Path) -> Result<(), Problem> {
 
 /// Whether a run writes a file of this name, in this version or an earlier one.
 fn is_of_a_report(name: &str) -> bool {
-    const VIEWS: [&str; 8] =
-        ["results.csv", "metrics.csv", "samples.csv", "index.html", "latency.png", "ttft.png", "memory.png", "cumulative.png"];
+    const VIEWS: [&str; 4] = ["results.csv", "metrics.csv", "samples.csv", "index.html"];
     // What was being written when a run was killed.
     let name = name.strip_suffix(".new").and_then(|name| name.rsplit_once('.')).map_or(name, |(name, _)| name);
-    VIEWS.contains(&name) || matches!(name, RUN | VISITS | LOCK | OLD_RESULTS)
+    let is_chart = name.strip_suffix(".png").is_some_and(|name| kv_report::CHARTS.contains(&name));
+    is_chart || VIEWS.contains(&name) || matches!(name, RUN | VISITS | LOCK | OLD_RESULTS)
 }
 
 /// The lock of a folder, or `None` if another process has it.

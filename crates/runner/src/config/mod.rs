@@ -126,7 +126,7 @@ pub struct Sweep {
     #[serde(default = "default_ttft")]
     pub ttft: bool,
     /// Times that the instances of a length take turns in a launch, in an order drawn at random: they share `decode_steps`. The
-    /// default is 5, or fewer if that leaves less than 2 steps for a turn.
+    /// default is 5, more if a turn would have more than 6 steps, and fewer if it would have less than 2.
     #[schemars(with = "Option<usize>")]
     pub rounds: Option<Spanned<usize>>,
     /// Worker processes that time each length, one after the other. Each is a fresh start of everything, and gives one

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use crate::Problem;
 
 pub(crate) use reader::{Recording, ReplayError};
-pub(crate) use recorder::{record, warm_up};
+pub(crate) use recorder::{record, warm_up, warm_up_decoding};
 pub(crate) use row_writer::RowWriter;
 pub(crate) use segments::{Segment, segments};
 pub(crate) use store::{Kept, Store, StoredRecording, finish, rows_file};

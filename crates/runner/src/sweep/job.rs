@@ -31,7 +31,7 @@ impl Setting<'_> {
             kernel_path: KernelPath::current().to_string(),
             threads: self.threads,
             memory_limit: Some(self.memory_limit.saturating_add(self.untouched_bytes(&task))),
-            huge_pages: if matches!(task, Task::Latency(_)) { self.huge_pages } else { HugePages::Never },
+            huge_pages: if matches!(task, Task::Latency(_) | Task::Record(_)) { self.huge_pages } else { HugePages::Never },
             task,
         }
     }

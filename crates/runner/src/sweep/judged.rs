@@ -96,10 +96,12 @@ fn add_bandwidth(row: &mut Row, baseline: Option<&Row>) {
     }
     let Some(share) = of(row).filter(|share| share.is_finite()) else { return };
     row.values.insert("bandwidth_share".into(), Value::from(share));
-    if share > 1.0 {
+    if share > 1.0 && row.cell.baseline.is_some() {
         row.notes.push(format!("its rows come from the processor's caches: it reads {share:.2} times what memory could give"));
     }
-    let Some(usual) = baseline.filter(|_| !is_baseline(row)).and_then(of) else { return };
+    // What fits the processor's caches is not bound by memory at all, and what recomputes reads everything again and again.
+    let is_bound_by_memory = row.residency() == "streamed" && row.cell.baseline.is_some();
+    let Some(usual) = baseline.filter(|_| is_bound_by_memory && !is_baseline(row)).and_then(of) else { return };
     if share < IMPLEMENTATION_BOUND * usual
         && let Some(cache_ms) = row.value("cache_ms_p50")
     {

@@ -124,6 +124,12 @@ fn add_times(row: &mut Row, launches: &[&Visit]) {
             value.interval = interval;
         }
     }
+    let began_late =
+        launches.iter().filter(|visit| steady_steps(visit).map(|step| step.round).min().is_some_and(|round| round > 0)).count();
+    if began_late > 0 {
+        let all = launches.len();
+        row.notes.push(format!("in {began_late} of {all} launches the first rounds were not steady yet, and are left out"));
+    }
     let depths = || launches.iter().flat_map(|visit| steady_steps(visit)).map(|step| step.position);
     if let (Some(first), Some(last)) = (depths().min(), depths().max()) {
         row.values.insert("first_depth_tokens".into(), Value::from(first as f64));

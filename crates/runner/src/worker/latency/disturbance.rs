@@ -31,6 +31,8 @@ pub(super) struct Disturbance {
 
 /// Linux counts in hundredths of a second towards programs, whatever its own clock is.
 const TICK: Duration = Duration::from_millis(10);
+/// So little is not told from nothing.
+const LEAST_STOLEN: Duration = Duration::from_millis(20);
 
 impl Watch {
     pub(super) fn start() -> Watch {
@@ -66,7 +68,9 @@ impl Disturbance {
         let processors = std::thread::available_parallelism().map_or(1.0, |count| count.get() as f64);
         let mut values = vec![];
         values.extend(self.waited.map(|waited| ("run_delay_share", share(waited) / processors)));
-        values.extend(self.stolen.map(|stolen| ("steal_share", share(stolen) / processors)));
+        // One tick more or less is chance.
+        let told = |stolen: Duration| if stolen > LEAST_STOLEN { stolen } else { Duration::ZERO };
+        values.extend(self.stolen.map(|stolen| ("steal_share", share(told(stolen)) / processors)));
         values.extend(self.faults.map(|faults| ("page_faults", faults as f64)));
         values
     }

@@ -47,6 +47,8 @@ pub(super) fn run(registry: &Registry, task: &LatencyTask, channel: &Channel) ->
             }
         }
     }
+    // A replayed prompt has not used the model yet.
+    on_the_pool(|| recording::warm_up_decoding(&model.decoder));
     for visit in rounds::run(&block, filled) {
         channel.visit(visit);
     }
@@ -153,13 +155,21 @@ impl<'a> Block<'a> {
 
     /// Lets the model compute the prompt with this cache, which shows whether the composed time to first token holds.
     fn check(&self, instance: &InstanceSpec) -> Result<Visit, String> {
-        let mut cache = self.build(instance)?;
-        self.enter(instance, Work::RealPrefill);
-        let recomputes = cache.recomputes();
-        let model = ReplayDriver::without_recording(ModelDriver::new(&self.model.decoder));
-        let (elapsed, _) = self.prefill(&mut cache, &mut Interpreter::new(model), recomputes)?;
-        let mut visit = Visit { launch: self.task.launch, ..Visit::passed(&instance.id, Pass::Check) };
-        visit.values.insert("ttft_real_ms".into(), milliseconds(elapsed));
+        /// A short prompt is computed several times, for a median.
+        const COMPUTED_FOR: Duration = Duration::from_secs(2);
+        const MOST: usize = 5;
+        let mut times = vec![];
+        while times.is_empty() || (times.len() < MOST && times.iter().sum::<f64>() < milliseconds(COMPUTED_FOR)) {
+            let mut cache = self.build(instance)?;
+            self.enter(instance, Work::RealPrefill);
+            let recomputes = cache.recomputes();
+            let model = ReplayDriver::without_recording(ModelDriver::new(&self.model.decoder));
+            let (elapsed, _) = self.prefill(&mut cache, &mut Interpreter::new(model), recomputes)?;
+            times.push(milliseconds(elapsed));
+        }
+        let mut visit = self.passed(instance, Role::Instance);
+        visit.pass = Pass::Check;
+        visit.values.extend(kv_metrics::quantile(&times, 0.5).map(|median| ("ttft_real_ms".to_owned(), median)));
         Ok(visit)
     }
 

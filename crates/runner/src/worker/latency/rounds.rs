@@ -82,10 +82,6 @@ fn leave_transients_out(players: &mut [Player<'_>], rounds: usize) {
     for step in players.iter_mut().flat_map(|player| &mut player.filled.visit.steps) {
         step.warm_up |= step.phase == DECODE && (step.round as usize) < steady;
     }
-    if steady > 0 {
-        let note = format!("the first {steady} of {rounds} rounds were not steady yet, and are left out");
-        players.iter_mut().for_each(|player| player.filled.visit.notes.push(note.clone()));
-    }
 }
 
 impl Player<'_> {
