@@ -114,7 +114,7 @@ fn simulate(recorded: &Recorded, load: Load, effect: f64, random: &mut ChaCha8Rn
                 }
             }
             let pooled = pool(&observed).unwrap();
-            if due >= 2 * LAUNCHES || !judgement.wants_more_launches(pooled, (INSTANCES - 1) * recorded.len()) {
+            if due >= 2 * LAUNCHES || !judgement.wants_more_launches(pooled, compared * recorded.len()) {
                 break pooled;
             }
             due += MORE;

@@ -117,13 +117,12 @@ pub(crate) unsafe fn resize(pointer: *mut u8, layout: Layout, new_size: usize) -
 #[cfg(target_os = "linux")]
 fn advise(pointer: *mut u8, size: usize) {
     use rustix::mm::{Advice, madvise};
-    const PAGE: usize = 4096;
     if pointer.is_null() || size < LARGE_BUFFER_BYTES {
         return;
     }
     let (advice, page) = match PAGES.load(Relaxed) {
         pages if pages == BufferPages::Huge as u8 => (Advice::LinuxHugepage, HUGE_PAGE),
-        pages if pages == BufferPages::Small as u8 => (Advice::LinuxNoHugepage, PAGE),
+        pages if pages == BufferPages::Small as u8 => (Advice::LinuxNoHugepage, rustix::param::page_size()),
         _ => return,
     };
     let start = pointer.addr().next_multiple_of(page);

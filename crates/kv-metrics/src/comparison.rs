@@ -156,14 +156,14 @@ pub struct Comparison {
 /// How comparisons are judged.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Judgement {
-    /// The probability of any wrong verdict in a family.
+    /// The probability that any interval of a family excludes a ratio of 1 that is true.
     pub alpha: f64,
     /// The share by which times may differ and still be the same.
     pub margin: f64,
 }
 
 impl Default for Judgement {
-    /// 5 % for any wrong verdict of a chart, and 3 % that are no difference.
+    /// 5 % for any false `faster` or `slower` in a chart, and 3 % that are no difference.
     fn default() -> Judgement {
         Judgement { alpha: 0.05, margin: 0.03 }
     }

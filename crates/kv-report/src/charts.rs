@@ -1,7 +1,7 @@
 //! The charts of a sweep.
 
 use crate::metric::known;
-use crate::noise::is_baseline;
+use crate::noise::{baselines, is_baseline};
 use crate::{Axis, CellRecord, Chart, Interval, Metric, Pass, Peer, Results, Row, Scale, Series, Status, StepTime, TtftSource, Value};
 
 const TPOT: &Metric = known("tpot_ms_p50");
@@ -22,7 +22,7 @@ pub fn charts(results: &Results, peers: &[Peer]) -> Vec<Chart> {
     let at_depth =
         |metric: &Metric| names.series(results, |row| row.values.get(metric.id).filter(|_| row.cell.workload == "decode").cloned());
     let compared = |metric: &'static Metric| names.series(results, move |row| compared(row, metric));
-    let relative = Axis { label: format!("ratio to {}", names.baseline(results)), scale: Scale::Log };
+    let relative = Axis { label: format!("ratio to {}", baselines(results).unwrap_or_default()), scale: Scale::Log };
     let mut charts = vec![
         Chart {
             name: "latency",
@@ -44,7 +44,7 @@ pub fn charts(results: &Results, peers: &[Peer]) -> Vec<Chart> {
         Chart {
             name: "relative",
             title: "Time per output token, relative to the baseline".into(),
-            caption: "The geometric mean of ratios paired by round, with 95 % intervals that hold for the whole chart. Below 1 is faster. An interval that holds 1 shows no difference."
+            caption: "The geometric mean of ratios paired by round, with their intervals. Below 1 is faster. An interval that holds 1 shows no difference: if all strategies were alike, any interval of the chart would exclude 1 with a probability of 5 %."
                 .into(),
             x: depth.clone(),
             y: relative.clone(),
@@ -169,11 +169,6 @@ impl Names {
 
     fn name(&self, label: &str, batch: usize) -> String {
         if self.several_batches { format!("{label} ×{batch}") } else { label.to_owned() }
-    }
-
-    /// The label of what others are compared with.
-    fn baseline(&self, results: &Results) -> String {
-        results.rows.iter().find(|row| is_baseline(row)).map_or_else(String::new, |row| row.cell.label.clone())
     }
 
     fn series(&self, results: &Results, y: impl Fn(&Row) -> Option<Value>) -> Vec<Series> {

@@ -41,7 +41,7 @@ impl Column {
 
     /// Whether the page's table has it. The others are for scripts.
     pub(crate) fn on_page(&self) -> bool {
-        const FOR_SCRIPTS: [&str; 8] = [
+        const FOR_SCRIPTS: [&str; 9] = [
             "model_ratio",
             "control_tpot_ratio",
             "control_cache_ratio",
@@ -49,6 +49,7 @@ impl Column {
             "first_depth_tokens",
             "last_depth_tokens",
             "page_faults",
+            "major_page_faults",
             "block",
         ];
         !matches!(self.content, Content::Low(_) | Content::High(_)) && !FOR_SCRIPTS.contains(&self.name)
@@ -99,7 +100,7 @@ fn verdict(row: &Row, id: &str) -> String {
 }
 
 /// Every column, in order. New ones go to the end.
-pub(crate) const COLUMNS: [Column; 66] = [
+pub(crate) const COLUMNS: [Column; 67] = [
     text("label", |row| row.cell.label.clone(), "the strategy instance's label in the config"),
     text("strategy", |row| row.cell.strategy.clone(), "the strategy's id"),
     text("model", |row| row.model.clone(), "the model that used the cache"),
@@ -190,6 +191,7 @@ pub(crate) const COLUMNS: [Column; 66] = [
     measured("page_faults"),
     low("control_tpot_ratio_low", "control_tpot_ratio"),
     high("control_tpot_ratio_high", "control_tpot_ratio"),
+    measured("major_page_faults"),
 ];
 
 fn worded(of: Option<impl std::fmt::Display>) -> String {

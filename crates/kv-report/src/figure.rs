@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::chart::{Axis, Chart, Interval, Scale, Series};
-use crate::style::{Marker, colour, marker, tick_text};
+use crate::style::{Marker, colour, log_ticks, marker, tick_text};
 
 /// A line with more points has no markers.
 const MOST_MARKERS: usize = 64;
@@ -14,12 +14,21 @@ pub(crate) fn figure(chart: &Chart) -> Value {
         "data": chart.series.iter().map(trace).collect::<Vec<_>>(),
         "layout": {
             "xaxis": with_ticks(axis(&chart.x), &chart.lengths()),
-            "yaxis": axis(&chart.y),
+            "yaxis": with_ticks(axis(&chart.y), &value_ticks(chart)),
             "legend": { "x": 1.02, "y": 1.0 },
             "margin": { "l": 80, "r": 20, "t": 20, "b": 70 },
             "height": 480,
         },
     })
+}
+
+/// Ticks of a vertical axis of which plotly.js would label too few: one that covers less than a decade.
+fn value_ticks(chart: &Chart) -> Vec<f64> {
+    const DECADE: f64 = 10.0;
+    match chart.bounds() {
+        Some((_, (low, high))) if chart.y.scale == Scale::Log && high / low < DECADE => log_ticks(low * 0.9, high * 1.1),
+        _ => vec![],
+    }
 }
 
 fn trace(series: &Series) -> Value {
@@ -125,7 +134,10 @@ mod tests {
                     "title": { "text": "x" }, "type": "log", "gridcolor": "#ddd", "automargin": true,
                     "tickvals": [128.0, 16384.0], "ticktext": ["128", "16 384"],
                 },
-                "yaxis": { "title": { "text": "y (ms)" }, "type": "log", "gridcolor": "#ddd", "automargin": true },
+                "yaxis": {
+                    "title": { "text": "y (ms)" }, "type": "log", "gridcolor": "#ddd", "automargin": true,
+                    "tickvals": [1.5, 2.0, 2.5, 3.0], "ticktext": ["1.5", "2", "2.5", "3"],
+                },
                 "legend": { "x": 1.02, "y": 1.0 },
                 "margin": { "l": 80, "r": 20, "t": 20, "b": 70 },
                 "height": 480,

@@ -82,14 +82,18 @@ const fn count(id: &'static str, unit: Unit, better: Better, meaning: &'static s
 }
 
 /// Every metric.
-pub const METRICS: [Metric; 39] = [
+pub const METRICS: [Metric; 40] = [
     time("ttft_ms", Better::Lower, "time to first token, from the start of the prompt until the first token is chosen, in milliseconds"),
     time(
         "tpot_ms_p50",
         Better::Lower,
-        "time per output token, the median time of a decode step of the whole batch without the first, in milliseconds",
+        "time per output token, the median time of a decode step of the whole batch, in milliseconds; from three launches on the geometric mean of their medians",
     ),
-    time("tpot_ms_p95", Better::Lower, "time per output token, 95th percentile; close to the maximum when decode_steps is below 20"),
+    time(
+        "tpot_ms_p95",
+        Better::Lower,
+        "time per output token, 95th percentile over all launches; left out with fewer than 60 steps, where it is next to the maximum",
+    ),
     time(
         "cache_ms_p50",
         Better::Lower,
@@ -172,9 +176,10 @@ pub const METRICS: [Metric; 39] = [
         Better::Higher,
         "read_bytes per cache_ms_p50, over read_bandwidth; above 1 the rows come from the processor's caches",
     ),
-    measured("run_delay_share", Unit::Share, Better::Neither, "of the time, how long threads waited for a processor, per processor"),
+    measured("run_delay_share", Unit::Share, Better::Neither, "of the time, how long threads waited for a processor, per thread"),
     measured("steal_share", Unit::Share, Better::Neither, "of the time, what the machine's host gave to others"),
     measured("page_faults", Unit::Count, Better::Neither, "pages mapped in during the steps"),
+    measured("major_page_faults", Unit::Count, Better::Neither, "of those, the ones that were read from a disk"),
     count("first_depth_tokens", Unit::Tokens, Better::Neither, "tokens of a sequence after the first step that counts"),
     count("last_depth_tokens", Unit::Tokens, Better::Neither, "tokens of a sequence after the last step"),
     count(
@@ -250,7 +255,7 @@ mod tests {
                 "tokens_per_s" => Unit::TokensPerSecond,
                 "bytes_per_token" => Unit::BytesPerToken,
                 "read_bandwidth" => Unit::BytesPerSecond,
-                "page_faults" => Unit::Count,
+                "page_faults" | "major_page_faults" => Unit::Count,
                 id if id.ends_with("_ratio") => Unit::Ratio,
                 id if id.ends_with("_share") => Unit::Share,
                 id if id.ends_with("_bytes") => Unit::Bytes,

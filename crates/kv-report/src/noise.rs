@@ -4,13 +4,20 @@ use crate::{Results, Row, Value};
 
 /// What ratios are to, and how much of them is noise, in sentences. None if nothing is compared.
 pub fn noise(results: &Results) -> Vec<String> {
-    let Some(baseline) = results.rows.iter().find(|row| is_baseline(row)) else { return vec![] };
+    let Some(baseline) = baselines(results) else { return vec![] };
     let legend = format!(
-        "Ratios are to {}, paired by round, with intervals that hold for a whole chart with 95 %. same: within {} %; faster, slower: the interval excludes 1.",
-        baseline.cell.label,
+        "Ratios are to {}, paired by round. In a chart of strategies that are all alike, any interval excludes 1 with a probability of 5 %. same: within {} %; faster, slower: the interval excludes 1.",
+        baseline,
         results.run.margin * 100.0
     );
     [legend].into_iter().chain(results.rows.iter().filter_map(floor)).collect()
+}
+
+/// The labels of what others are compared with, in the order of their rows: usually one.
+pub(crate) fn baselines(results: &Results) -> Option<String> {
+    let mut labels: Vec<&str> = results.rows.iter().filter(|row| is_baseline(row)).map(|row| row.cell.label.as_str()).collect();
+    labels.dedup();
+    (!labels.is_empty()).then(|| labels.join(", then "))
 }
 
 /// Whether the others of its length are compared with this row.
@@ -23,8 +30,9 @@ fn floor(row: &Row) -> Option<String> {
     let step = row.values.get("control_tpot_ratio")?;
     let cache = row.values.get("control_cache_ratio").map_or(String::new(), |value| format!(", and of the cache's part {}", ratio(value)));
     let batch = if row.cell.batch > 1 { format!(" ×{}", row.cell.batch) } else { String::new() };
+    let freedom = step.degrees_of_freedom.map_or(String::new(), |freedom| format!(", {freedom:.1} degrees of freedom"));
     Some(format!(
-        "Noise floor, {} at {}{batch}: the baseline, timed twice, takes {} of its own time{cache}; {} launches.",
+        "Noise floor, {} at {}{batch}: the baseline, timed twice, takes {} of its own time{cache}; {} launches{freedom}.",
         row.cell.workload,
         row.cell.seq_len,
         ratio(step),
@@ -49,11 +57,12 @@ mod tests {
     fn the_noise_is_told_beside_what_is_compared() {
         let mut results = example::results();
         assert_eq!(noise(&results).len(), 1, "there is a baseline, and it was not timed twice");
-        let control = Value { interval: Some((0.98, 1.015)), ..Value::from(1.0) };
+        let control = Value { interval: Some((0.98, 1.015)), degrees_of_freedom: Some(18.0), ..Value::from(1.0) };
         results.rows[0].values.insert("control_tpot_ratio".into(), control);
         let sentences = noise(&results);
         assert!(sentences[0].starts_with("Ratios are to contiguous,") && sentences[0].contains("within 3 %"), "{sentences:?}");
         assert!(sentences[1].contains("takes 1.000 [0.980, 1.015] of its own time"), "{sentences:?}");
+        assert!(sentences[1].ends_with("launches, 18.0 degrees of freedom."), "{sentences:?}");
         results.rows.iter_mut().for_each(|row| row.cell.baseline = None);
         assert_eq!(noise(&results), Vec::<String>::new());
     }

@@ -82,6 +82,8 @@ pub struct Value {
     pub samples: Option<usize>,
     /// The interval that it lies in.
     pub interval: Option<(f64, f64)>,
+    /// The degrees of freedom of the variance behind the interval.
+    pub degrees_of_freedom: Option<f64>,
     /// What it says in comparison.
     pub verdict: Option<String>,
     /// Why it says that.

@@ -23,14 +23,26 @@ pub(crate) fn marker(style: usize) -> Marker {
     [Marker::Circle, Marker::Square, Marker::TriangleUp, Marker::Diamond, Marker::Cross][style % 5]
 }
 
-/// Round values that cover a logarithmic axis: 1, 2, 5, 10, …, or only powers of ten over many decades.
+/// Round values that cover a logarithmic axis: 1, 2, 5, 10, …, or only powers of ten over many decades. Where these are fewer
+/// than four, values at equal distances.
 pub(crate) fn log_ticks(low: f64, high: f64) -> Vec<f64> {
     let decades = (high / low).log10();
     let steps: &[f64] = if decades > 4.0 { &[1.0] } else { &[1.0, 2.0, 5.0] };
     let first = low.log10().floor() as i32;
     let last = high.log10().ceil() as i32;
     let all = (first..=last).flat_map(|power| steps.iter().map(move |step| step * 10f64.powi(power)));
-    all.filter(|tick| *tick >= low * 0.999 && *tick <= high * 1.001).collect()
+    let ticks: Vec<f64> = all.filter(|tick| *tick >= low * 0.999 && *tick <= high * 1.001).collect();
+    if ticks.len() < 4 { even_ticks(low, high) } else { ticks }
+}
+
+/// Multiples of a round step, four to ten of them.
+fn even_ticks(low: f64, high: f64) -> Vec<f64> {
+    let power = 10f64.powf(((high - low) / 5.0).log10().floor());
+    let step = [1.0, 2.0, 5.0, 10.0].map(|factor| factor * power).into_iter().find(|step| (high - low) / step <= 8.0);
+    let step = step.unwrap_or(high - low);
+    let (first, last) = ((low / step).ceil() as i64, (high / step).floor() as i64);
+    // Not a sum of steps, which would not be round.
+    (first..=last).map(|index| (index as f64 * step / power).round() * power).collect()
 }
 
 /// A tick's label: no exponent, no trailing zeros, thousands separated.
@@ -39,7 +51,7 @@ pub(crate) fn tick_text(value: f64) -> String {
         return "0".into();
     }
     let decimals = (-value.abs().log10().floor()).max(0.0) as usize;
-    let text = format!("{value:.*}", if value.abs() >= 10.0 { 0 } else { decimals + 1 });
+    let text = format!("{value:.*}", if value.abs() >= 10.0 { 0 } else { decimals + 2 });
     let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
     match text.len() {
         5.. if !text.contains('.') => format!("{} {}", &text[..text.len() - 3], &text[text.len() - 3..]),
@@ -55,6 +67,14 @@ mod tests {
     fn ticks_are_round_and_inside() {
         assert_eq!(log_ticks(0.9, 12.0), [1.0, 2.0, 5.0, 10.0]);
         assert_eq!(log_ticks(0.001, 1e4).len(), 8);
+        assert_eq!(
+            log_ticks(0.58, 1.36).into_iter().map(tick_text).collect::<Vec<_>>(),
+            ["0.6", "0.7", "0.8", "0.9", "1", "1.1", "1.2", "1.3"]
+        );
+        assert_eq!(
+            log_ticks(0.97, 1.03).into_iter().map(tick_text).collect::<Vec<_>>(),
+            ["0.97", "0.98", "0.99", "1", "1.01", "1.02", "1.03"]
+        );
     }
 
     #[test]

@@ -154,7 +154,7 @@ mod tests {
              tpot_ratio_low,tpot_ratio_high,tpot_verdict,cache_ratio,cache_ratio_low,cache_ratio_high,cache_verdict,launches,model_ratio,\
              control_tpot_ratio,control_cache_ratio,read_bytes,read_bandwidth,bandwidth_share,residency,working_set_bytes,\
              last_level_cache_bytes,first_depth_tokens,last_depth_tokens,run_delay_share,steal_share,page_faults,\
-             control_tpot_ratio_low,control_tpot_ratio_high"
+             control_tpot_ratio_low,control_tpot_ratio_high,major_page_faults"
         );
         assert_eq!(
             header(metrics_csv(&results)),
@@ -202,6 +202,7 @@ mod tests {
             statistic: Some("p50".into()),
             samples: Some(31),
             interval: Some((0.25, 0.75)),
+            degrees_of_freedom: None,
             verdict: Some("faster".into()),
             reason: Some("all of 31".into()),
         };

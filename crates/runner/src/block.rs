@@ -145,7 +145,7 @@ mod tests {
             prefill_chunk: 8,
             seed: 0,
             fill: FillChoice::Replay,
-            rounds: 1,
+            rounds: None,
             launches: 1,
             margin: 0.03,
             huge_pages: HugePages::Advise,

@@ -259,6 +259,9 @@ pub(crate) struct RooflineArguments {
     /// Number of processes, one after the other; with fewer than 3 there are no intervals.
     #[arg(long, default_value_t = 5)]
     pub(crate) launches: u32,
+    /// Seed of the order in which everything takes its turn.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u32,
     /// The memory pages of the caches.
     #[arg(long, value_enum, default_value_t = HugePages::Advise)]
     pub(crate) huge_pages: HugePages,

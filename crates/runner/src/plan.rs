@@ -23,8 +23,8 @@ pub struct Plan {
     pub seed: u64,
     /// How prompts come into the caches.
     pub fill: FillChoice,
-    /// Times that the instances take turns in a launch.
-    pub rounds: usize,
+    /// Times that the instances take turns in a launch, if the user says so.
+    pub rounds: Option<usize>,
     /// Worker processes that time each length.
     pub launches: u32,
     /// The share by which times may differ and still be the same.
@@ -200,15 +200,20 @@ pub(crate) fn is_usual_baseline(instance: &Instance) -> bool {
     instance.strategy.get_ref() == "contiguous" && format == Some("f16")
 }
 
-/// Rounds of a launch. Each takes at least 2 steps of `decode_steps`, because the first of a round does not count.
-fn rounds(file: &ConfigFile, decode_steps: usize) -> Result<usize, Problem> {
-    const USUAL: usize = 5;
+/// Rounds of a launch of so many steps, where the user does not say.
+pub(crate) fn usual_rounds(steps: usize) -> usize {
+    const LEAST: usize = 5;
     /// Many steps are better taken in more turns than in longer ones.
     const STEPS: usize = 6;
+    LEAST.max(steps / STEPS).min(steps / 2).max(1)
+}
+
+/// Rounds that the user asks for. Each takes at least 2 steps of `decode_steps`, because the first of a round does not count.
+fn rounds(file: &ConfigFile, decode_steps: usize) -> Result<Option<usize>, Problem> {
     let most = decode_steps / 2;
     match &file.config.sweep.rounds {
-        None => Ok(USUAL.max(decode_steps / STEPS).min(most)),
-        Some(rounds) if (1..=most).contains(rounds.get_ref()) => Ok(*rounds.get_ref()),
+        None => Ok(None),
+        Some(rounds) if (1..=most).contains(rounds.get_ref()) => Ok(Some(*rounds.get_ref())),
         Some(rounds) => {
             let message = format!("`rounds` is {}: with {decode_steps} `decode_steps` it must be 1 to {most}", rounds.get_ref());
             Err(file.problem(rounds, message).help("a round takes at least 2 steps, and the first does not count"))

@@ -17,6 +17,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) file: &'a ConfigFile,
     pub(crate) arguments: &'a RunArguments,
     pub(crate) kernel_path: Option<KernelPath>,
+    /// The words of the command after the program's, if it is not `run`.
+    pub(crate) command: Option<Vec<String>>,
     pub(crate) plan: &'a Plan,
     pub(crate) ids: &'a [String],
     pub(crate) prediction: &'a Prediction<'a>,
@@ -28,7 +30,7 @@ pub(crate) struct Facts<'a> {
 
 /// The record of a run that begins now.
 pub(crate) fn record(facts: Facts<'_>) -> RunRecord {
-    let Facts { file, arguments, kernel_path, plan, ids, prediction, model, threads, warnings, memory_limit } = facts;
+    let Facts { file, arguments, kernel_path, command: other, plan, ids, prediction, model, threads, warnings, memory_limit } = facts;
     let mut config = serde_json::to_value(&file.table).unwrap_or_default();
     if let (Some(seed), Some(sweep)) = (arguments.seed, config.get_mut("sweep")) {
         sweep["seed"] = seed.into();
@@ -65,7 +67,7 @@ pub(crate) fn record(facts: Facts<'_>) -> RunRecord {
         title: file.config.title.clone().unwrap_or_else(|| file.name()),
         started: shown(&started),
         finished: None,
-        command: command(arguments, kernel_path),
+        command: command(arguments, kernel_path, other),
         memory_limit_bytes: memory_limit,
         warnings,
         environment: environment::of_run(threads, plan.huge_pages),
@@ -100,6 +102,8 @@ fn plan_hash(plan: &Plan, ids: &[String], model: &ModelRecord, threads: usize, a
         "fill": plan.fill,
         "launches": plan.launches,
         "rounds": plan.rounds,
+        "margin": plan.margin,
+        "memory_limit": plan.memory_limit,
         "huge_pages": plan.huge_pages,
         "ttft_launches": plan.ttft_launches,
         "baseline": plan.baseline,
@@ -183,11 +187,15 @@ pub(crate) fn model_record(source: &ModelSource, name: String, hash: String, con
 }
 
 /// The command that runs the same again, quoted for a shell.
-fn command(arguments: &RunArguments, kernel_path: Option<KernelPath>) -> String {
+fn command(arguments: &RunArguments, kernel_path: Option<KernelPath>, other: Option<Vec<String>>) -> String {
     let RunArguments { config, out, only, also, sets, seed, threads, pages, unchecked, keep_recordings, .. } = arguments;
     let mut words = program();
     let mut add = |flag: &str, value: &dyn ToString| words.extend([flag.to_owned(), value.to_string()]);
     kernel_path.iter().for_each(|path| add("--kernel-path", path));
+    if let Some(other) = other {
+        words.extend(other);
+        return shlex::try_join(words.iter().map(String::as_str)).unwrap_or_else(|_| words.join(" "));
+    }
     words.extend(["run".to_owned(), config.display().to_string()]);
     let mut add = |flag: &str, value: &dyn ToString| words.extend([flag.to_owned(), value.to_string()]);
     out.iter().for_each(|out| add("--out", &out.display()));

@@ -43,15 +43,22 @@ pub(crate) fn calibrate(registry: &Registry, arguments: &CalibrateArguments, ker
     let strategies = file.config.strategies.len();
     let copies = file.of_copies(&baseline(&file)?, COPIES)?;
     let copies = with_launches(&copies, *launches)?;
+    let command = command(arguments);
+    // An unfinished calibration is worth nothing. Somebody else's run is.
+    let overwrite = out.is_none();
     let out = out.clone().unwrap_or_else(|| PathBuf::from("reports/calibration"));
     let began = Instant::now();
-    let code = run_file(registry, &copies, &as_run(&out, *threads), kernel_path)?;
+    let code = run_file(registry, &copies, &as_run(&out, *threads, overwrite), kernel_path, Some(command))?;
     let seconds = began.elapsed().as_secs_f64();
     if code != exit::OK {
         return Ok(code);
     }
     let Some(left) = run_folder::read(&out)? else { return Err(Problem::new("the calibration left no results")) };
     let spreads = spreads(&left.run, &left.visits);
+    if spreads.is_empty() {
+        return Err(Problem::new("nothing could be compared: a strategy that recomputes has no ratio to itself")
+            .help("mark one that does not recompute with `baseline = true`"));
+    }
     // The copies and the control take their turns; so will the config's strategies and theirs.
     let compared = strategies.saturating_sub(1).max(1);
     let all_launches: usize = spreads.iter().map(|(_, pooled)| pooled.launches).sum();
@@ -59,11 +66,12 @@ pub(crate) fn calibrate(registry: &Registry, arguments: &CalibrateArguments, ker
     let family = compared * spreads.len();
     let mut text = format!("\nFor {} compared at all lengths, a launch takes about {of_launch:.1} s.\n", in_words(compared + 1));
     for (block, pooled) in &spreads {
-        let shown = |minutes: f64| smallest_effect(*pooled, (minutes * 60.0 / of_launch).floor(), family);
-        let effects: Vec<String> = [1.0, 5.0, 20.0, *minutes]
-            .iter()
-            .filter_map(|minutes| Some(format!("in {minutes} min {:.1} %", 100.0 * shown(*minutes)?)))
-            .collect();
+        let shown = |minutes: f64| smallest_effect(*pooled, (minutes * 60.0 / of_launch).floor(), family, left.run.margin);
+        let mut times = vec![1.0, 5.0, 20.0, *minutes];
+        times.sort_by(f64::total_cmp);
+        times.dedup();
+        let effects: Vec<String> =
+            times.iter().filter_map(|minutes| Some(format!("in {minutes} min {:.1} %", 100.0 * shown(*minutes)?))).collect();
         let told = if effects.is_empty() { "no effect in the times given".to_owned() } else { effects.join(", ") };
         text.push_str(&format!(
             "{block}: ratios of the same to itself spread by {:.1} % from launch to launch ({:.0} degrees of freedom). Smallest effect that shows in 4 of 5 runs: {told}.\n",
@@ -89,7 +97,7 @@ fn with_launches(file: &ConfigFile, launches: u32) -> Result<ConfigFile, Problem
     file.with_sweep([("launches", i64::from(launches).into()), ("ttft", false.into())])
 }
 
-fn as_run(out: &Path, threads: Option<usize>) -> RunArguments {
+fn as_run(out: &Path, threads: Option<usize>, overwrite: bool) -> RunArguments {
     RunArguments {
         config: PathBuf::new(),
         out: Some(out.to_owned()),
@@ -102,18 +110,32 @@ fn as_run(out: &Path, threads: Option<usize>) -> RunArguments {
         pages: PagesChoice::Large,
         unchecked: true,
         resume: false,
-        overwrite: true,
+        overwrite,
         keep_recordings: false,
         format: Format::Plain,
     }
+}
+
+/// The command that calibrates again.
+fn command(arguments: &CalibrateArguments) -> Vec<String> {
+    let CalibrateArguments { config, minutes, launches, threads, sets, out } = arguments;
+    let mut words = vec!["calibrate".to_owned()];
+    words.extend(config.iter().map(|config| config.display().to_string()));
+    let mut add = |flag: &str, value: String| words.extend([flag.to_owned(), value]);
+    add("--minutes", minutes.to_string());
+    add("--launches", launches.to_string());
+    threads.iter().for_each(|threads| add("--threads", threads.to_string()));
+    sets.iter().for_each(|set| add("--set", set.clone()));
+    out.iter().for_each(|out| add("--out", out.display().to_string()));
+    words
 }
 
 fn in_words(count: usize) -> String {
     if count == 1 { "one strategy".into() } else { format!("{count} strategies") }
 }
 
-/// The effect, as a share, that a number of launches shows with a probability of 80 %. `None` if they are too few.
-fn smallest_effect(pooled: Pooled, launches: f64, family: usize) -> Option<f64> {
+/// The slowdown, as a share, that a number of launches finds `slower` with a probability of 80 %. `None` if they are too few.
+fn smallest_effect(pooled: Pooled, launches: f64, family: usize, margin: f64) -> Option<f64> {
     if launches < kv_metrics::LEAST_LAUNCHES as f64 {
         return None;
     }
@@ -122,7 +144,9 @@ fn smallest_effect(pooled: Pooled, launches: f64, family: usize) -> Option<f64> 
     let to_exclude = kv_metrics::half_width(planned, Judgement::default().alpha / family.max(1) as f64);
     // One side of a probability of 20 %.
     let to_be_found = kv_metrics::half_width(planned, 0.4);
-    Some((to_exclude + to_be_found).exp_m1())
+    // The interval excludes 1, and does not lie within the margin.
+    let to_differ = to_exclude.max(margin.ln_1p() - to_exclude);
+    Some((to_differ + to_be_found).exp_m1())
 }
 
 #[cfg(test)]
@@ -132,10 +156,11 @@ mod tests {
     #[test]
     fn more_launches_show_smaller_effects() {
         let pooled = Pooled { variance: 0.02f64.powi(2), degrees_of_freedom: 18.0, launches: 8 };
-        let of = |launches| smallest_effect(pooled, launches, 10).unwrap();
+        let of = |launches| smallest_effect(pooled, launches, 10, 0.001).unwrap();
         assert!(of(8.0) > 0.02 && of(8.0) < 0.04, "{}", of(8.0));
+        assert!(smallest_effect(pooled, 1000.0, 10, 0.03).unwrap() > 0.028, "within the margin it is the same");
         assert!((of(32.0) / of(8.0) - 0.47).abs() < 0.05, "about half, and the quantiles shrink too: {}", of(32.0) / of(8.0));
-        assert_eq!(smallest_effect(pooled, 2.0, 10), None);
+        assert_eq!(smallest_effect(pooled, 2.0, 10, 0.03), None);
     }
 
     #[test]

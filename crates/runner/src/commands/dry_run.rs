@@ -23,7 +23,7 @@ pub(crate) fn print_plan(prediction: &Prediction<'_>, setting: &Setting<'_>) -> 
         let seconds = prediction.recording_seconds();
         total += seconds;
         text.push_str(&format!(
-            "the prompt of {} tokens is computed once, in about {} and {} of memory, and replayed into every cache; the recording \
+            "the prompt of {} tokens is recorded, in about {} and {} of memory, and replayed into every cache; the recording \
              takes {} on disk\n\n",
             recording.key.tokens.len(),
             human(seconds),

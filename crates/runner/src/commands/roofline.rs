@@ -12,7 +12,7 @@ use crate::cli::RooflineArguments;
 use crate::config::HugePages;
 use crate::problem::did_you_mean;
 use crate::progress::Steps;
-use crate::roofline::{Launch, RooflineTask, as_table, bytes_of_all, summarise};
+use crate::roofline::{Launch, RooflineTask, as_table, bytes_beside, bytes_of_all, summarise};
 use crate::worker::process::{self, How, OnInterrupt};
 use crate::worker::protocol::{Job, Message, PROTOCOL, Task};
 use crate::{Problem, exit, free_memory, hash, interrupt};
@@ -22,7 +22,7 @@ const MOST_ROUNDS: usize = 10_000;
 const MOST_LAUNCHES: u32 = 1000;
 
 pub(crate) fn roofline(arguments: &RooflineArguments) -> Result<ExitCode, Problem> {
-    let RooflineArguments { models, tokens, rounds, launches, huge_pages, threads, json } = arguments;
+    let RooflineArguments { models, tokens, rounds, launches, huge_pages, seed, threads, json } = arguments;
     if *tokens == 0 || !(1..=MOST_ROUNDS).contains(rounds) {
         return Err(Problem::new(format!(
             "`--tokens {tokens} --rounds {rounds}`: there must be at least 1 token, and 1 to {MOST_ROUNDS} rounds"
@@ -33,14 +33,17 @@ pub(crate) fn roofline(arguments: &RooflineArguments) -> Result<ExitCode, Proble
     }
     let models: Vec<(String, Geometry)> = models.iter().map(|name| shape_of(name)).collect::<Result<_, _>>()?;
     for (name, geometry) in &models {
-        free_memory::require(bytes_of_all(geometry, *tokens), &format!("{name} with {tokens} tokens in every format and layout"))?;
+        free_memory::require(
+            bytes_of_all(geometry, *tokens).saturating_add(bytes_beside()),
+            &format!("{name} with {tokens} tokens in every format and layout"),
+        )?;
     }
     let threads = checked_threads(*threads)?;
     interrupt::handle()?;
     let steps = Steps::new("roofline", *launches as usize * models.len() * rounds);
     let mut measured = vec![];
     for launch in 0..*launches {
-        let order_seed = hash::number(format!("roofline {launch}").as_bytes());
+        let order_seed = hash::number(format!("roofline {seed} {launch}").as_bytes());
         let task = RooflineTask { models: models.clone(), tokens: *tokens, rounds: *rounds, order_seed, huge_pages: *huge_pages };
         let what = format!("launch {} of {launches}", launch + 1);
         match measure(task, threads, || steps.advance(&what))? {
@@ -53,7 +56,7 @@ pub(crate) fn roofline(arguments: &RooflineArguments) -> Result<ExitCode, Proble
     }
     steps.clear();
     let pages = serde_json::to_value(huge_pages).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default();
-    let result = summarise(&measured, *tokens, *rounds, &pages);
+    let result = summarise(&measured, *tokens, *rounds, &pages, *seed);
     let text = if *json { serde_json::to_string_pretty(&result).unwrap_or_default() + "\n" } else { as_table(&result) };
     print(&text)?;
     Ok(exit::OK)

@@ -1,5 +1,6 @@
 //! `run`: a sweep and its report.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::ExitCode;
@@ -27,15 +28,16 @@ use crate::worker::protocol::ModelSpec;
 use crate::{Problem, build, environment, exit, free_memory, interrupt};
 
 pub(crate) fn run(registry: &Registry, arguments: &RunArguments, kernel_path: Option<KernelPath>) -> Result<ExitCode, Problem> {
-    run_file(registry, &load_config(&arguments.config, &arguments.sets, &arguments.also)?, arguments, kernel_path)
+    run_file(registry, &load_config(&arguments.config, &arguments.sets, &arguments.also)?, arguments, kernel_path, None)
 }
 
-/// Runs a config that was read.
+/// Runs a config that was read, for the command with these words, or for `run`.
 pub(super) fn run_file(
     registry: &Registry,
     file: &ConfigFile,
     arguments: &RunArguments,
     kernel_path: Option<KernelPath>,
+    command: Option<Vec<String>>,
 ) -> Result<ExitCode, Problem> {
     let source = ModelSource::of_choice(file.config.model.get_ref(), file.folder(), &ModelFolders::of_environment())
         .map_err(|problem| problem.within(file, &file.config.model))?;
@@ -72,11 +74,12 @@ pub(super) fn run_file(
     require_room_to_record(&prediction, &setting)?;
 
     let ids: Vec<String> = plan.cells.iter().map(|cell| cell_id(cell, &plan, &hash)).collect();
-    let warnings = warnings(&plan, arguments);
+    let warnings = warnings(arguments);
     let facts = Facts {
         file,
         arguments,
         kernel_path,
+        command,
         plan: &plan,
         ids: &ids,
         prediction: &prediction,
@@ -102,6 +105,7 @@ pub(super) fn run_file(
         folder,
         progress: Progress::new(),
         recording_is_due: prediction.recording.is_some(),
+        due: RefCell::default(),
     };
     conclude(sweep.run()?, arguments.format)
 }
@@ -179,8 +183,8 @@ fn require_room_to_record(prediction: &Prediction<'_>, setting: &Setting<'_>) ->
     }
 }
 
-fn warnings(plan: &Plan, arguments: &RunArguments) -> Vec<String> {
-    let mut warnings = environment::warnings(plan.decode_steps);
+fn warnings(arguments: &RunArguments) -> Vec<String> {
+    let mut warnings = environment::warnings();
     if arguments.unchecked {
         warnings.push(
             "The strategies were not checked with the conformance suite (--unchecked): a number may be that of a broken cache.".into(),

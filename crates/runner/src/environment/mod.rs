@@ -63,8 +63,8 @@ fn run_time_checks() -> String {
     format!("overflow checks and debug assertions {} in kvlab's crates, {kernels} in the attention kernels", state(cfg!(debug_assertions)))
 }
 
-/// Warnings about the machine and the sweep.
-pub(crate) fn warnings(decode_steps: usize) -> Vec<String> {
+/// Warnings about the machine and the program.
+pub(crate) fn warnings() -> Vec<String> {
     let mut warnings = vec![];
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     if let Some(load) = System::load_average().ok().map(|load| load.one).filter(|load| *load > 0.5 * cpus as f64) {
@@ -76,9 +76,6 @@ pub(crate) fn warnings(decode_steps: usize) -> Vec<String> {
             "This program does not install the counting allocator, so heap bytes were not measured and the conformance check of the bytes was not run: see the documentation of `runner::main`."
                 .into(),
         );
-    }
-    if decode_steps < 20 {
-        warnings.push(format!("Only {decode_steps} decode steps were timed per cell, so the 95th percentile is close to the maximum."));
     }
     warnings
 }

@@ -17,9 +17,13 @@ const MOST: usize = 2 << 30;
 impl ReadBuffer {
     /// A buffer of four times the last-level cache, 256 MiB to 2 GiB.
     pub(crate) fn larger_than(cache: Option<usize>) -> ReadBuffer {
-        let bytes = (4 * cache.unwrap_or(ASSUMED_CACHE)).clamp(LEAST, MOST);
         // Written, so that every page is a page of its own.
-        ReadBuffer { words: (0..(bytes / size_of::<u64>()) as u64).collect() }
+        ReadBuffer { words: (0..(ReadBuffer::bytes(cache) / size_of::<u64>()) as u64).collect() }
+    }
+
+    /// Bytes of that buffer.
+    pub(crate) fn bytes(cache: Option<usize>) -> usize {
+        (4 * cache.unwrap_or(ASSUMED_CACHE)).clamp(LEAST, MOST)
     }
 
     /// A buffer of twice the last-level cache, 64 to 256 MiB, for a measurement beside others. `None` if there is no memory.

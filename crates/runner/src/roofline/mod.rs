@@ -26,13 +26,15 @@ pub(crate) struct Roofline {
     pub(crate) tokens: usize,
     pub(crate) rounds: usize,
     pub(crate) launches: usize,
+    /// Of the order in which everything took its turn.
+    pub(crate) seed: u32,
     pub(crate) last_level_cache_bytes: Option<usize>,
     /// Of all threads together, of a buffer that no cache holds, in the pages that are read faster.
     pub(crate) read_bandwidth: Located,
     /// Those pages.
     pub(crate) read_bandwidth_pages: String,
-    /// What the first case, timed twice, takes of its own time: the noise.
-    pub(crate) control: Option<Judged>,
+    /// For each model, what its first case, timed twice, takes of its own time: the noise.
+    pub(crate) controls: Vec<(String, Judged)>,
     pub(crate) rows: Vec<Row>,
 }
 
@@ -89,11 +91,18 @@ pub(crate) fn bytes_of_all(geometry: &kv_core::Geometry, tokens: usize) -> usize
     Case::bytes_of_all(geometry, tokens)
 }
 
+/// Bytes that the buffers take in which the bandwidth is measured.
+pub(crate) fn bytes_beside() -> usize {
+    2 * ReadBuffer::bytes(last_level_cache())
+}
+
 /// Sums launches up. There is at least one, and all have the same cases.
-pub(crate) fn summarise(launches: &[Launch], tokens: usize, rounds: usize, huge_pages: &str) -> Roofline {
-    let better = |launch: &Launch| launch.limits.iter().map(|limit| median(&limit.bytes_per_second)).fold(0.0, f64::max);
-    let limits: Vec<f64> = launches.iter().map(better).collect();
-    let pages = launches[0].limits.iter().max_by(|a, b| median(&a.bytes_per_second).total_cmp(&median(&b.bytes_per_second)));
+pub(crate) fn summarise(launches: &[Launch], tokens: usize, rounds: usize, huge_pages: &str, seed: u32) -> Roofline {
+    let of_pages = |index: usize| -> Vec<f64> { launches.iter().map(|launch| median(&launch.limits[index].bytes_per_second)).collect() };
+    let (better, limits) = (0..launches[0].limits.len())
+        .map(|index| (index, of_pages(index)))
+        .max_by(|(_, a), (_, b)| median(a).total_cmp(&median(b)))
+        .unwrap_or_default();
     let cases = &launches[0].cases;
     let contiguous = |case: &CaseTimes, format: &str| {
         let is_it = |other: &&CaseTimes| other.model == case.model && other.is_contiguous && other.format == format && !other.is_control;
@@ -125,7 +134,8 @@ pub(crate) fn summarise(launches: &[Launch], tokens: usize, rounds: usize, huge_
             time_over_contiguous: of(&over_contiguous, index),
         }
     };
-    let control = cases.iter().position(|case| case.is_control);
+    let controls = cases.iter().enumerate().filter(|(_, case)| case.is_control);
+    let controls = controls.filter_map(|(index, case)| Some((case.model.clone(), of(&over_contiguous, index)?))).collect();
     Roofline {
         threads: launches[0].threads,
         kernel_path: launches[0].kernel_path.clone(),
@@ -133,10 +143,11 @@ pub(crate) fn summarise(launches: &[Launch], tokens: usize, rounds: usize, huge_
         tokens,
         rounds,
         launches: launches.len(),
+        seed,
         last_level_cache_bytes: last_level_cache(),
         read_bandwidth: Located::of(&limits),
-        read_bandwidth_pages: pages.map_or_else(String::new, |limit| limit.pages.clone()),
-        control: control.and_then(|control| of(&over_contiguous, control)),
+        read_bandwidth_pages: launches[0].limits.get(better).map_or_else(String::new, |limit| limit.pages.clone()),
+        controls,
         rows: cases.iter().enumerate().filter(|(_, case)| !case.is_control).map(row).collect(),
     }
 }
@@ -212,7 +223,7 @@ mod tests {
 
     #[test]
     fn what_all_share_cancels_and_the_control_is_no_row() {
-        let roofline = summarise(&[launch(1.0), launch(1.3), launch(0.9), launch(1.1)], 8, 3, "advise");
+        let roofline = summarise(&[launch(1.0), launch(1.3), launch(0.9), launch(1.1)], 8, 3, "advise", 0);
         assert_eq!(roofline.rows.len(), 3);
         assert_eq!(roofline.read_bandwidth_pages, "2 MiB");
         assert!((roofline.read_bandwidth.value - 2e6).abs() < 1.0);
@@ -221,8 +232,8 @@ mod tests {
         assert!(roofline.rows[0].time_over_contiguous.is_none(), "it is its own reference");
         let paged = roofline.rows[2].time_over_contiguous.as_ref().unwrap();
         assert!((paged.ratio - 1.2).abs() < 1e-9 && paged.verdict.as_deref() == Some("slower"), "{paged:?}");
-        assert_eq!(roofline.control.unwrap().verdict.as_deref(), Some("same"));
-        let few = summarise(&[launch(1.0), launch(1.0)], 8, 3, "advise");
+        assert_eq!(roofline.controls[0].1.verdict.as_deref(), Some("same"));
+        let few = summarise(&[launch(1.0), launch(1.0)], 8, 3, "advise", 0);
         assert!(few.rows[2].time_over_contiguous.as_ref().unwrap().verdict.is_none(), "no verdict from two launches");
     }
 }

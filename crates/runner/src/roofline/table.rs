@@ -7,8 +7,8 @@ pub(crate) fn as_table(result: &Roofline) -> String {
     let cache = result.last_level_cache_bytes.map_or("of unknown size".to_owned(), |bytes| format!("{} MiB", bytes >> 20));
     let mut text = format!(
         "read bandwidth {} GB/s in pages of {}, {} threads, kernel path {}, last-level cache {cache}, huge pages of caches: {}\n\
-         one query per layer over {} tokens; {} launches of {} rounds in turns; in brackets where a value lies with 95 %, for times\n\
-         over another with 95 % for the whole column\n",
+         one query per layer over {} tokens; {} launches of {} rounds in turns; in brackets where a value lies with 95 %; of times\n\
+         over another any excludes 1 falsely with 5 % in the whole column\n",
         located(result.read_bandwidth, 1e-9, 1),
         result.read_bandwidth_pages,
         result.threads,
@@ -18,8 +18,8 @@ pub(crate) fn as_table(result: &Roofline) -> String {
         result.launches,
         result.rounds,
     );
-    if let Some(control) = &result.control {
-        text.push_str(&format!("noise floor: contiguous f32, timed twice, takes {} of its own time\n", judged(control)));
+    for (model, control) in &result.controls {
+        text.push_str(&format!("noise floor of {model}: contiguous f32, timed twice, takes {} of its own time\n", judged(control)));
     }
     let mut model = "";
     for row in &result.rows {

@@ -30,7 +30,7 @@ impl Comparisons {
     /// Compares the cells of a run.
     pub(crate) fn of(run: &RunRecord, visits: &[Visit]) -> Comparisons {
         let mut comparisons = Comparisons::default();
-        let charts: BTreeSet<(&str, usize)> = run.cells.iter().map(chart).collect();
+        let charts: BTreeSet<&str> = run.cells.iter().map(chart).collect();
         for of_chart in charts {
             let cells: Vec<&CellRecord> = run.cells.iter().filter(|cell| chart(cell) == of_chart).collect();
             comparisons.add_chart(run, &cells, visits);
@@ -57,7 +57,7 @@ impl Comparisons {
                     _ if cell.id == baseline => None,
                     0 => Some("the baseline was not timed beside it".to_owned()),
                     launches if launches < LEAST_LAUNCHES => {
-                        Some(format!("{launches} launches are too few for a verdict: {LEAST_LAUNCHES} or more are needed"))
+                        Some(format!("too few launches for a verdict: {launches}, and {LEAST_LAUNCHES} are needed"))
                     }
                     _ if parts[0].1.of.contains_key(&wanted) => None,
                     _ => Some("it was not timed beside the baseline in every launch".to_owned()),
@@ -100,6 +100,6 @@ pub(crate) fn spreads(run: &RunRecord, visits: &[Visit]) -> Vec<(String, Pooled)
 }
 
 /// What is shown together, and corrected together.
-fn chart(cell: &CellRecord) -> (&str, usize) {
-    (&cell.workload, cell.batch)
+fn chart(cell: &CellRecord) -> &str {
+    &cell.workload
 }

@@ -36,16 +36,18 @@ impl Setting<'_> {
         }
     }
 
-    /// Bytes that large buffers reserve and never touch, because they begin and end with a huge page: keys and values of every
-    /// layer, before and behind.
+    /// Bytes that large buffers reserve beyond their size, because they begin and end with a huge page: keys and values of every
+    /// layer of every sequence, before and behind.
     fn untouched_bytes(&self, task: &Task) -> u64 {
         const OF_A_BUFFER: u64 = 4 << 20;
-        match task {
-            Task::Latency(task) if self.huge_pages == HugePages::Advise => {
-                let instances = task.instances.len() + 1;
-                OF_A_BUFFER * 2 * (self.model_config.geometry.layers * instances) as u64
-            }
+        let caches = match task {
+            Task::Latency(task) => (task.instances.len() + 1) * task.script.batch,
+            Task::Record(_) => 1,
             _ => 0,
+        };
+        match self.huge_pages {
+            HugePages::Advise => (OF_A_BUFFER * 2).saturating_mul((self.model_config.geometry.layers * caches) as u64),
+            HugePages::Never | HugePages::System => 0,
         }
     }
 

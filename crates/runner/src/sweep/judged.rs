@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kv_metrics::{Comparison, Verdict};
+use kv_metrics::{Comparison, LEAST_LAUNCHES, Verdict};
 use kv_report::{Row, RunRecord, Status, Value, Visit, is_baseline};
 
 use super::comparisons::{Comparisons, OfCell};
@@ -29,7 +29,9 @@ pub(super) fn judge(rows: &mut [Row], run: &RunRecord, visits: &[Visit]) {
             add(row, "model_ratio", compared.parts.get(&Part::Model));
         }
         note_disturbed(row, &compared);
-        note_canary(row, compared.parts.get(&Part::Model));
+        if !is_baseline(row) {
+            note_canary(row, compared.parts.get(&Part::Model));
+        }
         add_bandwidth(row, baseline);
     }
 }
@@ -50,7 +52,8 @@ fn add(row: &mut Row, id: &str, comparison: Option<&Comparison>) {
             samples: Some(*launches),
             interval: Some(*interval),
             verdict: Some(verdict.to_string()),
-            reason: Some(format!("{degrees_of_freedom:.1} degrees of freedom, 95 % for all of a chart (Holm)")),
+            degrees_of_freedom: Some(*degrees_of_freedom),
+            reason: Some(format!("{degrees_of_freedom:.1} degrees of freedom, 5 % for any false exclusion of 1 in a chart (Holm)")),
         },
     );
 }
@@ -71,8 +74,9 @@ fn add_plain(row: &mut Row, id: &str, (of, part): (&str, Part), baseline: Option
 fn note_disturbed(row: &mut Row, compared: &OfCell) {
     let (disturbed, all) = compared.disturbed;
     if disturbed > 0 {
+        let done = if all - disturbed >= LEAST_LAUNCHES { "left out" } else { "counted, because too few others are left" };
         row.notes.push(format!(
-            "{disturbed} of {all} launches were disturbed: threads waited for a processor, or its host gave the time to others, for more than 5 % of the time"
+            "{disturbed} of {all} launches were disturbed and are {done}: for more than 5 % of the time threads waited for a processor, the machine's host gave the time to others, or pages were read from a disk"
         ));
     }
 }
@@ -81,7 +85,7 @@ fn note_disturbed(row: &mut Row, compared: &OfCell) {
 fn note_canary(row: &mut Row, model: Option<&Comparison>) {
     let Some(Comparison { ratio, interval: (low, high), verdict: Verdict::Faster | Verdict::Slower, .. }) = model else { return };
     row.notes.push(format!(
-        "the model's part took {ratio:.3} [{low:.3}, {high:.3}] times as long as beside the baseline, though its work is the same: what the cache leaves in the processor's caches, or something else than the cache, is in these times"
+        "the model's part took {ratio:.3} [{low:.3}, {high:.3}] times as long as with the baseline's cache, though its work is the same: what the cache leaves in the processor's caches, or something else than the cache, is in these times"
     ));
 }
 

@@ -4,7 +4,7 @@ use kv_metrics::{Judgement, LEAST_LAUNCHES};
 
 use super::Sweep;
 use super::observations::{BlockVisits, Part};
-use crate::block::Block;
+use crate::block::{Block, Control};
 
 /// Launches that are added at a time.
 const MORE: u32 = 2;
@@ -16,6 +16,17 @@ impl Sweep<'_> {
     /// A launch that was disturbed is repeated, and kept. Where times spread so much that the widest interval exceeds the margin,
     /// more are added. Both end at twice the planned number.
     pub(super) fn launches_due(&self, block: &Block) -> u32 {
+        let visits = self.visits.iter().filter(|visit| visit.block.as_ref() == Some(&block.name)).count();
+        let known = self.due.borrow().get(&block.name).copied();
+        if let Some((_, due)) = known.filter(|(before, _)| *before == visits) {
+            return due;
+        }
+        let due = self.count_launches(block);
+        self.due.borrow_mut().insert(block.name.clone(), (visits, due));
+        due
+    }
+
+    fn count_launches(&self, block: &Block) -> u32 {
         let planned = self.prediction.launches(block);
         let Some(baseline) = block.baseline.filter(|_| planned as usize >= LEAST_LAUNCHES) else { return planned };
         let visits = BlockVisits::new(&block.name, &self.ids[baseline], &self.visits);
@@ -35,11 +46,14 @@ impl Sweep<'_> {
         due
     }
 
-    /// Comparisons that are shown together with those of a block: of its workload and batch, at all lengths.
+    /// Comparisons that are judged together with those of a block: of its workload, the controls included.
     fn comparisons_of_chart(&self, block: &Block) -> usize {
-        let chart = |cell: usize| (self.cell(cell).workload, self.cell(cell).batch);
-        let is_shown = |other: &&Block| other.baseline.is_some() && chart(other.cells[0]) == chart(block.cells[0]);
-        let compared = |block: &Block| block.cells.iter().filter(|cell| Some(**cell) != block.baseline).count();
+        let workload = |block: &Block| self.cell(block.cells[0]).workload;
+        let is_shown = |other: &&Block| other.baseline.is_some() && workload(other) == workload(block);
+        let compared = |block: &Block| {
+            let controls = usize::from(block.control == Control::Timed);
+            block.cells.iter().filter(|cell| Some(**cell) != block.baseline).count() + controls
+        };
         self.prediction.blocks.iter().filter(is_shown).map(compared).sum()
     }
 }

@@ -13,7 +13,8 @@ mod record;
 mod report;
 mod rows;
 
-use std::collections::BTreeSet;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kv_report::{Pass, RunRecord, Status, Visit};
 
@@ -48,6 +49,8 @@ pub(crate) struct Sweep<'a> {
     pub(crate) progress: Progress,
     /// Whether the prompt is still to be recorded.
     pub(crate) recording_is_due: bool,
+    /// For each block, its visits when its launches were last counted, and how many are due.
+    pub(crate) due: RefCell<BTreeMap<String, (usize, u32)>>,
 }
 
 /// Whether strategies prove themselves before they are timed.

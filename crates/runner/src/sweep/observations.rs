@@ -51,6 +51,9 @@ pub(crate) struct Observations {
 /// Above this share of waiting for a processor, or of time that the host gave to others, a launch is disturbed.
 pub(crate) const MOST_DISTURBED: f64 = 0.05;
 
+/// Above this number of pages that an instance's steps read from a disk, a launch is disturbed.
+const MOST_READ_PAGES: f64 = 100.0;
+
 impl<'a> BlockVisits<'a> {
     /// Those of the block with this name and this baseline.
     pub(crate) fn new(block: &str, baseline: &'a str, visits: &'a [Visit]) -> BlockVisits<'a> {
@@ -72,7 +75,10 @@ impl<'a> BlockVisits<'a> {
             let shares: Vec<f64> = self.visits.iter().filter(|visit| visit.launch == launch).map(|visit| share(visit, id)).collect();
             shares.iter().sum::<f64>() / shares.len().max(1) as f64
         };
-        let is_disturbed = |launch: &u32| mean(*launch, "run_delay_share").max(mean(*launch, "steal_share")) > MOST_DISTURBED;
+        let is_disturbed = |launch: &u32| {
+            mean(*launch, "run_delay_share").max(mean(*launch, "steal_share")) > MOST_DISTURBED
+                || mean(*launch, "major_page_faults") > MOST_READ_PAGES
+        };
         self.launches().into_iter().filter(is_disturbed).collect()
     }
 
@@ -99,7 +105,7 @@ impl<'a> BlockVisits<'a> {
         let visit = self.visits.iter().rfind(|visit| visit.launch == launch && !self.is_baseline(visit) && instance(visit) == *wanted)?;
         // Only within a process.
         let baseline =
-            self.visits.iter().find(|other| self.is_baseline(other) && other.launch == launch && other.process == visit.process)?;
+            self.visits.iter().rfind(|other| self.is_baseline(other) && other.launch == launch && other.process == visit.process)?;
         let (own, others) = (by_round(visit, part), by_round(baseline, part));
         let pairs: Vec<(f64, f64)> = own.iter().filter_map(|(round, time)| Some((*time, *others.get(round)?))).collect();
         launch_observation(&pairs).filter(|observed| observed.is_finite())
@@ -139,4 +145,98 @@ fn by_round(visit: &Visit, part: Part) -> BTreeMap<u32, f64> {
 /// The decode steps that count.
 pub(crate) fn steady_steps(visit: &Visit) -> impl Iterator<Item = &StepTime> {
     visit.steps.iter().filter(|step| step.phase == "decode" && !step.warm_up)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A visit of two rounds, whose steps take `ms`, and three times as long in the second round.
+    fn visit(cell: &str, launch: u32, process: u32, ms: f64) -> Visit {
+        let step = |round: u32, step: usize, warm_up| StepTime {
+            phase: "decode".into(),
+            step,
+            round,
+            warm_up,
+            position: 9 + step,
+            step_ms: if warm_up { 99.0 } else { ms * f64::from(1 + 2 * round) },
+            cache_ms: ms / 4.0,
+            seam_ms: 0.0,
+        };
+        Visit {
+            block: Some("block".into()),
+            launch,
+            process: Some(process),
+            steps: vec![step(0, 0, true), step(0, 1, false), step(1, 2, true), step(1, 3, false)],
+            ..Visit::passed(cell, Pass::Latency)
+        }
+    }
+
+    fn control(launch: u32, process: u32, ms: f64) -> Visit {
+        Visit { control: true, ..visit("base", launch, process, ms) }
+    }
+
+    fn ratios(visits: &[Visit], instance: &Instance) -> Option<Vec<f64>> {
+        let of_block = BlockVisits::new("block", "base", visits);
+        let observations = of_block.observations(Part::Step, &of_block.counted());
+        observations.of.get(instance).map(|logarithms| logarithms.iter().map(|logarithm| logarithm.exp()).collect())
+    }
+
+    fn cell(id: &str) -> Instance {
+        Instance::Cell(id.into())
+    }
+
+    fn close(found: Option<Vec<f64>>, expected: &[f64]) {
+        let found = found.unwrap();
+        assert!(found.len() == expected.len() && found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-9), "{found:?}");
+    }
+
+    #[test]
+    fn times_are_paired_by_round_within_a_launch() {
+        // The second launch is slower for all.
+        let visits = [
+            visit("base", 0, 1, 1.0),
+            visit("a", 0, 1, 1.5),
+            control(0, 1, 1.0),
+            visit("a", 1, 2, 6.0),
+            visit("base", 1, 2, 4.0),
+            control(1, 2, 4.2),
+        ];
+        close(ratios(&visits, &cell("a")), &[1.5, 1.5]);
+        close(ratios(&visits, &Instance::Control), &[1.0, 1.05]);
+        assert_eq!(ratios(&visits, &cell("base")), None, "the baseline is compared with nothing");
+        let other = [Visit { block: Some("another".into()), ..visit("b", 0, 1, 1.0) }];
+        assert_eq!(ratios(&[visits.as_slice(), &other].concat(), &cell("b")), None);
+    }
+
+    /// A run that was killed in the middle of a launch: what was missing was timed later, beside the baseline again.
+    #[test]
+    fn times_are_paired_within_a_process() {
+        let first = [visit("base", 0, 1, 1.0), visit("a", 0, 1, 1.5)];
+        let alone = visit("b", 0, 2, 8.0);
+        let partly = [first.as_slice(), std::slice::from_ref(&alone)].concat();
+        assert_eq!(ratios(&partly, &cell("b")), None, "another process is another placement");
+        let again = [partly.as_slice(), &[visit("base", 0, 2, 4.0)]].concat();
+        close(ratios(&again, &cell("b")), &[2.0]);
+        close(ratios(&again, &cell("a")), &[1.5]);
+    }
+
+    #[test]
+    fn disturbed_launches_do_not_count_if_there_are_enough_others() {
+        let launch = |launch: u32, share: f64, ratio: f64| {
+            let with = |visit: Visit| Visit { values: [("run_delay_share".to_owned(), share)].into(), ..visit };
+            [with(visit("base", launch, launch, 1.0)), with(visit("a", launch, launch, ratio))]
+        };
+        let visits: Vec<Visit> = [launch(0, 0.0, 1.5), launch(1, 0.5, 9.0), launch(2, 0.01, 1.5), launch(3, 0.0, 1.5)].concat();
+        let of_block = BlockVisits::new("block", "base", &visits);
+        assert_eq!((of_block.disturbed(), of_block.counted()), ([1].into(), [0, 2, 3].into()));
+        close(ratios(&visits, &cell("a")), &[1.5; 3]);
+        close(ratios(&visits[..6], &cell("a")), &[1.5, 9.0, 1.5]);
+    }
+
+    #[test]
+    fn an_instance_that_missed_a_launch_is_not_compared() {
+        let visits = [visit("base", 0, 1, 1.0), visit("a", 0, 1, 1.5), visit("base", 1, 2, 1.0)];
+        assert_eq!(ratios(&visits, &cell("a")), None);
+    }
 }

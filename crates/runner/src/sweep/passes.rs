@@ -55,7 +55,8 @@ impl Sweep<'_> {
     /// Times the cells of a block that have not been timed in this launch.
     pub(super) fn time_block(&mut self, block: &Block, launch: u32, recording: Option<&StoredRecording>) -> Result<(), Problem> {
         let mut blame = Blame::default();
-        let mut again = block.again.filter(|cell| !self.has_failed(*cell));
+        let mut control = block.control;
+        let mut without_baseline = false;
         let mut may_retry = true;
         loop {
             let left = self.to_time(block, launch);
@@ -63,7 +64,10 @@ impl Sweep<'_> {
                 return Ok(());
             }
             let cells = blame.next(&left);
+            let again = self.baseline_again(block, &left, launch).filter(|_| !without_baseline);
+            let block = &Block { control, ..block.clone() };
             let job = self.setting.job(Task::Latency(self.latency_task(block, again, &cells, launch, recording)));
+            let checked = matches!(&job.task, Task::Latency(task) if task.checked.is_some());
             let ended = self.hear_latency(&job, block, &cells, launch)?;
             let (status, reason) = match ended.how {
                 How::Interrupted => return Ok(()),
@@ -75,10 +79,21 @@ impl Sweep<'_> {
                 }
                 How::Died(status, reason, _) => (status, reason),
             };
+            if checked && self.to_time(block, launch).is_empty() {
+                // It died in the real prefill that comes last. The rows are complete without it.
+                let what = format!("{}: the real prefill that checks composed times was not completed: {reason}", block.name);
+                self.warn(what);
+                return Ok(());
+            }
             let in_hand = ended.phase.as_ref().and_then(|phase| self.ids.iter().position(|id| phase.id.as_ref() == Some(id)));
+            if status == Status::Oom && in_hand.is_some() && in_hand == block.baseline && control == Control::Timed {
+                // There was no room for the baseline and its double.
+                control = Control::LeftOut;
+                continue;
+            }
             if in_hand.is_some() && in_hand == again {
-                // It was timed before, in its own block. The others go on without it.
-                again = None;
+                // It was timed before. The others go on without it.
+                without_baseline = true;
                 continue;
             }
             let left = self.to_time(block, launch);
@@ -88,6 +103,13 @@ impl Sweep<'_> {
                 self.finish_cell(cell, block, Visit { launch, ..visit })?;
             }
         }
+    }
+
+    /// The baseline, where it is not among those to be timed but has to be timed again beside them: it belongs to an earlier
+    /// block of the same length, or was timed in this launch before the run was killed.
+    fn baseline_again(&self, block: &Block, left: &[usize], launch: u32) -> Option<usize> {
+        let was_timed = |cell: &usize| block.cells.contains(cell) && !left.contains(cell) && self.was_timed(*cell, launch);
+        block.again.or(block.baseline.filter(was_timed)).filter(|cell| !self.has_failed(*cell))
     }
 
     /// The cells of a block that have not been timed in this launch and have not failed.
@@ -147,7 +169,11 @@ impl Sweep<'_> {
                     _ if visit.pass == Pass::Check || visit.status == Status::Ok => {
                         self.keep(Visit { block: Some(block.name.clone()), ..visit })?;
                     }
-                    _ => {}
+                    _ => {
+                        let what = if visit.control { "the baseline's double" } else { "the baseline, timed again," };
+                        let error = visit.error.unwrap_or_default();
+                        self.warn(format!("{}: {what} failed in launch {}: {error}", block.name, visit.launch + 1));
+                    }
                 },
                 _ => {}
             }

@@ -4,10 +4,10 @@ use kv_model::ModelConfig;
 
 use super::{Certainty, Probes, Setting};
 use crate::block::{Block, Control, Sizes, TooLarge, blocks};
-use crate::config::{FillChoice, Workload};
+use crate::config::{FillChoice, HugePages, Workload};
 use crate::estimate::{Estimate, Filling, Reuse};
 use crate::free_memory::size;
-use crate::plan::{Cell, Plan};
+use crate::plan::{Cell, Plan, usual_rounds};
 use crate::recording::{Queries, RecordingKey, Store, prompt_key};
 use crate::worker::protocol::ScriptSpec;
 
@@ -46,10 +46,19 @@ fn process_bytes(threads: usize) -> u64 {
     OWN + TOKENIZER + STACK * threads as u64
 }
 
+/// What so many bytes in so many buffers take beyond their size, if each ends with a huge page.
+fn rounding(pages: HugePages, bytes: u64, buffers: u64) -> u64 {
+    const HALF_A_PAGE: u64 = 1 << 20;
+    let are_large = bytes / buffers.max(1) >= kv_metrics::LARGE_BUFFER_BYTES as u64;
+    if pages == HugePages::Advise && are_large { HALF_A_PAGE * buffers } else { 0 }
+}
+
 /// Predicts what a plan takes with a model of so many bytes.
 pub(crate) fn predict<'a>(plan: &'a Plan, probes: &'a Probes, setting: &Setting<'_>, model_hash: &str, model_bytes: u64) -> Prediction<'a> {
     let config = setting.model_config;
-    let caches: Vec<u64> = plan.cells.iter().map(|cell| probes.bytes(plan, cell).map_or(0, |(bytes, _)| bytes)).collect();
+    let buffers = |cell: &Cell| 2 * (config.geometry.layers * cell.batch) as u64;
+    let in_pages = |cell: &Cell, bytes: u64| bytes.saturating_add(rounding(setting.huge_pages, bytes, buffers(cell)));
+    let caches: Vec<u64> = plan.cells.iter().map(|cell| probes.bytes(plan, cell).map_or(0, |(bytes, _)| in_pages(cell, bytes))).collect();
     let beside: Vec<u64> = (plan.cells.iter())
         .map(|cell| {
             model_bytes.saturating_add(process_bytes(setting.threads)).saturating_add(step_bytes(
@@ -141,7 +150,8 @@ impl Prediction<'_> {
     /// Rounds of a launch of a block.
     pub(crate) fn rounds(&self, block: &Block) -> usize {
         let recompute = |cell: &usize| self.reuse(*cell) == Reuse::Recomputes;
-        if block.cells.iter().any(recompute) { 1 } else { self.plan.rounds }
+        let steps = crate::workload::decode_steps(&self.script(block.cells[0]));
+        if block.cells.iter().any(recompute) { 1 } else { self.plan.rounds.unwrap_or_else(|| usual_rounds(steps)) }
     }
 
     /// Seconds of a cell's latency pass in this launch.

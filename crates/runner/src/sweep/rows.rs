@@ -6,7 +6,7 @@ use kv_metrics::{Estimate, Judgement, LEAST_LAUNCHES, pool, quantile};
 use kv_report::{CellRecord, Pass, Results, Row, RunRecord, Status, StepTime, Value, Visit};
 
 use super::judged::judge;
-use super::observations::{Part, steady_steps};
+use super::observations::{BlockVisits, Part, steady_steps};
 
 /// A run's results. Cells that were not timed have no row.
 pub(crate) fn results(run: &RunRecord, visits: &[Visit]) -> Results {
@@ -31,9 +31,17 @@ fn row(run: &RunRecord, cell: &CellRecord, visits: &[Visit]) -> Option<Row> {
     }
     // The baseline is timed again beside instances that did not fit beside it the first time.
     let mut launches: Vec<&Visit> = vec![];
-    for visit in of(Pass::Latency).filter(|visit| visit.status == Status::Ok) {
+    let of_block = |visit: &&Visit| cell.block.is_empty() || visit.block.as_ref().is_none_or(|block| *block == cell.block);
+    for visit in of(Pass::Latency).filter(|visit| visit.status == Status::Ok).filter(of_block) {
         if !launches.iter().any(|other| other.launch == visit.launch) {
             launches.push(visit);
+        }
+    }
+    // Those that were disturbed count in neither times nor ratios, if there are enough of the others.
+    if let Some(baseline) = &cell.baseline {
+        let counted = BlockVisits::new(&cell.block, baseline, visits).counted();
+        if !counted.is_empty() {
+            launches.retain(|visit| counted.contains(&visit.launch));
         }
     }
     let memory = of(Pass::Memory).find(|visit| visit.status == Status::Ok);
@@ -102,6 +110,9 @@ fn add_check(row: &mut Row, check: &Visit) {
     }
 }
 
+/// With fewer steps the 95th percentile is next to the maximum.
+const LEAST_FOR_P95: usize = 60;
+
 /// Medians and percentiles of the decode steps, over all launches.
 fn add_times(row: &mut Row, launches: &[&Visit]) {
     let decode = |part: fn(&StepTime) -> f64| -> Vec<f64> { launches.iter().flat_map(|visit| steady_steps(visit)).map(part).collect() };
@@ -113,15 +124,21 @@ fn add_times(row: &mut Row, launches: &[&Visit]) {
         ("seam_ms_p50", decode(|step| step.seam_ms), 0.5, "p50"),
         ("model_ms_p50", decode(|step| step.step_ms - step.cache_ms - step.seam_ms), 0.5, "p50"),
     ] {
+        // So that at least three steps are above it.
+        let is_in_the_tail = quantile_of > 0.5;
+        if is_in_the_tail && samples.len() < LEAST_FOR_P95 {
+            continue;
+        }
         if let Some(value) = quantile(&samples, quantile_of) {
             row.values.insert(id.into(), Value { statistic: Some(name.into()), samples: Some(samples.len()), ..Value::from(value) });
         }
     }
     for (id, part) in [("tpot_ms_p50", Part::Step), ("cache_ms_p50", Part::Cache), ("model_ms_p50", Part::Model)] {
         let medians = launches.iter().filter_map(|visit| quantile(&steady_steps(visit).map(|step| part.of(step)).collect::<Vec<_>>(), 0.5));
-        let interval = interval(&medians.collect::<Vec<_>>());
-        if let Some(value) = row.values.get_mut(id) {
-            value.interval = interval;
+        if let (Some((mean, interval)), Some(value)) = (located(&medians.collect::<Vec<_>>()), row.values.get_mut(id)) {
+            value.value = mean;
+            value.interval = Some(interval);
+            value.statistic = Some("p50, geometric mean over launches".into());
         }
     }
     let began_late =
@@ -146,14 +163,15 @@ fn add_times(row: &mut Row, launches: &[&Visit]) {
     }
 }
 
-/// Where a time lies with 95 %, by the medians of its launches.
-fn interval(medians: &[f64]) -> Option<(f64, f64)> {
+/// The mean of the launches' medians, and where it lies with 95 %.
+fn located(medians: &[f64]) -> Option<(f64, (f64, f64))> {
     if medians.len() < LEAST_LAUNCHES || medians.iter().any(|median| *median <= 0.0) {
         return None;
     }
     let logarithms: Vec<f64> = medians.iter().map(|median| median.ln()).collect();
     let estimate = Estimate::new(&logarithms, pool(std::slice::from_ref(&logarithms))?);
-    Some(Judgement::default().judge(&[estimate])[0].interval)
+    let judged = Judgement::default().judge(&[estimate])[0];
+    Some((judged.ratio, judged.interval))
 }
 
 #[cfg(test)]
@@ -273,5 +291,43 @@ mod tests {
     fn a_cell_whose_bytes_were_not_counted_says_so() {
         let row = results(&run(), &[timed(0, &[9.0, 1.0], None)]).rows.remove(0);
         assert!(row.notes[0].contains("bytes were not counted"), "{:?}", row.notes);
+    }
+
+    /// A visit in the block of the two cells, in a process of its launch.
+    fn in_turn(cell: &str, launch: u32, ms: f64) -> Visit {
+        let mut visit =
+            Visit { cell: cell.into(), block: Some("block".into()), process: Some(launch), ..timed(launch, &[9.0, ms, ms], None) };
+        visit.values.extend([("read_bytes".to_owned(), 1e6), ("read_bandwidth".to_owned(), 1e10)]);
+        visit
+    }
+
+    #[test]
+    fn a_row_says_how_it_compares_and_what_its_numbers_are_worth() {
+        let mut run = run();
+        run.cells.iter_mut().for_each(|cell| {
+            cell.block = "block".into();
+            cell.baseline = Some("a".into());
+        });
+        let launch = |launch: u32, noise: f64| {
+            let control = Visit { control: true, ..in_turn("a", launch, 1.0 - noise) };
+            [in_turn("a", launch, 1.0), in_turn("b", launch, 1.5 + noise), control]
+        };
+        let visits: Vec<Visit> = [launch(0, 0.001), launch(1, 0.0), launch(2, 0.002), launch(3, 0.001)].concat();
+        let rows = results(&run, &visits).rows;
+        let ratio = &rows[1].values["tpot_ratio"];
+        assert!((ratio.value - 1.501).abs() < 1e-3 && ratio.interval.unwrap().0 > 1.49, "{ratio:?}");
+        assert_eq!((ratio.verdict.as_deref(), ratio.samples), (Some("slower"), Some(4)));
+        assert_eq!(rows[0].values["control_tpot_ratio"].verdict.as_deref(), Some("same"));
+        assert!(!rows[0].values.contains_key("tpot_ratio"), "the baseline is not compared with itself");
+        assert_eq!(rows[0].launches, 4, "the control is no launch of its own");
+        // The cache's part is 0.25 ms of every step, so 4 GB are read a second of 10.
+        assert!((rows[1].value("bandwidth_share").unwrap() - 0.4).abs() < 1e-9);
+        // 1.5 − 0.25 − 0.5 over 1 − 0.25 − 0.5: the work is the same.
+        assert!(rows[1].notes.iter().any(|note| note.starts_with("the model's part took 3.0")), "{:?}", rows[1].notes);
+        assert!(rows[0].notes.iter().all(|note| !note.contains("model's part")));
+        let few = results(&run, &visits[..6]).rows;
+        let ratio = &few[1].values["tpot_ratio"];
+        assert_eq!((ratio.interval, ratio.verdict.as_ref()), (None, None));
+        assert_eq!(ratio.reason.as_deref(), Some("too few launches for a verdict: 2, and 3 are needed"));
     }
 }

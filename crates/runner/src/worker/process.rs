@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kv_report::Status;
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process_group, setrlimit};
@@ -51,9 +51,12 @@ pub(crate) enum OnInterrupt {
     AtOnce,
     /// After the next visit.
     AfterVisit,
-    /// When decode steps are no longer timed: what comes before and after may take long.
+    /// When decode steps are no longer timed, and 10 seconds later at the latest: what comes before and after may take long.
     AfterDecoding,
 }
+
+/// How long steps that are being timed may go on after Ctrl-C: a launch of which only a part was timed is lost.
+const GRACE: Duration = Duration::from_secs(10);
 
 /// The shortest patience with a model that is being loaded.
 const LOADING: Duration = Duration::from_secs(600);
@@ -83,9 +86,17 @@ pub(crate) fn run(
     }
     let mut worker = Worker::start(job)?;
     let mut phase: Option<Phase> = None;
+    let mut must_end: Option<Instant> = None;
     loop {
         let is_loading = phase.as_ref().is_none_or(|phase| phase.work == Work::Load);
-        match worker.events.recv_timeout(if is_loading { patience.max(LOADING) } else { patience }) {
+        let patience = if is_loading { patience.max(LOADING) } else { patience };
+        let left = must_end.map(|end| end.saturating_duration_since(Instant::now()));
+        match worker.events.recv_timeout(left.map_or(patience, |left| left.min(patience))) {
+            // Also between messages that keep coming.
+            _ if left.is_some_and(|left| left.is_zero()) => {
+                worker.kill();
+                return Ok(Ended { phase, how: How::Interrupted });
+            }
             Ok(Event::Message(Message::Phase(next))) => {
                 let is_decoding = next.work == Work::Decode;
                 phase = Some(next.clone());
@@ -128,7 +139,10 @@ pub(crate) fn run(
                 let is_worth_the_wait = match on_interrupt {
                     OnInterrupt::AtOnce => false,
                     OnInterrupt::AfterVisit => true,
-                    OnInterrupt::AfterDecoding => phase.as_ref().is_some_and(|phase| phase.work == Work::Decode),
+                    OnInterrupt::AfterDecoding => {
+                        must_end = Some(Instant::now() + GRACE);
+                        phase.as_ref().is_some_and(|phase| phase.work == Work::Decode)
+                    }
                 };
                 if !is_worth_the_wait {
                     worker.kill();
@@ -142,6 +156,7 @@ pub(crate) fn run(
                 };
                 return Ok(Ended { phase, how });
             }
+            Err(RecvTimeoutError::Timeout) if must_end.is_some() => {}
             Err(RecvTimeoutError::Timeout) => {
                 worker.kill();
                 let reason = format!("nothing was heard of it for {}, and it was ended", progress::human(patience.as_secs_f64()));

@@ -225,3 +225,42 @@ fn a_full_disk_ends_a_run_and_loses_nothing_that_was_written() {
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert!(text(&std::fs::read(out.join("visits.jsonl")).unwrap()).starts_with(&written));
 }
+
+/// A run that dies between two lines of a launch: what is missing is timed again beside the baseline, so that it can be compared.
+#[test]
+fn a_launch_of_which_only_a_part_was_written_is_completed_beside_the_baseline() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("report");
+    let more =
+        ["--set", "sweep.launches=3", "--set", "sweep.lengths=[16]", "--set", "sweep.batch=[1]", "--set", "sweep.workloads=['decode']"];
+    let unfinished = out.with_extension("unfinished");
+    let mut child = sweep(&out, &more).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let log = unfinished.join("visits.jsonl");
+    // Both cells and the control of the first launch.
+    let lines = || std::fs::read_to_string(&log).map_or(0, |text| text.lines().filter(|line| line.contains("latency")).count());
+    while lines() < 3 {
+        assert!(child.try_wait().unwrap().is_none(), "it ended before it had measured a launch");
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    kill(&mut child);
+    let text_of_log = std::fs::read_to_string(&log).unwrap();
+    let baseline = text_of_log.lines().find(|line| line.contains("latency") && line.contains("\"control\":false")).unwrap();
+    let record: serde_json::Value = serde_json::from_slice(&std::fs::read(unfinished.join("run.json")).unwrap()).unwrap();
+    let id = record["cells"][0]["baseline"].as_str().unwrap();
+    // Whichever came first in the log, only the baseline's line is left.
+    let kept = text_of_log.lines().find(|line| line.contains(id) && line.contains("\"control\":false")).unwrap_or(baseline);
+    std::fs::write(&log, format!("{kept}\n")).unwrap();
+
+    let output = sweep(&out, &[&more[..], &["--resume"]].concat()).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let results = std::fs::read_to_string(out.join("results.csv")).unwrap();
+    let mut reader = csv::Reader::from_reader(results.as_bytes());
+    let header = reader.headers().unwrap().clone();
+    let column = |name: &str| header.iter().position(|other| other == name).unwrap();
+    let (verdict, control, launches) = (column("tpot_verdict"), column("control_tpot_ratio"), column("launches"));
+    let rows: Vec<csv::StringRecord> = reader.records().map(Result::unwrap).collect();
+    assert_eq!(rows.len(), 2);
+    assert!(rows.iter().all(|row| !row[verdict].is_empty()), "{results}");
+    assert!(rows.iter().any(|row| !row[control].is_empty()), "the noise floor is there");
+    assert_eq!(rows[0][launches], rows[1][launches]);
+}

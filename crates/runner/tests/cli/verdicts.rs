@@ -133,7 +133,7 @@ fn few_launches_give_ratios_without_a_verdict() {
     let metrics = table(&out.join("metrics.csv"));
     let names = column(&metrics, "metric");
     let ratio = names.iter().position(|name| name == "tpot_ratio").unwrap();
-    assert!(column(&metrics, "reason")[ratio].contains("2 launches are too few"), "{:?}", metrics[ratio + 1]);
+    assert!(column(&metrics, "reason")[ratio].contains("too few launches for a verdict: 2"), "{:?}", metrics[ratio + 1]);
     assert_eq!((&metrics[ratio + 1][10], &metrics[ratio + 1][13]), ("", ""), "neither an interval nor a verdict");
 }
 

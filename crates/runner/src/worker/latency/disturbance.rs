@@ -11,6 +11,8 @@ struct Counters {
     stolen: Option<u64>,
     /// Pages that were mapped in.
     faults: Option<u64>,
+    /// Of those, the ones that were read from a disk.
+    major_faults: Option<u64>,
 }
 
 /// A measurement under way.
@@ -26,6 +28,7 @@ pub(super) struct Disturbance {
     waited: Option<Duration>,
     stolen: Option<Duration>,
     faults: Option<u64>,
+    major_faults: Option<u64>,
     bursts: usize,
 }
 
@@ -45,7 +48,14 @@ impl Watch {
         let grown = |before: Option<u64>, after: Option<u64>| Some(after?.saturating_sub(before?));
         let waited = self.before.waited.zip(after.waited).map(|(before, after)| after.saturating_sub(before));
         let stolen = grown(self.before.stolen, after.stolen).map(|ticks| TICK * u32::try_from(ticks).unwrap_or(u32::MAX));
-        Disturbance { elapsed, waited, stolen, faults: grown(self.before.faults, after.faults), bursts: 1 }
+        Disturbance {
+            elapsed,
+            waited,
+            stolen,
+            faults: grown(self.before.faults, after.faults),
+            major_faults: grown(self.before.major_faults, after.major_faults),
+            bursts: 1,
+        }
     }
 }
 
@@ -59,26 +69,29 @@ impl Disturbance {
         self.waited = self.waited.zip(other.waited).map(|(a, b)| a + b);
         self.stolen = self.stolen.zip(other.stolen).map(|(a, b)| a + b);
         self.faults = self.faults.zip(other.faults).map(|(a, b)| a + b);
+        self.major_faults = self.major_faults.zip(other.major_faults).map(|(a, b)| a + b);
         self.bursts += other.bursts;
     }
 
-    /// Its numbers by metric: shares of the elapsed time, of one processor.
+    /// Its numbers by metric: shares of the elapsed time, of a thread and of a processor.
     pub(super) fn values(&self) -> Vec<(&'static str, f64)> {
         let share = |time: Duration| time.as_secs_f64() / self.elapsed.as_secs_f64().max(1e-9);
         let processors = std::thread::available_parallelism().map_or(1.0, |count| count.get() as f64);
         let mut values = vec![];
-        values.extend(self.waited.map(|waited| ("run_delay_share", share(waited) / processors)));
+        values.extend(self.waited.map(|waited| ("run_delay_share", share(waited) / rayon::current_num_threads() as f64)));
         // One tick more or less is chance.
         let told = |stolen: Duration| if stolen > LEAST_STOLEN { stolen } else { Duration::ZERO };
         values.extend(self.stolen.map(|stolen| ("steal_share", share(told(stolen)) / processors)));
         values.extend(self.faults.map(|faults| ("page_faults", faults as f64)));
+        values.extend(self.major_faults.map(|faults| ("major_page_faults", faults as f64)));
         values
     }
 }
 
 impl Counters {
     fn read() -> Counters {
-        Counters { waited: waited(), stolen: stolen(), faults: faults() }
+        let (minor, major) = faults().unzip();
+        Counters { waited: waited(), stolen: stolen(), faults: minor.zip(major).map(|(minor, major)| minor + major), major_faults: major }
     }
 }
 
@@ -99,11 +112,11 @@ fn stolen() -> Option<u64> {
 }
 
 /// Minor and major faults: the 10th and the 12th field. The second is the program's name in parentheses, which may hold blanks.
-fn faults() -> Option<u64> {
+fn faults() -> Option<(u64, u64)> {
     let text = std::fs::read_to_string("/proc/self/stat").ok()?;
     let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
     let number = |index: usize| fields.get(index)?.parse::<u64>().ok();
-    Some(number(7)? + number(9)?)
+    Some((number(7)?, number(9)?))
 }
 
 #[cfg(test)]
@@ -120,7 +133,10 @@ mod tests {
         let mut disturbance = Disturbance::default();
         disturbance.add(watch.stop());
         let values = disturbance.values();
-        assert_eq!(values.iter().map(|(id, _)| *id).collect::<Vec<_>>(), ["run_delay_share", "steal_share", "page_faults"]);
+        assert_eq!(
+            values.iter().map(|(id, _)| *id).collect::<Vec<_>>(),
+            ["run_delay_share", "steal_share", "page_faults", "major_page_faults"]
+        );
         assert!(values[2].1 >= 16.0, "{values:?} for {} bytes", touched.len());
         assert!(values.iter().all(|(_, value)| value.is_finite() && *value >= 0.0));
     }

@@ -12,6 +12,9 @@ use kv_core::{KvCache, Registry};
 use kv_model::Model;
 use kv_report::{Fill, Pass, Status, StepTime, TtftSource, Visit};
 use kv_script::{Attention, Event, Interpreter, Script};
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
 
 use super::channel::Channel;
 use super::protocol::{InstanceSpec, LatencyTask, Message, Ttft, Work};
@@ -37,19 +40,22 @@ pub(super) fn run(registry: &Registry, task: &LatencyTask, channel: &Channel) ->
     if block.recording.is_none() {
         block.warm_up();
     }
+    let mut order = ChaCha8Rng::seed_from_u64(task.order_seed.into());
+    let doubled = task.instances.iter().filter(|instance| task.control.as_ref() == Some(&instance.id));
+    let mut parts: Vec<(&InstanceSpec, Role)> =
+        task.instances.iter().map(|instance| (instance, Role::Instance)).chain(doubled.map(|instance| (instance, Role::Control))).collect();
+    // The first to be built may get the better memory.
+    parts.shuffle(&mut order);
     let mut filled = vec![];
-    for instance in &task.instances {
-        let is_timed_twice = task.control.as_ref() == Some(&instance.id);
-        for role in if is_timed_twice { vec![Role::Instance, Role::Control] } else { vec![Role::Instance] } {
-            match caught(|| on_the_pool(|| block.fill(instance, role))) {
-                Ok(ready) => filled.push(ready),
-                Err(failure) => channel.visit(block.failed(instance, role, &failure)),
-            }
+    for (instance, role) in parts {
+        match caught(|| on_the_pool(|| block.fill(instance, role))) {
+            Ok(ready) => filled.push(ready),
+            Err(failure) => channel.visit(block.failed(instance, role, &failure)),
         }
     }
     // A replayed prompt has not used the model yet.
     on_the_pool(|| recording::warm_up_decoding(&model.decoder));
-    for visit in rounds::run(&block, filled) {
+    for visit in rounds::run(&block, filled, &mut order) {
         channel.visit(visit);
     }
     // Last, so that it disturbs nothing.

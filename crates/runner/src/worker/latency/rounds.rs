@@ -8,7 +8,6 @@ use kv_core::{Guarantee, KvCache, Usage};
 use kv_metrics::first_steady_round;
 use kv_report::{Fill, StepTime, Visit};
 use kv_script::Script;
-use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
@@ -33,18 +32,17 @@ struct Player<'a> {
 }
 
 /// Lets all instances take their steps, and answers what became of each.
-pub(super) fn run(block: &Block<'_>, filled: Vec<Filled<'_>>) -> Vec<Visit> {
+pub(super) fn run(block: &Block<'_>, filled: Vec<Filled<'_>>, order: &mut ChaCha8Rng) -> Vec<Visit> {
     let steps = workload::decode_steps(&block.task.script);
     let rounds = block.task.rounds.clamp(1, steps.max(1));
     let bandwidth = if filled.is_empty() { None } else { on_the_pool(memory_bandwidth::measure) };
-    let mut order = ChaCha8Rng::seed_from_u64(block.task.order_seed.into());
     let mut players: Vec<Player<'_>> =
         filled.into_iter().map(|filled| Player { filled, taken: 0, read: (0, 0), disturbance: Disturbance::default() }).collect();
     let mut visits = vec![];
     for round in 0..rounds {
         let burst = share(steps, rounds, round);
         let mut turns: Vec<usize> = (0..players.len()).collect();
-        turns.shuffle(&mut order);
+        turns.shuffle(order);
         let mut failed = vec![];
         for (turn, index) in turns.into_iter().enumerate() {
             let player = &mut players[index];
@@ -85,7 +83,7 @@ fn leave_transients_out(players: &mut [Player<'_>], rounds: usize) {
 }
 
 impl Player<'_> {
-    /// Takes the next steps. The first one pays for what the instance before it left in the processor's caches.
+    /// Takes the next steps. The first of several pays for what the instance before it left in the processor's caches.
     fn burst(&mut self, block: &Block<'_>, round: usize, burst: usize, all: usize) -> Result<(), String> {
         let script = &block.task.script;
         let prompt = workload::prompt_len(script);
@@ -130,6 +128,9 @@ impl Player<'_> {
         let mut values = disturbance.values();
         values.extend(bandwidth.map(|bandwidth| ("read_bandwidth", bandwidth)));
         values.extend(last_level_cache().map(|bytes| ("last_level_cache_bytes", bytes as f64)));
+        if bandwidth.is_none() {
+            visit.notes.push("the read bandwidth is unknown: there was no memory left for a buffer to read".into());
+        }
         if read > 0 && steps > 0 {
             values.push(("read_bytes", read as f64 / steps as f64));
         } else {
