@@ -41,8 +41,9 @@ fn even_ticks(low: f64, high: f64) -> Vec<f64> {
     let step = [1.0, 2.0, 5.0, 10.0].map(|factor| factor * power).into_iter().find(|step| (high - low) / step <= 8.0);
     let step = step.unwrap_or(high - low);
     let (first, last) = ((low / step).ceil() as i64, (high / step).floor() as i64);
-    // Not a sum of steps, which would not be round.
-    (first..=last).map(|index| (index as f64 * step / power).round() * power).collect()
+    let decimals = (-power.log10()).round().max(0.0) as usize;
+    // A multiple of 0.01 is not the number that is written so.
+    (first..=last).filter_map(|index| format!("{:.decimals$}", index as f64 * step).parse().ok()).collect()
 }
 
 /// A tick's label: no exponent, no trailing zeros, thousands separated.

@@ -41,12 +41,12 @@ impl Setting<'_> {
     fn untouched_bytes(&self, task: &Task) -> u64 {
         const OF_A_BUFFER: u64 = 4 << 20;
         let caches = match task {
-            Task::Latency(task) => (task.instances.len() + 1) * task.script.batch,
+            Task::Latency(task) => (task.instances.len() + 1).saturating_mul(task.script.batch),
             Task::Record(_) => 1,
             _ => 0,
         };
         match self.huge_pages {
-            HugePages::Advise => (OF_A_BUFFER * 2).saturating_mul((self.model_config.geometry.layers * caches) as u64),
+            HugePages::Advise => (OF_A_BUFFER * 2 * self.model_config.geometry.layers as u64).saturating_mul(caches as u64),
             HugePages::Never | HugePages::System => 0,
         }
     }

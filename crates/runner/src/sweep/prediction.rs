@@ -50,13 +50,13 @@ fn process_bytes(threads: usize) -> u64 {
 fn rounding(pages: HugePages, bytes: u64, buffers: u64) -> u64 {
     const HALF_A_PAGE: u64 = 1 << 20;
     let are_large = bytes / buffers.max(1) >= kv_metrics::LARGE_BUFFER_BYTES as u64;
-    if pages == HugePages::Advise && are_large { HALF_A_PAGE * buffers } else { 0 }
+    if pages == HugePages::Advise && are_large { HALF_A_PAGE.saturating_mul(buffers) } else { 0 }
 }
 
 /// Predicts what a plan takes with a model of so many bytes.
 pub(crate) fn predict<'a>(plan: &'a Plan, probes: &'a Probes, setting: &Setting<'_>, model_hash: &str, model_bytes: u64) -> Prediction<'a> {
     let config = setting.model_config;
-    let buffers = |cell: &Cell| 2 * (config.geometry.layers * cell.batch) as u64;
+    let buffers = |cell: &Cell| (2 * config.geometry.layers as u64).saturating_mul(cell.batch as u64);
     let in_pages = |cell: &Cell, bytes: u64| bytes.saturating_add(rounding(setting.huge_pages, bytes, buffers(cell)));
     let caches: Vec<u64> = plan.cells.iter().map(|cell| probes.bytes(plan, cell).map_or(0, |(bytes, _)| in_pages(cell, bytes))).collect();
     let beside: Vec<u64> = (plan.cells.iter())
