@@ -59,6 +59,9 @@ impl Sizes<'_> {
     }
 }
 
+/// What the cells of a block have in common: workload, batch, length, and whether they recompute.
+type Group = (Workload, usize, usize, Reuse);
+
 /// The blocks of a plan, in its order, and the cells that fit into none.
 ///
 /// Cells that do not fit together are packed into several blocks, each with the baseline. The baseline is the cell of the
@@ -70,7 +73,7 @@ pub(crate) fn blocks(
     can_be_baseline: impl Fn(usize) -> bool,
     sizes: &Sizes<'_>,
 ) -> (Vec<Block>, Vec<TooLarge>) {
-    let mut groups: Vec<((Workload, usize, usize, Reuse), Vec<usize>)> = vec![];
+    let mut groups: Vec<(Group, Vec<usize>)> = vec![];
     for (index, cell) in plan.cells.iter().enumerate() {
         let key = (cell.workload, cell.batch, cell.seq_len, reuse(index));
         match groups.iter_mut().find(|(other, _)| *other == key) {

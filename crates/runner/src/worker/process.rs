@@ -61,6 +61,7 @@ const GRACE: Duration = Duration::from_secs(10);
 /// The shortest patience with a model that is being loaded.
 const LOADING: Duration = Duration::from_secs(600);
 
+#[expect(clippy::large_enum_variant, reason = "nearly every event is a message")]
 enum Event {
     Message(Message),
     /// A line that is no message.
