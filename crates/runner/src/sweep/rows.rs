@@ -37,6 +37,8 @@ fn row(run: &RunRecord, cell: &CellRecord, visits: &[Visit]) -> Option<Row> {
             launches.push(visit);
         }
     }
+    // The time to first token may have been measured in one that does not count.
+    let all = launches.clone();
     // Those that were disturbed count in neither times nor ratios, if there are enough of the others.
     if let Some(baseline) = &cell.baseline {
         let counted = BlockVisits::new(&cell.block, baseline, visits).counted();
@@ -54,13 +56,13 @@ fn row(run: &RunRecord, cell: &CellRecord, visits: &[Visit]) -> Option<Row> {
     if let Some(first) = launches.first() {
         row.guarantee.clone_from(&first.guarantee);
         row.fill = first.fill;
-        row.ttft_source = launches.iter().find_map(|visit| visit.ttft_source);
+        row.ttft_source = all.iter().find_map(|visit| visit.ttft_source);
     }
     for visit in launches.iter().copied().chain(memory) {
         row.notes.extend(visit.notes.iter().filter(|note| !row.notes.contains(note)).cloned().collect::<Vec<_>>());
     }
     row.launches = launches.len();
-    add_values(&mut row, &launches, memory);
+    add_values(&mut row, &all, memory);
     add_times(&mut row, &launches);
     if let Some(check) = of(Pass::Check).next() {
         add_check(&mut row, check);
