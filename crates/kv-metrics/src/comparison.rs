@@ -112,6 +112,18 @@ fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }
 
+/// The geometric mean of a time's (or another positive quantity's) launches, and where it lies with 95 %. `None` with fewer than
+/// [`LEAST_LAUNCHES`], or if one is not positive.
+pub fn geometric_mean(launches: &[f64]) -> Option<(f64, (f64, f64))> {
+    if launches.len() < LEAST_LAUNCHES || launches.iter().any(|value| *value <= 0.0) {
+        return None;
+    }
+    let logarithms: Vec<f64> = launches.iter().map(|value| value.ln()).collect();
+    let estimate = Estimate::new(&logarithms, pool(std::slice::from_ref(&logarithms))?);
+    let half = estimate.half_width(Judgement::default().alpha);
+    Some((estimate.mean.exp(), ((estimate.mean - half).exp(), (estimate.mean + half).exp())))
+}
+
 /// How an instance compares with the baseline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
@@ -250,6 +262,16 @@ mod tests {
         assert!((pool(&own).unwrap().degrees_of_freedom - 3.0).abs() < 1e-9, "launches - 1");
         let mean_square = 0.04 * 2.0 / (2.0 * 3.0);
         assert!((pool(&own).unwrap().variance - mean_square).abs() < 1e-12, "the mean of the instances' variances");
+    }
+
+    #[test]
+    fn a_mean_of_launches_has_the_usual_interval() {
+        let (mean, (low, high)) = geometric_mean(&[1.0, 2.0, 4.0]).unwrap();
+        // Student's quantile of two degrees of freedom, and a standard deviation of ln 2.
+        let half = 4.3027 * 2f64.ln() / 3f64.sqrt();
+        assert!((mean - 2.0).abs() < 1e-12 && (low - (2f64.ln() - half).exp()).abs() < 1e-4 && (high / mean - mean / low).abs() < 1e-6);
+        assert_eq!(geometric_mean(&[1.0, 2.0]), None);
+        assert_eq!(geometric_mean(&[1.0, 2.0, 0.0]), None);
     }
 
     /// Quantiles of Student's distribution from tables.

@@ -12,6 +12,8 @@ mod steady;
 
 pub use allocator::{CountingAllocator, HeapMeter, ThreadMeter, counts_allocations};
 pub use buffers::{BufferPages, LARGE_BUFFER_BYTES, set_buffer_pages};
-pub use comparison::{Comparison, Estimate, Judgement, LEAST_LAUNCHES, Pooled, Verdict, half_width, launch_observation, pool};
+pub use comparison::{
+    Comparison, Estimate, Judgement, LEAST_LAUNCHES, Pooled, Verdict, geometric_mean, half_width, launch_observation, pool,
+};
 pub use statistics::quantile;
 pub use steady::first_steady_round;

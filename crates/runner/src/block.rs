@@ -17,17 +17,11 @@ pub(crate) struct Block {
     /// The baseline's cell, where it belongs to an earlier block of the same length: it is timed again, so that the others
     /// can be compared with it.
     pub(crate) again: Option<usize>,
-    /// Whether the baseline is timed twice.
-    pub(crate) control: Control,
-}
-
-/// See [`Block`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Control {
-    /// As an instance of its own too: what the two differ by is noise.
-    Timed,
-    /// There is no baseline, or no room for its double.
-    LeftOut,
+    /// The baseline, where it is also timed as an instance of its own: what the two differ by is noise. `None` if there is no
+    /// baseline, or no room for its double.
+    pub(crate) control: Option<usize>,
+    /// Whether its cells recompute.
+    pub(crate) reuse: Reuse,
 }
 
 /// A cell that does not fit into the memory limit.
@@ -88,17 +82,17 @@ pub(crate) fn blocks(
         let fits_alone = |cell: &&usize| sizes.of(&[**cell]) <= sizes.limit;
         let candidates = || cells.iter().filter(|_| reuse == Reuse::Caches).filter(|cell| can_be_baseline(**cell)).filter(fits_alone);
         let baseline = candidates().find(is_named).or_else(|| candidates().next()).copied();
-        let bytes_of = |cells: &[usize], control: Control| {
+        let bytes_of = |cells: &[usize], control: Option<usize>| {
             let mut all = cells.to_vec();
             all.extend(baseline.filter(|baseline| !cells.contains(baseline)));
-            all.extend(baseline.filter(|_| control == Control::Timed));
+            all.extend(control);
             sizes.of(&all)
         };
-        let mut packs: Vec<(Vec<usize>, Control)> = vec![];
+        let mut packs: Vec<(Vec<usize>, Option<usize>)> = vec![];
         // The baseline goes first: it belongs to the first pack.
         let others = cells.iter().copied().filter(|cell| Some(*cell) != baseline);
         for cell in baseline.into_iter().chain(others) {
-            let bytes = bytes_of(&[cell], Control::LeftOut);
+            let bytes = bytes_of(&[cell], None);
             if bytes > sizes.limit {
                 let baseline_bytes = baseline.map_or(0, sizes.caches);
                 too_large.push(TooLarge { cell, bytes, baseline_bytes });
@@ -107,8 +101,7 @@ pub(crate) fn blocks(
             match packs.last_mut().filter(|(pack, control)| bytes_of(&[pack.as_slice(), &[cell]].concat(), *control) <= sizes.limit) {
                 Some((pack, _)) => pack.push(cell),
                 None => {
-                    let has_room = baseline.is_some() && bytes_of(&[cell], Control::Timed) <= sizes.limit;
-                    packs.push((vec![cell], if has_room { Control::Timed } else { Control::LeftOut }));
+                    packs.push((vec![cell], baseline.filter(|_| bytes_of(&[cell], baseline) <= sizes.limit)));
                 }
             }
         }
@@ -120,7 +113,7 @@ pub(crate) fn blocks(
             let recomputed = if reuse == Reuse::Recomputes { ", recomputed" } else { "" };
             let of_part = if several { format!(", part {}", part + 1) } else { String::new() };
             let name = format!("{} at {seq_len}{of_batch}{recomputed}{of_part}", workload.name());
-            all.push(Block { name, cells: pack, baseline, again, control });
+            all.push(Block { name, cells: pack, baseline, again, control, reuse });
         }
     }
     (all, too_large)
@@ -227,7 +220,7 @@ mod tests {
         let sizes = Sizes { caches: &|cell| [10, 12][cell], beside: &|_| 5, limit: 28 };
         let (blocks, too_large) = blocks(&plan, |_| Reuse::Caches, |_| true, &sizes);
         let controls: Vec<_> = blocks.iter().map(|block| (block.cells.clone(), block.control)).collect();
-        assert_eq!(controls, [(vec![0], Control::Timed), (vec![1], Control::LeftOut)]);
+        assert_eq!(controls, [(vec![0], Some(0)), (vec![1], None)]);
         assert_eq!(too_large, []);
     }
 }

@@ -74,9 +74,10 @@ pub(crate) fn calibrate(registry: &Registry, arguments: &CalibrateArguments, ker
             times.iter().filter_map(|minutes| Some(format!("in {minutes} min {:.1} %", 100.0 * shown(*minutes)?))).collect();
         let told = if effects.is_empty() { "no effect in the times given".to_owned() } else { effects.join(", ") };
         text.push_str(&format!(
-            "{block}: ratios of the same to itself spread by {:.1} % from launch to launch ({:.0} degrees of freedom). Smallest effect that shows in 4 of 5 runs: {told}.\n",
+            "{block}: ratios of the same to itself spread by {:.1} % from launch to launch ({:.0} degrees of freedom). Smallest slowdown that is found `slower` in 4 of 5 runs: {told}; within {} % it is `same`.\n",
             100.0 * pooled.variance.sqrt(),
-            pooled.degrees_of_freedom
+            pooled.degrees_of_freedom,
+            100.0 * left.run.margin
         ));
     }
     print(&text)?;

@@ -71,6 +71,7 @@ fn measure(task: RooflineTask, threads: usize, mut advance: impl FnMut()) -> Res
         kernel_path: KernelPath::current().to_string(),
         threads,
         memory_limit: None,
+        untouched_bytes: 0,
         huge_pages: HugePages::System,
         task: Task::Roofline(task),
     };

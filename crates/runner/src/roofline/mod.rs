@@ -9,7 +9,7 @@ mod case;
 mod launch;
 mod table;
 
-use kv_metrics::{Comparison, Estimate, Judgement, launch_observation, pool, quantile};
+use kv_metrics::{Comparison, Estimate, Judgement, geometric_mean, launch_observation, pool, quantile};
 use serde::Serialize;
 
 pub(crate) use bandwidth::{ReadBuffer, last_level_cache};
@@ -76,13 +76,10 @@ pub(crate) struct Judged {
 
 impl Located {
     fn of(launches: &[f64]) -> Located {
-        let logarithms: Vec<f64> = launches.iter().map(|value| value.ln()).collect();
-        let mean = (logarithms.iter().sum::<f64>() / logarithms.len().max(1) as f64).exp();
-        let interval = (launches.len() >= kv_metrics::LEAST_LAUNCHES)
-            .then(|| pool(std::slice::from_ref(&logarithms)))
-            .flatten()
-            .map(|pooled| Judgement::default().judge(&[Estimate::new(&logarithms, pooled)])[0].interval);
-        Located { value: mean, interval }
+        match geometric_mean(launches) {
+            Some((value, interval)) => Located { value, interval: Some(interval) },
+            None => Located { value: median(launches), interval: None },
+        }
     }
 }
 

@@ -30,7 +30,8 @@ impl Setting<'_> {
             protocol: PROTOCOL,
             kernel_path: KernelPath::current().to_string(),
             threads: self.threads,
-            memory_limit: Some(self.memory_limit.saturating_add(self.untouched_bytes(&task))),
+            memory_limit: Some(self.memory_limit),
+            untouched_bytes: self.untouched_bytes(&task),
             huge_pages: if matches!(task, Task::Latency(_) | Task::Record(_)) { self.huge_pages } else { HugePages::Never },
             task,
         }

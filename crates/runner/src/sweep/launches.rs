@@ -4,7 +4,7 @@ use kv_metrics::{Judgement, LEAST_LAUNCHES};
 
 use super::Sweep;
 use super::observations::{BlockVisits, Part};
-use crate::block::{Block, Control};
+use crate::block::Block;
 
 /// Launches that are added at a time.
 const MORE: u32 = 2;
@@ -50,10 +50,8 @@ impl Sweep<'_> {
     fn comparisons_of_chart(&self, block: &Block) -> usize {
         let workload = |block: &Block| self.cell(block.cells[0]).workload;
         let is_shown = |other: &&Block| other.baseline.is_some() && workload(other) == workload(block);
-        let compared = |block: &Block| {
-            let controls = usize::from(block.control == Control::Timed);
-            block.cells.iter().filter(|cell| Some(**cell) != block.baseline).count() + controls
-        };
+        let compared =
+            |block: &Block| block.cells.iter().filter(|cell| Some(**cell) != block.baseline).count() + block.control.iter().count();
         self.prediction.blocks.iter().filter(is_shown).map(compared).sum()
     }
 }

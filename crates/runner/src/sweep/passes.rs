@@ -7,7 +7,7 @@ use kv_report::{Pass, Status, Visit};
 use super::blame::{Blame, Death};
 use super::job::instance_of;
 use super::{Certainty, Sweep};
-use crate::block::{Block, Control};
+use crate::block::Block;
 use crate::config::Workload;
 use crate::progress::say;
 use crate::recording::StoredRecording;
@@ -86,9 +86,9 @@ impl Sweep<'_> {
                 return Ok(());
             }
             let in_hand = ended.phase.as_ref().and_then(|phase| self.ids.iter().position(|id| phase.id.as_ref() == Some(id)));
-            if status == Status::Oom && in_hand.is_some() && in_hand == block.baseline && control == Control::Timed {
+            if status == Status::Oom && in_hand.is_some() && in_hand == control {
                 // There was no room for the baseline and its double.
-                control = Control::LeftOut;
+                control = None;
                 continue;
             }
             if in_hand.is_some() && in_hand == again {
@@ -141,7 +141,7 @@ impl Sweep<'_> {
             ttft,
             checked,
             launch,
-            control: block.baseline.filter(|_| block.control == Control::Timed).map(|baseline| self.ids[baseline].clone()),
+            control: block.control.map(|baseline| self.ids[baseline].clone()),
             rounds: self.prediction.rounds(block),
             order_seed: hash::number(format!("{} {} {launch}", self.run.order_seed, block.name).as_bytes()),
         }

@@ -3,7 +3,7 @@
 use kv_model::ModelConfig;
 
 use super::{Certainty, Probes, Setting};
-use crate::block::{Block, Control, Sizes, TooLarge, blocks};
+use crate::block::{Block, Sizes, TooLarge, blocks};
 use crate::config::{FillChoice, HugePages, Workload};
 use crate::estimate::{Estimate, Filling, Reuse};
 use crate::free_memory::size;
@@ -143,15 +143,13 @@ impl Prediction<'_> {
 
     /// Launches of a block before it is known how much its times spread: one of cells that recompute.
     pub(crate) fn launches(&self, block: &Block) -> u32 {
-        let recompute = |cell: &usize| self.reuse(*cell) == Reuse::Recomputes;
-        if block.cells.iter().any(recompute) { 1 } else { self.plan.launches }
+        if block.reuse == Reuse::Recomputes { 1 } else { self.plan.launches }
     }
 
     /// Rounds of a launch of a block.
     pub(crate) fn rounds(&self, block: &Block) -> usize {
-        let recompute = |cell: &usize| self.reuse(*cell) == Reuse::Recomputes;
         let steps = crate::workload::decode_steps(&self.script(block.cells[0]));
-        if block.cells.iter().any(recompute) { 1 } else { self.plan.rounds.unwrap_or_else(|| usual_rounds(steps)) }
+        if block.reuse == Reuse::Recomputes { 1 } else { self.plan.rounds.unwrap_or_else(|| usual_rounds(steps)) }
     }
 
     /// Seconds of a cell's latency pass in this launch.
@@ -189,8 +187,7 @@ impl Prediction<'_> {
     pub(crate) fn launch_seconds(&self, block: &Block, cells: &[usize], launch: u32) -> f64 {
         let of_cell = |cell: &usize| self.latency_seconds(*cell, launch);
         let check = if launch == 0 { self.check_seconds(block) } else { 0.0 };
-        let control = block.baseline.filter(|_| block.control == Control::Timed);
-        self.estimate.load() + control.iter().chain(&block.again).chain(cells).map(of_cell).sum::<f64>() + check
+        self.estimate.load() + block.control.iter().chain(&block.again).chain(cells).map(of_cell).sum::<f64>() + check
     }
 
     /// Seconds of the real prefill that checks the composed times of a block.
@@ -219,8 +216,7 @@ impl Prediction<'_> {
     /// Bytes that the worker of a block takes, and whether all of its strategies say what they take.
     pub(crate) fn block_bytes(&self, block: &Block) -> (u64, Certainty) {
         let cells = || block.again.iter().chain(&block.cells);
-        let control = block.baseline.filter(|_| block.control == Control::Timed);
-        let caches = cells().chain(&control).map(|cell| self.caches[*cell]).fold(0, u64::saturating_add);
+        let caches = cells().chain(&block.control).map(|cell| self.caches[*cell]).fold(0, u64::saturating_add);
         let beside = cells().map(|cell| self.beside[*cell]).max().unwrap_or(0);
         let is_predicted = |cell: &usize| matches!(self.probes.bytes(self.plan, &self.plan.cells[*cell]), Some((_, Certainty::Predicted)));
         let certainty = if cells().all(is_predicted) { Certainty::Predicted } else { Certainty::Least };

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kv_metrics::{Estimate, Judgement, LEAST_LAUNCHES, pool, quantile};
+use kv_metrics::{geometric_mean, quantile};
 use kv_report::{CellRecord, Pass, Results, Row, RunRecord, Status, StepTime, Value, Visit};
 
 use super::judged::judge;
@@ -137,7 +137,7 @@ fn add_times(row: &mut Row, launches: &[&Visit]) {
     }
     for (id, part) in [("tpot_ms_p50", Part::Step), ("cache_ms_p50", Part::Cache), ("model_ms_p50", Part::Model)] {
         let medians = launches.iter().filter_map(|visit| quantile(&steady_steps(visit).map(|step| part.of(step)).collect::<Vec<_>>(), 0.5));
-        if let (Some((mean, interval)), Some(value)) = (located(&medians.collect::<Vec<_>>()), row.values.get_mut(id)) {
+        if let (Some((mean, interval)), Some(value)) = (geometric_mean(&medians.collect::<Vec<_>>()), row.values.get_mut(id)) {
             value.value = mean;
             value.interval = Some(interval);
             value.statistic = Some("p50, geometric mean over launches".into());
@@ -163,17 +163,6 @@ fn add_times(row: &mut Row, launches: &[&Visit]) {
     if let Some(first) = launches.first() {
         row.values.insert("total_ms".into(), Value::from(first.steps.iter().map(|step| step.step_ms).sum::<f64>()));
     }
-}
-
-/// The mean of the launches' medians, and where it lies with 95 %.
-fn located(medians: &[f64]) -> Option<(f64, (f64, f64))> {
-    if medians.len() < LEAST_LAUNCHES || medians.iter().any(|median| *median <= 0.0) {
-        return None;
-    }
-    let logarithms: Vec<f64> = medians.iter().map(|median| median.ln()).collect();
-    let estimate = Estimate::new(&logarithms, pool(std::slice::from_ref(&logarithms))?);
-    let judged = Judgement::default().judge(&[estimate])[0];
-    Some((judged.ratio, judged.interval))
 }
 
 #[cfg(test)]
@@ -259,6 +248,19 @@ mod tests {
         assert_eq!(row(&check).notes, ["the composed time to first token is 0.75 times that of a real prefill"]);
         let failed = Visit::failed("a", Pass::Check, Status::Failed, "real prefill", "no more");
         assert_eq!((row(&failed).status, row(&failed).notes.len()), (Status::Ok, 1));
+    }
+
+    /// Only one launch measures it.
+    #[test]
+    fn the_time_to_first_token_of_a_disturbed_launch_counts() {
+        let mut run = run();
+        run.cells[0].block = "block".into();
+        run.cells[0].baseline = Some("a".into());
+        let mut visits: Vec<Visit> = (0..4).map(|launch| in_turn("a", launch, 1.0)).collect();
+        visits[0].values.extend([("run_delay_share".to_owned(), 0.5), ("ttft_ms".to_owned(), 30.0)]);
+        visits[0].ttft_source = Some(TtftSource::Composed);
+        let row = results(&run, &visits).rows.remove(0);
+        assert_eq!((row.launches, row.value("ttft_ms"), row.ttft_source), (3, Some(30.0), Some(TtftSource::Composed)));
     }
 
     #[test]

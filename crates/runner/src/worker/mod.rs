@@ -50,7 +50,7 @@ fn prepare(job: &Job) -> Result<(), Problem> {
     let path: KernelPath = job.kernel_path.parse().map_err(|_| Problem::new(format!("no kernel path is called `{}`", job.kernel_path)))?;
     path.select().map_err(|error| Problem::new(error.to_string()))?;
     if let Some(limit) = job.memory_limit {
-        process::limit_memory(limit)?;
+        process::limit_memory(limit.saturating_add(job.untouched_bytes))?;
     }
     kv_metrics::set_buffer_pages(job.huge_pages.buffer_pages());
     rayon::ThreadPoolBuilder::new()

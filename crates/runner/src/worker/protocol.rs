@@ -29,6 +29,8 @@ pub(crate) struct Job {
     pub(crate) threads: usize,
     /// Bytes of memory that the worker may take.
     pub(crate) memory_limit: Option<u64>,
+    /// Bytes that it may reserve beyond the limit without touching them.
+    pub(crate) untouched_bytes: u64,
     pub(crate) huge_pages: HugePages,
     pub(crate) task: Task,
 }
@@ -316,6 +318,7 @@ mod tests {
                 kernel_path: "avx2".into(),
                 threads: 2,
                 memory_limit: Some(u64::MAX),
+                untouched_bytes: 1 << 20,
                 huge_pages: HugePages::Advise,
                 task,
             });
