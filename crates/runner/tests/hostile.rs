@@ -179,7 +179,7 @@ fn every_deed_is_a_row(place: &str, deeds: &[&str]) {
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("hostile.toml");
     let mut text = format!(
-        "[model]\npreset = 'tiny'\nlayers = {LAYERS}\n[sweep]\nlengths = [16, 24]\ndecode_steps = 3\nlaunches = 1\ntimeout_s = 5\nmemory_limit = '700 MiB'\n"
+        "[model]\npreset = 'tiny'\nlayers = {LAYERS}\n[sweep]\nlengths = [16, 24]\ndecode_steps = 3\nlaunches = 1\ntimeout_s = 10\nmemory_limit = '700 MiB'\n"
     );
     let mut strategy = |label: &str, id: &str, config: &str| {
         text.push_str(&format!("[[strategy]]\nlabel = '{label}'\nuse = '{id}'\nconfig = {config}\n"));
