@@ -70,6 +70,8 @@ caught! {
     block_boundary by guarantee_holds, others Only(&["chunks_do_not_matter", "random_traces_agree_with_a_model", "long_runs_hold"]);
     shared_prefix_written by forks_are_isolated, others Only(&["random_traces_agree_with_a_model"]);
     leaks_generations by starts_empty_and_forgets, others Only(&["bytes_are_true", "random_traces_agree_with_a_model"]);
+    leaks by bytes_are_true, others Only(&[]);
+    reports_half by bytes_are_true, others Only(&[]);
     row_per_query_head by bytes_are_true, others Only(&[]);
     ring_overwrites_within_step by chunks_do_not_matter, others Only(&["runs_are_reproducible", "threads_and_nans_do_not_spread", "long_runs_hold"]);
     baseline_forgets by guarantee_holds, others Only(&["chunks_do_not_matter", "random_traces_agree_with_a_model", "long_runs_hold"]);

@@ -161,7 +161,7 @@ impl Contiguous {
     fn slots(&self, tokens: usize) -> RangeInclusive<usize> {
         match self.config.growth {
             Growth::Concat => tokens..=tokens,
-            Growth::Doubling => tokens..=KvBlock::most_slots(tokens),
+            Growth::Doubling => tokens..=KvBlock::grown_slots(tokens),
             Growth::Reserve(reserved) => reserved..=reserved,
         }
     }

@@ -2,20 +2,21 @@
 
 use crate::Usage;
 
-/// What a strategy says that a cache will take between steps. All arithmetic saturates.
+/// What a strategy says that a cache will take between steps: what [`Usage`] will report, to within 0.1 % or 4 KiB in all. All
+/// arithmetic saturates.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PredictedBytes {
-    /// At least [`Usage::payload_bytes`], and nearly equal to it.
+    /// [`Usage::payload_bytes`].
     pub payload: usize,
-    /// At least [`Usage::metadata_bytes`], and nearly equal to them.
+    /// [`Usage::metadata_bytes`].
     pub metadata: usize,
-    /// At least [`Usage::slack_bytes`]. What is reserved and not filled may depend on the steps in which the tokens came, so
-    /// this can be far more.
+    /// [`Usage::slack_bytes`]. It must not depend on the steps in which the tokens came: a buffer that grows by doubling
+    /// grows to a size that its length decides, and not its history.
     pub slack: usize,
 }
 
 impl PredictedBytes {
-    /// The most bytes that the cache takes.
+    /// All bytes that the cache takes.
     pub fn total(self) -> usize {
         self.payload.saturating_add(self.metadata).saturating_add(self.slack)
     }

@@ -63,13 +63,13 @@ impl KvBlock {
         BlockBytes::of(shape, formats, KvBlock::bytes_for(shape, formats, slots), filled)
     }
 
-    /// The most token slots of a block that holds `tokens` tokens and grew with [`make_room`](Self::make_room), whatever the
-    /// steps in which they came. It last grew because it had fewer slots than tokens.
-    pub fn most_slots(tokens: usize) -> usize {
+    /// Token slots of a block that grew with [`make_room`](Self::make_room) and held at most `tokens` tokens, whatever the
+    /// steps in which they came: 16, doubled until the tokens fit.
+    pub fn grown_slots(tokens: usize) -> usize {
         match tokens {
             0 => 0,
-            1..=FIRST_SLOTS => FIRST_SLOTS,
-            _ => grown_slots(tokens - 1, tokens),
+            // A number of slots without a power of two above it is more than any memory.
+            _ => tokens.max(FIRST_SLOTS).checked_next_power_of_two().unwrap_or(tokens),
         }
     }
 
@@ -134,10 +134,13 @@ impl KvBlock {
 
     /// Makes room for `tokens` tokens by doubling, and keeps the first `filled` slots.
     ///
-    /// A token is copied once on average. At most half of the slots are unused.
+    /// A token is copied once on average. At most half of the slots are unused, beside the first 16 and those that complete a
+    /// group of keys that are encoded together. How many there are depends on the tokens and not on the steps in which they
+    /// came, so that memory can be predicted.
     pub fn make_room(&mut self, tokens: usize, filled: usize) {
-        if tokens > self.slots {
-            self.resize(grown_slots(self.slots, tokens), filled);
+        let slots = KvBlock::grown_slots(tokens).next_multiple_of(self.keys.tokens);
+        if slots > self.slots {
+            self.resize(slots, filled);
         }
     }
 
@@ -255,11 +258,6 @@ const WORD: usize = size_of::<u32>();
 /// Initial slots of a block that grows by doubling.
 const FIRST_SLOTS: usize = 16;
 
-/// Slots of a block that must grow from `slots` slots to hold `tokens` tokens. More slots or tokens never give fewer.
-pub(crate) fn grown_slots(slots: usize, tokens: usize) -> usize {
-    tokens.max(slots.saturating_mul(2)).max(FIRST_SLOTS)
-}
-
 /// Encoded rows, `[heads, slots / tokens, bytes]`, stored as words so that rows of floats are aligned.
 #[derive(Debug, Clone)]
 struct Rows {
@@ -337,21 +335,30 @@ mod tests {
     }
 
     #[test]
-    fn most_slots_are_reached_and_not_exceeded() {
-        for tokens in 0..100usize {
-            let slots = |steps: &[usize]| {
-                let mut block = KvBlock::new(SHAPE, Formats::F32, 0);
-                steps.iter().fold(0, |filled, step| {
-                    block.make_room(filled + step, filled);
-                    filled + step
-                });
-                block.slots()
-            };
-            let (singly, last) = (vec![1; tokens], tokens.min(1));
-            let most = [slots(&singly), slots(&[tokens]), slots(&[tokens - last, last])].into_iter().max();
-            assert_eq!(most, Some(KvBlock::most_slots(tokens)), "{tokens} tokens");
+    fn a_block_grows_to_the_same_slots_whatever_the_steps_are() {
+        let shape = RowShape { heads: 1, key_dim: 2, value_dim: 2 };
+        for (keys, group) in [(Format::F32, 1), ("kivi2_g48".parse().unwrap(), 48)] {
+            for tokens in 0..200usize {
+                let slots = |steps: &[usize]| {
+                    let mut block = KvBlock::new(shape, Formats { keys, values: Format::F32 }, 0);
+                    steps.iter().fold(0, |filled, step| {
+                        block.make_room(filled + step, filled);
+                        filled + step
+                    });
+                    block.slots()
+                };
+                let expected = KvBlock::grown_slots(tokens).next_multiple_of(group);
+                assert!((tokens..=2 * tokens.max(16) + group).contains(&expected) || tokens == 0, "{tokens} tokens in {expected} slots");
+                let half = tokens / 2;
+                for steps in [vec![1; tokens], vec![tokens], vec![half, tokens - half]] {
+                    // The copied part is whole groups, as a strategy's is.
+                    if group == 1 || steps.len() == 1 {
+                        assert_eq!(slots(&steps), expected, "{tokens} tokens, groups of {group}");
+                    }
+                }
+            }
         }
-        assert_eq!(KvBlock::most_slots(usize::MAX), usize::MAX);
+        assert_eq!(KvBlock::grown_slots(usize::MAX), usize::MAX);
     }
 
     #[test]

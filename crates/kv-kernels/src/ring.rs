@@ -2,7 +2,6 @@
 
 use std::ops::Range;
 
-use crate::block::grown_slots;
 use crate::{Formats, KvBlock, RowShape};
 
 /// The newest tokens of a sequence, at most `limit`, in a ring of slots.
@@ -24,10 +23,10 @@ impl KvRing {
         KvRing { block: KvBlock::new(shape, formats, 0), limit, oldest: 0, tokens: 0 }
     }
 
-    /// The most token slots of a ring for at most `limit` tokens after `tokens` tokens were pushed, whatever the steps in
-    /// which they came.
-    pub fn most_slots(limit: usize, tokens: usize) -> usize {
-        KvBlock::most_slots(tokens.min(limit)).min(limit)
+    /// Token slots of a ring for at most `limit` tokens that held `tokens` tokens, or made room for them, whatever the steps
+    /// in which they came.
+    pub fn grown_slots(limit: usize, tokens: usize) -> usize {
+        KvBlock::grown_slots(tokens.min(limit)).min(limit)
     }
 
     /// Tokens held.
@@ -88,12 +87,12 @@ impl KvRing {
         self.tokens += tokens;
     }
 
-    fn make_room(&mut self, tokens: usize) {
-        let capacity = self.block.slots();
-        if tokens <= capacity {
+    /// Makes room for `tokens` tokens, or for as many as the limit allows.
+    pub fn make_room(&mut self, tokens: usize) {
+        let capacity = KvRing::grown_slots(self.limit, tokens);
+        if capacity <= self.block.slots() {
             return;
         }
-        let capacity = grown_slots(capacity, tokens).min(self.limit);
         let mut grown = KvBlock::new(self.block.shape(), self.block.formats(), capacity);
         let [first, wrapped] = self.slots();
         grown.copy_from(0, &self.block, first.clone());
@@ -125,7 +124,7 @@ mod tests {
         fn behaves_like_a_queue(limit in 1usize..40, steps in proptest::collection::vec((0usize..40, 0usize..40, 0usize..4), 1..40)) {
             let mut ring = KvRing::new(SHAPE, Formats::F32, limit);
             let mut model = std::collections::VecDeque::new();
-            let (mut next, mut pushed) = (0.0f32, 0);
+            let (mut next, mut most_held) = (0.0f32, 0);
             for (push, drop, cut) in steps {
                 let push = push.min(limit);
                 let drop = drop.max((model.len() + push).saturating_sub(limit)).min(model.len());
@@ -133,16 +132,16 @@ mod tests {
                 model.drain(..drop);
                 let fresh: Vec<f32> = (0..push).map(|i| next + i as f32).collect();
                 next += push as f32;
-                pushed += push;
                 let keys: Vec<f32> = fresh.iter().flat_map(|key| [0.0, *key]).collect();
                 let values: Vec<f32> = keys.iter().map(|key| -key).collect();
                 ring.push(push, &keys, &values);
                 model.extend(fresh);
+                most_held = most_held.max(model.len());
                 let keep = model.len() - cut.min(model.len());
                 ring.keep_oldest(keep);
                 model.truncate(keep);
                 prop_assert_eq!(held(&ring), Vec::from(model.clone()));
-                prop_assert!(ring.block().slots() <= KvRing::most_slots(limit, pushed));
+                prop_assert_eq!(ring.block().slots(), KvRing::grown_slots(limit, most_held));
             }
         }
     }

@@ -2,13 +2,13 @@
 //!
 //! It forwards every call to the system allocator, including `alloc_zeroed` and `realloc`, so that lazily zeroed
 //! pages stay lazy. When idle, it costs one addition to a thread-local counter and one predictable branch. When
-//! counting, it costs two more atomic operations. dhat, by contrast, serializes every allocation behind a lock,
+//! counting, it costs four more atomic operations. dhat, by contrast, serializes every allocation behind a lock,
 //! so it is only for profiling by hand.
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::Cell;
 use std::marker::PhantomData;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::buffers;
@@ -70,6 +70,8 @@ impl ThreadMeter {
 static COUNTING: AtomicBool = AtomicBool::new(false);
 static LIVE: AtomicI64 = AtomicI64::new(0);
 static PEAK: AtomicI64 = AtomicI64::new(0);
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+static ALLOCATED: AtomicU64 = AtomicU64::new(0);
 static ONLY_ONE: Mutex<()> = Mutex::new(());
 
 impl HeapMeter {
@@ -78,6 +80,8 @@ impl HeapMeter {
         let only_one = ONLY_ONE.lock().unwrap_or_else(PoisonError::into_inner);
         LIVE.store(0, Relaxed);
         PEAK.store(0, Relaxed);
+        ALLOCATIONS.store(0, Relaxed);
+        ALLOCATED.store(0, Relaxed);
         COUNTING.store(true, Relaxed);
         HeapMeter { _only_one: only_one }
     }
@@ -87,9 +91,25 @@ impl HeapMeter {
         LIVE.load(Relaxed)
     }
 
-    /// The largest value that [`live_bytes`](Self::live_bytes) has had.
+    /// The largest value that [`live_bytes`](Self::live_bytes) has had, since the start or since the last call of
+    /// [`begin_peak`](Self::begin_peak).
     pub fn peak_bytes(&self) -> i64 {
         PEAK.load(Relaxed)
+    }
+
+    /// Lets the peak begin anew at what is live now.
+    pub fn begin_peak(&self) {
+        PEAK.store(LIVE.load(Relaxed), Relaxed);
+    }
+
+    /// Allocations since the start. A buffer that is grown or shrunk in place or elsewhere counts once more.
+    pub fn allocations(&self) -> u64 {
+        ALLOCATIONS.load(Relaxed)
+    }
+
+    /// Bytes of all allocations since the start, whether they were freed or not. Of a buffer that grows only what it grows by.
+    pub fn allocated_bytes(&self) -> u64 {
+        ALLOCATED.load(Relaxed)
     }
 }
 
@@ -106,13 +126,21 @@ fn count(bytes: i64) {
         let live = LIVE.fetch_add(bytes, Relaxed) + bytes;
         if bytes > 0 {
             PEAK.fetch_max(live, Relaxed);
+            ALLOCATED.fetch_add(bytes.unsigned_abs(), Relaxed);
         }
     }
 }
 
 fn count_if_allocated(pointer: *mut u8, layout: Layout) {
     if !pointer.is_null() {
+        count_call();
         count(layout.size() as i64);
+    }
+}
+
+fn count_call() {
+    if COUNTING.load(Relaxed) {
+        ALLOCATIONS.fetch_add(1, Relaxed);
     }
 }
 
@@ -143,6 +171,7 @@ unsafe impl GlobalAlloc for CountingAllocator {
         // SAFETY: the caller's obligations are passed on as they are.
         let new_pointer = unsafe { buffers::resize(pointer, layout, new_size) };
         if !new_pointer.is_null() {
+            count_call();
             count(new_size as i64 - layout.size() as i64);
         }
         new_pointer
@@ -159,6 +188,22 @@ mod tests {
     #[test]
     fn an_installed_allocator_is_noticed() {
         assert!(counts_allocations());
+    }
+
+    #[test]
+    fn calls_bytes_and_peaks_are_counted() {
+        let meter = HeapMeter::start();
+        let first: Vec<u8> = std::hint::black_box(Vec::with_capacity(1 << 20));
+        drop(first);
+        assert!(meter.peak_bytes() >= 1 << 20);
+        meter.begin_peak();
+        let (calls, bytes) = (meter.allocations(), meter.allocated_bytes());
+        let mut second: Vec<u8> = std::hint::black_box(Vec::with_capacity(1000));
+        second.reserve_exact(std::hint::black_box(3000));
+        // Other tests may allocate a little meanwhile.
+        assert!((2..100).contains(&(meter.allocations() - calls)), "{}", meter.allocations() - calls);
+        assert!((3000..100_000).contains(&(meter.allocated_bytes() - bytes)));
+        assert!(meter.peak_bytes() < 1 << 20, "{}", meter.peak_bytes());
     }
 
     #[test]

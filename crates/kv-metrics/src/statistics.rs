@@ -1,4 +1,4 @@
-//! Order statistics.
+//! Order statistics, and a straight line.
 
 /// The `q`-quantile, `0 ≤ q ≤ 1`, interpolated linearly between order statistics (type 7 of Hyndman and Fan,
 /// doi:10.2307/2684934, the default of R and NumPy). `None` without samples.
@@ -12,6 +12,17 @@ pub fn quantile(samples: &[f64], q: f64) -> Option<f64> {
     let at = q * sorted.len().checked_sub(1)? as f64;
     let (below, above) = (at.floor() as usize, at.ceil() as usize);
     Some(sorted[below] + (sorted[above] - sorted[below]) * (at - at.floor()))
+}
+
+/// Slope and intercept of the straight line through points `(x, y)` with the least squared vertical distance. `None` if the
+/// points do not have two different `x`.
+pub fn straight_line(points: &[(f64, f64)]) -> Option<(f64, f64)> {
+    let count = points.len() as f64;
+    let mean = |of: fn(&(f64, f64)) -> f64| points.iter().map(of).sum::<f64>() / count;
+    let (x, y) = (mean(|point| point.0), mean(|point| point.1));
+    let spread: f64 = points.iter().map(|point| (point.0 - x).powi(2)).sum();
+    let together: f64 = points.iter().map(|point| (point.0 - x) * (point.1 - y)).sum();
+    (spread > 0.0).then(|| (together / spread, y - together / spread * x))
 }
 
 #[cfg(test)]
@@ -28,6 +39,13 @@ mod tests {
         assert_eq!(quantile(&samples, 1.0), Some(4.0));
         assert_eq!(quantile(&[7.0], 0.3), Some(7.0));
         assert_eq!(quantile(&[], 0.5), None);
+    }
+
+    #[test]
+    fn a_line_goes_through_its_points() {
+        assert_eq!(straight_line(&[(1.0, 5.0), (2.0, 7.0), (4.0, 11.0)]), Some((2.0, 3.0)));
+        assert_eq!(straight_line(&[(1.0, 0.0), (1.0, 1.0)]), None);
+        assert_eq!(straight_line(&[]), None);
     }
 
     proptest! {

@@ -56,9 +56,8 @@ impl Strategy for Quantized {
     fn predicted_bytes(config: &Config, geometry: &Geometry, tokens: usize, sequences: usize) -> Option<PredictedBytes> {
         let Quantized { shape, .. } = Quantized::new(config.clone(), geometry).ok()?;
         let sealed = config.sealed_of(tokens);
-        let codes = KvBlock::predicted_bytes(shape, config.format, KvBlock::most_slots(sealed), sealed);
-        // The tail may have held more tokens than it does now: it empties when a group is full.
-        let tail_slots = KvRing::most_slots(config.tail_limit(), tokens);
+        let codes = KvBlock::predicted_bytes(shape, config.format, KvBlock::grown_slots(sealed), sealed);
+        let tail_slots = KvRing::grown_slots(config.tail_limit(), tokens);
         let tail = KvBlock::predicted_bytes(shape, Formats::F32, tail_slots, tokens - sealed);
         Some(PredictedBytes::from(layer_usage(codes + tail)).times(geometry.layers).times(sequences))
     }
@@ -213,6 +212,8 @@ impl Layer {
             }
             self.tail.drop_oldest(from_tail);
         }
+        // In smaller steps, the tail would have held more tokens than it does now. Its memory does not depend on the steps.
+        self.tail.make_room(run.end);
         self.tail.push(run.len() - at_once, tail_keys, tail_values);
     }
 }

@@ -44,7 +44,7 @@ pub fn charts(results: &Results, peers: &[Peer]) -> Vec<Chart> {
         Chart {
             name: "relative",
             title: "Time per output token, relative to the baseline".into(),
-            caption: "The geometric mean of ratios paired by round, with their intervals. Below 1 is faster. An interval that holds 1 shows no difference: if all strategies were alike, any interval of the chart would exclude 1 with a probability of 5 %."
+            caption: "The geometric mean over launches; of each launch, the median over its rounds of the ratio of the two instances' times in that round. With intervals. Below 1 is faster. An interval that holds 1 shows no difference: if all strategies were alike, any interval of the chart would exclude 1 with a probability of 5 %."
                 .into(),
             x: depth.clone(),
             y: relative.clone(),

@@ -41,7 +41,7 @@ impl Column {
 
     /// Whether the page's table has it. The others are for scripts.
     pub(crate) fn on_page(&self) -> bool {
-        const FOR_SCRIPTS: [&str; 9] = [
+        const FOR_SCRIPTS: [&str; 23] = [
             "model_ratio",
             "control_tpot_ratio",
             "control_cache_ratio",
@@ -51,6 +51,20 @@ impl Column {
             "page_faults",
             "major_page_faults",
             "block",
+            "formula_residual_bytes",
+            "pss_bytes",
+            "allocator_kept_bytes",
+            "untouched_bytes",
+            "rss_residual_bytes",
+            "rss_peak_prefill_bytes",
+            "rss_peak_decode_bytes",
+            "harness_rows_bytes",
+            "allocated_bytes_per_token",
+            "heap_open_bytes",
+            "heap_closed_bytes",
+            "fork_step_bytes",
+            "shared_bytes",
+            "reserved_bytes",
         ];
         !matches!(self.content, Content::Low(_) | Content::High(_)) && !FOR_SCRIPTS.contains(&self.name)
     }
@@ -100,7 +114,7 @@ fn verdict(row: &Row, id: &str) -> String {
 }
 
 /// Every column, in order. New ones go to the end.
-pub(crate) const COLUMNS: [Column; 67] = [
+pub(crate) const COLUMNS: [Column; 93] = [
     text("label", |row| row.cell.label.clone(), "the strategy instance's label in the config"),
     text("strategy", |row| row.cell.strategy.clone(), "the strategy's id"),
     text("model", |row| row.model.clone(), "the model that used the cache"),
@@ -192,6 +206,32 @@ pub(crate) const COLUMNS: [Column; 67] = [
     low("control_tpot_ratio_low", "control_tpot_ratio"),
     high("control_tpot_ratio_high", "control_tpot_ratio"),
     measured("major_page_faults"),
+    low("control_cache_ratio_low", "control_cache_ratio"),
+    high("control_cache_ratio_high", "control_cache_ratio"),
+    measured("formula_bytes"),
+    measured("usage_bytes"),
+    measured("formula_residual_bytes"),
+    measured("ledger_residual_bytes"),
+    measured("rss_bytes"),
+    measured("pss_bytes"),
+    measured("allocator_kept_bytes"),
+    measured("untouched_bytes"),
+    measured("rss_residual_bytes"),
+    measured("rss_peak_prefill_bytes"),
+    measured("rss_peak_decode_bytes"),
+    measured("transient_peak_prefill_bytes"),
+    measured("transient_peak_decode_bytes"),
+    measured("harness_rows_bytes"),
+    measured("allocs_per_token"),
+    measured("allocated_bytes_per_token"),
+    measured("effective_bits"),
+    measured("heap_open_bytes"),
+    measured("heap_closed_bytes"),
+    measured("fork_bytes"),
+    measured("fork_step_bytes"),
+    measured("shared_bytes"),
+    measured("heap_slope"),
+    measured("heap_intercept_bytes"),
 ];
 
 fn worded(of: Option<impl std::fmt::Display>) -> String {

@@ -45,4 +45,4 @@ pub use results::{Results, Row, Value};
 pub use run::{BuildRecord, CellRecord, FormatBytes, GeometryRecord, ModelRecord, RunRecord, RunState, SCHEMA_VERSION, read_run};
 pub use schema::schemas;
 pub use table::{metrics_csv, results_csv, samples_csv};
-pub use visit::{Fill, Pass, Status, StepTime, TtftSource, Visit, read_visits};
+pub use visit::{Fill, Pass, Status, StepTime, TextPoint, TtftSource, Visit, read_visits};

@@ -36,6 +36,8 @@ pub enum Unit {
     Share,
     /// A number of events.
     Count,
+    /// Bits per value.
+    Bits,
 }
 
 impl std::fmt::Display for Unit {
@@ -51,6 +53,7 @@ impl std::fmt::Display for Unit {
             Unit::Ratio => "ratio",
             Unit::Share => "share",
             Unit::Count => "count",
+            Unit::Bits => "bits",
         })
     }
 }
@@ -82,7 +85,7 @@ const fn count(id: &'static str, unit: Unit, better: Better, meaning: &'static s
 }
 
 /// Every metric.
-pub const METRICS: [Metric; 40] = [
+pub const METRICS: [Metric; 64] = [
     time("ttft_ms", Better::Lower, "time to first token, from the start of the prompt until the first token is chosen, in milliseconds"),
     time(
         "tpot_ms_p50",
@@ -113,21 +116,21 @@ pub const METRICS: [Metric; 40] = [
         meaning: "decode throughput of the batch: batch / median step time",
     },
     time("total_ms", Better::Lower, "all steps of the cell, in milliseconds"),
-    count("payload_bytes", Unit::Bytes, Better::Lower, "the cache's own account after the last step: codes of keys and values"),
+    count("payload_bytes", Unit::Bytes, Better::Lower, "the cache's own account at exactly the cell's length: codes of keys and values"),
     count(
         "metadata_bytes",
         Unit::Bytes,
         Better::Lower,
-        "the cache's own account after the last step: scales, block tables and other bookkeeping",
+        "the cache's own account at exactly the cell's length: scales, block tables and other bookkeeping",
     ),
-    count("slack_bytes", Unit::Bytes, Better::Lower, "the cache's own account after the last step: reserved but unused"),
+    count("slack_bytes", Unit::Bytes, Better::Lower, "the cache's own account at exactly the cell's length: reserved but unused"),
     count("reserved_bytes", Unit::Bytes, Better::Lower, "payload + metadata + slack"),
-    count("scratch_peak_bytes", Unit::Bytes, Better::Lower, "the cache's own account after the last step: rows held only during that step"),
+    count("scratch_peak_bytes", Unit::Bytes, Better::Lower, "the cache's own account: rows held only during the last step"),
     count(
         "heap_live_bytes",
         Unit::Bytes,
         Better::Lower,
-        "exact heap bytes of the cache after the last step, counted by the allocator in a separate run without the model",
+        "exact heap bytes of the cache at exactly the cell's length, counted by the allocator in a process of its own without the model",
     ),
     Metric {
         // Attention's scratch grows with the number of threads.
@@ -136,7 +139,7 @@ pub const METRICS: [Metric; 40] = [
             "heap_peak_bytes",
             Unit::Bytes,
             Better::Lower,
-            "peak heap bytes of that run, including the tensors passed to and from the cache",
+            "the most heap bytes within the cache's methods in that process, the rows that it was given included",
         )
     },
     count("bytes_per_token", Unit::BytesPerToken, Better::Lower, "heap_live_bytes per seen token, over all sequences"),
@@ -148,7 +151,7 @@ pub const METRICS: [Metric; 40] = [
     time("replayed_cache_ms", Better::Lower, "the cache's part of a composed ttft, measured in its own replay"),
     time("ttft_real_ms", Better::Lower, "a real prefill that checks the composed one"),
     time("fill_ms", Better::Neither, "time to bring the cache to its depth, before the first decode step"),
-    measured("tpot_ratio", Unit::Ratio, Better::Lower, "time per output token over the baseline's, paired by round; below 1 is faster"),
+    measured("tpot_ratio", Unit::Ratio, Better::Lower, "time per output token over the baseline's: of each launch the median over its rounds of the ratio of their times in that round, and of all launches the geometric mean; below 1 is faster"),
     measured("cache_ratio", Unit::Ratio, Better::Lower, "the cache's part of a step over the baseline's, paired by round"),
     measured(
         "model_ratio",
@@ -189,6 +192,45 @@ pub const METRICS: [Metric; 40] = [
         "what a step reads: model_bytes and read_bytes, or payload_bytes where those are unknown",
     ),
     measured("last_level_cache_bytes", Unit::Bytes, Better::Neither, "the processor's last-level cache"),
+    count("formula_bytes", Unit::Bytes, Better::Lower, "ledger, level 1: what the strategy predicts at exactly the cell's length"),
+    count("usage_bytes", Unit::Bytes, Better::Lower, "ledger, level 2: the cache's own account, payload + metadata + slack"),
+    count("formula_residual_bytes", Unit::Bytes, Better::Neither, "ledger: usage_bytes beyond formula_bytes"),
+    count("ledger_residual_bytes", Unit::Bytes, Better::Neither, "ledger: heap_live_bytes beyond usage_bytes"),
+    measured("rss_bytes", Unit::Bytes, Better::Lower, "ledger, level 4: anonymous pages that became resident with the cache (RssAnon)"),
+    measured("pss_bytes", Unit::Bytes, Better::Lower, "resident pages that came with the cache, a shared page in parts (Pss)"),
+    measured("allocator_kept_bytes", Unit::Bytes, Better::Neither, "ledger: freed pages that the system's allocator kept until it was asked for them"),
+    measured("untouched_bytes", Unit::Bytes, Better::Neither, "ledger: slack whose pages were never touched, so that they are not resident"),
+    measured(
+        "rss_residual_bytes",
+        Unit::Bytes,
+        Better::Neither,
+        "ledger: rss_bytes beyond heap_live_bytes + allocator_kept_bytes - untouched_bytes; memory mapped beside the heap shows here from 1 MiB on",
+    ),
+    measured("rss_peak_prefill_bytes", Unit::Bytes, Better::Lower, "how far resident pages rose during the prefill, files included"),
+    measured("rss_peak_decode_bytes", Unit::Bytes, Better::Lower, "how far resident pages rose during the decode steps, files included"),
+    measured(
+        "transient_peak_prefill_bytes",
+        Unit::Bytes,
+        Better::Lower,
+        "the most heap bytes that a step of the prefill took beyond what the cache holds between steps and beyond the rows that it was given",
+    ),
+    measured("transient_peak_decode_bytes", Unit::Bytes, Better::Lower, "the same of the decode steps"),
+    count("harness_rows_bytes", Unit::Bytes, Better::Neither, "keys and values that the largest step of the prefill was given"),
+    measured("allocs_per_token", Unit::Count, Better::Lower, "allocations within the cache's methods per decoded token"),
+    measured("allocated_bytes_per_token", Unit::BytesPerToken, Better::Lower, "bytes of these allocations per decoded token"),
+    count(
+        "effective_bits",
+        Unit::Bits,
+        Better::Lower,
+        "stored bits per cached value, scales and tables included: payload + metadata over the values of the resident tokens",
+    ),
+    count("heap_open_bytes", Unit::Bytes, Better::Lower, "heap bytes once the sequences are open and empty"),
+    count("heap_closed_bytes", Unit::Bytes, Better::Lower, "heap bytes once all sequences are closed: what a pool keeps"),
+    count("fork_bytes", Unit::Bytes, Better::Lower, "heap bytes that a fork of the first sequence adds"),
+    count("fork_step_bytes", Unit::Bytes, Better::Lower, "heap bytes that the fork has added once it took a step of its own"),
+    count("shared_bytes", Unit::Bytes, Better::Higher, "payload that the first sequence and its fork share, counted once"),
+    count("heap_slope", Unit::BytesPerToken, Better::Lower, "bytes per token: the slope of the heap along the text, over all sequences"),
+    count("heap_intercept_bytes", Unit::Bytes, Better::Lower, "fixed cost: the intercept of the heap along the text"),
 ];
 
 /// [`METRICS`] in one place, so that references to its members last.
@@ -255,7 +297,9 @@ mod tests {
                 "tokens_per_s" => Unit::TokensPerSecond,
                 "bytes_per_token" => Unit::BytesPerToken,
                 "read_bandwidth" => Unit::BytesPerSecond,
-                "page_faults" | "major_page_faults" => Unit::Count,
+                "page_faults" | "major_page_faults" | "allocs_per_token" => Unit::Count,
+                "effective_bits" => Unit::Bits,
+                "heap_slope" | "allocated_bytes_per_token" => Unit::BytesPerToken,
                 id if id.ends_with("_ratio") => Unit::Ratio,
                 id if id.ends_with("_share") => Unit::Share,
                 id if id.ends_with("_bytes") => Unit::Bytes,

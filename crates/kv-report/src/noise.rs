@@ -1,16 +1,19 @@
 //! What a reader must know of the noise before comparing.
 
-use crate::{Results, Row, Value};
+use crate::{Results, Row, Status, Value};
 
 /// What ratios are to, and how much of them is noise, in sentences. None if nothing is compared.
 pub fn noise(results: &Results) -> Vec<String> {
     let Some(baseline) = baselines(results) else { return vec![] };
     let legend = format!(
-        "Ratios are to {}, paired by round. In a chart of strategies that are all alike, any interval excludes 1 with a probability of 5 %. same: within {} %; faster, slower: the interval excludes 1.",
-        baseline,
+        "Ratios are to {baseline}, paired by round. In a chart of strategies that are all alike, any interval excludes 1 with a probability of 5 %. same: within {} %; faster, slower: the interval excludes 1.",
         results.run.margin * 100.0
     );
-    [legend].into_iter().chain(results.rows.iter().filter_map(floor)).collect()
+    let is_judged = results.rows.iter().any(|row| row.values.get("tpot_ratio").is_some_and(|ratio| ratio.verdict.is_some()));
+    let legend = if is_judged { legend } else { format!("Ratios are to {baseline}, paired by round.") };
+    let lengths = results.rows.iter().filter(|row| is_baseline(row));
+    let sentences = lengths.flat_map(|row| [floor(row), failed(row)]).flatten();
+    [legend].into_iter().chain(sentences).chain(unjudged(results)).collect()
 }
 
 /// The labels of what others are compared with, in the order of their rows: usually one.
@@ -25,16 +28,35 @@ pub fn is_baseline(row: &Row) -> bool {
     row.cell.baseline.as_ref() == Some(&row.cell.id)
 }
 
+/// That nothing is compared where the baseline failed.
+fn failed(row: &Row) -> Option<String> {
+    (row.status != Status::Ok).then(|| format!("No ratios, {}: the baseline failed there.", place(row)))
+}
+
+/// Why there are ratios without a verdict.
+fn unjudged(results: &Results) -> Option<String> {
+    let ratios = results.rows.iter().filter(|row| row.cell.baseline.is_some()).filter_map(|row| row.values.get("tpot_ratio"));
+    let reason = ratios.filter(|ratio| ratio.verdict.is_none()).find_map(|ratio| ratio.reason.as_deref())?;
+    Some(format!("Ratios without a verdict: {reason}."))
+}
+
+/// Where a row is in the charts.
+fn place(row: &Row) -> String {
+    let batch = if row.cell.batch > 1 { format!(" ×{}", row.cell.batch) } else { String::new() };
+    format!("{} at {}{batch}", row.cell.workload, row.cell.seq_len)
+}
+
 /// What the baseline, timed twice, differs by from itself.
 fn floor(row: &Row) -> Option<String> {
     let step = row.values.get("control_tpot_ratio")?;
     let cache = row.values.get("control_cache_ratio").map_or(String::new(), |value| format!(", and of the cache's part {}", ratio(value)));
-    let batch = if row.cell.batch > 1 { format!(" ×{}", row.cell.batch) } else { String::new() };
     let freedom = step.degrees_of_freedom.map_or(String::new(), |freedom| format!(", {freedom:.1} degrees of freedom"));
+    let excludes_one = |value: &Value| value.interval.is_some_and(|(low, high)| low > 1.0 || high < 1.0);
+    let is_suspect = excludes_one(step) || row.values.get("control_cache_ratio").is_some_and(excludes_one);
+    let suspect = if is_suspect { " It differs from itself: distrust small differences there." } else { "" };
     Some(format!(
-        "Noise floor, {} at {}{batch}: the baseline, timed twice, takes {} of its own time{cache}; {} launches{freedom}.",
-        row.cell.workload,
-        row.cell.seq_len,
+        "Noise floor, {}: the baseline, timed twice, takes {} of its own time{cache}; {} launches{freedom}.{suspect}",
+        place(row),
         ratio(step),
         row.launches
     ))
@@ -63,6 +85,11 @@ mod tests {
         assert!(sentences[0].starts_with("Ratios are to contiguous,") && sentences[0].contains("within 3 %"), "{sentences:?}");
         assert!(sentences[1].contains("takes 1.000 [0.980, 1.015] of its own time"), "{sentences:?}");
         assert!(sentences[1].ends_with("launches, 18.0 degrees of freedom."), "{sentences:?}");
+        results.rows[0].values.get_mut("control_tpot_ratio").unwrap().interval = Some((1.01, 1.05));
+        assert!(noise(&results)[1].ends_with("It differs from itself: distrust small differences there."));
+        results.rows[0].values.remove("control_tpot_ratio");
+        results.rows[0].status = Status::Failed;
+        assert_eq!(noise(&results)[1], "No ratios, decode at 128: the baseline failed there.");
         results.rows.iter_mut().for_each(|row| row.cell.baseline = None);
         assert_eq!(noise(&results), Vec::<String>::new());
     }

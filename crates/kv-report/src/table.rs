@@ -68,9 +68,9 @@ pub fn metrics_csv(results: &Results) -> Vec<u8> {
 }
 
 /// The columns of `samples.csv`.
-const OF_SAMPLES: [&str; 17] = [
+const OF_SAMPLES: [&str; 18] = [
     "label", "workload", "seq_len", "batch", "phase", "step", "warm_up", "position", "step_ms", "cache_ms", "seam_ms", "cell", "launch",
-    "block", "round", "turn", "control",
+    "block", "round", "turn", "control", "process",
 ];
 
 /// `samples.csv`: one row per timed step.
@@ -100,6 +100,7 @@ pub fn samples_csv(results: &Results) -> Vec<u8> {
             step.round.to_string(),
             visit.turns.get(step.round as usize).filter(|_| step.phase == "decode").map(ToString::to_string).unwrap_or_default(),
             visit.control.to_string(),
+            visit.process.map(|process| process.to_string()).unwrap_or_default(),
         ]
     });
     table(&OF_SAMPLES, rows)

@@ -47,6 +47,21 @@ pub struct Visit {
     pub values: BTreeMap<String, f64>,
     /// Its timed steps, in order.
     pub steps: Vec<StepTime>,
+    /// The cache along a text, token by token.
+    #[serde(default)]
+    pub text: Vec<TextPoint>,
+}
+
+/// A cache after a token of a text was committed.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TextPoint {
+    /// Tokens in each sequence.
+    pub tokens: usize,
+    /// Live heap bytes of the cache. `None` if they were not counted.
+    pub heap_bytes: Option<u64>,
+    /// Time of begin, append and commit over all layers, in milliseconds, without attention. `None` if it was not timed.
+    pub keep_ms: Option<f64>,
 }
 
 /// What a pass is for.
@@ -59,6 +74,8 @@ pub enum Pass {
     Latency,
     /// The cache runs alone and its bytes are counted.
     Memory,
+    /// The cache runs alone and is followed along a text, token by token.
+    Text,
     /// The model computed the prompt, which shows whether a composed time to first token holds.
     Check,
 }
@@ -175,6 +192,7 @@ impl Visit {
             notes: vec![],
             values: BTreeMap::new(),
             steps: vec![],
+            text: vec![],
         }
     }
 
@@ -192,7 +210,8 @@ impl Visit {
         self.require_known_metrics()?;
         let times = self.steps.iter().flat_map(|step| [("step_ms", step.step_ms), ("cache_ms", step.cache_ms), ("seam_ms", step.seam_ms)]);
         let values = self.values.iter().map(|(id, value)| (id.as_str(), *value));
-        if let Some((name, value)) = values.chain(times).find(|(_, value)| !value.is_finite()) {
+        let along = self.text.iter().filter_map(|point| Some(("keep_ms", point.keep_ms?)));
+        if let Some((name, value)) = values.chain(times).chain(along).find(|(_, value)| !value.is_finite()) {
             return Err(ReportError::NotFinite { cell: self.cell.clone(), name: name.into(), value });
         }
         let json = serde_json::to_string(self).map_err(|source| ReportError::Json { file: FILE, source })?;

@@ -65,7 +65,7 @@ impl Strategy for Sliding {
         let Sliding { shape, .. } = Sliding::new(config.clone(), geometry).ok()?;
         let held = config.recent_of(tokens);
         let sinks = KvBlock::predicted_bytes(shape, config.format, config.sinks, config.sinks.min(tokens));
-        let recent = KvBlock::predicted_bytes(shape, config.format, KvRing::most_slots(config.window, held), held);
+        let recent = KvBlock::predicted_bytes(shape, config.format, KvRing::grown_slots(config.window, held), held);
         Some(PredictedBytes::from(layer_usage(sinks + recent)).times(geometry.layers).times(sequences))
     }
 }

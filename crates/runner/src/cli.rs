@@ -256,7 +256,7 @@ pub(crate) struct RooflineArguments {
     /// Number of rounds of a launch; each measures everything once, in an order drawn at random.
     #[arg(long, default_value_t = 5)]
     pub(crate) rounds: usize,
-    /// Number of processes, one after the other; with fewer than 3 there are no intervals.
+    /// Number of processes, one after the other; with fewer than 3 there are no intervals, and with few they are wide: differences of some percent take 8 or more.
     #[arg(long, default_value_t = 5)]
     pub(crate) launches: u32,
     /// Seed of the order in which everything takes its turn.

@@ -4,7 +4,7 @@ use kv_core::Geometry;
 use kv_model::ModelConfig;
 
 use crate::config::Workload;
-use crate::worker::protocol::ScriptSpec;
+use crate::worker::protocol::{ScriptSpec, Text};
 
 /// Per second and thread: multiply-adds of many tokens with weights, multiply-adds of attention, weights decoded for a single
 /// token, and weights loaded or drawn.
@@ -115,7 +115,12 @@ impl Estimate {
     }
 
     /// Seconds of a cell's memory pass: rows are made and stored.
-    pub(crate) fn memory(&self, script: &ScriptSpec) -> f64 {
-        Estimate::PROCESS + self.fill(script.seq_len, script.batch, Filling::Replay)
+    pub(crate) fn memory(&self, script: &ScriptSpec, text: Text) -> f64 {
+        let ScriptSpec { seq_len, batch, decode_steps, .. } = *script;
+        let fill = self.fill(seq_len, batch, Filling::Replay);
+        let steps = (decode_steps * batch * seq_len) as f64 * self.pair / (ATTENTION_RATE * self.threads);
+        // Once to time it and once to count it; a single row takes longer than one of many.
+        let followed = if text == Text::Followed { 3.0 * fill } else { 0.0 };
+        Estimate::PROCESS + fill + steps + followed
     }
 }

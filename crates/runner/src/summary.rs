@@ -50,7 +50,8 @@ impl Summary {
     pub(crate) fn of(results: &Results) -> Summary {
         let rows = results.rows.iter().map(fields).collect();
         let failures = results.rows.iter().map(failure).collect();
-        let below = noise(results).iter().map(|sentence| printable(sentence)).collect();
+        let warnings = results.run.warnings.iter().map(|warning| format!("Warning: {warning}"));
+        let below = noise(results).into_iter().chain(notes(&results.rows)).chain(warnings).map(|sentence| printable(&sentence)).collect();
         Summary { rows, failures, below }
     }
 
@@ -135,6 +136,33 @@ fn fields(row: &Row) -> [String; COLUMNS.len()] {
         of_baseline("cache_ratio"),
         number(row.value("heap_live_bytes").map(|bytes| bytes / MIB)),
     ]
+}
+
+/// What a reader must know of the rows' numbers, each once, with the rows that it is about.
+fn notes(rows: &[Row]) -> Vec<String> {
+    const NAMED: usize = 3;
+    const MOST: usize = 12;
+    let mut notes: Vec<(&str, Vec<String>)> = vec![];
+    for row in rows {
+        let place = format!("{} at {}", row.cell.label, row.cell.seq_len);
+        for note in &row.notes {
+            match notes.iter_mut().find(|(known, _)| known == note) {
+                Some((_, places)) => places.push(place.clone()),
+                None => notes.push((note, vec![place.clone()])),
+            }
+        }
+    }
+    let left_out = notes.len().saturating_sub(MOST);
+    let sentence = |(note, places): &(&str, Vec<String>)| {
+        let more = places.len().saturating_sub(NAMED);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        format!("Note, {}{more}: {note}.", places.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", "))
+    };
+    let mut sentences: Vec<String> = notes.iter().take(MOST).map(sentence).collect();
+    if left_out > 0 {
+        sentences.push(format!("{left_out} more notes are on the page."));
+    }
+    sentences
 }
 
 /// How a row failed, if it did.

@@ -222,7 +222,7 @@ fn every_deed_is_a_row(place: &str, deeds: &[&str]) {
         };
         assert!(phases.contains(&phase), "{what}");
         let reason = match label {
-            "hang" => "nothing was heard of it for 5 s",
+            "hang" => "nothing was heard of it for 10 s",
             "abort" => "it aborted",
             "allocate" => "out of memory",
             "overflow_stack" => "overflowed its stack",

@@ -1,15 +1,17 @@
 //! Memory.
 
 use kv_core::{Geometry, Guarantee, KvCache, SeqId};
-use kv_metrics::counts_allocations;
+use kv_metrics::{ProcessMemory, counts_allocations, give_back_free_memory, heap_margin, resident_margin};
 
 use crate::failure::ensure;
+use crate::heap::Heap;
 use crate::{Failure, Outcome, Subject, Text, Verdict, fill};
 
 /// `usage` equals the allocator's bytes within 0.1 % or 4 KiB. The payload is plausible for the guarantee and
 /// scales with KV heads, not with query heads. After closing everything, only the reported bytes remain.
 ///
-/// Of a subject that is [alone in its process](Subject::alone_in_its_process) the bytes of all threads are counted. In
+/// Of a subject that is [alone in its process](Subject::alone_in_its_process) the bytes of all threads are counted, and memory
+/// that is mapped beside the heap is noticed from 1 MiB on. In
 /// a program that does not install the [`CountingAllocator`](kv_metrics::CountingAllocator) there is nothing to compare
 /// with, and the check counts as not run.
 ///
@@ -45,6 +47,8 @@ fn agrees_with_the_allocator(subject: &Subject) -> Outcome {
     fill(rehearsal.as_mut(), seq, &text, 0..tokens, 50)?;
     drop(rehearsal);
 
+    give_back_free_memory();
+    let before = ProcessMemory::now();
     let meter = subject.heap().meter();
     let mut cache = subject.build()?;
     let sequences = [cache.open()?, cache.open()?];
@@ -52,6 +56,9 @@ fn agrees_with_the_allocator(subject: &Subject) -> Outcome {
         fill(cache.as_mut(), seq, &text, 0..tokens, 50)?;
     }
     compare(cache.usage().reserved_bytes(), meter.live_bytes(), &format!("two sequences of {tokens} tokens"))?;
+    if subject.heap() == Heap::Process {
+        nothing_is_mapped_beside_the_heap(before, meter.live_bytes())?;
+    }
     let usage = cache.usage();
     let seen = 2 * tokens;
     ensure!(
@@ -86,9 +93,24 @@ fn held_rows_are_seen(cache: &dyn KvCache, sequences: &[SeqId], resident: usize)
     Ok(())
 }
 
+/// Once the allocator has given back what it keeps, resident pages have grown by what the heap holds.
+fn nothing_is_mapped_beside_the_heap(before: Option<ProcessMemory>, live: i64) -> Result<(), Failure> {
+    give_back_free_memory();
+    // Where the system does not say, nothing is known.
+    let (Some(before), Some(after)) = (before, ProcessMemory::now()) else { return Ok(()) };
+    let grown = after.resident.saturating_sub(before.resident);
+    let heap = live.unsigned_abs();
+    let mend = "allocate through Rust's global allocator, or report the bytes that are mapped beside it";
+    ensure!(
+        grown <= heap + resident_margin(heap),
+        mend,
+        "the process holds {grown} bytes more than before, of which {heap} are the heap's: the rest is mapped beside it"
+    );
+    Ok(())
+}
+
 fn compare(reported: usize, live: i64, when: &str) -> Result<(), Failure> {
-    const SLACK: i64 = 4096;
-    let allowed = SLACK.max(live / 1000);
+    let allowed = heap_margin(live.unsigned_abs()) as i64;
     let residual = reported as i64 - live;
     let mend = "count capacities, not lengths; include every table and every spare block; count each shared row once";
     ensure!(

@@ -8,6 +8,7 @@ use kv_core::{
     CacheError, ConfigError, ErrorBound, Geometry, Guarantee, KvCache, PredictedBytes, Rows, SeqId, Sequences, Strategy, Tensor, Usage,
     View, reference,
 };
+use memmap2::MmapMut;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -78,6 +79,12 @@ pub(crate) enum Bug {
     FullBeforeItIs,
     /// Rows are copied on another thread, kept, and not reported.
     BytesOfAnotherThread,
+    /// A few bytes of every step are never freed, and not reported.
+    Leaks,
+    /// Half of the rows' bytes are reported.
+    ReportsHalf,
+    /// Rows are copied into memory that is mapped beside the heap, and not reported.
+    MapsBesideTheHeap,
     /// The bytes of the values are not predicted.
     PredictsKeysOnly,
     /// The bytes of one sequence are predicted, however many there are.
@@ -117,6 +124,8 @@ pub(crate) struct Broken {
     copies: Vec<f32>,
     /// What another thread allocated.
     hidden: Vec<Vec<f32>>,
+    /// What was mapped beside the heap.
+    mapped: Vec<MmapMut>,
 }
 
 impl Strategy for Broken {
@@ -125,17 +134,15 @@ impl Strategy for Broken {
     type Config = Config;
 
     fn new(config: Config, geometry: &Geometry) -> Result<Broken, ConfigError> {
-        Ok(Broken { bug: config.bug, sequences: Sequences::new(geometry), closed: None, forks: vec![], copies: vec![], hidden: vec![] })
+        Ok(Broken { bug: config.bug, sequences: Sequences::new(geometry), closed: None, forks: vec![], copies: vec![], hidden: vec![], mapped: vec![] })
     }
 
     fn predicted_bytes(config: &Config, geometry: &Geometry, tokens: usize, sequences: usize) -> Option<PredictedBytes> {
-        // What a `Vec` holds at most after it doubled.
-        let most = |len: usize| if len == 0 { 0 } else { len.max(2 * (len - 1)).max(4) };
         let Geometry { layers, kv_heads, key_dim, value_dim, .. } = *geometry;
         let (keys, values) = (tokens * key_dim, tokens * value_dim);
         let payload = (keys + values) * size_of::<f32>();
-        let metadata = most(tokens) * size_of::<usize>() + size_of::<View>();
-        let slack = (most(keys) + most(values)) * size_of::<f32>() - payload;
+        let metadata = grown(tokens) * size_of::<usize>() + size_of::<View>();
+        let slack = (grown(keys) + grown(values)) * size_of::<f32>() - payload;
         let one = PredictedBytes { payload, metadata, slack }.times(kv_heads).times(layers);
         let one = PredictedBytes { metadata: one.metadata + layers * size_of::<Vec<View>>(), ..one };
         match config.bug {
@@ -149,6 +156,17 @@ impl Strategy for Broken {
             _ => None,
         }
     }
+}
+
+/// The capacity of a table of `len` entries, whatever the steps in which it grew.
+fn grown(len: usize) -> usize {
+    if len == 0 { 0 } else { len.next_power_of_two() }
+}
+
+fn add<T: Copy>(table: &mut Vec<T>, entries: &[T]) {
+    let len = table.len() + entries.len();
+    table.reserve_exact(grown(len).saturating_sub(table.len()));
+    table.extend(entries);
 }
 
 impl Broken {
@@ -328,9 +346,9 @@ impl KvCache for Broken {
                     }
                     _ => {}
                 }
-                view.positions.extend(&added.positions);
-                view.keys.extend(&added.keys);
-                view.values.extend(&added.values);
+                add(&mut view.positions, &added.positions);
+                add(&mut view.keys, &added.keys);
+                add(&mut view.values, &added.values);
                 if bug == Bug::LossyForgets || bug == Bug::UpperLayersForget && layer > 0 {
                     view.retain(key_dim, value_dim, |position| position + 288 >= step.run.end);
                 }
@@ -350,6 +368,14 @@ impl KvCache for Broken {
             let rows: Vec<f32> = committed.iter().flat_map(|added| &added.values).copied().collect();
             let copy = std::thread::scope(|scope| scope.spawn(|| rows.clone()).join());
             self.hidden.push(copy.unwrap());
+        }
+        if bug == Bug::Leaks {
+            std::mem::forget(vec![0u8; 2048]);
+        }
+        if bug == Bug::MapsBesideTheHeap && step.run.start == 0 {
+            let mut mapped = MmapMut::map_anon(2 << 20).unwrap();
+            mapped.fill(1);
+            self.mapped.push(mapped);
         }
         if bug == Bug::SharedPrefixWritten {
             let others: Vec<SeqId> = self.forks.iter().filter(|(parent, _)| *parent == seq).map(|(_, fork)| *fork).collect();
@@ -433,8 +459,10 @@ impl KvCache for Broken {
                 }
             }
         }
-        if self.bug == Bug::BytesThirtyTwoFold {
-            usage.payload_bytes *= 32;
+        match self.bug {
+            Bug::BytesThirtyTwoFold => usage.payload_bytes *= 32,
+            Bug::ReportsHalf => usage.payload_bytes /= 2,
+            _ => {}
         }
         usage
     }

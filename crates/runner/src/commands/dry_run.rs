@@ -31,6 +31,7 @@ pub(crate) fn print_plan(prediction: &Prediction<'_>, setting: &Setting<'_>) -> 
             size(recording.disk_bytes)
         ));
     }
+    text.push_str(&launches(plan));
     text.push_str("about     memory       block\n");
     for block in &prediction.blocks {
         let seconds = prediction.block_seconds(block);
@@ -72,6 +73,16 @@ pub(crate) fn print_plan(prediction: &Prediction<'_>, setting: &Setting<'_>) -> 
     text.push_str(&format!("a worker may take {} of memory (`memory_limit`), the model's weights included\n", size(setting.memory_limit)));
     print(&text)?;
     Ok(exit::OK)
+}
+
+/// How often the blocks are timed, and against what.
+fn launches(plan: &Plan) -> String {
+    let Plan { launches, .. } = plan;
+    let twice = if *launches as usize >= kv_metrics::LEAST_LAUNCHES { format!(", up to {} where times spread", 2 * launches) } else { String::new() };
+    let baseline = plan.baseline.as_ref().map_or("the first that does not recompute".to_owned(), |label| format!("`{}`", printable(label)));
+    format!(
+        "each block is timed by {launches} processes, one after the other{twice}; the baseline is {baseline}, and is timed twice to show the noise\n\n"
+    )
 }
 
 fn cell_line(prediction: &Prediction<'_>, index: usize) -> String {

@@ -4,11 +4,12 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use kv_report::{Peer, Results};
+use kv_report::{CellRecord, Pass, Peer, Results, RunState, Status};
 
 use super::print;
 use crate::files::write_durably;
 use crate::screen::printable;
+use crate::run_folder::Left;
 use crate::summary::{Format, Summary};
 use crate::{Problem, exit, run_folder, sweep};
 
@@ -31,6 +32,7 @@ pub(crate) fn report(folder: &Path, peers: &[PathBuf], format: Option<Format>) -
 fn stored(folder: &Path) -> Result<Results, Problem> {
     const HELP: &str = "give the folder of a finished or interrupted run";
     if let Some(left) = run_folder::read(folder)? {
+        require_complete(folder, &left)?;
         return Ok(sweep::results(&left.run, &left.visits));
     }
     let path = folder.join("results.json");
@@ -44,6 +46,22 @@ fn stored(folder: &Path) -> Result<Results, Problem> {
     };
     let samples = read(&folder.join("samples.csv"), HELP)?;
     kv_report::read_old(&old, &samples).map_err(|error| Problem::new(format!("`{}` holds no results", path.display())).caused_by(error))
+}
+
+/// Refuses a finished run whose log has lost lines: drawing it again would replace a good report by a poor one.
+fn require_complete(folder: &Path, left: &Left) -> Result<(), Problem> {
+    let has_line = |cell: &CellRecord, pass: Pass| {
+        left.visits.iter().any(|visit| visit.cell == cell.id && visit.pass == pass || visit.status != Status::Ok && visit.cell == cell.id)
+            || left.visits.iter().any(|visit| visit.pass == Pass::Gate && visit.status != Status::Ok && visit.cell == cell.label)
+    };
+    let is_lost = |cell: &&CellRecord| [Pass::Latency, Pass::Memory].into_iter().any(|pass| !has_line(cell, pass));
+    let lost = left.run.cells.iter().filter(is_lost).count();
+    if left.run.state != RunState::Finished || lost == 0 {
+        return Ok(());
+    }
+    let path = folder.join("visits.jsonl");
+    Err(Problem::new(format!("`{}` has lost lines: {lost} of the {} cells of the finished run are not whole", path.display(), left.run.cells.len()))
+        .help("the report was left as it is; put the whole file back"))
 }
 
 fn read_peers(file: &Path) -> Result<Vec<Peer>, Problem> {

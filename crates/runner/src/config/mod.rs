@@ -227,8 +227,8 @@ pub struct Instance {
     #[serde(default = "empty_table")]
     #[schemars(with = "serde_json::Map<String, serde_json::Value>")]
     pub config: Spanned<toml::Table>,
-    /// Marks the instance that the others are compared with; at most one, and none that recomputes. Without a mark it is
-    /// contiguous in f16, or else the first that does not recompute.
+    /// True marks the instance that the others are compared with; at most one, and none that recomputes. Without a mark it
+    /// is contiguous in f16, or else the first that does not recompute. False is the same as leaving it out.
     #[serde(default)]
     #[schemars(with = "bool")]
     pub baseline: Option<Spanned<bool>>,

@@ -7,8 +7,8 @@ pub(crate) fn as_table(result: &Roofline) -> String {
     let cache = result.last_level_cache_bytes.map_or("of unknown size".to_owned(), |bytes| format!("{} MiB", bytes >> 20));
     let mut text = format!(
         "read bandwidth {} GB/s in pages of {}, {} threads, kernel path {}, last-level cache {cache}, huge pages of caches: {}\n\
-         one query per layer over {} tokens; {} launches of {} rounds in turns; in brackets where a value lies with 95 %; of times\n\
-         over another any excludes 1 falsely with 5 % in the whole column\n",
+         one query per layer over {} tokens; {} launches of {} rounds in turns; in brackets where a value lies with 95 %;\n\
+         if all times were alike, any ratio of a column would exclude 1 with a probability of 5 %\n",
         located(result.read_bandwidth, 1e-9, 1),
         result.read_bandwidth_pages,
         result.threads,

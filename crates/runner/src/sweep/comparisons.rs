@@ -24,6 +24,8 @@ pub(crate) struct OfCell {
     pub(crate) missing: Option<String>,
     /// Launches that were disturbed, and all.
     pub(crate) disturbed: (usize, usize),
+    /// Launches that count.
+    pub(crate) counted: usize,
 }
 
 impl Comparisons {
@@ -65,7 +67,7 @@ impl Comparisons {
                 let disturbed = (of_block.disturbed().len(), of_block.launches().len());
                 let ratio = |(part, observations): &(Part, Observations)| Some((*part, observations.ratio(&wanted)?));
                 let ratios = parts.iter().filter_map(ratio).collect();
-                self.of.insert(cell.id.clone(), OfCell { ratios, missing, disturbed, ..OfCell::default() });
+                self.of.insert(cell.id.clone(), OfCell { ratios, missing, disturbed, counted: counted.len(), ..OfCell::default() });
                 if counted.len() >= LEAST_LAUNCHES {
                     for (part, observations) in &parts {
                         let estimate = observations.estimate(&wanted).map(|estimate| (cell.id.clone(), estimate));

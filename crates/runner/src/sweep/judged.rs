@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kv_metrics::{Comparison, LEAST_LAUNCHES, Verdict};
+use kv_metrics::{Comparison, Verdict};
 use kv_report::{Row, RunRecord, Status, Value, Visit, is_baseline};
 
 use super::comparisons::{Comparisons, OfCell};
@@ -30,6 +30,7 @@ pub(super) fn judge(rows: &mut [Row], run: &RunRecord, visits: &[Visit]) {
         }
         note_disturbed(row, &compared);
         if !is_baseline(row) {
+            note_direction(row, baseline);
             note_canary(row, compared.parts.get(&Part::Model));
         }
         add_bandwidth(row, baseline);
@@ -71,10 +72,22 @@ fn add_plain(row: &mut Row, id: &str, (of, part): (&str, Part), baseline: Option
     row.values.insert(id.into(), Value { statistic: Some("ratio of medians".into()), reason, ..Value::from(own / other) });
 }
 
+/// Says where the ratio points the other way than the times in the same table: they were taken in other ways.
+fn note_direction(row: &mut Row, baseline: Option<&Row>) {
+    let times = row.value("tpot_ms_p50").zip(baseline.and_then(|baseline| baseline.value("tpot_ms_p50")));
+    let (Some((own, other)), Some(ratio)) = (times, row.value("tpot_ratio")) else { return };
+    if row.cell.baseline.is_some() && (own / other - 1.0) * (ratio - 1.0) < 0.0 && (own / other / ratio).ln().abs() > 0.05 {
+        row.notes.push(format!(
+            "the times alone give a ratio of {:.3}, and paired by round it is {ratio:.3}: the machine's speed changed while it was timed, and the pairs take that out",
+            own / other
+        ));
+    }
+}
+
 fn note_disturbed(row: &mut Row, compared: &OfCell) {
     let (disturbed, all) = compared.disturbed;
     if disturbed > 0 {
-        let done = if all - disturbed >= LEAST_LAUNCHES { "left out" } else { "counted, because too few others are left" };
+        let done = if compared.counted < all { "left out" } else { "counted, because too few others are left" };
         row.notes.push(format!(
             "{disturbed} of {all} launches were disturbed and are {done}: for more than 5 % of the time threads waited for a processor, the machine's host gave the time to others, or pages were read from a disk"
         ));

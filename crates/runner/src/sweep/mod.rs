@@ -20,7 +20,7 @@ use kv_report::{Pass, RunRecord, Status, Visit};
 
 use crate::block::Block;
 use crate::plan::{Cell, Plan};
-use crate::progress::Progress;
+use crate::progress::{Progress, say};
 use crate::recording::{Kept, StoredRecording};
 use crate::run_folder::RunFolder;
 use crate::{Problem, interrupt};
@@ -144,6 +144,9 @@ impl Sweep<'_> {
         let mut launch = 0;
         // How many are needed shows as they come.
         while launch < self.launches_due(block) {
+            if launch > 0 && launch == self.prediction.launches(block) {
+                say(&format!("{}: the times spread, or the machine was busy; more launches follow, {} in all at most", block.name, 2 * launch));
+            }
             self.time_block(block, launch, recording)?;
             if interrupt::requested() {
                 return Ok(());
@@ -151,7 +154,7 @@ impl Sweep<'_> {
             launch += 1;
         }
         for cell in &block.cells {
-            self.count_bytes(*cell)?;
+            self.count_bytes(*cell, recording)?;
             if interrupt::requested() {
                 return Ok(());
             }
@@ -213,8 +216,8 @@ impl Sweep<'_> {
         let is_of_cell = |visit: &Visit| match visit.pass {
             Pass::Gate => visit.cell == self.cell(index).label,
             Pass::Latency | Pass::Memory => visit.cell == self.ids[index] && !visit.control,
-            // The check of a composed time is no part of the cell.
-            Pass::Check => false,
+            // The check of a composed time is no part of the cell, and neither is the text behind its bytes.
+            Pass::Check | Pass::Text => false,
         };
         self.visits.iter().any(|visit| visit.status != Status::Ok && is_of_cell(visit))
     }

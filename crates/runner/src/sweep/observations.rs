@@ -82,11 +82,11 @@ impl<'a> BlockVisits<'a> {
         self.launches().into_iter().filter(is_disturbed).collect()
     }
 
-    /// The launches that count: those that were not disturbed, or all if fewer than three are left.
+    /// The launches that count: those that were not disturbed, or all if less than half, or fewer than three, are left.
     pub(crate) fn counted(&self) -> BTreeSet<u32> {
         let all = self.launches();
         let quiet: BTreeSet<u32> = all.difference(&self.disturbed()).copied().collect();
-        if quiet.len() >= kv_metrics::LEAST_LAUNCHES { quiet } else { all }
+        if quiet.len() >= kv_metrics::LEAST_LAUNCHES.max(all.len().div_ceil(2)) { quiet } else { all }
     }
 
     /// The observations of these launches. An instance that was not timed beside the baseline in each of them has none.

@@ -12,7 +12,7 @@ use crate::config::Workload;
 use crate::progress::say;
 use crate::recording::StoredRecording;
 use crate::worker::process::{self, By, Ended, How, OnInterrupt};
-use crate::worker::protocol::{GateTask, Job, LatencyTask, MemoryTask, Message, Phase, Task, Ttft};
+use crate::worker::protocol::{GateTask, Job, LatencyTask, MemoryTask, Message, Phase, Task, Text, Ttft};
 use crate::{Problem, hash, interrupt};
 
 /// Estimated seconds of the conformance suite for one instance.
@@ -182,7 +182,7 @@ impl Sweep<'_> {
     }
 
     /// Counts the bytes of a cell that was timed.
-    pub(super) fn count_bytes(&mut self, index: usize) -> Result<(), Problem> {
+    pub(super) fn count_bytes(&mut self, index: usize, recording: Option<&StoredRecording>) -> Result<(), Problem> {
         if self.is_done(index) || interrupt::requested() {
             return Ok(());
         }
@@ -192,25 +192,39 @@ impl Sweep<'_> {
         let instance = instance_of(cell, &self.ids[index]);
         let what = format!("{} at {}: counting bytes", cell.label, cell.seq_len);
         let seconds = self.prediction.memory_seconds(index);
-        let task = MemoryTask { instance, geometry: self.setting.model_config.geometry.clone(), script, chunk };
+        let text = self.prediction.text(index);
+        let task = MemoryTask {
+            instance,
+            geometry: self.setting.model_config.geometry.clone(),
+            recording: recording.filter(|_| script.workload == Workload::Decode).map(|recording| recording.folder().to_owned()),
+            room_to_fork: self.prediction.room_to_fork(index),
+            script,
+            chunk,
+            text,
+        };
         self.progress.phase(&what);
-        let mut counted = None;
+        let mut counted = vec![];
         let patience = self.setting.patience(seconds);
         let ended = self.insist(&what, Task::Memory(task), patience, OnInterrupt::AfterVisit, |_, message| {
             if let Message::Visit(visit) = message {
-                counted = Some(visit);
+                counted.push(visit);
             }
             Ok(())
         })?;
         let failed = |status, reason: &str| Visit::failed(&self.ids[index], Pass::Memory, status, &in_words(&ended.phase), reason);
-        let visit = match (counted, &ended.how) {
-            // What was counted stays counted, even if the worker died afterwards.
-            (Some(visit), _) => visit,
-            (None, How::Interrupted) => return Ok(()),
-            (None, How::Finished) => failed(Status::Failed, "the worker answered nothing"),
-            (None, How::Died(status, reason, _)) => failed(*status, reason),
-        };
-        self.keep(visit)?;
+        // What was counted stays counted, even if the worker died afterwards. The text comes first: with the bytes the cell is done.
+        counted.sort_by_key(|visit| visit.pass != Pass::Text);
+        let was_counted = counted.iter().any(|visit| visit.pass == Pass::Memory);
+        if !was_counted {
+            counted.push(match &ended.how {
+                How::Interrupted => return Ok(()),
+                How::Finished => failed(Status::Failed, "the worker answered nothing"),
+                How::Died(status, reason, _) => failed(*status, reason),
+            });
+        } else if let (How::Died(_, reason, _), Text::Followed) = (&ended.how, text) {
+            self.warn(format!("{what}: the cache could not be followed along the text: {reason}"));
+        }
+        counted.into_iter().try_for_each(|visit| self.keep(visit))?;
         self.advance(seconds);
         Ok(())
     }

@@ -9,7 +9,7 @@ use crate::estimate::{Estimate, Filling, Reuse};
 use crate::free_memory::size;
 use crate::plan::{Cell, Plan, usual_rounds};
 use crate::recording::{Queries, RecordingKey, Store, prompt_key};
-use crate::worker::protocol::ScriptSpec;
+use crate::worker::protocol::{ScriptSpec, Text};
 
 /// See [`predict`].
 #[derive(Debug)]
@@ -162,9 +162,24 @@ impl Prediction<'_> {
         self.estimate.latency(&self.script(cell), self.reuse(cell), filling)
     }
 
+    /// Whether a cell's cache is also followed along the text: the longest of its label, workload and batch, unless it
+    /// recomputes.
+    pub(crate) fn text(&self, index: usize) -> Text {
+        let cell = &self.plan.cells[index];
+        let is_alike = |other: &&Cell| other.label == cell.label && other.workload == cell.workload && other.batch == cell.batch;
+        let longest = self.plan.cells.iter().filter(is_alike).map(|cell| cell.seq_len).max();
+        let is_followed = longest == Some(cell.seq_len) && cell.workload == Workload::Decode && !self.probes.recomputes(&cell.label);
+        if is_followed { Text::Followed } else { Text::LeftOut }
+    }
+
+    /// Bytes that another sequence of a cell may take in its memory pass.
+    pub(crate) fn room_to_fork(&self, cell: usize) -> u64 {
+        self.limit.saturating_sub(self.caches[cell]).saturating_sub(self.beside[cell])
+    }
+
     /// Seconds of a cell's memory pass.
     pub(crate) fn memory_seconds(&self, cell: usize) -> f64 {
-        self.estimate.memory(&self.script(cell))
+        self.estimate.memory(&self.script(cell), self.text(cell))
     }
 
     /// Seconds to record the prompt.

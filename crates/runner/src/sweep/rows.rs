@@ -47,6 +47,7 @@ fn row(run: &RunRecord, cell: &CellRecord, visits: &[Visit]) -> Option<Row> {
         }
     }
     let memory = of(Pass::Memory).find(|visit| visit.status == Status::Ok);
+    let text = of(Pass::Text).find(|visit| visit.status == Status::Ok);
     if row.status == Status::Ok && launches.is_empty() {
         return None;
     }
@@ -62,7 +63,7 @@ fn row(run: &RunRecord, cell: &CellRecord, visits: &[Visit]) -> Option<Row> {
         row.notes.extend(visit.notes.iter().filter(|note| !row.notes.contains(note)).cloned().collect::<Vec<_>>());
     }
     row.launches = launches.len();
-    add_values(&mut row, &all, memory);
+    add_values(&mut row, &all, &[memory, text]);
     add_times(&mut row, &launches);
     if let Some(check) = of(Pass::Check).next() {
         add_check(&mut row, check);
@@ -77,14 +78,14 @@ fn fail(row: &mut Row, visit: &Visit) {
     row.error.clone_from(&visit.error);
 }
 
-/// What launches and the memory pass say: of several launches the median.
-fn add_values(row: &mut Row, launches: &[&Visit], memory: Option<&Visit>) {
+/// What launches and the passes over memory say: of several launches the median.
+fn add_values(row: &mut Row, launches: &[&Visit], others: &[Option<&Visit>]) {
     let mut by_id: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
     // Filling with attention takes longer than filling without: the launches that attended are comparable.
     let attended = launches.iter().any(|visit| visit.ttft_source.is_some());
     let is_comparable =
         |visit: &Visit, id: &str| id != "fill_ms" || !attended || visit.pass != Pass::Latency || visit.ttft_source.is_some();
-    for visit in launches.iter().copied().chain(memory) {
+    for visit in launches.iter().copied().chain(others.iter().copied().flatten()) {
         for (id, value) in visit.values.iter().filter(|(id, _)| is_comparable(visit, id)) {
             by_id.entry(id).or_default().push(*value);
         }

@@ -12,7 +12,7 @@ use kv_report::Status;
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process_group, setrlimit};
 
 use super::COMMAND;
-use super::protocol::{Job, Message, PROTOCOL, Phase, Work};
+use super::protocol::{Job, Message, PROTOCOL, Phase, Work, Task};
 use crate::free_memory::size;
 use crate::{Problem, interrupt, progress};
 
@@ -210,6 +210,7 @@ impl Worker {
         let mut child = Command::new(program)
             .arg(COMMAND)
             .env(MARK, "1")
+            .envs(allocator_settings(job))
             // Ctrl-C reaches the runner alone.
             .process_group(0)
             .stdin(Stdio::piped())
@@ -361,6 +362,17 @@ fn lines(mut stream: impl BufRead, longest: u64, mut hear: impl FnMut(String)) {
     while let Ok(1..) = stream.by_ref().take(longest).read_until(b'\n', &mut line) {
         hear(String::from_utf8_lossy(&line).trim_end_matches(['\n', '\r']).to_owned());
         line.clear();
+    }
+}
+
+/// Settings of glibc's allocator where bytes are counted: large buffers are mapped and given back one by one, and all threads share
+/// one heap, so that resident pages say something about the cache.
+fn allocator_settings(job: &Job) -> Vec<(&'static str, &'static str)> {
+    match job.task {
+        Task::Memory(_) => {
+            vec![("MALLOC_ARENA_MAX", "1"), ("MALLOC_MMAP_THRESHOLD_", "131072"), ("MALLOC_TRIM_THRESHOLD_", "131072")]
+        }
+        _ => vec![],
     }
 }
 

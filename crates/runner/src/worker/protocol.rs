@@ -19,7 +19,7 @@ use crate::recording::RecordingKey;
 use crate::roofline::{Launch, RooflineTask};
 
 /// Is raised with every change. Runner and worker are the same program, unless it was replaced while it ran.
-pub(crate) const PROTOCOL: u32 = 2;
+pub(crate) const PROTOCOL: u32 = 3;
 
 /// What a worker is to do.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -148,6 +148,19 @@ pub(crate) struct MemoryTask {
     pub(crate) script: ScriptSpec,
     /// Tokens of a prompt that are fed in one step: all of them to a cache that recomputes.
     pub(crate) chunk: usize,
+    /// The folder of the recording whose rows fill the cache.
+    pub(crate) recording: Option<PathBuf>,
+    /// Bytes that another sequence may take.
+    pub(crate) room_to_fork: u64,
+    pub(crate) text: Text,
+}
+
+/// Whether a cache is also followed along the text, token by token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Text {
+    Followed,
+    LeftOut,
 }
 
 /// What a worker says.
@@ -202,6 +215,8 @@ pub(crate) enum Work {
     RealPrefill,
     /// Bytes are counted.
     CountBytes,
+    /// A cache is followed along a text.
+    FollowText,
 }
 
 impl fmt::Display for Work {
@@ -215,6 +230,7 @@ impl fmt::Display for Work {
             Work::Decode => "decode",
             Work::RealPrefill => "real prefill",
             Work::CountBytes => "count bytes",
+            Work::FollowText => "follow the text",
         })
     }
 }
@@ -309,7 +325,15 @@ mod tests {
                 order_seed: 1,
                 huge_pages: HugePages::System,
             }),
-            Task::Memory(MemoryTask { instance: instance(), geometry: geometry(), script: script(1), chunk: 64 }),
+            Task::Memory(MemoryTask {
+                instance: instance(),
+                geometry: geometry(),
+                script: script(1),
+                chunk: 64,
+                recording: Some("/tmp".into()),
+                room_to_fork: u64::MAX,
+                text: Text::Followed,
+            }),
             Task::Record(RecordTask { model: model(SourceSpec::Gguf("/a model".into())), key: key(), folder: "/tmp".into() }),
         ];
         for task in tasks {

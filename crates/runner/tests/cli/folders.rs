@@ -168,6 +168,26 @@ fn every_build_and_model_is_told_from_another() {
     assert_eq!(ids.len(), run["cells"].as_array().unwrap().len(), "every cell has an id of its own");
 }
 
+/// Drawing it again would replace a good report by a poor one.
+#[test]
+fn a_finished_run_whose_log_has_lost_lines_is_not_drawn_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("report");
+    assert!(sweep(&out, &[]).output().unwrap().status.success());
+    let table = std::fs::read(out.join("results.csv")).unwrap();
+    let log = std::fs::read(out.join("visits.jsonl")).unwrap();
+    let draw = || run(&["report", out.to_str().unwrap()]);
+    assert!(draw().status.success());
+    let before_last = log.len() - 1 - log[..log.len() - 1].iter().rev().position(|byte| *byte == b'\n').unwrap();
+    for kept in [0, before_last, log.len() - 1] {
+        std::fs::write(out.join("visits.jsonl"), &log[..kept]).unwrap();
+        let output = draw();
+        assert_eq!(output.status.code(), Some(1), "{kept} bytes");
+        assert!(words(&text(&output.stderr)).contains("has lost lines"), "{}", text(&output.stderr));
+        assert_eq!(std::fs::read(out.join("results.csv")).unwrap(), table);
+    }
+}
+
 #[test]
 fn what_is_no_report_is_never_removed() {
     let folder = tempfile::tempdir().unwrap();

@@ -4,7 +4,7 @@
 
 use std::time::Instant;
 
-use kv_core::{Guarantee, KvCache, Usage};
+use kv_core::{Guarantee, KvCache};
 use kv_metrics::first_steady_round;
 use kv_report::{Fill, StepTime, Visit};
 use kv_script::Script;
@@ -12,7 +12,7 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
 use super::disturbance::{Disturbance, Watch};
-use super::{Block, Filled, Role, memory_bandwidth, milliseconds, on_the_pool, run_event};
+use super::{Block, Filled, memory_bandwidth, milliseconds, on_the_pool, run_event};
 use crate::roofline::last_level_cache;
 use crate::worker::caught;
 use crate::worker::protocol::Work;
@@ -118,7 +118,7 @@ impl Player<'_> {
     /// What the instance came to.
     fn finish(self, bandwidth: Option<f64>) -> Visit {
         let Player { filled, read: (read, steps), disturbance, .. } = self;
-        let Filled { cache, mut visit, role, .. } = filled;
+        let Filled { cache, mut visit, .. } = filled;
         let guarantee = cache.guarantee();
         if visit.fill == Some(Fill::Replay) && guarantee != Guarantee::Exact {
             // A real prefill computes later chunks from what the cache kept of earlier ones.
@@ -135,20 +135,6 @@ impl Player<'_> {
             values.push(("read_bytes", read as f64 / steps as f64));
         } else {
             visit.notes.push("read_bytes is unknown: the cache does not attend with kvlab's kernels".into());
-        }
-        if role == Role::Instance {
-            let Usage { payload_bytes, metadata_bytes, slack_bytes, scratch_peak_bytes, seen_tokens, resident_tokens, .. } = cache.usage();
-            let reserved = cache.usage().reserved_bytes();
-            let account = [
-                ("payload_bytes", payload_bytes),
-                ("metadata_bytes", metadata_bytes),
-                ("slack_bytes", slack_bytes),
-                ("reserved_bytes", reserved),
-                ("scratch_peak_bytes", scratch_peak_bytes),
-                ("seen_tokens", seen_tokens),
-                ("resident_tokens", resident_tokens),
-            ];
-            values.extend(account.map(|(id, value)| (id, value as f64)));
         }
         visit.values.extend(values.into_iter().map(|(id, value)| (id.to_owned(), value)));
         visit

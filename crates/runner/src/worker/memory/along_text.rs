@@ -1,0 +1,100 @@
+//! A text token by token: the heap after every commit, and the time that keeping each token takes.
+//!
+//! Attention is left out. What it costs grows with the length and is timed elsewhere; here it would hide what is looked for: the
+//! doubling of a buffer, the sealing of a group, an eviction.
+
+use kv_core::KvCache;
+use kv_metrics::HeapMeter;
+use kv_report::{Pass, TextPoint, Visit};
+use kv_script::{Attention, Event, Interpreter, RowsDriver, Script};
+
+use super::rows::CellRows;
+use crate::timed::Timed;
+use crate::worker::channel::Channel;
+
+/// Follows a text of so many tokens, fed to each of `batch` sequences. The first time it is timed, with counting off, and the
+/// second time its bytes are counted.
+pub(super) fn follow(
+    id: &str,
+    build: &dyn Fn() -> Result<Box<dyn KvCache>, String>,
+    rows: &CellRows,
+    (tokens, batch): (usize, usize),
+    channel: &Channel,
+) -> Result<Visit, String> {
+    let mut visit = Visit::passed(id, Pass::Text);
+    let mut cache = Timed::new(build()?);
+    Feeding::new(rows, (tokens, batch)).feed(&mut cache, channel, |cache, tokens| {
+        let keep_ms = cache.take_spent().cache.as_secs_f64() * 1e3;
+        visit.text.push(TextPoint { tokens, heap_bytes: None, keep_ms: Some(keep_ms) });
+    })?;
+    drop(cache);
+
+    // What feeds the cache is there before anything is counted.
+    let feeding = Feeding::new(rows, (tokens, batch));
+    let mut points = visit.text.iter_mut();
+    let meter = HeapMeter::start();
+    let mut cache = build()?;
+    feeding.feed(&mut cache, channel, |_, _| {
+        let live = meter.live_bytes();
+        points.next().into_iter().for_each(|point| point.heap_bytes = Some(live.unsigned_abs()));
+    })?;
+    drop(cache);
+    drop(meter);
+    let heap: Vec<(f64, f64)> =
+        visit.text.iter().filter_map(|point| Some((point.tokens as f64 * batch as f64, point.heap_bytes? as f64))).collect();
+    if let Some((slope, intercept)) = kv_metrics::straight_line(&heap) {
+        visit.values.insert("heap_slope".into(), slope);
+        visit.values.insert("heap_intercept_bytes".into(), intercept);
+    }
+    Ok(visit)
+}
+
+/// A text that is fed token by token.
+struct Feeding {
+    script: Script,
+    interpreter: Interpreter<RowsDriver<CellRows>>,
+    tokens: usize,
+}
+
+impl Feeding {
+    fn new(rows: &CellRows, (tokens, batch): (usize, usize)) -> Feeding {
+        let first = vec![0];
+        let script = Script::prefill(&vec![first.as_slice(); batch], 1).then(Script::decode(batch, tokens.saturating_sub(1)));
+        let driver = RowsDriver { source: rows.clone(), attention: Attention::Skipped };
+        Feeding { script, interpreter: Interpreter::new(driver), tokens }
+    }
+
+    /// Feeds it, and shows the cache after each token with how many there are.
+    fn feed<C: Fed>(mut self, cache: &mut C, channel: &Channel, mut look: impl FnMut(&mut C, usize)) -> Result<(), String> {
+        const SAID_EVERY: usize = 256;
+        let mut fed = 0;
+        for event in &self.script.events {
+            self.interpreter.run(cache.cache(), event).map_err(|error| error.to_string())?;
+            if matches!(event, Event::Append { .. } | Event::Step { .. }) {
+                fed += 1;
+                look(cache, fed);
+                if fed % SAID_EVERY == 0 {
+                    channel.progress(fed, self.tokens);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A cache that can be fed, with what measures it around it or without.
+trait Fed {
+    fn cache(&mut self) -> &mut dyn KvCache;
+}
+
+impl Fed for Timed {
+    fn cache(&mut self) -> &mut dyn KvCache {
+        self
+    }
+}
+
+impl Fed for Box<dyn KvCache> {
+    fn cache(&mut self) -> &mut dyn KvCache {
+        self.as_mut()
+    }
+}

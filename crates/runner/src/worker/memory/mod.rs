@@ -1,0 +1,214 @@
+//! The worker that accounts for bytes: one cache alone, fed with rows of the model's shape, phase by phase.
+//!
+//! The model is left out, so that every byte is the cache's or a row's on its way to it. Nothing that is timed runs while bytes
+//! are counted.
+
+mod along_text;
+mod ledger;
+mod rows;
+mod weighed;
+
+use kv_core::{KvCache, Registry};
+use kv_metrics::{HeapMeter, counts_allocations};
+use kv_report::{Pass, Status, Visit};
+use kv_script::{Attention, Event, Interpreter, Name, RowsDriver, Script, names};
+
+use self::ledger::{Account, Ledger};
+use self::rows::{CellRows, Generated};
+use self::weighed::Weighed;
+use super::caught;
+use super::channel::Channel;
+use super::protocol::{InstanceSpec, MemoryTask, Text, Work};
+use crate::Problem;
+use crate::config::Workload;
+use crate::recording::Recording;
+
+pub(super) fn run(registry: &Registry, task: &MemoryTask, channel: &Channel) -> Result<(), Problem> {
+    let MemoryTask { instance, .. } = task;
+    let recording = match &task.recording {
+        None => None,
+        Some(folder) => Some(
+            Recording::open(folder, &task.geometry)
+                .map_err(|error| Problem::new(format!("the recording in `{}` cannot be replayed", folder.display())).caused_by(error))?,
+        ),
+    };
+    let cell = Cell { registry, task, channel, rows: CellRows { recording, generated: Generated { geometry: task.geometry.clone() } } };
+    channel.phase(Some(&instance.id), Work::CountBytes);
+    // On a thread of the pool, so that work is not handed over from outside: that allocates now and then.
+    let counted = caught(|| rayon::scope(|_| cell.count()));
+    channel.visit(counted.unwrap_or_else(|failure| failed(instance, Pass::Memory, Work::CountBytes, &failure)));
+    if task.text == Text::Followed {
+        channel.phase(Some(&instance.id), Work::FollowText);
+        let size = (task.script.seq_len, task.script.batch);
+        let followed = caught(|| along_text::follow(&instance.id, &|| cell.build(), &cell.rows, size, channel));
+        channel.visit(followed.unwrap_or_else(|failure| failed(instance, Pass::Text, Work::FollowText, &failure)));
+    }
+    Ok(())
+}
+
+fn failed(instance: &InstanceSpec, pass: Pass, work: Work, failure: &str) -> Visit {
+    Visit::failed(&instance.id, pass, Status::Failed, &work.to_string(), failure)
+}
+
+struct Cell<'a> {
+    registry: &'a Registry,
+    task: &'a MemoryTask,
+    channel: &'a Channel,
+    rows: CellRows,
+}
+
+/// The phases of a cell.
+struct Phases {
+    open: Vec<Event>,
+    prefill: Vec<Event>,
+    decode: Vec<Event>,
+}
+
+impl Cell<'_> {
+    fn build(&self) -> Result<Box<dyn KvCache>, String> {
+        let entry = self.registry.get(&self.task.instance.strategy).map_err(|error| error.to_string())?;
+        entry.build(&self.task.instance.config, &self.task.geometry).map_err(|error| error.to_string())
+    }
+
+    fn count(&self) -> Result<Visit, String> {
+        let mut visit = Visit::passed(&self.task.instance.id, Pass::Memory);
+        if !counts_allocations() {
+            visit.notes.push("heap bytes were not counted: the program does not install the counting allocator".into());
+        }
+        // Threads, their stacks and tables come into being with the first attention, and are not the cache's.
+        rayon::broadcast(|_| ());
+        let rehearsal = Phases::of(Workload::Decode, (2, 1), 1, 2);
+        self.walk(&rehearsal)?;
+        let script = &self.task.script;
+        let phases = Phases::of(script.workload, (script.seq_len, script.batch), script.decode_steps, self.task.chunk);
+        let Account { values, notes } = self.walk(&phases)?;
+        visit.values.extend(values.into_iter().map(|(id, value)| (id.to_owned(), value)));
+        visit.notes.extend(notes);
+        Ok(visit)
+    }
+
+    /// Goes through the phases and writes down what each took.
+    fn walk(&self, phases: &Phases) -> Result<Account, String> {
+        let MemoryTask { script, geometry, instance, .. } = self.task;
+        let entry = self.registry.get(&instance.strategy).map_err(|error| error.to_string())?;
+        let predicted = entry.predicted_bytes(&instance.config, geometry, script.seq_len, script.batch).map_err(|error| error.to_string())?;
+        let mut interpreter = Interpreter::new(RowsDriver { source: self.rows.clone(), attention: Attention::Skipped });
+        // The interpreter's own table is there before anything is counted.
+        let mut nobody = self.build()?;
+        let sequence = Name::new("0");
+        for event in [Event::Open { sequence: sequence.clone() }, Event::Close { sequence }] {
+            interpreter.run(nobody.as_mut(), &event).map_err(|error| error.to_string())?;
+        }
+        drop(nobody);
+        let mut account = Account::new();
+        let start = ledger::Start::now();
+        let meter = HeapMeter::start();
+        let mut cache = Weighed::new(self.build()?, &meter);
+        let ledger = |cache: &Weighed<'_>| Ledger { predicted, usage: cache.usage(), heap: meter.live_bytes(), start };
+
+        self.feed(&mut cache, &mut interpreter, &phases.open, Attended::Last)?;
+        account.put("heap_open_bytes", meter.live_bytes());
+
+        let _ = cache.take_phase();
+        self.feed(&mut cache, &mut interpreter, &phases.prefill, Attended::Last)?;
+        let prefill = cache.take_phase();
+        account.put("transient_peak_prefill_bytes", prefill.transient.max(0));
+        account.put("harness_rows_bytes", prefill.rows);
+        ledger::put_resident_peak(&mut account, "rss_peak_prefill_bytes", &start);
+        // A text that is generated is as long as it is said to be at its end.
+        if script.workload == Workload::Decode || phases.decode.is_empty() {
+            ledger(&cache).put(&mut account, geometry);
+        }
+
+        kv_metrics::begin_resident_peak();
+        let attended = if script.workload == Workload::Decode { Attended::All } else { Attended::Last };
+        self.feed(&mut cache, &mut interpreter, &phases.decode, attended)?;
+        let decode = cache.take_phase();
+        account.put("transient_peak_decode_bytes", decode.transient.max(0));
+        account.put("scratch_peak_bytes", cache.usage().scratch_peak_bytes as i64);
+        account.put("heap_peak_bytes", prefill.peak.max(decode.peak));
+        ledger::put_resident_peak(&mut account, "rss_peak_decode_bytes", &start);
+        let tokens = phases.decode.len() * phases.open.len();
+        if tokens > 0 {
+            account.put_ratio("allocs_per_token", decode.allocations as f64 / tokens as f64);
+            account.put_ratio("allocated_bytes_per_token", decode.allocated as f64 / tokens as f64);
+        }
+        match script.workload {
+            Workload::Generate if !phases.decode.is_empty() => ledger(&cache).put(&mut account, geometry),
+            _ => ledger(&cache).check("after the decode steps", &mut account),
+        }
+
+        self.fork(&mut cache, &mut interpreter, &meter, &mut account)?;
+
+        let closing: Vec<Event> = names(phases.open.len()).into_iter().map(|sequence| Event::Close { sequence }).collect();
+        self.feed(&mut cache, &mut interpreter, &closing, Attended::Last)?;
+        drop(closing);
+        account.put("heap_closed_bytes", meter.live_bytes());
+        ledger(&cache).check("after all sequences were closed", &mut account);
+        drop(cache);
+        ledger::check_dropped(meter.live_bytes(), &mut account);
+        Ok(account)
+    }
+
+    /// Runs the events of a phase.
+    fn feed(&self, cache: &mut Weighed<'_>, interpreter: &mut OnRows, events: &[Event], attended: Attended) -> Result<(), String> {
+        let last = events.iter().rposition(|event| matches!(event, Event::Append { .. } | Event::Step { .. }));
+        for (done, event) in events.iter().enumerate() {
+            let is_attended = attended == Attended::All || Some(done) == last;
+            interpreter.driver().attention = if is_attended { Attention::Run } else { Attention::Skipped };
+            interpreter.run(cache, event).map_err(|error| error.to_string())?;
+            if done % 64 == 0 {
+                self.channel.progress(done, events.len());
+            }
+        }
+        Ok(())
+    }
+
+    /// Forks a sequence, and lets the fork take a step of its own.
+    fn fork(&self, cache: &mut Weighed<'_>, interpreter: &mut OnRows, meter: &HeapMeter, account: &mut Account) -> Result<(), String> {
+        let before = meter.live_bytes();
+        let of_one = before / self.task.script.batch.max(1) as i64;
+        if of_one.unsigned_abs() > self.task.room_to_fork {
+            account.notes.push(format!("no sequence was forked: another {of_one} bytes may not fit into `memory_limit`"));
+            return Ok(());
+        }
+        let [parent, fork] = ["0", "fork"].map(Name::new);
+        let mut run = |cache: &mut Weighed<'_>, event: Event| interpreter.run(cache, &event).map_err(|error| error.to_string());
+        if let Err(reason) = run(cache, Event::Fork { parent, sequence: fork.clone() }) {
+            account.notes.push(format!("no sequence was forked: {reason}"));
+            return Ok(());
+        }
+        account.put("fork_bytes", meter.live_bytes() - before);
+        account.put("shared_bytes", cache.usage().shared_bytes as i64);
+        run(cache, Event::Step { sequences: vec![fork.clone()] })?;
+        account.put("fork_step_bytes", meter.live_bytes() - before);
+        run(cache, Event::Close { sequence: fork })
+    }
+}
+
+/// Which steps of a phase meet the cache's attention. It changes no byte of a cache that is not told so, takes time that grows
+/// with the square of a prompt, and its scratch is largest at the last step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Attended {
+    All,
+    Last,
+}
+
+type OnRows = Interpreter<RowsDriver<CellRows>>;
+
+impl Phases {
+    /// Phases of a cell with so many tokens in each sequence of a batch.
+    fn of(workload: Workload, (tokens, batch): (usize, usize), decode_steps: usize, chunk: usize) -> Phases {
+        let (prompt, steps) = match workload {
+            Workload::Decode => (tokens, decode_steps),
+            // A cache that recomputes holds nothing, however it was fed, and would be fed everything again at every step.
+            Workload::Generate if chunk >= tokens => (tokens.max(2) - 1, tokens.min(2) - 1),
+            Workload::Generate => (1, tokens - 1),
+        };
+        // The tokens themselves do not matter.
+        let prompt = vec![0; prompt];
+        let mut open = Script::prefill(&vec![prompt.as_slice(); batch], chunk.max(1)).events;
+        let prefill = open.split_off(batch);
+        Phases { open, prefill, decode: Script::decode(batch, steps).events }
+    }
+}
