@@ -203,7 +203,7 @@ impl Question<'_> {
                 config.geometry.values_per_token()
             ),
             format!("weights: {weights}, {} ({weight_bytes} bytes)", size(*weight_bytes as u64)),
-            format!("context: {} tokens in each of {}; the model was made for {context}{}", self.context, self.sequences(), self.beyond()),
+            format!("context: {} tokens in {}; the model was made for {context}{}", self.context, self.sequences(), self.beyond()),
         ];
         if let Some(memory) = self.memory {
             let room = match self.room() {
@@ -218,7 +218,7 @@ impl Question<'_> {
     fn sequences(&self) -> String {
         match self.batch {
             1 => "1 sequence".to_owned(),
-            batch => format!("{batch} sequences that share nothing"),
+            batch => format!("each of {batch} sequences that share nothing"),
         }
     }
 
