@@ -23,13 +23,14 @@ pub struct ModelConfig {
 }
 
 impl ModelConfig {
-    /// The number of weights, an untied head not included.
+    /// The number of weights, without an untied head, biases, and norms of queries and keys. It saturates.
     pub fn weights(&self) -> usize {
         let Geometry { layers, heads, kv_heads, key_dim, value_dim, .. } = self.geometry;
-        let attention = self.hidden * (heads * (key_dim + value_dim) + kv_heads * (key_dim + value_dim));
-        let layer = attention + 3 * self.hidden * self.intermediate + 2 * self.hidden;
-        // A config may ask for any number of layers.
-        layers.saturating_mul(layer).saturating_add(self.vocabulary * self.hidden + self.hidden)
+        // A config may ask for any numbers.
+        let matrix = |outputs: usize| self.hidden.saturating_mul(outputs);
+        let attention = heads.saturating_add(kv_heads).saturating_mul(key_dim.saturating_add(value_dim));
+        let layer = matrix(attention.saturating_add(self.intermediate.saturating_mul(3)).saturating_add(2));
+        layers.saturating_mul(layer).saturating_add(matrix(self.vocabulary.saturating_add(1)))
     }
 
     /// The least bytes of the activations while a step runs `tokens` tokens of one sequence: the hidden values twice, and

@@ -4,6 +4,7 @@
 //! Checkpoints of Llama, Mistral, Qwen2 and Qwen3 are understood; the directory's small files are handed over as text, and
 //! its weights as open files.
 
+mod description;
 mod document;
 mod edges;
 mod end_ids;
@@ -16,6 +17,7 @@ mod rope;
 mod shards;
 mod source;
 
+pub use crate::hugging_face::description::{Description, describe};
 use crate::hugging_face::document::Document;
 use crate::hugging_face::hyperparameters::Checkpoint;
 use crate::hugging_face::shards::Shards;

@@ -10,7 +10,7 @@ use kv_kernels::KernelPath;
 use kv_model::Pages;
 
 use crate::config::HugePages;
-use crate::summary::Format;
+use crate::table::Format;
 use crate::{Problem, commands, exit, worker};
 
 /// Sweeps key-value cache strategies over sequence lengths and charts latency and memory.
@@ -41,6 +41,8 @@ enum Command {
     },
     /// Run the conformance suite on strategies.
     Check(CheckArguments),
+    /// Say what caches of a model take at a context length, from each strategy's formula; nothing is run.
+    Plan(PlanArguments),
     /// Create a crate for a strategy of your own, in a new folder.
     New {
         /// The crate's name, for example my-cache.
@@ -188,6 +190,41 @@ pub(crate) struct CheckArguments {
     pub(crate) json: bool,
 }
 
+/// Arguments of `plan`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "For example, what fits on a machine of 16 GiB:\n  runner plan --model llama-3-8b --weights q8_0 --context 32768 --memory 16GiB"
+)]
+pub(crate) struct PlanArguments {
+    /// The model's shape: a preset, as `list` shows it, or the config.json of a Hugging Face model, or the folder with it.
+    ///
+    /// A path that exists is taken as a path. Everything that `generate --model` takes is taken too: a .gguf file, a fetched
+    /// model, org/name in the Hugging Face cache, ollama:name:tag. No weights are read.
+    #[arg(long, value_name = "SHAPE")]
+    pub(crate) model: String,
+    /// Tokens of each sequence. More than the model was made for are allowed, and told.
+    #[arg(long, value_name = "TOKENS")]
+    pub(crate) context: usize,
+    /// Sequences at once, which share no tokens.
+    #[arg(long, default_value_t = 1, value_name = "SEQUENCES")]
+    pub(crate) batch: usize,
+    /// Memory for weights and cache, for example 8GiB: adds the longest context that fits to every row.
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) memory: Option<String>,
+    /// Encoding of the weights, for example f16, q8_0 or q4_K [default: f32 for a preset, the config's own type for a config.json].
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) weights: Option<String>,
+    /// Take the `[[strategy]]` list of this config instead of the one of bench-configs/plan.toml; its model and sweep are not used.
+    #[arg(long, value_name = "CONFIG")]
+    pub(crate) strategies: Option<PathBuf>,
+    /// Add a strategy, with its default parameters; may be repeated.
+    #[arg(long, value_name = "ID")]
+    pub(crate) also: Vec<String>,
+    /// How the table is written.
+    #[arg(long, value_enum, default_value_t = Format::Plain)]
+    pub(crate) format: Format,
+}
+
 /// Arguments of `generate`.
 #[derive(Debug, Args)]
 pub(crate) struct GenerateArguments {
@@ -305,6 +342,7 @@ pub fn main(registry: Registry) -> ExitCode {
         Command::List => commands::list(&registry),
         Command::Describe { strategy } => commands::describe(&registry, &strategy),
         Command::Check(arguments) => commands::check(&registry, &arguments),
+        Command::Plan(arguments) => commands::plan(&registry, &arguments),
         Command::New { name } => commands::new(&name),
         Command::Generate(arguments) => commands::generate(&registry, &arguments),
         Command::Fetch { name } => commands::fetch(&name),
@@ -336,11 +374,12 @@ fn silence_caught_panics() {
 
 /// Puts `run` in front of a first argument that is no command.
 fn with_default_command(mut arguments: Vec<OsString>) -> Vec<OsString> {
-    const COMMANDS: [&str; 14] = [
+    const COMMANDS: [&str; 15] = [
         "run",
         "list",
         "describe",
         "check",
+        "plan",
         "new",
         "generate",
         "fetch",

@@ -255,7 +255,7 @@ fn memory_limit(file: &ConfigFile, limit: &Spanned<String>) -> Result<u64, Probl
 }
 
 /// "8 GiB" in bytes.
-fn parse_bytes(text: &str) -> Option<u64> {
+pub(crate) fn parse_bytes(text: &str) -> Option<u64> {
     let text = text.trim();
     let unit = text.find(|character: char| !character.is_ascii_digit() && character != '.')?;
     let number: f64 = text[..unit].parse().ok()?;
@@ -269,7 +269,11 @@ fn parse_bytes(text: &str) -> Option<u64> {
     Some((number * (1u64 << factor) as f64) as u64)
 }
 
-fn check_instances(file: &ConfigFile, registry: &Registry) -> Result<(), Problem> {
+/// Checks the list of strategies, their parameters excepted.
+///
+/// # Errors
+/// A [`Problem`] that points at the value and says what would be right.
+pub(crate) fn check_instances(file: &ConfigFile, registry: &Registry) -> Result<(), Problem> {
     let instances = &file.config.strategies;
     if instances.is_empty() {
         let help = "add one:\n[[strategy]]\nlabel = \"paged/16\"\nuse = \"paged\"\nconfig = { block_size = 16 }";

@@ -62,6 +62,18 @@ impl Problem {
         self
     }
 
+    /// Adds to the help text, or begins it.
+    #[must_use]
+    pub(crate) fn more_help(self, more: &str) -> Problem {
+        match &self.help {
+            Some(help) => {
+                let help = format!("{help} {more}");
+                self.help(help)
+            }
+            None => self.help(more),
+        }
+    }
+
     /// Adds the cause.
     #[must_use]
     pub fn caused_by(mut self, cause: impl Error) -> Problem {

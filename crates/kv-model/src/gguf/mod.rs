@@ -15,5 +15,5 @@ mod splitting;
 mod tensor_type;
 mod vocabulary;
 
-pub use model::load;
+pub use model::{describe, load};
 pub use reader::{Array, File, TensorInfo, Value};

@@ -19,22 +19,49 @@ use crate::{Decoder, LoadError, LoadOptions, Model, ModelConfig, ReadSeek, Tenso
 /// [`LoadError`] names the key or tensor that is missing or impossible.
 pub fn load(file: &mut dyn ReadSeek, options: LoadOptions<'_>) -> Result<Model, LoadError> {
     let (head, file_len) = read_head(file)?;
-    let (parsed, table) = File::parse_metadata(&head, file_len)?;
-    let architecture = Architecture::of(&parsed)?;
-    neutral::check(&parsed, architecture.prefix())?;
-    let parsed = parsed.with_tensors(table)?;
-    let (factors, read) = match (architecture, parsed.tensor(rope::FREQUENCY_FACTORS)) {
-        (Architecture::Llama, Some(factors)) => (Some(decoded(file, factors)?), BTreeSet::from([rope::FREQUENCY_FACTORS.to_owned()])),
-        _ => (None, BTreeSet::new()),
-    };
-    let config = config(&parsed, architecture, factors)?;
-    config.check()?;
+    let Known { parsed, architecture, config, read } = Known::of(file, &head, file_len)?;
     let tokenizer = vocabulary::tokenizer(&parsed)?;
     let text_notes = vocabulary::notes(&parsed);
     let mut source = Source { bytes: file, file: &parsed, architecture, geometry: &config.geometry, read };
     let weights = Weights::load(&config, &mut source, options)?;
     source.check_unread()?;
     Ok(Model { decoder: Decoder::new(config, weights), tokenizer, text_notes })
+}
+
+/// The hyperparameters of the model in a GGUF file, and the bytes of all its tensors. No matrix is read.
+///
+/// # Errors
+/// [`LoadError`] names the key that is missing or impossible.
+pub fn describe(file: &mut dyn ReadSeek) -> Result<(ModelConfig, usize), LoadError> {
+    let (head, file_len) = read_head(file)?;
+    let Known { parsed, config, .. } = Known::of(file, &head, file_len)?;
+    let tensors = parsed.tensor_names().filter_map(|name| parsed.tensor(name));
+    Ok((config, tensors.map(|tensor| tensor.len).fold(0, usize::saturating_add)))
+}
+
+/// What the head of a file says of its network.
+struct Known<'a> {
+    parsed: File<'a>,
+    architecture: Architecture,
+    config: ModelConfig,
+    /// The tensors that the hyperparameters took.
+    read: BTreeSet<String>,
+}
+
+impl<'a> Known<'a> {
+    fn of(file: &mut dyn ReadSeek, head: &'a [u8], file_len: u64) -> Result<Known<'a>, LoadError> {
+        let (parsed, table) = File::parse_metadata(head, file_len)?;
+        let architecture = Architecture::of(&parsed)?;
+        neutral::check(&parsed, architecture.prefix())?;
+        let parsed = parsed.with_tensors(table)?;
+        let (factors, read) = match (architecture, parsed.tensor(rope::FREQUENCY_FACTORS)) {
+            (Architecture::Llama, Some(factors)) => (Some(decoded(file, factors)?), BTreeSet::from([rope::FREQUENCY_FACTORS.to_owned()])),
+            _ => (None, BTreeSet::new()),
+        };
+        let config = config(&parsed, architecture, factors)?;
+        config.check()?;
+        Ok(Known { parsed, architecture, config, read })
+    }
 }
 
 /// The factors of the frequencies, one for each plane of a key.

@@ -14,8 +14,8 @@ use kv_metrics::{Judgement, Pooled};
 use super::{print, run::run_file};
 use crate::cli::{CalibrateArguments, PagesChoice, RunArguments};
 use crate::config::{ConfigFile, load_config};
-use crate::summary::Format;
 use crate::sweep::spreads;
+use crate::table::Format;
 use crate::{Problem, exit, run_folder};
 
 /// What is run without a config.

@@ -10,7 +10,8 @@ use super::print;
 use crate::files::write_durably;
 use crate::screen::printable;
 use crate::run_folder::Left;
-use crate::summary::{Format, Summary};
+use crate::summary::summary;
+use crate::table::Format;
 use crate::{Problem, exit, run_folder, sweep};
 
 pub(crate) fn report(folder: &Path, peers: &[PathBuf], format: Option<Format>) -> Result<ExitCode, Problem> {
@@ -22,7 +23,7 @@ pub(crate) fn report(folder: &Path, peers: &[PathBuf], format: Option<Format>) -
         write_durably(&path, &bytes).map_err(|error| Problem::new(format!("cannot write `{}`", path.display())).caused_by(error))?;
     }
     if let Some(format) = format {
-        print(&Summary::of(&results).text(format))?;
+        print(&summary(&results).text(format))?;
     }
     print(&format!("report: {}\n", printable(&folder.join("index.html").display().to_string())))?;
     Ok(exit::OK)

@@ -33,8 +33,14 @@ pub fn load_config(path: &Path, sets: &[String], also: &[String]) -> Result<Conf
             .caused_by(error)
             .help("`bench-configs/` has examples; start with quickstart.toml")
     })?;
-    let mut text = text;
-    let mut shown = shown;
+    changed(path, shown, text, sets, also)
+}
+
+/// A config from its text, with what arguments change in it.
+///
+/// # Errors
+/// As [`load_config`].
+pub(crate) fn changed(path: &Path, mut shown: String, mut text: String, sets: &[String], also: &[String]) -> Result<ConfigFile, Problem> {
     if !sets.is_empty() || !also.is_empty() {
         let mut table: toml::Table = toml::from_str(&text).map_err(|error| parse_problem(&error, &shown, &text))?;
         overrides::add_strategies(&mut table, also);

@@ -10,8 +10,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
-pub(crate) use file::unknown_field_help;
 pub use file::{ConfigFile, load_config};
+pub(crate) use file::{changed, unknown_field_help};
 pub use lengths::Lengths;
 pub use one_or_many::OneOrMany;
 pub(crate) use overrides::parameters;

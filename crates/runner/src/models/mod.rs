@@ -12,6 +12,7 @@ mod kept_weights;
 mod loading;
 mod ollama;
 mod random_model;
+mod shape;
 mod small_file;
 mod snapshot;
 mod stored;
@@ -34,6 +35,7 @@ pub(crate) use catalog::{CATALOG, Fetchable, cache_folder};
 pub(crate) use fetch::fetch;
 pub(crate) use folders::ModelFolders;
 pub(crate) use loading::{Loaded, load};
+pub(crate) use shape::ModelShape;
 
 /// Where a fetched model or text lies.
 ///

@@ -5,10 +5,11 @@ use std::process::Stdio;
 use crate::{run, runner, text, words};
 
 /// Commands that print, each in a way of its own.
-const PRINTING: [&[&str]; 8] = [
+const PRINTING: [&[&str]; 9] = [
     &["schema"],
     &["list"],
     &["describe", "paged"],
+    &["plan", "--model", "tiny", "--context", "64"],
     &["check", "naive", "--json"],
     &["bench-configs/smoke.toml", "--dry-run"],
     &["generate", "--model", "tiny", "--prompt", "x", "--max-new-tokens", "2"],
