@@ -1,6 +1,6 @@
-//! A line chart as data. The PNG and the interactive figure are drawn from the same description.
+//! A chart as data. The PNG and the interactive figure are drawn from the same description.
 
-/// A line chart.
+/// A chart of lines, or of bars.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Chart {
     /// File name without extension.
@@ -13,8 +13,22 @@ pub struct Chart {
     pub x: Axis,
     /// The vertical axis.
     pub y: Axis,
-    /// The lines.
+    /// What the series are drawn as.
+    pub form: Form,
+    /// The lines, or the parts of bars.
     pub series: Vec<Series>,
+}
+
+/// What series are drawn as.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Form {
+    /// Lines through their points.
+    Lines,
+    /// Stacked bars: the point `(0, y)` of a series is its part of the first bar, and so on.
+    Bars {
+        /// What stands under each bar.
+        names: Vec<String>,
+    },
 }
 
 /// An axis.
@@ -35,7 +49,7 @@ pub enum Scale {
     Log,
 }
 
-/// A line of the chart: one strategy instance.
+/// A line of the chart, one strategy instance; or a part of every bar.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Series {
     /// Its name in the legend.

@@ -2,7 +2,10 @@
 
 use crate::metric::known;
 use crate::noise::{baselines, is_baseline};
-use crate::{Axis, CellRecord, Chart, Interval, Metric, Pass, Peer, Results, Row, Scale, Series, Status, StepTime, TtftSource, Value};
+use crate::{
+    Axis, CellRecord, Chart, Form, Interval, Metric, Pass, Peer, Results, Row, Scale, Series, Status, StepTime, TtftSource, Value,
+};
+use crate::{along_text, ledger};
 
 const TPOT: &Metric = known("tpot_ms_p50");
 const TTFT: &Metric = known("ttft_ms");
@@ -12,7 +15,8 @@ const TPOT_RATIO: &Metric = known("tpot_ratio");
 const CACHE_RATIO: &Metric = known("cache_ratio");
 
 /// The names of all charts that a report can have.
-pub const CHARTS: [&str; 7] = ["latency", "ttft", "relative", "cache", "cache-relative", "memory", "cumulative"];
+pub const CHARTS: [&str; 10] =
+    ["latency", "ttft", "relative", "cache", "cache-relative", "memory", "ledger", "heap-text", "time-text", "cumulative"];
 
 /// Every chart for which the results have points. Peers appear in the charts that they have measurements for.
 pub fn charts(results: &Results, peers: &[Peer]) -> Vec<Chart> {
@@ -31,6 +35,7 @@ pub fn charts(results: &Results, peers: &[Peer]) -> Vec<Chart> {
                 .into(),
             x: depth.clone(),
             y: milliseconds("time per output token"),
+            form: Form::Lines,
             series: at_depth(TPOT),
         },
         Chart {
@@ -39,6 +44,7 @@ pub fn charts(results: &Results, peers: &[Peer]) -> Vec<Chart> {
             caption: ttft_caption(results),
             x: depth.clone(),
             y: milliseconds("time to first token"),
+            form: Form::Lines,
             series: at_depth(TTFT),
         },
         Chart {
@@ -48,6 +54,7 @@ pub fn charts(results: &Results, peers: &[Peer]) -> Vec<Chart> {
                 .into(),
             x: depth.clone(),
             y: relative.clone(),
+            form: Form::Lines,
             series: compared(TPOT_RATIO),
         },
         Chart {
@@ -56,6 +63,7 @@ pub fn charts(results: &Results, peers: &[Peer]) -> Vec<Chart> {
             caption: "begin, append, attend and commit over all layers: the part of a step that strategies differ in. Lower is better.".into(),
             x: depth.clone(),
             y: milliseconds("the cache's part of a step"),
+            form: Form::Lines,
             series: names.series(results, |row| row.values.get(CACHE.id).filter(|_| row.cell.workload == "decode" && row.cell.baseline.is_some()).cloned()),
         },
         Chart {
@@ -64,6 +72,7 @@ pub fn charts(results: &Results, peers: &[Peer]) -> Vec<Chart> {
             caption: "The same ratio of the cache's part alone. Below 1 is faster.".into(),
             x: depth.clone(),
             y: relative,
+            form: Form::Lines,
             series: compared(CACHE_RATIO),
         },
         Chart {
@@ -72,10 +81,14 @@ pub fn charts(results: &Results, peers: &[Peer]) -> Vec<Chart> {
             caption: memory_caption(results),
             x: depth,
             y: Axis { label: "live heap between steps (MiB)".into(), scale: Scale::Log },
+            form: Form::Lines,
             series: names.series(results, |row| {
                 row.value(HEAP.id).filter(|bytes| *bytes >= NEXT_TO_NOTHING).map(|bytes| Value::from(bytes / MIB))
             }),
         },
+        ledger::bars(results),
+        along_text::heap(results, |label, batch| names.style(label, batch)),
+        along_text::time(results, |label, batch| names.style(label, batch)),
         Chart {
             name: "cumulative",
             title: "Time to generate this many tokens".into(),
@@ -84,6 +97,7 @@ pub fn charts(results: &Results, peers: &[Peer]) -> Vec<Chart> {
                     .into(),
             x: Axis { label: "tokens generated".into(), scale: Scale::Linear },
             y: Axis { label: "time since the start (s)".into(), scale: Scale::Linear },
+            form: Form::Lines,
             series: names.cumulative(results),
         },
     ];
@@ -140,7 +154,7 @@ fn memory_caption(results: &Results) -> String {
         .map(|row| row.cell.label.as_str())
         .collect();
     empty.dedup();
-    let counted = "Exact bytes after the last step, counted by the allocator. Lower is better.";
+    let counted = "Exact bytes at this length, between steps, counted by the allocator. Lower is better.";
     match empty.as_slice() {
         [] => counted.into(),
         labels => format!("{counted} Caches that hold nothing between steps are not drawn: {}.", labels.join(", ")),
@@ -169,6 +183,12 @@ impl Names {
 
     fn name(&self, label: &str, batch: usize) -> String {
         if self.several_batches { format!("{label} ×{batch}") } else { label.to_owned() }
+    }
+
+    /// A line's name and style.
+    fn style(&self, label: &str, batch: usize) -> (String, usize) {
+        let style = self.lines.iter().position(|line| line.0 == label && line.1 == batch).unwrap_or(self.lines.len());
+        (self.name(label, batch), style)
     }
 
     fn series(&self, results: &Results, y: impl Fn(&Row) -> Option<Value>) -> Vec<Series> {

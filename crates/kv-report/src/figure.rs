@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::chart::{Axis, Chart, Interval, Scale, Series};
+use crate::chart::{Axis, Chart, Form, Interval, Scale, Series};
 use crate::style::{Marker, colour, log_ticks, marker, tick_text};
 
 /// A line with more points has no markers.
@@ -10,6 +10,9 @@ const MOST_MARKERS: usize = 64;
 
 /// The figure: an object with `data`, one trace per series, and `layout`.
 pub(crate) fn figure(chart: &Chart) -> Value {
+    if let Form::Bars { names } = &chart.form {
+        return bars(chart, names);
+    }
     json!({
         "data": chart.series.iter().map(trace).collect::<Vec<_>>(),
         "layout": {
@@ -20,6 +23,36 @@ pub(crate) fn figure(chart: &Chart) -> Value {
             "height": 480,
         },
     })
+}
+
+fn bars(chart: &Chart, names: &[String]) -> Value {
+    let names: Vec<String> = names.iter().map(|name| escaped(name)).collect();
+    let part = |series: &Series| {
+        let (red, green, blue) = colour(series.style);
+        json!({
+            "type": "bar",
+            "name": escaped(&series.name),
+            "x": names,
+            "y": series.points.iter().map(|(_, y)| *y).collect::<Vec<_>>(),
+            "marker": { "color": format!("rgb({red},{green},{blue})") },
+        })
+    };
+    json!({
+        "data": chart.series.iter().map(part).collect::<Vec<_>>(),
+        "layout": {
+            "barmode": "stack",
+            "xaxis": { "automargin": true, "type": "category" },
+            "yaxis": axis(&chart.y),
+            "legend": { "x": 1.02, "y": 1.0, "traceorder": "normal" },
+            "margin": { "l": 80, "r": 20, "t": 20, "b": 70 },
+            "height": 480,
+        },
+    })
+}
+
+/// plotly.js reads tags and entities in names.
+fn escaped(name: &str) -> String {
+    name.replace('&', "&amp;").replace('<', "&lt;")
 }
 
 /// Ticks of a vertical axis of which plotly.js would label too few: one that covers less than a decade.
@@ -37,8 +70,7 @@ fn trace(series: &Series) -> Value {
     let (x, y): (Vec<f64>, Vec<f64>) = series.points.iter().copied().unzip();
     let mut trace = json!({
         "type": "scatter",
-        // plotly.js reads tags and entities in names.
-        "name": series.name.replace('&', "&amp;").replace('<', "&lt;"),
+        "name": escaped(&series.name),
         "mode": if x.len() > MOST_MARKERS { "lines" } else { "lines+markers" },
         "x": x,
         "y": y,
@@ -105,6 +137,7 @@ mod tests {
             caption: "Caption.".into(),
             x: axis("x", scale),
             y: axis("y (ms)", Scale::Log),
+            form: Form::Lines,
             series,
         }
     }
@@ -144,6 +177,17 @@ mod tests {
             },
         });
         assert_eq!(figure(&chart(Scale::Log, lines)), expected);
+    }
+
+    #[test]
+    fn parts_are_stacked_under_the_bars_names() {
+        let mut chart = chart(Scale::Linear, vec![series("part <1>", 0, &[(0.0, 1.0), (1.0, 2.0)])]);
+        chart.form = Form::Bars { names: vec!["a & b".into(), "c".into()] };
+        let figure = figure(&chart);
+        assert_eq!(figure["layout"]["barmode"], "stack");
+        assert_eq!(figure["data"][0]["x"], json!(["a &amp; b", "c"]));
+        assert_eq!(figure["data"][0]["y"], json!([1.0, 2.0]));
+        assert_eq!(figure["data"][0]["name"], "part &lt;1>");
     }
 
     #[test]

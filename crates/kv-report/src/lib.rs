@@ -7,6 +7,7 @@
 //! up. [`charts`] turns results into [`Chart`]s, and [`png()`] and [`html()`] draw them.
 #![forbid(unsafe_code)]
 
+mod along_text;
 mod chart;
 mod charts;
 mod column;
@@ -17,12 +18,14 @@ mod example;
 mod facts;
 mod figure;
 mod html;
+mod ledger;
 mod metric;
 mod noise;
 mod old;
 mod peer;
 mod plotly;
 mod png;
+mod png_bars;
 mod results;
 mod run;
 mod schema;
@@ -31,7 +34,8 @@ mod style;
 mod table;
 mod visit;
 
-pub use chart::{Axis, Chart, Interval, Scale, Series};
+pub use along_text::text_csv;
+pub use chart::{Axis, Chart, Form, Interval, Scale, Series};
 pub use charts::{CHARTS, charts};
 pub use environment::{Environment, Fact};
 pub use error::ReportError;

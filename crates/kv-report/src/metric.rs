@@ -151,7 +151,12 @@ pub const METRICS: [Metric; 64] = [
     time("replayed_cache_ms", Better::Lower, "the cache's part of a composed ttft, measured in its own replay"),
     time("ttft_real_ms", Better::Lower, "a real prefill that checks the composed one"),
     time("fill_ms", Better::Neither, "time to bring the cache to its depth, before the first decode step"),
-    measured("tpot_ratio", Unit::Ratio, Better::Lower, "time per output token over the baseline's: of each launch the median over its rounds of the ratio of their times in that round, and of all launches the geometric mean; below 1 is faster"),
+    measured(
+        "tpot_ratio",
+        Unit::Ratio,
+        Better::Lower,
+        "time per output token over the baseline's: of each launch the median over its rounds of the ratio of their times in that round, and of all launches the geometric mean; below 1 is faster",
+    ),
     measured("cache_ratio", Unit::Ratio, Better::Lower, "the cache's part of a step over the baseline's, paired by round"),
     measured(
         "model_ratio",
@@ -198,8 +203,18 @@ pub const METRICS: [Metric; 64] = [
     count("ledger_residual_bytes", Unit::Bytes, Better::Neither, "ledger: heap_live_bytes beyond usage_bytes"),
     measured("rss_bytes", Unit::Bytes, Better::Lower, "ledger, level 4: anonymous pages that became resident with the cache (RssAnon)"),
     measured("pss_bytes", Unit::Bytes, Better::Lower, "resident pages that came with the cache, a shared page in parts (Pss)"),
-    measured("allocator_kept_bytes", Unit::Bytes, Better::Neither, "ledger: freed pages that the system's allocator kept until it was asked for them"),
-    measured("untouched_bytes", Unit::Bytes, Better::Neither, "ledger: slack whose pages were never touched, so that they are not resident"),
+    measured(
+        "allocator_kept_bytes",
+        Unit::Bytes,
+        Better::Neither,
+        "ledger: freed pages that the system's allocator kept until it was asked for them",
+    ),
+    measured(
+        "untouched_bytes",
+        Unit::Bytes,
+        Better::Neither,
+        "ledger: slack whose pages were never touched, so that they are not resident",
+    ),
     measured(
         "rss_residual_bytes",
         Unit::Bytes,

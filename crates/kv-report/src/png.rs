@@ -10,7 +10,7 @@ use plotters::style::{FontStyle, TextStyle, register_font};
 
 use crate::chart::{Axis, Interval, Scale};
 use crate::style::{Marker, colour, log_ticks, marker, tick_text};
-use crate::{Chart, ReportError, Series};
+use crate::{Chart, Form, ReportError, Series, png_bars};
 
 const WIDTH: u32 = 1400;
 const HEIGHT: u32 = 760;
@@ -20,7 +20,7 @@ const LEGEND_LINE: i32 = 34;
 const MARKERS: usize = 12;
 const FONT: &str = "report";
 
-type Area<'a> = DrawingArea<BitMapBackend<'a>, plotters::coord::Shift>;
+pub(crate) type Area<'a> = DrawingArea<BitMapBackend<'a>, plotters::coord::Shift>;
 
 /// Draws a chart with its legend next to the plot.
 ///
@@ -57,6 +57,12 @@ fn draw(chart: &Chart, root: &Area<'_>) -> Result<(), Box<dyn std::error::Error>
         plot.draw_text("no measured points", &text(24), (80, 80))?;
         return Ok(());
     };
+    if let Form::Bars { names } = &chart.form {
+        png_bars::draw(chart, names, &plot)?;
+        draw_legend(chart, &legend)?;
+        root.present()?;
+        return Ok(());
+    }
     let mut context = ChartBuilder::on(&plot)
         .margin(12)
         .margin_left(20)
@@ -108,6 +114,11 @@ fn draw_legend(chart: &Chart, area: &Area<'_>) -> Result<(), Box<dyn std::error:
     for (line, series) in chart.series.iter().enumerate() {
         let y = 24 + line as i32 * LEGEND_LINE;
         let colour = rgb(series);
+        if chart.form != Form::Lines {
+            area.draw(&Rectangle::new([(14, y - 9), (38, y + 9)], colour.filled()))?;
+            area.draw_text(&series.name, &text(17).pos(Pos::new(HPos::Left, VPos::Center)), (46, y))?;
+            continue;
+        }
         area.draw(&PathElement::new([(4, y), (48, y)], colour.stroke_width(3)))?;
         match marker(series.style) {
             Marker::Circle => area.draw(&Circle::new((26, y), 6, colour.filled()))?,
@@ -124,7 +135,7 @@ fn draw_legend(chart: &Chart, area: &Area<'_>) -> Result<(), Box<dyn std::error:
 }
 
 /// An axis for plotters: its extent, and ticks at the `wanted` values or at round values.
-struct Span {
+pub(crate) struct Span {
     scale: Scale,
     low: f64,
     high: f64,
@@ -132,7 +143,7 @@ struct Span {
 }
 
 impl Span {
-    fn new(axis: &Axis, low: f64, high: f64, wanted: &[f64]) -> Span {
+    pub(crate) fn new(axis: &Axis, low: f64, high: f64, wanted: &[f64]) -> Span {
         let scale = axis.scale;
         match scale {
             Scale::Linear => {
@@ -186,12 +197,12 @@ fn linear_ticks(high: f64) -> Vec<f64> {
     (0..).map(|tick| f64::from(tick) * step).take_while(|tick| *tick <= high).collect()
 }
 
-fn rgb(series: &Series) -> RGBColor {
+pub(crate) fn rgb(series: &Series) -> RGBColor {
     let (red, green, blue) = colour(series.style);
     RGBColor(red, green, blue)
 }
 
-fn text(size: u32) -> TextStyle<'static> {
+pub(crate) fn text(size: u32) -> TextStyle<'static> {
     (FONT, size).into_font().color(&BLACK)
 }
 
@@ -215,7 +226,7 @@ mod tests {
 
     fn chart(series: Vec<Series>) -> Chart {
         let axis = |label: &str| Axis { label: label.into(), scale: Scale::Log };
-        Chart { name: "test", title: "Title".into(), caption: "Caption.".into(), x: axis("x"), y: axis("y"), series }
+        Chart { name: "test", title: "Title".into(), caption: "Caption.".into(), x: axis("x"), y: axis("y"), form: Form::Lines, series }
     }
 
     fn decode(bytes: &[u8]) -> (u32, u32, Vec<u8>) {
@@ -240,6 +251,21 @@ mod tests {
             let painted = pixels.as_chunks::<3>().0.iter().filter(|pixel| **pixel == [red, green, blue]).count();
             assert!(painted > 500, "color {style} covers {painted} pixels");
         }
+    }
+
+    #[test]
+    fn parts_of_a_bar_lie_on_each_other() {
+        let part = |style: usize, y: f64| Series { name: format!("part {style}"), style, points: vec![(0.0, y)], intervals: vec![] };
+        let mut chart = chart(vec![part(0, 3.0), part(1, 1.0)]);
+        chart.y.scale = Scale::Linear;
+        chart.form = Form::Bars { names: vec!["a strategy with a name that is far too long".into()] };
+        let (.., pixels) = decode(&png(&chart).unwrap());
+        let painted = |style: usize| {
+            let (red, green, blue) = colour(style);
+            pixels.as_chunks::<3>().0.iter().filter(|pixel| **pixel == [red, green, blue]).count() as f64
+        };
+        let ratio = painted(0) / painted(1);
+        assert!((2.7..3.3).contains(&ratio), "{ratio}: three times as high");
     }
 
     #[test]

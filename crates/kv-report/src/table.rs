@@ -107,11 +107,11 @@ pub fn samples_csv(results: &Results) -> Vec<u8> {
 }
 
 /// The shortest text that is read back as the same number.
-fn number(value: Option<f64>) -> String {
+pub(crate) fn number(value: Option<f64>) -> String {
     value.map(|value| value.to_string()).unwrap_or_default()
 }
 
-fn table(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> Vec<u8> {
+pub(crate) fn table(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> Vec<u8> {
     const LENGTHS: &str = "a row has a field for each column, and memory takes every byte";
     let mut writer = csv::Writer::from_writer(vec![]);
     writer.write_record(header).expect(LENGTHS);

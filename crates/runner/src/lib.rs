@@ -29,6 +29,7 @@ mod footprint;
 mod free_memory;
 mod hash;
 mod interrupt;
+mod ledger_table;
 mod models;
 mod plan;
 mod problem;

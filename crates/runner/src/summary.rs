@@ -2,8 +2,9 @@
 
 use kv_report::{Results, Row, is_baseline, noise, ratio};
 
+use crate::ledger_table::ledger;
 use crate::screen::printable;
-use crate::table::{Line, Side, Table};
+use crate::table::{Format, Line, Side, Table};
 
 /// The columns.
 const COLUMNS: [(&str, Side); 11] = [
@@ -22,6 +23,12 @@ const COLUMNS: [(&str, Side); 11] = [
 
 /// The column that shows how a row failed, in Markdown.
 const VERDICT: usize = 7;
+
+/// The tables at the end of a run: times, and the memory ledger.
+pub(crate) fn tables(results: &Results, format: Format) -> String {
+    let ledger = ledger(results).map_or(String::new(), |table| format!("\n{}", table.text(format)));
+    summary(results).text(format) + &ledger
+}
 
 /// The table of a run.
 pub(crate) fn summary(results: &Results) -> Table<'static> {

@@ -134,7 +134,15 @@ impl Strategy for Broken {
     type Config = Config;
 
     fn new(config: Config, geometry: &Geometry) -> Result<Broken, ConfigError> {
-        Ok(Broken { bug: config.bug, sequences: Sequences::new(geometry), closed: None, forks: vec![], copies: vec![], hidden: vec![], mapped: vec![] })
+        Ok(Broken {
+            bug: config.bug,
+            sequences: Sequences::new(geometry),
+            closed: None,
+            forks: vec![],
+            copies: vec![],
+            hidden: vec![],
+            mapped: vec![],
+        })
     }
 
     fn predicted_bytes(config: &Config, geometry: &Geometry, tokens: usize, sequences: usize) -> Option<PredictedBytes> {

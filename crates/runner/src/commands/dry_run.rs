@@ -78,7 +78,11 @@ pub(crate) fn print_plan(prediction: &Prediction<'_>, setting: &Setting<'_>) -> 
 /// How often the blocks are timed, and against what.
 fn launches(plan: &Plan) -> String {
     let Plan { launches, .. } = plan;
-    let twice = if *launches as usize >= kv_metrics::LEAST_LAUNCHES { format!(", up to {} where times spread", 2 * launches) } else { String::new() };
+    let twice = if *launches as usize >= kv_metrics::LEAST_LAUNCHES {
+        format!(", up to {} where times spread", 2 * launches)
+    } else {
+        String::new()
+    };
     let baseline = plan.baseline.as_ref().map_or("the first that does not recompute".to_owned(), |label| format!("`{}`", printable(label)));
     format!(
         "each block is timed by {launches} processes, one after the other{twice}; the baseline is {baseline}, and is timed twice to show the noise\n\n"

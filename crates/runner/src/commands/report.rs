@@ -8,22 +8,21 @@ use kv_report::{CellRecord, Pass, Peer, Results, RunState, Status};
 
 use super::print;
 use crate::files::write_durably;
-use crate::screen::printable;
 use crate::run_folder::Left;
-use crate::summary::summary;
+use crate::screen::printable;
 use crate::table::Format;
-use crate::{Problem, exit, run_folder, sweep};
+use crate::{Problem, exit, run_folder, summary, sweep};
 
 pub(crate) fn report(folder: &Path, peers: &[PathBuf], format: Option<Format>) -> Result<ExitCode, Problem> {
     let results = stored(folder)?;
     let peers = peers.iter().map(|file| read_peers(file)).collect::<Result<Vec<_>, _>>()?.concat();
-    let tables = sweep::tables(&results).map(|(name, bytes)| (name.to_owned(), bytes));
-    for (name, bytes) in tables.into_iter().chain(sweep::draw(&results, &peers)?) {
+    let files = sweep::tables(&results).map(|(name, bytes)| (name.to_owned(), bytes));
+    for (name, bytes) in files.into_iter().chain(sweep::draw(&results, &peers)?) {
         let path = folder.join(name);
         write_durably(&path, &bytes).map_err(|error| Problem::new(format!("cannot write `{}`", path.display())).caused_by(error))?;
     }
     if let Some(format) = format {
-        print(&summary(&results).text(format))?;
+        print(&summary::tables(&results, format))?;
     }
     print(&format!("report: {}\n", printable(&folder.join("index.html").display().to_string())))?;
     Ok(exit::OK)
@@ -61,8 +60,12 @@ fn require_complete(folder: &Path, left: &Left) -> Result<(), Problem> {
         return Ok(());
     }
     let path = folder.join("visits.jsonl");
-    Err(Problem::new(format!("`{}` has lost lines: {lost} of the {} cells of the finished run are not whole", path.display(), left.run.cells.len()))
-        .help("the report was left as it is; put the whole file back"))
+    Err(Problem::new(format!(
+        "`{}` has lost lines: {lost} of the {} cells of the finished run are not whole",
+        path.display(),
+        left.run.cells.len()
+    ))
+    .help("the report was left as it is; put the whole file back"))
 }
 
 fn read_peers(file: &Path) -> Result<Vec<Peer>, Problem> {

@@ -22,7 +22,7 @@ use crate::recording::{Kept, Store};
 use crate::run_folder::{Left, RunFolder, Unfinished};
 use crate::run_record::{self, Facts, cell_id, differences, now, record};
 use crate::screen::printable;
-use crate::summary::summary;
+use crate::summary::tables;
 use crate::sweep::{self, Gate, Prediction, Probes, Setting, Sweep, predict, results};
 use crate::table::Format;
 use crate::worker::protocol::ModelSpec;
@@ -224,7 +224,7 @@ fn conclude(ended: sweep::Ended, format: Format) -> Result<ExitCode, Problem> {
     let results = results(&run, &visits);
     sweep::write_tables(&results, &folder)?;
     // Whatever happens to the page, this has been measured.
-    print(&summary(&results).text(format))?;
+    print(&tables(&results, format))?;
     for (name, bytes) in sweep::draw(&results, &[])? {
         folder.write(&name, &bytes)?;
     }

@@ -145,7 +145,11 @@ impl Sweep<'_> {
         // How many are needed shows as they come.
         while launch < self.launches_due(block) {
             if launch > 0 && launch == self.prediction.launches(block) {
-                say(&format!("{}: the times spread, or the machine was busy; more launches follow, {} in all at most", block.name, 2 * launch));
+                say(&format!(
+                    "{}: the times spread, or the machine was busy; more launches follow, {} in all at most",
+                    block.name,
+                    2 * launch
+                ));
             }
             self.time_block(block, launch, recording)?;
             if interrupt::requested() {

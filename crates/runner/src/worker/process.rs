@@ -12,7 +12,7 @@ use kv_report::Status;
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process_group, setrlimit};
 
 use super::COMMAND;
-use super::protocol::{Job, Message, PROTOCOL, Phase, Work, Task};
+use super::protocol::{Job, Message, PROTOCOL, Phase, Task, Work};
 use crate::free_memory::size;
 use crate::{Problem, interrupt, progress};
 

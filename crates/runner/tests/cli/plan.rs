@@ -196,7 +196,9 @@ fn what_cannot_be_planned_is_refused_with_what_would_be_right() {
     let no_heads = changed("heads.json", "num_key_value_heads", json!(0));
     let no_layers = changed("layers.json", "num_hidden_layers", json!(0));
     let mut deep = llama();
-    ["num_hidden_layers", "max_position_embeddings"].map(|key| deep[key] = json!(0x7FFF_FFFF));
+    for key in ["num_hidden_layers", "max_position_embeddings"] {
+        deep[key] = json!(0x7FFF_FFFF);
+    }
     let most = with("most.json", &deep.to_string());
     let other = changed("other.json", "model_type", json!("gpt2"));
     let window = changed("window.json", "sliding_window", json!(4096));

@@ -91,7 +91,8 @@ impl Cell<'_> {
     fn walk(&self, phases: &Phases) -> Result<Account, String> {
         let MemoryTask { script, geometry, instance, .. } = self.task;
         let entry = self.registry.get(&instance.strategy).map_err(|error| error.to_string())?;
-        let predicted = entry.predicted_bytes(&instance.config, geometry, script.seq_len, script.batch).map_err(|error| error.to_string())?;
+        let predicted =
+            entry.predicted_bytes(&instance.config, geometry, script.seq_len, script.batch).map_err(|error| error.to_string())?;
         let mut interpreter = Interpreter::new(RowsDriver { source: self.rows.clone(), attention: Attention::Skipped });
         // The interpreter's own table is there before anything is counted.
         let mut nobody = self.build()?;
