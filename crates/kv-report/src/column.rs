@@ -63,7 +63,9 @@ impl Column {
             Better::Higher => Some("higher is better"),
             Better::Neither => None,
         };
-        better.into_iter().chain(metric.machine_bound.then_some("differs from machine to machine")).collect()
+        let bound = metric.machine_bound.then_some("differs from machine to machine");
+        let scaled = metric.sums_layers().then_some("scaled where not all layers were measured");
+        better.into_iter().chain(bound).chain(scaled).collect()
     }
 }
 
