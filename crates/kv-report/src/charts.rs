@@ -2,7 +2,9 @@
 
 use crate::metric::known;
 use crate::noise::{baselines, is_baseline};
-use crate::{Axis, CellRecord, Chart, Interval, Level, Metric, Pass, Peer, Results, Row, Scale, Series, Status, StepTime, TtftSource, Value};
+use crate::{
+    Axis, CellRecord, Chart, Interval, Level, Metric, Pass, Peer, Results, Row, Scale, Series, Status, StepTime, TtftSource, Value,
+};
 
 const TPOT: &Metric = known("tpot_ms_p50");
 const TTFT: &Metric = known("ttft_ms");
@@ -92,7 +94,10 @@ pub fn charts(results: &Results, peers: &[Peer]) -> Vec<Chart> {
     if results.run.level != Level::Model {
         // There a step is the cache's own, and has charts of its own already.
         charts.retain(|chart| !matches!(chart.name, "cache" | "cache-relative"));
-        charts.iter_mut().filter(|chart| chart.name != "memory").for_each(|chart| chart.caption.push_str(" Of the cache alone: no model ran."));
+        charts
+            .iter_mut()
+            .filter(|chart| chart.name != "memory")
+            .for_each(|chart| chart.caption.push_str(" Of the cache alone: no model ran."));
     }
     // A baseline alone is compared with nothing.
     charts.retain(|chart| !chart.name.ends_with("relative") || chart.series.len() > 1);

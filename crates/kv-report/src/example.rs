@@ -1,8 +1,8 @@
 //! A small run with everything that a run can have, for tests.
 
 use crate::{
-    BuildRecord, CellRecord, Environment, Fact, Fill, FormatBytes, GeometryRecord, Level, ModelRecord, Pass, Results, Row, RunRecord, RunState,
-    SCHEMA_VERSION, Status, StepTime, TtftSource, Value, Visit,
+    BuildRecord, CellRecord, Environment, Fact, Fill, FormatBytes, GeometryRecord, Level, ModelRecord, Pass, Results, Row, RunRecord,
+    RunState, SCHEMA_VERSION, Status, StepTime, TtftSource, Value, Visit,
 };
 
 pub(crate) fn results() -> Results {

@@ -7,8 +7,8 @@ use serde::Deserialize;
 use crate::run::{default_margin, require_schema};
 use crate::spreadsheet::of_text;
 use crate::{
-    BuildRecord, CellRecord, Environment, FormatBytes, Level, ModelRecord, Pass, ReportError, Results, Row, RunRecord, RunState, Status, StepTime,
-    Value, Visit, metric,
+    BuildRecord, CellRecord, Environment, FormatBytes, Level, ModelRecord, Pass, ReportError, Results, Row, RunRecord, RunState, Status,
+    StepTime, Value, Visit, metric,
 };
 
 /// The version of these files.

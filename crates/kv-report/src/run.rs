@@ -86,9 +86,7 @@ impl RunRecord {
     /// were measured.
     pub fn layer_scale(&self) -> f64 {
         match self.level {
-            Level::Attention { measured_layers, .. } if measured_layers > 0 => {
-                self.model.geometry.layers as f64 / measured_layers as f64
-            }
+            Level::Attention { measured_layers, .. } if measured_layers > 0 => self.model.geometry.layers as f64 / measured_layers as f64,
             Level::Attention { .. } | Level::Model => 1.0,
         }
     }
@@ -272,10 +270,7 @@ mod tests {
         assert_eq!(scale, 8.0);
         assert_eq!(
             sentences,
-            [
-                "attention level: no model; rows generated with seed 7",
-                "4 of 32 layers were measured; times and bytes are scaled by 8"
-            ]
+            ["attention level: no model; rows generated with seed 7", "4 of 32 layers were measured; times and bytes are scaled by 8"]
         );
         assert!(at(32, 3).1[1].ends_with("scaled by 10.67"));
         assert_eq!((at(4, 4).0, at(4, 4).1.len()), (1.0, 1));

@@ -50,7 +50,9 @@ impl Summary {
     pub(crate) fn of(results: &Results) -> Summary {
         let rows = results.rows.iter().map(fields).collect();
         let failures = results.rows.iter().map(failure).collect();
-        let below = noise(results).iter().map(|sentence| printable(sentence)).collect();
+        let level = results.run.of_level().join("; ");
+        let level = (!level.is_empty()).then_some(level);
+        let below = level.iter().chain(&noise(results)).map(|sentence| printable(sentence)).collect();
         Summary { rows, failures, below }
     }
 

@@ -22,7 +22,7 @@ use kv_core::{CacheError, Geometry, Rows};
 use kv_script::RowSource;
 
 /// Positions at the beginning that draw attention.
-pub(crate) const SINKS: usize = 4;
+const SINKS: usize = 4;
 /// The score that a sink has with every query, over what other keys have.
 const SINK_SCORE: f32 = 12.0;
 /// The size of an outlier channel: that of others times this.
@@ -88,7 +88,13 @@ impl Generated {
     }
 
     /// Rows of some heads: `draw` fills the row of a head at a position.
-    fn rows(&self, positions: Range<usize>, heads: usize, dim: usize, mut draw: impl FnMut(usize, usize, &[(f32, f32)], &mut [f32])) -> Rows {
+    fn rows(
+        &self,
+        positions: Range<usize>,
+        heads: usize,
+        dim: usize,
+        mut draw: impl FnMut(usize, usize, &[(f32, f32)], &mut [f32]),
+    ) -> Rows {
         let mut values = vec![0.0; positions.len() * heads * dim];
         for (position, token) in positions.clone().zip(values.chunks_exact_mut((heads * dim).max(1))) {
             let turns = self.geometry.rope.turns(position as i64);
@@ -254,7 +260,9 @@ mod tests {
         let rows = (source.keys(1, 100..1124).unwrap(), source.values(1, 100..1124).unwrap());
         for head in 0..source.geometry.kv_heads {
             let sizes = |rows: &Rows| -> Vec<f64> {
-                (0..128).map(|channel| (0..1024).map(|token| f64::from(rows.row(token, head)[channel]).abs()).sum::<f64>() / 1024.0).collect()
+                (0..128)
+                    .map(|channel| (0..1024).map(|token| f64::from(rows.row(token, head)[channel]).abs()).sum::<f64>() / 1024.0)
+                    .collect()
             };
             let mut keys = sizes(&rows.0);
             keys.sort_by(f64::total_cmp);
@@ -304,7 +312,9 @@ mod tests {
         for (key_dim, rope) in [(1, Rope::new(1e4, 0)), (2, Rope::new(1e4, 2)), (7, Rope::new(1e4, 4)), (96, Rope::new(1e6, 64))] {
             let geometry = Geometry { layers: 1, heads: 3, kv_heads: 1, key_dim, value_dim: 5, rope, context: 8 };
             let mut source = Generated::new(geometry, 0);
-            let dims = KINDS.map(|kind| kind(&mut source, 0, 3..6).unwrap()).map(|rows| (rows.dims(), rows.values().iter().all(|x| x.is_finite())));
+            let dims = KINDS
+                .map(|kind| kind(&mut source, 0, 3..6).unwrap())
+                .map(|rows| (rows.dims(), rows.values().iter().all(|x| x.is_finite())));
             assert_eq!(dims, [([3, 1, key_dim], true), ([3, 1, 5], true), ([3, 3, key_dim], true)]);
         }
     }

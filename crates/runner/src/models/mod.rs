@@ -34,6 +34,7 @@ pub(crate) use catalog::{CATALOG, Fetchable, cache_folder};
 pub(crate) use fetch::fetch;
 pub(crate) use folders::ModelFolders;
 pub(crate) use loading::{Loaded, load};
+pub(crate) use random_model::known_preset;
 
 /// Where a fetched model or text lies.
 ///
