@@ -31,7 +31,19 @@ fn every_config_makes_a_plan() {
         names.push(path.file_name().unwrap().to_string_lossy().into_owned());
     }
     names.sort();
-    assert_eq!(names, ["composed.toml", "long.toml", "naive-vs-cache.toml", "peers.toml", "quickstart.toml", "smoke.toml", "smollm2.toml"]);
+    assert_eq!(
+        names,
+        [
+            "composed.toml",
+            "llama-3-8b-attention.toml",
+            "long.toml",
+            "naive-vs-cache.toml",
+            "peers.toml",
+            "quickstart.toml",
+            "smoke.toml",
+            "smollm2.toml"
+        ]
+    );
 }
 
 #[test]
