@@ -20,6 +20,7 @@ use std::ops::Range;
 
 use kv_core::{CacheError, Geometry, Rows};
 use kv_script::RowSource;
+use rayon::prelude::*;
 
 /// Positions at the beginning that draw attention.
 const SINKS: usize = 4;
@@ -87,21 +88,18 @@ impl Generated {
         Channels { outliers, sink }
     }
 
-    /// Rows of some heads: `draw` fills the row of a head at a position.
-    fn rows(
-        &self,
-        positions: Range<usize>,
-        heads: usize,
-        dim: usize,
-        mut draw: impl FnMut(usize, usize, &[(f32, f32)], &mut [f32]),
-    ) -> Rows {
-        let mut values = vec![0.0; positions.len() * heads * dim];
-        for (position, token) in positions.clone().zip(values.chunks_exact_mut((heads * dim).max(1))) {
-            let turns = self.geometry.rope.turns(position as i64);
-            token.chunks_exact_mut(dim.max(1)).enumerate().for_each(|(head, row)| draw(head, position, &turns, row));
-        }
-        Rows::new([positions.len(), heads, dim], values)
+    /// How a row at this position is turned.
+    fn turns(&self, position: usize) -> Vec<(f32, f32)> {
+        self.geometry.rope.turns(position as i64)
     }
+}
+
+/// Rows of some heads. `draw` fills those of a position.
+fn rows(positions: Range<usize>, heads: usize, dim: usize, draw: impl Fn(usize, &mut [f32]) + Sync) -> Rows {
+    let mut values = vec![0.0; positions.len() * heads * dim];
+    let tokens = values.par_chunks_exact_mut((heads * dim).max(1)).enumerate();
+    tokens.for_each(|(token, row)| draw(positions.start + token, row));
+    Rows::new([positions.len(), heads, dim], values)
 }
 
 impl RowSource for Generated {
@@ -115,38 +113,48 @@ impl RowSource for Generated {
         let Geometry { kv_heads, key_dim, .. } = self.geometry;
         let heads: Vec<(Drawn, Channels)> =
             (0..kv_heads).map(|head| (Drawn::new(self.seed, Kind::Keys, layer, head), self.channels(layer, head))).collect();
-        Ok(self.rows(positions, kv_heads, key_dim, |head, position, turns, row| {
-            let (drawn, Channels { outliers, sink }) = &heads[head];
-            drawn.fill(position, if position < SINKS { SINK_KEY } else { 1.0 }, row);
-            outliers.iter().for_each(|(channel, size)| row[*channel] = size * (1.0 + OUTLIER_SPREAD * row[*channel]));
-            rotate(turns, row);
-            if position < SINKS {
-                // With the query's part in this direction, the product is `SINK_SCORE · √key_dim`.
-                let squared: f32 = sink.iter().map(|part| part * part).sum();
-                let length = SINK_SCORE * (key_dim as f32).sqrt() / squared.max(1.0);
-                row.iter_mut().zip(sink).for_each(|(value, part)| *value += length * part);
+        let draw = |position: usize, rows: &mut [f32]| {
+            let turns = self.turns(position);
+            let is_sink = position < SINKS;
+            for ((drawn, Channels { outliers, sink }), row) in heads.iter().zip(rows.chunks_exact_mut(key_dim)) {
+                drawn.fill(position, if is_sink { SINK_KEY } else { 1.0 }, row);
+                outliers.iter().for_each(|(channel, size)| row[*channel] = size * (1.0 + OUTLIER_SPREAD * row[*channel]));
+                rotate(&turns, row);
+                if is_sink {
+                    // With the query's part in this direction, the product is `SINK_SCORE · √key_dim`.
+                    let squared: f32 = sink.iter().map(|part| part * part).sum();
+                    let length = SINK_SCORE * (key_dim as f32).sqrt() / squared.max(1.0);
+                    row.iter_mut().zip(sink).for_each(|(value, part)| *value += length * part);
+                }
             }
-        }))
+        };
+        Ok(rows(positions, kv_heads, key_dim, draw))
     }
 
     fn values(&mut self, layer: usize, positions: Range<usize>) -> Result<Rows, CacheError> {
         let Geometry { kv_heads, value_dim, .. } = self.geometry;
         let heads: Vec<Drawn> = (0..kv_heads).map(|head| Drawn::new(self.seed, Kind::Values, layer, head)).collect();
-        Ok(self.rows(positions, kv_heads, value_dim, |head, position, _, row| {
-            heads[head].fill(position, if position < SINKS { SINK_VALUE } else { VALUE }, row);
-        }))
+        let draw = |position: usize, rows: &mut [f32]| {
+            let deviation = if position < SINKS { SINK_VALUE } else { VALUE };
+            heads.iter().zip(rows.chunks_exact_mut(value_dim)).for_each(|(drawn, row)| drawn.fill(position, deviation, row));
+        };
+        Ok(rows(positions, kv_heads, value_dim, draw))
     }
 
     fn queries(&mut self, layer: usize, positions: Range<usize>) -> Result<Rows, CacheError> {
         let Geometry { heads, kv_heads, key_dim, .. } = self.geometry;
         let drawn: Vec<Drawn> = (0..heads).map(|head| Drawn::new(self.seed, Kind::Queries, layer, head)).collect();
         let channels: Vec<Channels> = (0..kv_heads).map(|head| self.channels(layer, head)).collect();
-        Ok(self.rows(positions, heads, key_dim, |head, position, turns, row| {
-            drawn[head].fill(position, 1.0, row);
-            rotate(turns, row);
-            // After the rotation: a sink is seen alike from everywhere.
-            row.iter_mut().zip(&channels[head / (heads / kv_heads)].sink).for_each(|(value, part)| *value += part);
-        }))
+        let draw = |position: usize, rows: &mut [f32]| {
+            let turns = self.turns(position);
+            for (head, (drawn, row)) in drawn.iter().zip(rows.chunks_exact_mut(key_dim)).enumerate() {
+                drawn.fill(position, 1.0, row);
+                rotate(&turns, row);
+                // After the rotation: a sink is seen alike from everywhere.
+                row.iter_mut().zip(&channels[head / (heads / kv_heads)].sink).for_each(|(value, part)| *value += part);
+            }
+        };
+        Ok(rows(positions, heads, key_dim, draw))
     }
 }
 
