@@ -215,8 +215,10 @@ mod tests {
     #[test]
     fn a_metric_says_in_words_how_it_compares() {
         let of = |name: &str| COLUMNS.iter().find(|column| column.name == name).unwrap().traits();
+        let scaled = "scaled where not all layers were measured";
         assert_eq!(of("tokens_per_s"), ["higher is better", "differs from machine to machine"]);
-        assert_eq!(of("heap_live_bytes"), ["lower is better"]);
+        assert_eq!(of("tpot_ms_p50"), ["lower is better", "differs from machine to machine", scaled]);
+        assert_eq!(of("heap_live_bytes"), ["lower is better", scaled]);
         assert!(of("seen_tokens").is_empty() && of("label").is_empty());
     }
 }

@@ -91,6 +91,7 @@ pub(super) fn run_file(
     folder.write_run(&run)?;
     let gate = if arguments.unchecked { Gate::Unchecked } else { Gate::Checked };
     let kept = if arguments.keep_recordings { Kept::Always } else { Kept::UntilTheEnd };
+    let progress = Progress::new(run.layer_scale());
     let sweep = Sweep {
         setting: &setting,
         plan: &plan,
@@ -102,7 +103,7 @@ pub(super) fn run_file(
         run,
         visits,
         folder,
-        progress: Progress::new(),
+        progress,
         recording_is_due: prediction.recording.is_some(),
         due: RefCell::default(),
     };
