@@ -33,7 +33,17 @@ fn every_config_makes_a_plan() {
     names.sort();
     assert_eq!(
         names,
-        ["composed.toml", "long.toml", "naive-vs-cache.toml", "peers.toml", "plan.toml", "quickstart.toml", "smoke.toml", "smollm2.toml"]
+        [
+            "composed.toml",
+            "llama-3-8b-attention.toml",
+            "long.toml",
+            "naive-vs-cache.toml",
+            "peers.toml",
+            "plan.toml",
+            "quickstart.toml",
+            "smoke.toml",
+            "smollm2.toml"
+        ]
     );
 }
 

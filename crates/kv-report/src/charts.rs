@@ -3,7 +3,7 @@
 use crate::metric::known;
 use crate::noise::{baselines, is_baseline};
 use crate::{
-    Axis, CellRecord, Chart, Form, Interval, Metric, Pass, Peer, Results, Row, Scale, Series, Status, StepTime, TtftSource, Value,
+    Axis, CellRecord, Chart, Form, Interval, Level, Metric, Pass, Peer, Results, Row, Scale, Series, Status, StepTime, TtftSource, Value,
 };
 use crate::{along_text, ledger};
 
@@ -103,6 +103,14 @@ pub fn charts(results: &Results, peers: &[Peer]) -> Vec<Chart> {
     ];
     add_peers(&mut charts[0], peers, names.lines.len(), |peer| peer.tpot_ms_p50);
     add_peers(&mut charts[1], peers, names.lines.len(), |peer| peer.ttft_ms);
+    if results.run.level != Level::Model {
+        // There a step is the cache's own, and has charts of its own already.
+        charts.retain(|chart| !matches!(chart.name, "cache" | "cache-relative"));
+        charts
+            .iter_mut()
+            .filter(|chart| chart.name != "memory")
+            .for_each(|chart| chart.caption.push_str(" Of the cache alone: no model ran."));
+    }
     // A baseline alone is compared with nothing.
     charts.retain(|chart| !chart.name.ends_with("relative") || chart.series.len() > 1);
     charts.retain(|chart| chart.series.iter().any(|series| !series.points.is_empty()));
@@ -219,7 +227,7 @@ impl Names {
             let mut seconds = 0.0;
             let points = (steps.iter())
                 .map(|step| {
-                    seconds += step.step_ms / 1e3;
+                    seconds += step.step_ms / 1e3 * results.run.layer_scale();
                     (step.position as f64, seconds)
                 })
                 .collect();
@@ -281,6 +289,22 @@ mod tests {
         assert_eq!(relative.series[1].intervals, [Interval { x: 128.0, low: 1.25, high: 1.75 }]);
         assert_eq!(relative.bounds(), Some(((128.0, 128.0), (1.0, 1.75))), "intervals are within the axes");
         assert_eq!(all[3].series.last().unwrap().intervals, [Interval { x: 128.0, low: 0.25, high: 1.0 }]);
+    }
+
+    /// A chart of whole steps shows the cache's own time then.
+    #[test]
+    fn caches_alone_have_no_charts_of_a_part_of_a_step() {
+        let mut results = example::results();
+        let cache = Value::from(0.5);
+        results.rows[0].values.insert(CACHE.id.into(), cache);
+        let names = |results: &Results| charts(results, &[]).iter().map(|chart| chart.name).collect::<Vec<_>>();
+        assert!(names(&results).contains(&"cache"));
+        results.run.level = Level::Attention { seed: 0, measured_layers: 2 };
+        assert_eq!(names(&results), ["latency", "ttft", "memory", "cumulative"]);
+        let all = charts(&results, &[]);
+        assert!(all[0].caption.ends_with("Of the cache alone: no model ran."), "{}", all[0].caption);
+        // Two of four layers were measured.
+        assert_eq!(points(&all, "cumulative"), [(1.0, 0.005), (2.0, 0.01), (3.0, 0.015)]);
     }
 
     #[test]

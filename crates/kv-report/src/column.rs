@@ -77,7 +77,9 @@ impl Column {
             Better::Higher => Some("higher is better"),
             Better::Neither => None,
         };
-        better.into_iter().chain(metric.machine_bound.then_some("differs from machine to machine")).collect()
+        let bound = metric.machine_bound.then_some("differs from machine to machine");
+        let scaled = metric.sums_layers().then_some("scaled where not all layers were measured");
+        better.into_iter().chain(bound).chain(scaled).collect()
     }
 }
 
@@ -253,8 +255,10 @@ mod tests {
     #[test]
     fn a_metric_says_in_words_how_it_compares() {
         let of = |name: &str| COLUMNS.iter().find(|column| column.name == name).unwrap().traits();
+        let scaled = "scaled where not all layers were measured";
         assert_eq!(of("tokens_per_s"), ["higher is better", "differs from machine to machine"]);
-        assert_eq!(of("heap_live_bytes"), ["lower is better"]);
+        assert_eq!(of("tpot_ms_p50"), ["lower is better", "differs from machine to machine", scaled]);
+        assert_eq!(of("heap_live_bytes"), ["lower is better", scaled]);
         assert!(of("seen_tokens").is_empty() && of("label").is_empty());
     }
 }

@@ -1,8 +1,8 @@
 //! A small run with everything that a run can have, for tests.
 
 use crate::{
-    BuildRecord, CellRecord, Environment, Fact, Fill, FormatBytes, GeometryRecord, ModelRecord, Pass, Results, Row, RunRecord, RunState,
-    SCHEMA_VERSION, Status, StepTime, TtftSource, Value, Visit,
+    BuildRecord, CellRecord, Environment, Fact, Fill, FormatBytes, GeometryRecord, Level, ModelRecord, Pass, Results, Row, RunRecord,
+    RunState, SCHEMA_VERSION, Status, StepTime, TtftSource, Value, Visit,
 };
 
 pub(crate) fn results() -> Results {
@@ -69,6 +69,7 @@ pub(crate) fn run() -> RunRecord {
             commit: Some("313960b".into()),
             dirty: Some(true),
         },
+        level: Level::Model,
         model: ModelRecord {
             name: "tiny".into(),
             hash: Some("5e1f".into()),

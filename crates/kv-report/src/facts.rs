@@ -1,12 +1,15 @@
 //! What a reader of the page wants to know of a run: where it ran, with which program and which model.
 
-use crate::{BuildRecord, Fact, GeometryRecord, ModelRecord, RunRecord};
+use crate::{BuildRecord, Fact, GeometryRecord, Level, ModelRecord, RunRecord};
+
+/// What is known of weights, where there are some.
+const OF_WEIGHTS: [&str; 3] = ["weights in memory", "pages of the weights", "time to load the model"];
 
 /// Every fact, in display order.
 pub(crate) fn facts(run: &RunRecord) -> Vec<Fact> {
     let mut facts =
         vec![recorded("run", &run.run_id), recorded("hash of the plan", &run.plan_hash), fact("machine (hashed)", run.machine_id.clone())];
-    facts.extend(of_model(&run.model));
+    facts.extend(of_model(&run.model).into_iter().filter(|fact| run.level == Level::Model || !OF_WEIGHTS.contains(&fact.name.as_str())));
     facts.extend(of_build(&run.build));
     facts.extend(run.environment.facts.iter().cloned());
     facts
@@ -100,6 +103,16 @@ mod tests {
         for name in ["model", "hash of the model", "shape of the model", "weights in memory", "time to load the model", "kvlab", "build"] {
             assert_eq!(value(&run, name), None, "{name}");
         }
+    }
+
+    #[test]
+    fn without_a_model_there_are_no_weights_to_tell_of() {
+        let mut run = example::run();
+        let names = |run: &RunRecord| facts(run).into_iter().map(|fact| fact.name).collect::<Vec<_>>();
+        assert!(OF_WEIGHTS.iter().all(|name| names(&run).iter().any(|other| other == name)));
+        run.level = Level::Attention { seed: 1, measured_layers: 4 };
+        assert!(!OF_WEIGHTS.iter().any(|name| names(&run).iter().any(|other| other == name)));
+        assert!(names(&run).iter().any(|name| name == "shape of the model"));
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub fn html(results: &Results, charts: &[Chart]) -> Result<String, ReportError> 
     let page = Page {
         run: &results.run,
         counts: counts(results),
+        level: results.run.of_level().join("; "),
         unfinished: unfinished(results),
         failures: results.rows.iter().filter(|row| row.status != Status::Ok).collect(),
         figures: charts.iter().map(|chart| Figure { chart, json: inside_script(&figure(chart)) }).collect(),
@@ -37,6 +38,8 @@ pub fn html(results: &Results, charts: &[Chart]) -> Result<String, ReportError> 
 struct Page<'a> {
     run: &'a RunRecord,
     counts: String,
+    /// What all rows have in common; empty at the level of a model.
+    level: String,
     unfinished: Option<String>,
     failures: Vec<&'a Row>,
     figures: Vec<Figure<'a>>,

@@ -15,6 +15,17 @@ pub struct Metric {
     pub meaning: &'static str,
 }
 
+impl Metric {
+    /// Whether it is a sum over layers: where not all layers of a shape were measured, it is scaled to all of them. All times
+    /// and bytes are, but those of the model and the machine. What is the same for any number of layers, such as the scratch of
+    /// one layer's attention in `heap_peak_bytes`, is scaled with the rest. `working_set_bytes` is not: it says what the
+    /// measured steps read, and so whether the processor's caches held it.
+    pub fn sums_layers(&self) -> bool {
+        const OTHERS: [&str; 3] = ["model_bytes", "working_set_bytes", "last_level_cache_bytes"];
+        matches!(self.unit, Unit::Milliseconds | Unit::Bytes | Unit::BytesPerToken) && !OTHERS.contains(&self.id)
+    }
+}
+
 /// The unit of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
@@ -322,6 +333,17 @@ mod tests {
                 _ => Unit::Milliseconds,
             };
             assert_eq!(metric.unit, expected, "{}", metric.id);
+        }
+    }
+
+    #[test]
+    fn times_and_bytes_are_sums_over_layers_and_ratios_are_not() {
+        let sums = |id: &str| metric(id).unwrap().sums_layers();
+        for id in ["tpot_ms_p50", "fill_ms", "payload_bytes", "heap_peak_bytes", "read_bytes", "bytes_per_token", "predicted_bytes"] {
+            assert!(sums(id), "{id}");
+        }
+        for id in ["tpot_ratio", "bandwidth_share", "seen_tokens", "page_faults", "read_bandwidth", "model_bytes", "working_set_bytes"] {
+            assert!(!sums(id), "{id}");
         }
     }
 

@@ -7,8 +7,8 @@ use serde::Deserialize;
 use crate::run::{default_margin, require_schema};
 use crate::spreadsheet::of_text;
 use crate::{
-    BuildRecord, CellRecord, Environment, FormatBytes, ModelRecord, Pass, ReportError, Results, Row, RunRecord, RunState, Status, StepTime,
-    Value, Visit, metric,
+    BuildRecord, CellRecord, Environment, FormatBytes, Level, ModelRecord, Pass, ReportError, Results, Row, RunRecord, RunState, Status,
+    StepTime, Value, Visit, metric,
 };
 
 /// The version of these files.
@@ -44,6 +44,7 @@ pub fn read_old(results_json: &[u8], samples_csv: &[u8]) -> Result<Results, Repo
         warnings: old.warnings,
         environment,
         build,
+        level: Level::Model,
         model: ModelRecord { name: model_name, ..old.model.map(OldModel::into_record).unwrap_or_default() },
         config: old.config,
         // Which other cells were planned is not recorded.

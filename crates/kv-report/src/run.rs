@@ -48,7 +48,10 @@ pub struct RunRecord {
     pub environment: Environment,
     /// The build of the program.
     pub build: BuildRecord,
-    /// The model as it lay in memory.
+    /// What was run: a model with its caches, or caches alone.
+    #[serde(default)]
+    pub level: Level,
+    /// The model as it lay in memory. Of caches alone, the shape that they were built for.
     pub model: ModelRecord,
     /// The config as it was run, with overrides applied.
     pub config: serde_json::Value,
@@ -59,6 +62,47 @@ pub struct RunRecord {
 /// The margin of runs that do not say theirs.
 pub(crate) fn default_margin() -> f64 {
     0.03
+}
+
+/// What was run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Level {
+    /// A model with its caches. This is all that older results know.
+    #[default]
+    Model,
+    /// Caches alone, fed with generated rows.
+    Attention {
+        /// The seed of the rows.
+        seed: u64,
+        /// Layers of the caches that were measured. The model's shape has as many or more.
+        measured_layers: usize,
+    },
+}
+
+impl RunRecord {
+    /// What one measured layer stands for: layers of the model's shape over layers measured. 1 unless fewer were measured.
+    /// Times of steps and bytes of rows are the measured ones times this; `visits.jsonl` and `samples.csv` have them as they
+    /// were measured.
+    pub fn layer_scale(&self) -> f64 {
+        match self.level {
+            Level::Attention { measured_layers, .. } if measured_layers > 0 => self.model.geometry.layers as f64 / measured_layers as f64,
+            Level::Attention { .. } | Level::Model => 1.0,
+        }
+    }
+
+    /// What a reader must know of all rows of caches that were measured alone: sentences without a stop.
+    pub fn of_level(&self) -> Vec<String> {
+        let Level::Attention { seed, measured_layers } = self.level else { return vec![] };
+        let mut sentences = vec![format!("attention level: no model; rows generated with seed {seed}")];
+        let (layers, scale) = (self.model.geometry.layers, self.layer_scale());
+        if layers != measured_layers {
+            let shown = format!("{scale:.2}");
+            let scale = shown.trim_end_matches('0').trim_end_matches('.');
+            sentences.push(format!("{measured_layers} of {layers} layers were measured; times and bytes are scaled by {scale}"));
+        }
+        sentences
+    }
 }
 
 /// How far a run came.
@@ -203,6 +247,34 @@ mod tests {
         assert_eq!(json["schema"], 2);
         assert_eq!(json["state"], "finished");
         assert_eq!(json["build"]["dirty"], true);
+    }
+
+    /// Runs of earlier versions do not say their level.
+    #[test]
+    fn a_run_without_a_level_is_one_of_a_model() {
+        let mut json = serde_json::to_value(example::run()).unwrap();
+        json.as_object_mut().unwrap().remove("level");
+        let run = read_run(&serde_json::to_vec(&json).unwrap()).unwrap();
+        assert_eq!((run.level, run.layer_scale(), run.of_level()), (Level::Model, 1.0, vec![]));
+    }
+
+    #[test]
+    fn layers_that_were_measured_stand_for_all() {
+        let at = |layers: usize, measured_layers: usize| {
+            let mut run = RunRecord { level: Level::Attention { seed: 7, measured_layers }, ..example::run() };
+            run.model.geometry.layers = layers;
+            assert_eq!(read_run(&serde_json::to_vec(&run).unwrap()).unwrap(), run);
+            (run.layer_scale(), run.of_level())
+        };
+        let (scale, sentences) = at(32, 4);
+        assert_eq!(scale, 8.0);
+        assert_eq!(
+            sentences,
+            ["attention level: no model; rows generated with seed 7", "4 of 32 layers were measured; times and bytes are scaled by 8"]
+        );
+        assert!(at(32, 3).1[1].ends_with("scaled by 10.67"));
+        assert_eq!((at(4, 4).0, at(4, 4).1.len()), (1.0, 1));
+        assert_eq!(at(4, 0).0, 1.0, "a damaged file");
     }
 
     #[test]

@@ -115,8 +115,10 @@ pub enum Fill {
     Prefill,
     /// The rows of a recorded, exactly computed prompt were appended without the model.
     Replay,
-    /// The model ran every token as a step of its own.
+    /// Every token was a step of its own.
     Steps,
+    /// Rows that were generated were appended without a model.
+    Generated,
 }
 
 impl std::fmt::Display for Fill {
@@ -125,6 +127,7 @@ impl std::fmt::Display for Fill {
             Fill::Prefill => "prefill",
             Fill::Replay => "replay",
             Fill::Steps => "steps",
+            Fill::Generated => "generated",
         })
     }
 }
@@ -137,6 +140,8 @@ pub enum TtftSource {
     Prefill,
     /// It is the sum of the model's recorded prefill and the cache's own replayed one.
     Composed,
+    /// It is the cache's own, without a model.
+    Cache,
 }
 
 impl std::fmt::Display for TtftSource {
@@ -144,6 +149,7 @@ impl std::fmt::Display for TtftSource {
         formatter.write_str(match self {
             TtftSource::Prefill => "prefill",
             TtftSource::Composed => "composed",
+            TtftSource::Cache => "cache",
         })
     }
 }

@@ -122,7 +122,7 @@ pub(crate) fn blocks(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{FillChoice, HugePages};
+    use crate::config::{FillChoice, HugePages, Level};
     use crate::plan::{Baseline, Cell};
 
     fn plan(labels: &[&str], lengths: &[usize], baseline: Option<&str>) -> Plan {
@@ -136,6 +136,8 @@ mod tests {
         };
         let cells = lengths.iter().flat_map(|length| labels.iter().map(|label| cell(label, *length))).collect();
         Plan {
+            level: Level::Model,
+            context: 4096,
             cells,
             decode_steps: 2,
             prefill_chunk: 8,

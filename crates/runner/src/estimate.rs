@@ -3,7 +3,7 @@
 use kv_core::Geometry;
 use kv_model::ModelConfig;
 
-use crate::config::Workload;
+use crate::config::{Level, Workload};
 use crate::worker::protocol::{ScriptSpec, Text};
 
 /// Per second and thread: multiply-adds of many tokens with weights, multiply-adds of attention, weights decoded for a single
@@ -48,10 +48,11 @@ pub(crate) enum Filling {
 }
 
 impl Estimate {
-    pub(crate) fn new(model: &ModelConfig, threads: usize) -> Estimate {
+    /// Of caches alone, no weights are loaded and none are multiplied.
+    pub(crate) fn new(model: &ModelConfig, level: Level, threads: usize) -> Estimate {
         let Geometry { layers, heads, key_dim, value_dim, .. } = model.geometry;
         Estimate {
-            weights: model.weights() as f64,
+            weights: if level == Level::Model { model.weights() as f64 } else { 0.0 },
             pair: layers as f64 * heads as f64 * (key_dim + value_dim) as f64,
             row_values: model.geometry.values_per_token() as f64,
             threads: threads as f64,

@@ -16,6 +16,7 @@
 //! Use `runner::builtin().with::<…>()` to compare it with the built-in strategies.
 #![forbid(unsafe_code)]
 
+mod attention_level;
 mod block;
 mod build;
 mod cli;
@@ -55,7 +56,7 @@ static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 pub use cli::main;
 pub use commands::schema;
-pub use config::{Config, ConfigFile, FillChoice, Instance, Lengths, ModelChoice, OneOrMany, Sweep, Workload, load_config};
+pub use config::{Config, ConfigFile, FillChoice, Instance, Lengths, Level, ModelChoice, OneOrMany, Sweep, Workload, load_config};
 pub use kv_metrics::CountingAllocator;
 pub use models::fetched;
 pub use plan::{Cell, Plan, plan};

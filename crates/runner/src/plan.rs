@@ -1,18 +1,22 @@
 //! From a config to the cells that will be run, every impossible value refused before the first.
 
 use globset::{Glob, GlobMatcher};
-use kv_core::{Entry, Registry};
+use kv_core::{Entry, Geometry, Registry};
 use kv_model::ModelConfig;
 use toml::Spanned;
 
 use crate::Problem;
-use crate::config::{ConfigFile, FillChoice, HugePages, Instance, Workload, unknown_field_help};
+use crate::config::{ConfigFile, FillChoice, HugePages, Instance, Level, Workload, unknown_field_help};
 use crate::problem::known_strategy;
 use crate::worker::protocol::ScriptSpec;
 
 /// A sweep that can be run.
 #[derive(Debug)]
 pub struct Plan {
+    /// What is run.
+    pub level: Level,
+    /// Positions that caches are built for: the model's context, or more for caches alone.
+    pub context: usize,
     /// The cells, in the order in which they are run: all strategies at one length after another.
     pub cells: Vec<Cell>,
     /// Decode steps a cell times.
@@ -104,6 +108,10 @@ pub fn plan(file: &ConfigFile, registry: &Registry, model: &ModelConfig, only: O
     if workloads.is_empty() {
         return Err(file.problem_at(None, "`sweep.workloads` is empty").help("supported: \"decode\", \"generate\""));
     }
+    if let Some(fill) = sweep.fill.as_ref().filter(|_| sweep.level == Level::Attention) {
+        let message = "`fill` says what becomes of a model's prompts, and `level = \"attention\"` has no model: rows are generated";
+        return Err(file.problem(fill, message).help("leave it out"));
+    }
     check_instances(file, registry)?;
     let rounds = rounds(file, decode_steps)?;
     let launches = small_number(file, "launches", &sweep.launches)?;
@@ -130,12 +138,12 @@ pub fn plan(file: &ConfigFile, registry: &Registry, model: &ModelConfig, only: O
                 let instances = file.config.strategies.iter().filter(|instance| instance.max_length.is_none_or(|most| *seq_len <= most));
                 for instance in instances.filter(|instance| matches(&matcher, instance)) {
                     let positions = seq_len.saturating_add(steps_after);
-                    if positions > context {
+                    if positions > context && sweep.level == Level::Model {
                         let message = format!(
                             "length {seq_len} with {steps_after} decode steps needs {positions} positions, and the model's context is {context}"
                         );
                         let help = format!(
-                            "the largest length is {}; `max_length` leaves long cells out for one strategy",
+                            "the largest length is {}; `max_length` leaves long cells out for one strategy, and `level = \"attention\"` measures caches alone at any length",
                             context.saturating_sub(steps_after)
                         );
                         return Err(file.problem(&sweep.lengths, message).help(help));
@@ -160,20 +168,25 @@ pub fn plan(file: &ConfigFile, registry: &Registry, model: &ModelConfig, only: O
         };
         return Err(Problem::new(message));
     }
+    let context = cells.iter().map(|cell| cell.seq_len.saturating_add(steps_after(cell.workload, decode_steps))).fold(context, usize::max);
+    let room = Geometry { context, ..model.geometry.clone() };
+    room.check().map_err(|error| file.problem(&sweep.lengths, format!("impossible lengths: {error}")))?;
     let marked = file.config.strategies.iter().find(|instance| is_baseline(instance));
     let usual = || file.config.strategies.iter().find(|instance| is_usual_baseline(instance));
     // A chunk longer than any prompt is the whole prompt.
     Ok(Plan {
+        level: sweep.level,
+        context,
         cells,
         decode_steps,
         prefill_chunk: prefill_chunk.min(context),
         seed: sweep.seed,
-        fill: sweep.fill,
+        fill: sweep.fill.as_ref().map_or_else(FillChoice::default, |fill| *fill.get_ref()),
         rounds,
         launches,
         margin,
         huge_pages: sweep.huge_pages,
-        ttft_launches: if sweep.ttft { ttft_launches } else { 0 },
+        ttft_launches: if sweep.ttft.unwrap_or(sweep.level == Level::Model) { ttft_launches } else { 0 },
         timeout_s,
         memory_limit,
         baseline: marked.or_else(usual).map(|instance| instance.label.get_ref().clone()),

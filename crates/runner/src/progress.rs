@@ -81,6 +81,7 @@ impl LongTask {
 
 /// Progress of a run in estimated seconds: what is really to be done, and what is in hand.
 pub(crate) struct Progress {
+    layer_scale: f64,
     bar: ProgressBar,
     is_terminal: bool,
     started: Instant,
@@ -95,7 +96,8 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    pub(crate) fn new() -> Progress {
+    /// The progress of a run whose times are shown times this: see [`RunRecord::layer_scale`](kv_report::RunRecord::layer_scale).
+    pub(crate) fn new(layer_scale: f64) -> Progress {
         let is_terminal = std::io::stderr().is_terminal();
         let bar = if is_terminal { ProgressBar::new(Progress::PARTS) } else { ProgressBar::hidden() };
         if let Ok(style) = ProgressStyle::with_template("{wide_bar} {msg}") {
@@ -103,7 +105,18 @@ impl Progress {
         }
         let next_line = Progress::BETWEEN_LINES;
         *BAR.lock().unwrap_or_else(PoisonError::into_inner) = is_terminal.then(|| bar.clone());
-        Progress { bar, is_terminal, started: Instant::now(), next_line, cells: 0, timed: 0, left: 0.0, done: 0.0, in_hand: 0.0 }
+        Progress {
+            layer_scale,
+            bar,
+            is_terminal,
+            started: Instant::now(),
+            next_line,
+            cells: 0,
+            timed: 0,
+            left: 0.0,
+            done: 0.0,
+            in_hand: 0.0,
+        }
     }
 
     /// Says what is left to be done: estimated seconds, and cells to be timed.
@@ -151,7 +164,7 @@ impl Progress {
     pub(crate) fn visit(&mut self, label: &str, seq_len: usize, batch: usize, visit: &Visit) {
         let batch = if batch > 1 { format!(" ×{batch}") } else { String::new() };
         let result = match (visit.status, &visit.error) {
-            (Status::Ok, _) => times(visit),
+            (Status::Ok, _) => times(visit, self.layer_scale),
             (status, error) => format!("{}: {}", status.to_string().to_uppercase(), error.as_deref().unwrap_or("no reason")),
         };
         let line = format!("[{}/{}] {label} at {seq_len}{batch}: {result}; {}", self.timed, self.cells, self.time_left());
@@ -180,11 +193,11 @@ impl Progress {
 }
 
 /// A cell's times in words.
-fn times(visit: &Visit) -> String {
+fn times(visit: &Visit, layer_scale: f64) -> String {
     let mut steps: Vec<f64> = visit.steps.iter().filter(|step| step.phase == "decode" && !step.warm_up).map(|step| step.step_ms).collect();
     steps.sort_by(f64::total_cmp);
-    let tpot = steps.get(steps.len() / 2).map_or("no step after the warm-up".into(), |ms| format!("{ms:.2} ms per token"));
-    let ttft = visit.values.get("ttft_ms").map_or(String::new(), |ms| format!(", first token after {ms:.0} ms"));
+    let tpot = steps.get(steps.len() / 2).map_or("no step after the warm-up".into(), |ms| format!("{:.2} ms per token", ms * layer_scale));
+    let ttft = visit.values.get("ttft_ms").map_or(String::new(), |ms| format!(", first token after {:.0} ms", ms * layer_scale));
     tpot + &ttft
 }
 

@@ -3,7 +3,7 @@
 use kv_core::Geometry;
 use kv_kernels::KernelPath;
 use kv_model::ModelConfig;
-use kv_report::{BuildRecord, CellRecord, FormatBytes, GeometryRecord, ModelRecord, RunRecord, RunState, SCHEMA_VERSION};
+use kv_report::{BuildRecord, CellRecord, FormatBytes, GeometryRecord, Level, ModelRecord, RunRecord, RunState, SCHEMA_VERSION};
 
 use crate::cli::{PagesChoice, RunArguments};
 use crate::config::ConfigFile;
@@ -19,6 +19,7 @@ pub(crate) struct Facts<'a> {
     pub(crate) kernel_path: Option<KernelPath>,
     /// The words of the command after the program's, if it is not `run`.
     pub(crate) command: Option<Vec<String>>,
+    pub(crate) level: Level,
     pub(crate) plan: &'a Plan,
     pub(crate) ids: &'a [String],
     pub(crate) prediction: &'a Prediction<'a>,
@@ -30,7 +31,8 @@ pub(crate) struct Facts<'a> {
 
 /// The record of a run that begins now.
 pub(crate) fn record(facts: Facts<'_>) -> RunRecord {
-    let Facts { file, arguments, kernel_path, command: other, plan, ids, prediction, model, threads, warnings, memory_limit } = facts;
+    let Facts { file, arguments, kernel_path, command: other, level, plan, ids, prediction, model, threads, warnings, memory_limit } =
+        facts;
     let mut config = serde_json::to_value(&file.table).unwrap_or_default();
     if let (Some(seed), Some(sweep)) = (arguments.seed, config.get_mut("sweep")) {
         sweep["seed"] = seed.into();
@@ -72,6 +74,7 @@ pub(crate) fn record(facts: Facts<'_>) -> RunRecord {
         warnings,
         environment: environment::of_run(threads, plan.huge_pages),
         build: build_record(),
+        level,
         model,
         config,
         cells: cells.collect(),
@@ -162,23 +165,19 @@ fn build_record() -> BuildRecord {
     }
 }
 
+/// The shape of a model.
+pub(crate) fn geometry_record(config: &ModelConfig) -> GeometryRecord {
+    let Geometry { layers, heads, kv_heads, key_dim, value_dim, context, .. } = config.geometry;
+    GeometryRecord { layers, heads, kv_heads, key_dim, value_dim, context, vocabulary: config.vocabulary, parameters: config.weights() }
+}
+
 /// What is known of a model before a worker has loaded it.
 pub(crate) fn model_record(source: &ModelSource, name: String, hash: String, config: &ModelConfig) -> ModelRecord {
     let weights = source.known_weights();
-    let Geometry { layers, heads, kv_heads, key_dim, value_dim, context, .. } = config.geometry;
     ModelRecord {
         name,
         hash: Some(hash),
-        geometry: GeometryRecord {
-            layers,
-            heads,
-            kv_heads,
-            key_dim,
-            value_dim,
-            context,
-            vocabulary: config.vocabulary,
-            parameters: config.weights(),
-        },
+        geometry: geometry_record(config),
         model_bytes: weights.map_or(0, |(_, bytes)| bytes as u64),
         weight_formats: weights.iter().map(|(format, bytes)| FormatBytes { format: format.to_string(), bytes: *bytes as u64 }).collect(),
         weight_pages: String::new(),

@@ -33,7 +33,9 @@ pub(crate) fn tables(results: &Results, format: Format) -> String {
 /// The table of a run.
 pub(crate) fn summary(results: &Results) -> Table<'static> {
     let warnings = results.run.warnings.iter().map(|warning| format!("Warning: {warning}"));
-    let below = noise(results).into_iter().chain(notes(&results.rows)).chain(warnings);
+    let level = results.run.of_level().join("; ");
+    let level = (!level.is_empty()).then_some(level);
+    let below = level.into_iter().chain(noise(results)).chain(notes(&results.rows)).chain(warnings);
     Table {
         above: vec![],
         columns: &COLUMNS,

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use super::print;
 use crate::block::Block;
+use crate::config::Level;
 use crate::free_memory::size;
 use crate::plan::Plan;
 use crate::progress::human;
@@ -70,7 +71,8 @@ pub(crate) fn print_plan(prediction: &Prediction<'_>, setting: &Setting<'_>) -> 
             blocks => format!("{blocks} blocks"),
         }
     ));
-    text.push_str(&format!("a worker may take {} of memory (`memory_limit`), the model's weights included\n", size(setting.memory_limit)));
+    let weights = if plan.level == Level::Model { ", the model's weights included" } else { "" };
+    text.push_str(&format!("a worker may take {} of memory (`memory_limit`){weights}\n", size(setting.memory_limit)));
     print(&text)?;
     Ok(exit::OK)
 }

@@ -15,6 +15,7 @@ mod report;
 mod roofline;
 mod run;
 mod schema;
+mod subject;
 mod trace;
 
 use std::io::{self, ErrorKind, Write};

@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use kv_report::{CellRecord, Pass, Peer, Results, RunState, Status};
+use kv_report::{CellRecord, Level, Pass, Peer, Results, RunState, Status};
 
 use super::print;
 use crate::files::write_durably;
@@ -15,6 +15,11 @@ use crate::{Problem, exit, run_folder, summary, sweep};
 
 pub(crate) fn report(folder: &Path, peers: &[PathBuf], format: Option<Format>) -> Result<ExitCode, Problem> {
     let results = stored(folder)?;
+    if results.run.level != Level::Model && !peers.is_empty() {
+        let folder = folder.display();
+        return Err(Problem::new(format!("`{folder}` has times of caches alone: a peer's are those of a whole model"))
+            .help("leave `--peer` out, or run the config without `level = \"attention\"`"));
+    }
     let peers = peers.iter().map(|file| read_peers(file)).collect::<Result<Vec<_>, _>>()?.concat();
     let files = sweep::tables(&results).map(|(name, bytes)| (name.to_owned(), bytes));
     for (name, bytes) in files.into_iter().chain(sweep::draw(&results, &peers)?) {

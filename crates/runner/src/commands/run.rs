@@ -7,25 +7,23 @@ use std::process::ExitCode;
 
 use kv_core::Registry;
 use kv_kernels::KernelPath;
-use kv_model::ModelConfig;
-use kv_report::{ModelRecord, Pass, Row, RunRecord, RunState, Status, Visit};
+use kv_report::{Pass, Row, RunRecord, RunState, Status, Visit};
 
 use super::dry_run::print_plan;
+use super::subject::Subject;
 use super::{checked_threads, print};
 use crate::cli::RunArguments;
 use crate::config::{ConfigFile, load_config};
 use crate::free_memory::size;
-use crate::models::{self, ModelFolders, ModelSource};
 use crate::plan::{Baseline, Plan, plan};
 use crate::progress::{Progress, say};
 use crate::recording::{Kept, Store};
 use crate::run_folder::{Left, RunFolder, Unfinished};
-use crate::run_record::{self, Facts, cell_id, differences, now, record};
+use crate::run_record::{Facts, cell_id, differences, now, record};
 use crate::screen::printable;
 use crate::summary::tables;
 use crate::sweep::{self, Gate, Prediction, Probes, Setting, Sweep, predict, results};
 use crate::table::Format;
-use crate::worker::protocol::ModelSpec;
 use crate::{Problem, build, environment, exit, free_memory, interrupt};
 
 pub(crate) fn run(registry: &Registry, arguments: &RunArguments, kernel_path: Option<KernelPath>) -> Result<ExitCode, Problem> {
@@ -40,10 +38,9 @@ pub(super) fn run_file(
     kernel_path: Option<KernelPath>,
     command: Option<Vec<String>>,
 ) -> Result<ExitCode, Problem> {
-    let source = ModelSource::of_choice(file.config.model.get_ref(), file.folder(), &ModelFolders::of_environment())
-        .map_err(|problem| problem.within(file, &file.config.model))?;
+    let subject = Subject::of(file, arguments)?;
     // A preset's shape is known, so its plan is checked before anything else is done.
-    if let Some(config) = source.known_config() {
+    if let Some(config) = subject.known_config() {
         plan(file, registry, &config, arguments.only.as_deref())?;
     }
     build::require_optimised()?;
@@ -53,13 +50,14 @@ pub(super) fn run_file(
     let target = arguments.out.clone().unwrap_or_else(|| Path::new("reports").join(file.name()));
     let taken = if arguments.dry_run { None } else { Some(RunFolder::open(&target, unfinished(arguments))?) };
 
-    let (model_config, model) = look_at(&source, arguments)?;
+    let (mut model_config, model) = subject.look_at(arguments)?;
     let mut plan = plan(file, registry, &model_config, arguments.only.as_deref())?;
     plan.seed = arguments.seed.unwrap_or(plan.seed);
+    model_config.geometry.context = plan.context;
     // What was free when the run began decided what fits.
     let limit_before = taken.as_ref().and_then(|(_, left)| Some(left.as_ref()?.run.memory_limit_bytes));
     let setting = Setting {
-        model: ModelSpec { source: source.spec(file.config.model.get_ref()), pages: arguments.pages },
+        rows: subject.rows(file, arguments, &model_config, plan.seed),
         model_config: &model_config,
         threads,
         memory_limit: plan.memory_limit.or(limit_before).unwrap_or_else(free_memory::share),
@@ -81,6 +79,7 @@ pub(super) fn run_file(
         arguments,
         kernel_path,
         command,
+        level: subject.level(plan.seed),
         plan: &plan,
         ids: &ids,
         prediction: &prediction,
@@ -93,6 +92,7 @@ pub(super) fn run_file(
     folder.write_run(&run)?;
     let gate = if arguments.unchecked { Gate::Unchecked } else { Gate::Checked };
     let kept = if arguments.keep_recordings { Kept::Always } else { Kept::UntilTheEnd };
+    let progress = Progress::new(run.layer_scale());
     let sweep = Sweep {
         setting: &setting,
         plan: &plan,
@@ -104,7 +104,7 @@ pub(super) fn run_file(
         run,
         visits,
         folder,
-        progress: Progress::new(),
+        progress,
         recording_is_due: prediction.recording.is_some(),
         due: RefCell::default(),
     };
@@ -117,23 +117,6 @@ fn unfinished(arguments: &RunArguments) -> Unfinished {
         (false, true) => Unfinished::Overwrite,
         (false, false) => Unfinished::Refuse,
     }
-}
-
-/// What is to be known of a model before anything is measured. A file is read once for that: it may be damaged.
-fn look_at(source: &ModelSource, arguments: &RunArguments) -> Result<(ModelConfig, ModelRecord), Problem> {
-    // The name of a file may have anything in it.
-    let name = printable(&source.label());
-    say(&format!("loading {name}"));
-    let hash = source.hash()?;
-    if let Some(config) = source.known_config() {
-        source.require_memory()?;
-        let record = run_record::model_record(source, name, hash, &config);
-        return Ok((config, record));
-    }
-    let (model, loaded) = models::load(source, arguments.pages.pages())?;
-    let config = model.decoder.config().clone();
-    let record = run_record::model_record(source, name, hash, &config);
-    Ok((config, ModelRecord { model_bytes: loaded.bytes, weight_formats: loaded.formats, ..record }))
 }
 
 /// Refuses a marked baseline that recomputes: it is timed apart from the others, so nothing can be compared with it.

@@ -50,7 +50,7 @@ pub struct ModelChoice {
     /// A folder with config.json, safetensors and tokenizer.json: a path, which starts at the config's folder if it is
     /// relative; or "org/name" or "org/name@revision" in the Hugging Face cache.
     pub hugging_face: Option<String>,
-    /// With `preset`: run this many layers instead of all.
+    /// With `preset`: run this many layers instead of all. With `level = "attention"`: measure this many, for all of the shape's.
     pub layers: Option<usize>,
     /// With `preset`: seed of the random weights.
     pub seed: Option<u64>,
@@ -94,6 +94,11 @@ impl PresetWeights {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Sweep {
+    /// What is run: `model` runs the model with every cache, `attention` the caches alone. They are fed rows that are generated
+    /// for the shape that `preset` in `[model]` names. No weights are drawn, and lengths may exceed the model's context. `layers`
+    /// in `[model]` is then how many layers are measured, and times and bytes are scaled to all of them. The rows' seed is `seed`.
+    #[serde(default)]
+    pub level: Level,
     /// What a cell does: one workload, or a list.
     #[serde(default = "default_workloads")]
     #[schemars(with = "OneOrMany<Workload>")]
@@ -114,17 +119,18 @@ pub struct Sweep {
     #[serde(default = "default_prefill_chunk")]
     #[schemars(with = "usize")]
     pub prefill_chunk: Spanned<usize>,
-    /// Seed of the prompts' random tokens.
+    /// Seed of the prompts' random tokens, or of the rows that are generated for caches alone.
     #[serde(default)]
     pub seed: u64,
     /// How a cache comes to hold a prompt: `replay` computes the longest prompt once with an exact cache and replays it into
     /// every cache; `prefill` lets the model compute every prompt with every cache. Caches that recompute are never replayed.
-    #[serde(default)]
-    pub fill: FillChoice,
+    /// The default is `replay`. Without a model (`level = "attention"`) rows are generated, and neither is possible.
+    #[schemars(with = "Option<FillChoice>")]
+    pub fill: Option<Spanned<FillChoice>>,
     /// Whether the time to first token is measured. Of a replayed prompt it is composed: the model's time, recorded once, and
-    /// the cache's own time with attention over the whole prompt.
-    #[serde(default = "default_ttft")]
-    pub ttft: bool,
+    /// the cache's own time with attention over the whole prompt. The default is `true`, and `false` for caches alone
+    /// (`level = "attention"`), where it is the cache's own time.
+    pub ttft: Option<bool>,
     /// Times that the instances of a length take turns in a launch, in an order drawn at random: they share `decode_steps`. The
     /// default is 5, more if a turn would have more than 6 steps, and fewer if it would have less than 2.
     #[schemars(with = "Option<usize>")]
@@ -155,6 +161,17 @@ pub struct Sweep {
     /// is free when the run starts.
     #[schemars(with = "Option<String>")]
     pub memory_limit: Option<Spanned<String>>,
+}
+
+/// What is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// A model with its caches.
+    #[default]
+    Model,
+    /// Caches alone, fed with generated rows.
+    Attention,
 }
 
 /// How a cache comes to hold a prompt.
@@ -246,10 +263,6 @@ fn default_batch() -> Spanned<OneOrMany<usize>> {
 
 fn default_decode_steps() -> Spanned<usize> {
     Spanned::new(0..0, 32)
-}
-
-fn default_ttft() -> bool {
-    true
 }
 
 fn default_launches() -> Spanned<usize> {

@@ -35,6 +35,7 @@ pub(crate) use catalog::{CATALOG, Fetchable, cache_folder};
 pub(crate) use fetch::fetch;
 pub(crate) use folders::ModelFolders;
 pub(crate) use loading::{Loaded, load};
+pub(crate) use random_model::known_preset;
 pub(crate) use shape::ModelShape;
 
 /// Where a fetched model or text lies.

@@ -25,18 +25,26 @@ enum Keeping {
     Keep,
 }
 
+/// The preset of this name.
+///
+/// # Errors
+/// A [`Problem`] that lists what there is.
+pub(crate) fn known_preset(name: &str) -> Result<Preset, Problem> {
+    let names = Preset::ALL.map(|preset| preset.name);
+    Preset::find(name).ok_or_else(|| {
+        let help = did_you_mean(name, names).unwrap_or_else(|| {
+            "a path must exist; `runner fetch` brings a real model; `org/name` is one in the Hugging Face cache, and \
+             `ollama:name` an Ollama model"
+                .into()
+        });
+        Problem::new(format!("no model is called `{name}`; presets: {}", names.join(", "))).help(help)
+    })
+}
+
 impl RandomModel {
     /// A preset with weights in `f32`.
     pub(super) fn of(name: &str, layers: Option<usize>) -> Result<RandomModel, Problem> {
-        let names = Preset::ALL.map(|preset| preset.name);
-        let preset = Preset::find(name).ok_or_else(|| {
-            let help = did_you_mean(name, names).unwrap_or_else(|| {
-                "a path must exist; `runner fetch` brings a real model; `org/name` is one in the Hugging Face cache, and \
-                 `ollama:name` an Ollama model"
-                    .into()
-            });
-            Problem::new(format!("no model is called `{name}`; presets: {}", names.join(", "))).help(help)
-        })?;
+        let preset = known_preset(name)?;
         if layers == Some(0) {
             return Err(Problem::new("`layers` is 0: a model has at least one"));
         }

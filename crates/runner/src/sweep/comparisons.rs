@@ -52,7 +52,7 @@ impl Comparisons {
         for (block, baseline) in blocks {
             let of_block = BlockVisits::new(block, baseline, visits);
             let counted = of_block.counted();
-            let parts = Part::ALL.map(|part| (part, of_block.observations(part, &counted)));
+            let parts: Vec<(Part, Observations)> = Part::of_run(run).map(|part| (part, of_block.observations(part, &counted))).collect();
             for cell in cells.iter().filter(|cell| cell.block == block) {
                 let wanted = if cell.id == baseline { Instance::Control } else { Instance::Cell(cell.id.clone()) };
                 let missing = match counted.len() {

@@ -7,12 +7,14 @@ use kv_model::ModelConfig;
 
 use crate::config::HugePages;
 use crate::plan::Cell;
-use crate::worker::protocol::{InstanceSpec, Job, ModelSpec, PROTOCOL, Task};
+use crate::worker::protocol::{InstanceSpec, Job, PROTOCOL, RowsSpec, Task};
 
 /// What all workers of a run share.
 #[derive(Debug, Clone)]
 pub(crate) struct Setting<'a> {
-    pub(crate) model: ModelSpec,
+    /// What feeds the caches.
+    pub(crate) rows: RowsSpec,
+    /// Of the model, or of the shape whose caches are measured alone: with the layers that are, and room for all lengths.
     pub(crate) model_config: &'a ModelConfig,
     pub(crate) threads: usize,
     /// Bytes that a worker may take.

@@ -108,9 +108,6 @@ const IMPLEMENTATION_BOUND: f64 = 0.6;
 /// What the cache reads a second, over what the machine can.
 fn add_bandwidth(row: &mut Row, baseline: Option<&Row>) {
     let of = |row: &Row| Some(row.value("read_bytes")? / (row.value("cache_ms_p50")? / 1e3) / row.value("read_bandwidth")?);
-    if let Some((model, read)) = row.value("model_bytes").zip(row.value("read_bytes").or(row.value("payload_bytes"))) {
-        row.values.insert("working_set_bytes".into(), Value::from(model + read));
-    }
     let Some(share) = of(row).filter(|share| share.is_finite()) else { return };
     row.values.insert("bandwidth_share".into(), Value::from(share));
     if share > 1.0 && row.cell.baseline.is_some() {

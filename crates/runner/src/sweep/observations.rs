@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kv_metrics::{Estimate, Pooled, launch_observation, pool, quantile};
-use kv_report::{Pass, Status, StepTime, Visit};
+use kv_report::{Level, Pass, RunRecord, Status, StepTime, Visit};
 
 /// A part of a step's time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,7 +17,13 @@ pub(crate) enum Part {
 }
 
 impl Part {
-    pub(crate) const ALL: [Part; 3] = [Part::Step, Part::Cache, Part::Model];
+    const ALL: [Part; 3] = [Part::Step, Part::Cache, Part::Model];
+
+    /// The parts of a run's steps: without a model, there is none of its own.
+    pub(crate) fn of_run(run: &RunRecord) -> impl Iterator<Item = Part> {
+        let has_model = run.level == Level::Model;
+        Part::ALL.into_iter().filter(move |part| has_model || *part != Part::Model)
+    }
 
     pub(crate) fn of(self, step: &StepTime) -> f64 {
         match self {

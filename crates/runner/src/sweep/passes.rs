@@ -134,7 +134,7 @@ impl Sweep<'_> {
         let checked =
             left.iter().find(|cell| self.prediction.can_be_replayed(**cell)).filter(|_| checks).map(|cell| self.ids[*cell].clone());
         LatencyTask {
-            model: self.setting.model.clone(),
+            rows: self.setting.rows.clone(),
             script,
             instances: cells.map(|cell| instance_of(self.cell(*cell), &self.ids[*cell])).collect(),
             recording: recording.map(|recording| recording.folder().to_owned()),

@@ -1,10 +1,11 @@
 //! What a plan will take: blocks, bytes and seconds.
 
+use kv_core::Geometry;
 use kv_model::ModelConfig;
 
 use super::{Certainty, Probes, Setting};
 use crate::block::{Block, Sizes, TooLarge, blocks};
-use crate::config::{FillChoice, HugePages, Workload};
+use crate::config::{FillChoice, HugePages, Level, Workload};
 use crate::estimate::{Estimate, Filling, Reuse};
 use crate::free_memory::size;
 use crate::plan::{Cell, Plan, usual_rounds};
@@ -87,7 +88,7 @@ pub(crate) fn predict<'a>(plan: &'a Plan, probes: &'a Probes, setting: &Setting<
         blocks,
         too_large,
         recording: None,
-        estimate: Estimate::new(config, setting.threads),
+        estimate: Estimate::new(config, plan.level, setting.threads),
         caches,
         beside,
         limit: setting.memory_limit,
@@ -95,7 +96,7 @@ pub(crate) fn predict<'a>(plan: &'a Plan, probes: &'a Probes, setting: &Setting<
     prediction.recording = prediction.key(setting, model_hash).map(|key| {
         let tokens = key.tokens.len();
         let row = (config.geometry.values_per_token() * size_of::<f32>()) as u64;
-        let step = chunk_bytes(config, plan.prefill_chunk.min(tokens));
+        let step = chunk_bytes(config, plan.level, plan.prefill_chunk.min(tokens));
         let memory_bytes = model_bytes + process_bytes(setting.threads) + row * tokens as u64 + step;
         RecordingPrediction { disk_bytes: Store::bytes(&key, &config.geometry), memory_bytes, key }
     });
@@ -105,16 +106,21 @@ pub(crate) fn predict<'a>(plan: &'a Plan, probes: &'a Probes, setting: &Setting<
 /// What a step of a cell takes beside its cache: activations, logits, and the rows that are on their way to the cache.
 fn step_bytes(plan: &Plan, cell: &Cell, config: &ModelConfig, recomputes: bool) -> u64 {
     let tokens = if recomputes { plan.positions(cell) } else { plan.prefill_chunk.min(cell.seq_len) };
-    (cell.batch as u64).saturating_mul(chunk_bytes(config, tokens))
+    (cell.batch as u64).saturating_mul(chunk_bytes(config, plan.level, tokens))
 }
 
 /// What a step of one sequence takes.
-fn chunk_bytes(config: &ModelConfig, tokens: usize) -> u64 {
+fn chunk_bytes(config: &ModelConfig, level: Level, tokens: usize) -> u64 {
+    let Geometry { heads, key_dim, value_dim, .. } = config.geometry;
     let row = config.geometry.values_per_token().saturating_mul(size_of::<f32>());
     // The rows of a step stay until it is committed, in all layers.
     let rows = tokens.saturating_mul(row);
-    let logits = config.vocabulary.saturating_mul(size_of::<f32>());
-    config.step_bytes(tokens).saturating_add(rows).saturating_add(logits) as u64
+    let beside = match level {
+        Level::Model => config.step_bytes(tokens).saturating_add(config.vocabulary.saturating_mul(size_of::<f32>())),
+        // Queries and outputs of the layer in hand.
+        Level::Attention => tokens.saturating_mul(heads * (key_dim + value_dim) * size_of::<f32>()),
+    };
+    rows.saturating_add(beside) as u64
 }
 
 impl Prediction<'_> {
@@ -152,12 +158,17 @@ impl Prediction<'_> {
         if block.reuse == Reuse::Recomputes { 1 } else { self.plan.rounds.unwrap_or_else(|| usual_rounds(steps)) }
     }
 
+    /// Whether prompts come into caches as rows that are known: recorded, or generated.
+    fn is_filled_with_rows(&self) -> bool {
+        self.recording.is_some() || self.plan.level == Level::Attention
+    }
+
     /// Seconds of a cell's latency pass in this launch.
     pub(crate) fn latency_seconds(&self, cell: usize, launch: u32) -> f64 {
-        let filling = match &self.recording {
-            None => Filling::Model,
-            Some(_) if launch < self.plan.ttft_launches => Filling::ReplayAttended,
-            Some(_) => Filling::Replay,
+        let filling = match () {
+            () if !self.is_filled_with_rows() => Filling::Model,
+            () if launch < self.plan.ttft_launches => Filling::ReplayAttended,
+            () => Filling::Replay,
         };
         self.estimate.latency(&self.script(cell), self.reuse(cell), filling)
     }
@@ -215,7 +226,7 @@ impl Prediction<'_> {
 
     /// Seconds of a plan that only the time to first token costs.
     pub(crate) fn ttft_seconds(&self) -> f64 {
-        if self.plan.ttft_launches == 0 || self.recording.is_none() {
+        if self.plan.ttft_launches == 0 || !self.is_filled_with_rows() {
             return 0.0;
         }
         let of_cell = |cell: &usize| {
@@ -250,7 +261,7 @@ impl Prediction<'_> {
 
     /// What is to be recorded: the prompts of the cells that are measured, if any of them can be replayed.
     fn key(&self, setting: &Setting<'_>, model_hash: &str) -> Option<RecordingKey> {
-        if self.plan.fill == FillChoice::Prefill {
+        if self.plan.fill == FillChoice::Prefill || self.plan.level == Level::Attention {
             return None;
         }
         let replayed = self.blocks.iter().flat_map(|block| &block.cells).filter(|cell| self.can_be_replayed(**cell));

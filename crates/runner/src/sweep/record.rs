@@ -6,7 +6,7 @@ use crate::Problem;
 use crate::models::Loaded;
 use crate::recording::{Store, StoredRecording};
 use crate::worker::process::{How, OnInterrupt};
-use crate::worker::protocol::{Message, RecordTask, Task, Work};
+use crate::worker::protocol::{Message, RecordTask, RowsSpec, Task, Work};
 
 impl Sweep<'_> {
     /// Records the prompt, or finds it recorded. `None` if nothing is to be replayed, or if it cannot be recorded: every
@@ -16,6 +16,7 @@ impl Sweep<'_> {
     /// A [`Problem`] if no worker can be started, or there is no room on the disk.
     pub(super) fn record(&mut self) -> Result<Option<StoredRecording>, Problem> {
         let Some(RecordingPrediction { key, disk_bytes, .. }) = &self.prediction.recording else { return Ok(None) };
+        let RowsSpec::Model(model) = &self.setting.rows else { return Ok(None) };
         let is_needed = |cell: &usize| self.prediction.can_be_replayed(*cell) && !self.is_done(*cell);
         if !self.prediction.blocks.iter().flat_map(|block| &block.cells).any(is_needed) {
             return Ok(None);
@@ -37,7 +38,7 @@ impl Sweep<'_> {
             stored.discard();
             return Err(problem);
         }
-        let task = RecordTask { model: self.setting.model.clone(), key: key.clone(), folder: stored.folder().to_owned() };
+        let task = RecordTask { model: model.clone(), key: key.clone(), folder: stored.folder().to_owned() };
         let seconds = self.prediction.recording_seconds();
         let mut has_begun = false;
         let what = format!("the prompt of {} tokens", key.tokens.len());

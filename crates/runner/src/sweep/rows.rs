@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use kv_metrics::{geometric_mean, quantile};
-use kv_report::{CellRecord, Pass, Results, Row, RunRecord, Status, StepTime, Value, Visit};
+use kv_report::{CellRecord, Level, Metric, Pass, Results, Row, RunRecord, Status, StepTime, Value, Visit, metric};
 
 use super::judged::judge;
 use super::observations::{BlockVisits, Part, steady_steps};
@@ -19,7 +19,9 @@ fn row(run: &RunRecord, cell: &CellRecord, visits: &[Visit]) -> Option<Row> {
     let of_gate = visits.iter().find(|visit| visit.pass == Pass::Gate && visit.cell == cell.label);
     let of = |pass: Pass| visits.iter().filter(move |visit| visit.pass == pass && visit.cell == cell.id && !visit.control);
     let mut row = Row { cell: cell.clone(), model: run.model.name.clone(), ..Row::default() };
-    row.values.insert("model_bytes".into(), Value::from(run.model.model_bytes as f64));
+    if run.level == Level::Model {
+        row.values.insert("model_bytes".into(), Value::from(run.model.model_bytes as f64));
+    }
     if let Some(gate) = of_gate.filter(|gate| gate.status != Status::Ok) {
         fail(&mut row, gate);
         row.error = gate.error.as_ref().map(|error| format!("not timed: {error}"));
@@ -64,7 +66,9 @@ fn row(run: &RunRecord, cell: &CellRecord, visits: &[Visit]) -> Option<Row> {
     }
     row.launches = launches.len();
     add_values(&mut row, &all, &[memory, text]);
-    add_times(&mut row, &launches);
+    add_times(&mut row, run, &launches);
+    add_working_set(&mut row);
+    add_level(&mut row, run);
     if let Some(check) = of(Pass::Check).next() {
         add_check(&mut row, check);
     }
@@ -117,7 +121,7 @@ fn add_check(row: &mut Row, check: &Visit) {
 const LEAST_FOR_P95: usize = 60;
 
 /// Medians and percentiles of the decode steps, over all launches.
-fn add_times(row: &mut Row, launches: &[&Visit]) {
+fn add_times(row: &mut Row, run: &RunRecord, launches: &[&Visit]) {
     let decode = |part: fn(&StepTime) -> f64| -> Vec<f64> { launches.iter().flat_map(|visit| steady_steps(visit)).map(part).collect() };
     let steps = decode(|step| step.step_ms);
     for (id, samples, quantile_of, name) in [
@@ -127,6 +131,9 @@ fn add_times(row: &mut Row, launches: &[&Visit]) {
         ("seam_ms_p50", decode(|step| step.seam_ms), 0.5, "p50"),
         ("model_ms_p50", decode(|step| step.step_ms - step.cache_ms - step.seam_ms), 0.5, "p50"),
     ] {
+        if id == "model_ms_p50" && run.level != Level::Model {
+            continue;
+        }
         // So that at least three steps are above it.
         let is_in_the_tail = quantile_of > 0.5;
         if is_in_the_tail && samples.len() < LEAST_FOR_P95 {
@@ -158,11 +165,37 @@ fn add_times(row: &mut Row, launches: &[&Visit]) {
     if let (Some(live), Some(seen)) = (row.value("heap_live_bytes"), row.value("seen_tokens")) {
         row.values.insert("bytes_per_token".into(), Value::from(live / seen.max(1.0)));
     }
-    if let Some(tpot) = row.value("tpot_ms_p50") {
+    // Caches alone decode nothing.
+    if let Some(tpot) = row.value("tpot_ms_p50").filter(|_| run.level == Level::Model) {
         row.values.insert("tokens_per_s".into(), Value::from(row.cell.batch as f64 * 1e3 / tpot));
     }
     if let Some(first) = launches.first() {
         row.values.insert("total_ms".into(), Value::from(first.steps.iter().map(|step| step.step_ms).sum::<f64>()));
+    }
+}
+
+/// What a step reads, as far as it is known.
+fn add_working_set(row: &mut Row) {
+    if let Some(read) = row.value("read_bytes").or(row.value("payload_bytes")) {
+        let model = row.value("model_bytes").unwrap_or(0.0);
+        row.values.insert("working_set_bytes".into(), Value::from(model + read));
+    }
+}
+
+/// Of caches alone: what that means, and the numbers of all layers from those of the measured ones. No other place scales
+/// what rows say.
+fn add_level(row: &mut Row, run: &RunRecord) {
+    let scale = run.layer_scale();
+    if scale != 1.0 {
+        for (_, value) in row.values.iter_mut().filter(|(id, _)| metric(id).is_some_and(Metric::sums_layers)) {
+            value.value *= scale;
+            value.interval = value.interval.map(|(low, high)| (low * scale, high * scale));
+        }
+    }
+    row.notes.extend(run.of_level());
+    let context = run.model.geometry.context;
+    if run.level != Level::Model && row.value("last_depth_tokens").is_some_and(|depth| depth > context as f64) {
+        row.notes.push(format!("beyond the model's context of {context} tokens"));
     }
 }
 
@@ -197,6 +230,7 @@ mod tests {
             memory_limit_bytes: 0,
             environment: kv_report::Environment::default(),
             build: kv_report::BuildRecord::default(),
+            level: Level::Model,
             model: kv_report::ModelRecord::default(),
             config: serde_json::Value::Null,
             cells: vec![cell("a", "first"), cell("b", "second")],
@@ -237,6 +271,38 @@ mod tests {
         assert_eq!(row.value("bytes_per_token"), Some(32.0));
         assert_eq!(row.value("total_ms"), Some(12.0));
         assert!(row.notes.is_empty() && row.status == Status::Ok);
+    }
+
+    /// Two of eight layers were measured.
+    #[test]
+    fn rows_of_caches_alone_have_no_model_and_the_numbers_of_all_layers() {
+        let mut run = run();
+        run.level = Level::Attention { seed: 7, measured_layers: 2 };
+        run.model.geometry.layers = 8;
+        run.model.geometry.context = 10;
+        let mut visit = timed(0, &[9.0, 1.0, 2.0], None);
+        visit.values.extend([("read_bytes".to_owned(), 64.0), ("last_level_cache_bytes".to_owned(), 100.0)]);
+        let rows = |run: &RunRecord| results(run, &[visit.clone(), counted(640.0)]).rows.remove(0);
+        let row = rows(&run);
+        assert_eq!((row.value("tpot_ms_p50"), row.values["tpot_ms_p50"].samples), (Some(6.0), Some(2)));
+        assert_eq!((row.value("cache_ms_p50"), row.value("heap_live_bytes")), (Some(1.0), Some(2560.0)));
+        assert_eq!((row.value("bytes_per_token"), row.value("read_bytes"), row.value("total_ms")), (Some(128.0), Some(256.0), Some(48.0)));
+        assert_eq!((row.value("seen_tokens"), row.value("working_set_bytes"), row.residency()), (Some(20.0), Some(64.0), "resident"));
+        for absent in ["model_ms_p50", "model_bytes", "tokens_per_s", "model_ratio"] {
+            assert_eq!(row.value(absent), None, "{absent}");
+        }
+        assert_eq!(
+            row.notes,
+            [
+                "attention level: no model; rows generated with seed 7",
+                "2 of 8 layers were measured; times and bytes are scaled by 4",
+                "beyond the model's context of 10 tokens",
+            ]
+        );
+        run.level = Level::Attention { seed: 7, measured_layers: 8 };
+        run.model.geometry.context = 11;
+        let row = rows(&run);
+        assert_eq!((row.value("tpot_ms_p50"), row.notes.len()), (Some(1.5), 1));
     }
 
     #[test]

@@ -63,6 +63,16 @@ pub(crate) struct ModelSpec {
     pub(crate) pages: PagesChoice,
 }
 
+/// What feeds caches.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum RowsSpec {
+    /// A model.
+    Model(ModelSpec),
+    /// A generator, without a model.
+    Generated { geometry: Geometry, seed: u64 },
+}
+
 /// Where a model is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -102,7 +112,7 @@ pub(crate) struct RecordTask {
 /// Times the instances of a comparison block.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct LatencyTask {
-    pub(crate) model: ModelSpec,
+    pub(crate) rows: RowsSpec,
     pub(crate) script: ScriptSpec,
     pub(crate) instances: Vec<InstanceSpec>,
     /// The folder of the recording to replay.
@@ -303,11 +313,9 @@ mod tests {
     #[test]
     fn jobs_come_back() {
         let preset = SourceSpec::Preset(ModelChoice { preset: Some("tiny".into()), ..ModelChoice::default() });
-        let tasks = [
-            Task::Probe(ProbeTask { instances: vec![instance()], geometry: geometry(), sizes: vec![(16, 2)] }),
-            Task::Gate(GateTask { instance: instance(), geometry: geometry() }),
+        let latency = |rows: RowsSpec| {
             Task::Latency(LatencyTask {
-                model: model(preset),
+                rows,
                 script: script(u64::MAX),
                 instances: vec![instance()],
                 recording: Some("/a folder/with 'quotes'".into()),
@@ -317,7 +325,13 @@ mod tests {
                 control: Some("id".into()),
                 rounds: 5,
                 order_seed: u32::MAX,
-            }),
+            })
+        };
+        let tasks = [
+            Task::Probe(ProbeTask { instances: vec![instance()], geometry: geometry(), sizes: vec![(16, 2)] }),
+            Task::Gate(GateTask { instance: instance(), geometry: geometry() }),
+            latency(RowsSpec::Model(model(preset))),
+            latency(RowsSpec::Generated { geometry: geometry(), seed: u64::MAX }),
             Task::Roofline(RooflineTask {
                 models: vec![("tiny".into(), geometry())],
                 tokens: 64,

@@ -1,33 +1,42 @@
-//! The worker that times the instances of a comparison block. It holds the model and all their caches at once, and lets them
-//! take turns.
+//! The worker that times the instances of a comparison block. It holds all their caches at once, and what feeds them, and lets
+//! them take turns.
 
 mod disturbance;
+mod feed;
 mod memory_bandwidth;
 mod rounds;
 
+use std::fmt::Display;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use kv_core::{KvCache, Registry};
-use kv_model::Model;
-use kv_report::{Fill, Pass, Status, StepTime, TtftSource, Visit};
-use kv_script::{Attention, Event, Interpreter, Script};
+use kv_report::{Fill, Pass, Status, StepTime, Visit};
+use kv_script::{Driver, Event, Interpreter, Script};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
 use super::channel::Channel;
-use super::protocol::{InstanceSpec, LatencyTask, Message, Ttft, Work};
+use super::protocol::{InstanceSpec, LatencyTask, Message, RowsSpec, Ttft, Work};
 use super::{caught, record};
 use crate::Problem;
 use crate::config::Workload;
-use crate::drivers::{ModelDriver, ReplayDriver};
-use crate::recording::{self, Recording};
-use crate::timed::{Spent, Timed};
+use crate::estimate::Reuse;
+use crate::recording::Recording;
+use crate::timed::Timed;
 use crate::workload;
+use feed::{Fed, Feed, FirstToken, GeneratedFeed, ModelFeed};
 
 pub(super) fn run(registry: &Registry, task: &LatencyTask, channel: &Channel) -> Result<(), Problem> {
-    let (model, loaded) = record::load(&task.model, channel)?;
+    let model = match &task.rows {
+        RowsSpec::Generated { geometry, seed } => {
+            time(registry, task, channel, &GeneratedFeed { geometry: geometry.clone(), seed: *seed });
+            return Ok(());
+        }
+        RowsSpec::Model(model) => model,
+    };
+    let (model, loaded) = record::load(model, channel)?;
     channel.send(&Message::Model(loaded));
     let recording = match &task.recording {
         None => None,
@@ -36,8 +45,14 @@ pub(super) fn run(registry: &Registry, task: &LatencyTask, channel: &Channel) ->
                 .map_err(|error| Problem::new(format!("the recording in `{}` cannot be replayed", folder.display())).caused_by(error))?,
         ),
     };
-    let block = Block { registry, task, channel, model: &model, recording, work: Mutex::new(Work::Build) };
-    if block.recording.is_none() {
+    time(registry, task, channel, &ModelFeed { decoder: &model.decoder, recording });
+    Ok(())
+}
+
+/// Fills all caches and times them in turns.
+fn time<F: Feed>(registry: &Registry, task: &LatencyTask, channel: &Channel, feed: &F) {
+    let block = Block { registry, task, channel, feed, work: Mutex::new(Work::Build) };
+    if feed.fill(Reuse::Caches) != Fill::Replay {
         block.warm_up();
     }
     let mut order = ChaCha8Rng::seed_from_u64(task.order_seed.into());
@@ -54,7 +69,7 @@ pub(super) fn run(registry: &Registry, task: &LatencyTask, channel: &Channel) ->
         }
     }
     // A replayed prompt has not used the model yet.
-    on_the_pool(|| recording::warm_up_decoding(&model.decoder));
+    on_the_pool(|| feed.warm_up_decoding());
     for visit in rounds::run(&block, filled, &mut order) {
         channel.visit(visit);
     }
@@ -64,16 +79,14 @@ pub(super) fn run(registry: &Registry, task: &LatencyTask, channel: &Channel) ->
         let visit = caught(|| on_the_pool(|| block.check(instance)));
         channel.visit(visit.unwrap_or_else(|failure| Visit { pass: Pass::Check, ..block.failed(instance, Role::Instance, &failure) }));
     }
-    Ok(())
 }
 
 /// What the instances share.
-struct Block<'a> {
+struct Block<'a, F> {
     registry: &'a Registry,
     task: &'a LatencyTask,
     channel: &'a Channel,
-    model: &'a Model,
-    recording: Option<Recording>,
+    feed: &'a F,
     /// In hand, for the reason of a failure.
     work: Mutex<Work>,
 }
@@ -87,64 +100,44 @@ enum Role {
 }
 
 /// An instance whose cache holds its prompt.
-struct Filled<'a> {
+struct Filled<'a, F: Feed> {
     instance: &'a InstanceSpec,
     role: Role,
     cache: Timed,
-    interpreter: Interpreter<ReplayDriver<'a>>,
+    interpreter: Interpreter<F::Driver>,
     visit: Visit,
 }
 
-impl<'a> Block<'a> {
-    fn fill(&self, instance: &'a InstanceSpec, role: Role) -> Result<Filled<'a>, String> {
+impl<'a, F: Feed> Block<'a, F> {
+    fn fill(&self, instance: &'a InstanceSpec, role: Role) -> Result<Filled<'a, F>, String> {
         let script = &self.task.script;
         // Composing a time takes the attention of the whole prompt, and the control's is not asked for.
         let ttft = if role == Role::Control { Ttft::LeftOut } else { self.task.ttft };
         let mut cache = self.build(instance)?;
-        let recomputes = cache.recomputes();
-        let recording = self.recording.clone().filter(|_| !recomputes);
+        let reuse = if cache.recomputes() { Reuse::Recomputes } else { Reuse::Caches };
         let mut visit = self.passed(instance, role);
         self.enter(instance, Work::Fill);
-        let model = ModelDriver::new(&self.model.decoder);
-        let prompt = workload::prompt_len(script);
-        let attention = if ttft == Ttft::Measured { Attention::Run } else { Attention::Skipped };
-        let is_replayed = recording.is_some();
-        let recorded_ms = recording.as_ref().and_then(|recording| recording.model_ms(prompt)).filter(|_| ttft == Ttft::Measured);
-        let driver = match recording {
-            Some(recording) => ReplayDriver::new(model, recording, attention, prompt),
-            None => ReplayDriver::without_recording(model),
-        };
-        let mut interpreter = Interpreter::new(driver);
-        let (elapsed, spent) = self.prefill(&mut cache, &mut interpreter, recomputes)?;
-        visit.values.insert("fill_ms".into(), milliseconds(elapsed));
+        let mut interpreter = Interpreter::new(self.feed.driver(script, reuse, ttft));
+        let fed = self.prefill(&mut cache, &mut interpreter, reuse)?;
+        visit.values.insert("fill_ms".into(), milliseconds(fed.elapsed));
         visit.fill = Some(match script.workload {
             Workload::Generate => Fill::Steps,
-            Workload::Decode if is_replayed => Fill::Replay,
-            Workload::Decode => Fill::Prefill,
+            Workload::Decode => self.feed.fill(reuse),
         });
-        let first_token = match recorded_ms {
-            None if is_replayed => None,
-            None => Some((milliseconds(elapsed), TtftSource::Prefill)),
-            Some(recorded_ms) => {
-                // A step of a batch runs as many times the rows.
-                let model_ms = recorded_ms * script.batch as f64;
-                visit.values.insert("recorded_model_ms".into(), model_ms);
-                visit.values.insert("replayed_cache_ms".into(), milliseconds(spent.cache));
-                Some((model_ms + milliseconds(spent.cache), TtftSource::Composed))
+        if let Some(FirstToken { ms, seam_ms, source, recorded_model_ms }) = self.feed.first_token(script, reuse, ttft, fed) {
+            let cache_ms = milliseconds(fed.spent.cache);
+            if let Some(model_ms) = recorded_model_ms {
+                visit.values.extend([("recorded_model_ms".to_owned(), model_ms), ("replayed_cache_ms".to_owned(), cache_ms)]);
             }
-        };
-        if let Some((step_ms, source)) = first_token {
-            visit.values.insert("ttft_ms".into(), step_ms);
+            visit.values.insert("ttft_ms".into(), ms);
             visit.ttft_source = Some(source);
-            let seam_ms = if source == TtftSource::Prefill { milliseconds(spent.seam) } else { 0.0 };
-            let cache_ms = milliseconds(spent.cache);
             visit.steps.push(StepTime {
                 phase: "prefill".into(),
                 step: 0,
                 round: 0,
                 warm_up: false,
-                position: prompt,
-                step_ms,
+                position: workload::prompt_len(script),
+                step_ms: ms,
                 cache_ms,
                 seam_ms,
             });
@@ -156,7 +149,7 @@ impl<'a> Block<'a> {
     fn warm_up(&self) {
         let script = &self.task.script;
         let chunk = script.prefill_chunk.min(workload::prompt_len(script));
-        on_the_pool(|| recording::warm_up(&self.model.decoder, chunk));
+        on_the_pool(|| self.feed.warm_up(chunk));
     }
 
     /// Lets the model compute the prompt with this cache, which shows whether the composed time to first token holds.
@@ -168,10 +161,10 @@ impl<'a> Block<'a> {
         while times.is_empty() || (times.len() < MOST && times.iter().sum::<f64>() < milliseconds(COMPUTED_FOR)) {
             let mut cache = self.build(instance)?;
             self.enter(instance, Work::RealPrefill);
-            let recomputes = cache.recomputes();
-            let model = ReplayDriver::without_recording(ModelDriver::new(&self.model.decoder));
-            let (elapsed, _) = self.prefill(&mut cache, &mut Interpreter::new(model), recomputes)?;
-            times.push(milliseconds(elapsed));
+            let reuse = if cache.recomputes() { Reuse::Recomputes } else { Reuse::Caches };
+            let computing = self.feed.computing(&self.task.script);
+            let fed = self.prefill(&mut cache, &mut Interpreter::new(computing), reuse)?;
+            times.push(milliseconds(fed.elapsed));
         }
         let mut visit = self.passed(instance, Role::Instance);
         visit.pass = Pass::Check;
@@ -181,20 +174,15 @@ impl<'a> Block<'a> {
 
     fn build(&self, instance: &InstanceSpec) -> Result<Timed, String> {
         self.enter(instance, Work::Build);
-        Ok(Timed::new(instance.build(self.registry, &self.model.decoder.config().geometry)?))
+        Ok(Timed::new(instance.build(self.registry, self.feed.geometry())?))
     }
 
     /// Feeds the prompts, and answers how long that took, opening the sequences not included.
-    fn prefill(
-        &self,
-        cache: &mut Timed,
-        interpreter: &mut Interpreter<ReplayDriver<'a>>,
-        recomputes: bool,
-    ) -> Result<(Duration, Spent), String> {
+    fn prefill(&self, cache: &mut Timed, interpreter: &mut Interpreter<F::Driver>, reuse: Reuse) -> Result<Fed, String> {
         let script = &self.task.script;
-        let prompt = workload::prompt(script, self.model.decoder.config().vocabulary);
+        let prompt = self.feed.prompt(script);
         // A cache that recomputes would run the first chunks again with every later one.
-        let chunk = if recomputes { prompt.len() } else { script.prefill_chunk };
+        let chunk = if reuse == Reuse::Recomputes { prompt.len() } else { script.prefill_chunk };
         let events = Script::prefill(&vec![prompt.as_slice(); script.batch], chunk).events;
         let mut elapsed = Duration::ZERO;
         let mut said = Instant::now();
@@ -208,7 +196,7 @@ impl<'a> Block<'a> {
             }
             self.say_progress(&mut said, done + 1, events.len());
         }
-        Ok((elapsed, cache.take_spent()))
+        Ok(Fed { elapsed, spent: cache.take_spent() })
     }
 
     fn enter(&self, instance: &InstanceSpec, work: Work) {
@@ -242,7 +230,7 @@ fn on_the_pool<T: Send>(run: impl FnOnce() -> T + Send) -> T {
     rayon::scope(|_| run())
 }
 
-fn run_event(interpreter: &mut Interpreter<ReplayDriver<'_>>, cache: &mut Timed, event: &Event) -> Result<(), String> {
+fn run_event<D: Driver<Error: Display>>(interpreter: &mut Interpreter<D>, cache: &mut Timed, event: &Event) -> Result<(), String> {
     interpreter.run(cache, event).map_err(|error| error.to_string())
 }
 

@@ -12,6 +12,7 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
 use super::disturbance::{Disturbance, Watch};
+use super::feed::{Fed, Feed};
 use super::{Block, Filled, memory_bandwidth, milliseconds, on_the_pool, run_event};
 use crate::roofline::last_level_cache;
 use crate::worker::caught;
@@ -22,8 +23,8 @@ use crate::workload;
 const DECODE: &str = "decode";
 
 /// An instance that takes its turns.
-struct Player<'a> {
-    filled: Filled<'a>,
+struct Player<'a, F: Feed> {
+    filled: Filled<'a, F>,
     /// Steps taken.
     taken: usize,
     /// Encoded bytes that its attention read, and steps in which it did.
@@ -32,11 +33,11 @@ struct Player<'a> {
 }
 
 /// Lets all instances take their steps, and answers what became of each.
-pub(super) fn run(block: &Block<'_>, filled: Vec<Filled<'_>>, order: &mut ChaCha8Rng) -> Vec<Visit> {
+pub(super) fn run<F: Feed>(block: &Block<'_, F>, filled: Vec<Filled<'_, F>>, order: &mut ChaCha8Rng) -> Vec<Visit> {
     let steps = workload::decode_steps(&block.task.script);
     let rounds = block.task.rounds.clamp(1, steps.max(1));
     let bandwidth = if filled.is_empty() { None } else { on_the_pool(memory_bandwidth::measure) };
-    let mut players: Vec<Player<'_>> =
+    let mut players: Vec<Player<'_, F>> =
         filled.into_iter().map(|filled| Player { filled, taken: 0, read: (0, 0), disturbance: Disturbance::default() }).collect();
     let mut visits = vec![];
     for round in 0..rounds {
@@ -69,8 +70,8 @@ fn share(steps: usize, rounds: usize, round: usize) -> usize {
 }
 
 /// Marks the steps before the times are steady.
-fn leave_transients_out(players: &mut [Player<'_>], rounds: usize) {
-    let of_round = |player: &Player<'_>, round: usize| {
+fn leave_transients_out<F: Feed>(players: &mut [Player<'_, F>], rounds: usize) {
+    let of_round = |player: &Player<'_, F>, round: usize| {
         let steps = player.filled.visit.steps.iter().filter(|step| step.phase == DECODE && !step.warm_up && step.round as usize == round);
         let times: Vec<f64> = steps.map(|step| step.step_ms).collect();
         kv_metrics::quantile(&times, 0.5)
@@ -82,9 +83,9 @@ fn leave_transients_out(players: &mut [Player<'_>], rounds: usize) {
     }
 }
 
-impl Player<'_> {
+impl<F: Feed> Player<'_, F> {
     /// Takes the next steps. The first of several pays for what the instance before it left in the processor's caches.
-    fn burst(&mut self, block: &Block<'_>, round: usize, burst: usize, all: usize) -> Result<(), String> {
+    fn burst(&mut self, block: &Block<'_, F>, round: usize, burst: usize, all: usize) -> Result<(), String> {
         let script = &block.task.script;
         let prompt = workload::prompt_len(script);
         let Filled { cache, interpreter, visit, .. } = &mut self.filled;
@@ -95,7 +96,7 @@ impl Player<'_> {
             let read_before = kv_kernels::read_bytes();
             let began = Instant::now();
             run_event(interpreter, cache, event)?;
-            let step_ms = milliseconds(began.elapsed());
+            let elapsed = began.elapsed();
             let spent = cache.take_spent();
             self.read = (self.read.0 + kv_kernels::read_bytes() - read_before, self.read.1 + 1);
             self.taken += 1;
@@ -105,7 +106,7 @@ impl Player<'_> {
                 round: round as u32,
                 warm_up: step == 0 && burst > 1,
                 position: prompt + self.taken,
-                step_ms,
+                step_ms: milliseconds(block.feed.step_time(Fed { elapsed, spent })),
                 cache_ms: milliseconds(spent.cache),
                 seam_ms: milliseconds(spent.seam),
             });

@@ -14,13 +14,14 @@ use kv_report::{Pass, Status, Visit};
 use kv_script::{Attention, Event, Interpreter, Name, RowsDriver, Script, names};
 
 use self::ledger::{Account, Ledger};
-use self::rows::{CellRows, Generated};
+use self::rows::CellRows;
 use self::weighed::Weighed;
 use super::caught;
 use super::channel::Channel;
 use super::protocol::{InstanceSpec, MemoryTask, Text, Work};
 use crate::Problem;
 use crate::config::Workload;
+use crate::drivers::Generated;
 use crate::recording::Recording;
 
 pub(super) fn run(registry: &Registry, task: &MemoryTask, channel: &Channel) -> Result<(), Problem> {
@@ -32,7 +33,7 @@ pub(super) fn run(registry: &Registry, task: &MemoryTask, channel: &Channel) -> 
                 .map_err(|error| Problem::new(format!("the recording in `{}` cannot be replayed", folder.display())).caused_by(error))?,
         ),
     };
-    let cell = Cell { registry, task, channel, rows: CellRows { recording, generated: Generated { geometry: task.geometry.clone() } } };
+    let cell = Cell { registry, task, channel, rows: CellRows { recording, generated: Generated::new(task.geometry.clone(), task.script.seed) } };
     channel.phase(Some(&instance.id), Work::CountBytes);
     // On a thread of the pool, so that work is not handed over from outside: that allocates now and then.
     let counted = caught(|| rayon::scope(|_| cell.count()));

@@ -3,9 +3,10 @@
 
 use std::ops::Range;
 
-use kv_core::{Geometry, Rows};
+use kv_core::{CacheError, Geometry, Rows};
 use kv_script::RowSource;
 
+use crate::drivers::Generated;
 use crate::recording::{Recording, ReplayError};
 
 /// See the module's description.
@@ -20,10 +21,10 @@ impl CellRows {
     fn rows(
         &mut self,
         recorded: impl FnOnce(&mut Recording) -> Result<Rows, ReplayError>,
-        generated: impl FnOnce(&Generated) -> Rows,
+        generated: impl FnOnce(&mut Generated) -> Result<Rows, CacheError>,
     ) -> Result<Rows, ReplayError> {
         match self.recording.as_mut().map(recorded) {
-            None | Some(Err(ReplayError::Missing { .. })) => Ok(generated(&self.generated)),
+            None | Some(Err(ReplayError::Missing { .. })) => Ok(generated(&mut self.generated)?),
             Some(answer) => answer,
         }
     }
@@ -37,30 +38,14 @@ impl RowSource for CellRows {
     }
 
     fn keys(&mut self, layer: usize, positions: Range<usize>) -> Result<Rows, ReplayError> {
-        let Geometry { kv_heads, key_dim, .. } = self.generated.geometry;
-        self.rows(|recording| recording.keys(layer, positions.clone()), |_| Generated::rows(&positions, kv_heads, key_dim))
+        self.rows(|recording| recording.keys(layer, positions.clone()), |generated| generated.keys(layer, positions.clone()))
     }
 
     fn values(&mut self, layer: usize, positions: Range<usize>) -> Result<Rows, ReplayError> {
-        let Geometry { kv_heads, value_dim, .. } = self.generated.geometry;
-        self.rows(|recording| recording.values(layer, positions.clone()), |_| Generated::rows(&positions, kv_heads, value_dim))
+        self.rows(|recording| recording.values(layer, positions.clone()), |generated| generated.values(layer, positions.clone()))
     }
 
     fn queries(&mut self, layer: usize, positions: Range<usize>) -> Result<Rows, ReplayError> {
-        let Geometry { heads, key_dim, .. } = self.generated.geometry;
-        self.rows(|recording| recording.queries(layer, positions.clone()), |_| Generated::rows(&positions, heads, key_dim))
-    }
-}
-
-/// Rows with a little of everything, so that no format can treat them as a special case.
-#[derive(Debug, Clone)]
-pub(super) struct Generated {
-    pub(super) geometry: Geometry,
-}
-
-impl Generated {
-    fn rows(positions: &Range<usize>, heads: usize, dim: usize) -> Rows {
-        let values = (0..positions.len() * heads * dim).map(|index| ((index * 37) % 101) as f32 / 50.0 - 1.0).collect();
-        Rows::new([positions.len(), heads, dim], values)
+        self.rows(|recording| recording.queries(layer, positions.clone()), |generated| generated.queries(layer, positions.clone()))
     }
 }
