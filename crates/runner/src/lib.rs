@@ -27,6 +27,7 @@ mod estimate;
 mod files;
 mod free_memory;
 mod hash;
+mod heap_sites;
 mod interrupt;
 mod models;
 mod plan;

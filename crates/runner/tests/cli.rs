@@ -11,6 +11,7 @@ mod cli {
     mod labels;
     mod output;
     mod parameters;
+    mod profiles;
     mod prompts;
     mod sizes;
     mod stored_models;

@@ -3,18 +3,17 @@
 //! The model is left out, so that every byte counted is the cache's or a tensor's at the seam, and nothing is timed, so that
 //! counting disturbs nothing. What the rows contain does not matter to these bytes.
 
-use std::ops::Range;
-
-use kv_core::{CacheError, Geometry, Registry, Rows};
+use kv_core::Registry;
 use kv_metrics::{HeapMeter, counts_allocations};
 use kv_report::{Pass, Status, Visit};
-use kv_script::{Attention, Interpreter, RowSource, RowsDriver, Script};
+use kv_script::{Attention, Interpreter, RowsDriver, Script};
 
 use super::caught;
 use super::channel::Channel;
 use super::protocol::{MemoryTask, ScriptSpec, Work};
 use crate::Problem;
 use crate::config::Workload;
+use crate::drivers::Generated;
 
 pub(super) fn run(registry: &Registry, task: &MemoryTask, channel: &Channel) -> Result<(), Problem> {
     let MemoryTask { instance, .. } = task;
@@ -78,37 +77,4 @@ fn fill_and_count(registry: &Registry, task: &MemoryTask, channel: &Channel) -> 
     // What the interpreter keeps is not the cache's.
     drop(interpreter);
     Ok((meter.live_bytes(), meter.peak_bytes()))
-}
-
-/// Rows with a little of everything, so that no format can treat them as a special case.
-#[derive(Debug)]
-struct Generated {
-    geometry: Geometry,
-}
-
-impl Generated {
-    fn rows(positions: &Range<usize>, heads: usize, dim: usize) -> Rows {
-        let values = (0..positions.len() * heads * dim).map(|index| ((index * 37) % 101) as f32 / 50.0 - 1.0).collect();
-        Rows::new([positions.len(), heads, dim], values)
-    }
-}
-
-impl RowSource for Generated {
-    type Error = CacheError;
-
-    fn geometry(&self) -> &Geometry {
-        &self.geometry
-    }
-
-    fn keys(&mut self, _: usize, positions: Range<usize>) -> Result<Rows, CacheError> {
-        Ok(Generated::rows(&positions, self.geometry.kv_heads, self.geometry.key_dim))
-    }
-
-    fn values(&mut self, _: usize, positions: Range<usize>) -> Result<Rows, CacheError> {
-        Ok(Generated::rows(&positions, self.geometry.kv_heads, self.geometry.value_dim))
-    }
-
-    fn queries(&mut self, _: usize, positions: Range<usize>) -> Result<Rows, CacheError> {
-        Ok(Generated::rows(&positions, self.geometry.heads, self.geometry.key_dim))
-    }
 }
