@@ -17,7 +17,7 @@ use super::{print, use_threads};
 use crate::cli::ProfileArguments;
 use crate::config::parameters;
 use crate::drivers::Generated;
-use crate::heap_sites::{HeapFile, Sums};
+use crate::heap_sites::{HeapFile, Sums, functions_at};
 use crate::problem::known_strategy;
 use crate::progress::{human, say, tell};
 use crate::worker::caught;
@@ -155,7 +155,7 @@ fn read(file: &Path) -> Result<HeapFile, Problem> {
 /// The totals, then a row for each of the sites with the most bytes at the peak, and the rest in one.
 fn as_text(file: &HeapFile, strategy_crate: &str, took: Duration, out: &Path) -> String {
     let totals = file.totals();
-    let sites = file.sites(|name| name == strategy_crate || name == "runner" || name.starts_with("kv_"));
+    let sites = file.sites(strategy_crate, functions_at);
     let unit = &file.time_unit;
     let mut text = format!(
         "in total     {:>15} bytes in {} blocks\nat the peak  {:>15} bytes in {} blocks\n\n",
@@ -174,14 +174,15 @@ fn as_text(file: &HeapFile, strategy_crate: &str, took: Duration, out: &Path) ->
         let rest = others.iter().fold(Sums::default(), |sum, (_, sums)| sum + *sums);
         text.push_str(&row(&format!("{} other sites", others.len()), &rest));
     }
-    text.push_str(&format!(
-        "\nA site is the innermost function of kvlab or of the strategy. Peak: when the heap was largest. Lifetime: the mean of a \
-         block, {}the profiler's own time included. `runner::drivers::generated` stands for the model.\n\
-         {} took {}; open it with dhat's viewer, dh_view.html, which comes with Valgrind and is online.\n",
-        if shown.iter().any(|(site, _)| site.contains(".rs:")) { "" } else { "(this build has no line numbers) " },
-        out.display(),
-        human(took.as_secs_f64())
-    ));
+    text.push_str(
+        "\nA site is the innermost function of kvlab or of the strategy. At the peak: when the heap was largest. Lifetime: the \
+         mean of a block, the profiler's own time included. `runner::drivers::generated` stands for the model.\n",
+    );
+    if sites.iter().all(|(site, _)| site == "elsewhere") {
+        text.push_str("This build has no line tables, so no site is known: the dev profile has them.\n");
+    }
+    let (file, took) = (out.display(), human(took.as_secs_f64()));
+    text.push_str(&format!("{file} took {took}; open it with dhat's viewer, dh_view.html, which comes with Valgrind and is online.\n"));
     text
 }
 
