@@ -1,4 +1,5 @@
 //! A profile of the heap, alone in its process, because it would see the allocations of other tests.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::path::Path;
 
