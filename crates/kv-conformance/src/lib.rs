@@ -26,6 +26,7 @@ mod heap;
 mod macros;
 mod own_process;
 mod room;
+mod steady;
 mod subject;
 mod text;
 mod watched;
@@ -37,6 +38,7 @@ pub use failure::{Failure, Outcome, Verdict};
 pub use kv_metrics::CountingAllocator;
 #[doc(hidden)]
 pub use own_process::assert_passes_in_own_process;
+pub use steady::steady_decode_bytes;
 #[doc(hidden)]
 pub use subject::assert_passes;
 pub use subject::{LONG_RUN, Report, Subject, report, run};

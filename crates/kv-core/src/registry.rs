@@ -23,6 +23,7 @@ type Predict = fn(&toml::Table, &Geometry, usize, usize) -> Result<Option<Predic
 pub struct Entry {
     id: &'static str,
     summary: &'static str,
+    type_name: &'static str,
     build: Build,
     predict: Predict,
     schema: fn() -> schemars::Schema,
@@ -45,6 +46,7 @@ impl Registry {
         let entry = Entry {
             id: S::ID,
             summary: S::SUMMARY,
+            type_name: std::any::type_name::<S>(),
             build: build::<S>,
             predict: predict::<S>,
             schema: || schemars::schema_for!(S::Config),
@@ -78,6 +80,11 @@ impl Entry {
     /// A one-line summary.
     pub fn summary(&self) -> &'static str {
         self.summary
+    }
+
+    /// The name of the crate that implements the strategy, as it stands in paths of Rust.
+    pub fn crate_name(&self) -> &'static str {
+        self.type_name.split("::").next().unwrap_or(self.type_name)
     }
 
     /// Builds an empty cache from a config table.

@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use kv_kernels::{Format, Formats, HeadShape, KvBlock, KvRing, Mask, Part, RowShape, Run, attend};
+use kv_kernels::{Format, Formats, HeadShape, KvBlock, KvRing, Mask, PageTable, Part, RowShape, Run, attend};
 
 const FORMATS: [&str; 9] = ["f32", "f16", "bf16", "fp8_e4m3", "q8_0", "q4_1", "q4_0", "kivi4", "kivi2"];
 const LAYOUTS: [&str; 4] = ["contiguous", "pages16", "pages64", "window"];
@@ -50,15 +50,33 @@ fn benches(criterion: &mut Criterion) {
     }
 }
 
-/// Runs of tokens: the block of each run, its slots, and the position of the first token.
+/// Blocks, and what of them is read.
+#[derive(Debug)]
 struct Cache {
     blocks: Vec<KvBlock>,
-    runs: Vec<(usize, Range<usize>, usize)>,
+    layout: Layout,
+}
+
+#[derive(Debug)]
+enum Layout {
+    /// The slots of the first block, oldest first.
+    Slots([Range<usize>; 2]),
+    /// Pages of so many tokens, one after the other in all blocks.
+    Pages { page_tokens: usize, tokens: usize },
+}
+
+const SLAB_TOKENS: usize = 256;
+
+impl PageTable for Cache {
+    fn page(&self, index: usize) -> (&KvBlock, usize) {
+        let Layout::Pages { page_tokens, .. } = self.layout else { unreachable!("asked for pages only") };
+        let first = index * page_tokens;
+        (&self.blocks[first / SLAB_TOKENS], first % SLAB_TOKENS)
+    }
 }
 
 impl Cache {
     fn new(shape: HeadShape, format: Format, tokens: usize, layout: &str) -> Cache {
-        const SLAB_TOKENS: usize = 256;
         let row = RowShape { heads: shape.kv_heads, key_dim: shape.key_dim, value_dim: shape.value_dim };
         let formats = Formats::both(format);
         let keys = ramp(tokens * row.heads * row.key_dim);
@@ -68,14 +86,12 @@ impl Cache {
             ring.drop_oldest(tokens / 2);
             let half = &keys[..keys.len() / 2];
             ring.push(tokens / 2, half, half);
-            let [older, newer] = ring.slots();
-            let first_newer = older.len();
-            return Cache { blocks: vec![ring.block().clone()], runs: vec![(0, older, 0), (0, newer, first_newer)] };
+            return Cache { blocks: vec![ring.block().clone()], layout: Layout::Slots(ring.slots()) };
         }
-        let (slab, page) = match layout {
-            "pages16" => (SLAB_TOKENS, 16),
-            "pages64" => (SLAB_TOKENS, 64),
-            _ => (tokens, tokens),
+        let (slab, layout) = match layout {
+            "pages16" => (SLAB_TOKENS, Layout::Pages { page_tokens: 16, tokens }),
+            "pages64" => (SLAB_TOKENS, Layout::Pages { page_tokens: 64, tokens }),
+            _ => (tokens, Layout::Slots([0..tokens, 0..0])),
         };
         let blocks = (0..tokens).step_by(slab).map(|first| {
             let mut block = KvBlock::new(row, formats, slab);
@@ -83,18 +99,18 @@ impl Cache {
             block.write(0..slab, 0..row.heads, rows, rows);
             block
         });
-        let runs = (0..tokens).step_by(page).map(|first| (first / slab, first % slab..first % slab + page, first));
-        Cache { blocks: blocks.collect(), runs: runs.collect() }
+        Cache { blocks: blocks.collect(), layout }
     }
 
     fn runs(&self) -> Vec<Run<'_>> {
-        let run = |(block, slots, first_position): &(usize, Range<usize>, usize)| Run::Block {
-            block: &self.blocks[*block],
-            first_head: 0,
-            slots: slots.clone(),
-            first_position: *first_position,
-        };
-        self.runs.iter().map(run).collect()
+        match &self.layout {
+            Layout::Slots([older, newer]) => [(older, 0), (newer, older.len())]
+                .map(|(slots, first_position)| Run::Block { block: &self.blocks[0], first_head: 0, slots: slots.clone(), first_position })
+                .into(),
+            Layout::Pages { page_tokens, tokens } => {
+                vec![Run::Pages { table: self, page_tokens: *page_tokens, tokens: *tokens, first_head: 0, first_position: 0 }]
+            }
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Causal attention of a step's queries over any list of runs of tokens, read in place.
 
-use crate::schedule::{Keys, each_tile, join_runs, tiles};
+use crate::schedule::{Keys, each_tile, tiles};
 use crate::softmax::{ProbabilitySums, State};
 use crate::tile::{Tile, Walk};
 use crate::{KernelPath, Run};
@@ -84,7 +84,6 @@ pub fn attend(shape: HeadShape, first_query: usize, parts: &[Part<'_>]) -> Atten
 
 /// [`attend()`] on a given path.
 pub(crate) fn attend_on(path: KernelPath, shape: HeadShape, first_query: usize, parts: &[Part<'_>]) -> Attention {
-    let parts = &join_runs(parts);
     let keys = Keys::of(shape, parts);
     let tokens = tokens_of(shape, parts);
     let (tiles, shares) = tiles(shape, first_query, parts, &keys, tokens);
@@ -130,7 +129,6 @@ pub(crate) fn probability_sums_on(
     parts: &[Part<'_>],
     log_sum_exp: &[f32],
 ) -> Vec<f32> {
-    let parts = &join_runs(parts);
     let keys = Keys::of(shape, parts);
     let tokens = tokens_of(shape, parts);
     assert_eq!(log_sum_exp.len(), tokens * shape.heads, "a sum a query");
@@ -224,7 +222,7 @@ mod tests {
         fn part(&self, case: &Case) -> Part<'_> {
             let HeadShape { kv_heads, key_dim, value_dim, .. } = case.shape;
             let Data { keys, values, queries, blocks, cut, stored, offset } = self;
-            // Two adjacent runs, which are joined.
+            // Two runs of the first block.
             let half = cut / 2 / offset * offset;
             let runs = vec![
                 Run::Block { block: &blocks[0], first_head: 1, slots: *offset..offset + half, first_position: 0 },

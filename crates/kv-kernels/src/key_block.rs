@@ -10,8 +10,9 @@ use crate::lanes::{IntegerDots, Lanes};
 use crate::products::{BlockStride, add_rows, decode_rows};
 use crate::queries::{FEW_ROWS, Queries};
 use crate::rows::{Ahead, RowList, RowStart, Rows, RowsInARow};
+use crate::run::{StoredRows, Stretch};
 use crate::scores::score_keys;
-use crate::{Format, HeadShape, KvBlock, RowShape, Run};
+use crate::{Format, HeadShape, KvBlock, RowShape};
 
 /// Maximum number of keys in a block.
 pub(crate) const KEYS: usize = 256;
@@ -88,8 +89,8 @@ impl<'a> KeyBlock<'a> {
             key_dim,
             value_dim,
             segments: vec![],
-            keys: vec![],
-            values: vec![],
+            keys: Vec::with_capacity(KEYS),
+            values: Vec::with_capacity(KEYS),
             scratch: vec![],
             transposed: vec![],
             integers: integer_products::Scratch::default(),
@@ -110,14 +111,14 @@ impl<'a> KeyBlock<'a> {
         &self.segments
     }
 
-    /// Adds tokens of a run. The first one has the index `first_key` among all keys.
-    pub(crate) fn push(&mut self, shape: HeadShape, kv_head: usize, run: &'a Run<'a>, tokens: Range<usize>, first_key: usize) {
+    /// Adds tokens. The first one has the index `first_key` among all keys.
+    pub(crate) fn push(&mut self, shape: HeadShape, kv_head: usize, stretch: Stretch<'a>, first_key: usize) {
         let at = self.len();
-        let (keys, values) = match run {
-            Run::Block { block, first_head, slots, .. } => {
+        let Stretch { first_position, rows, .. } = stretch;
+        let (keys, values) = match rows {
+            StoredRows::Encoded { block, first_head, slots } => {
                 let RowShape { key_dim, value_dim, .. } = block.shape();
                 assert!((key_dim, value_dim) == (shape.key_dim, shape.value_dim), "rows of {key_dim} and {value_dim} values");
-                let slots = slots.start + tokens.start..slots.start + tokens.end;
                 let head = first_head + kv_head;
                 let values = block.formats().values;
                 self.values.extend(block.value_rows(head, slots.clone()));
@@ -130,17 +131,16 @@ impl<'a> KeyBlock<'a> {
                     (StoredKeys::Rows(keys), values)
                 }
             }
-            Run::Rows { keys, values, .. } => {
+            StoredRows::Plain { keys, values } => {
                 let rows = |rows: &'a [f32], dim: usize| {
                     let rows = rows.chunks_exact(dim).skip(kv_head).step_by(shape.kv_heads);
-                    rows.skip(tokens.start).take(tokens.len()).map(|row| RowStart::of(bytemuck::cast_slice(row)))
+                    rows.map(|row| RowStart::of(bytemuck::cast_slice(row)))
                 };
                 self.keys.extend(rows(keys, shape.key_dim));
                 self.values.extend(rows(values, shape.value_dim));
                 (StoredKeys::Rows(Format::F32), Format::F32)
             }
         };
-        let first_position = run.first_position() + tokens.start;
         if let (Some(last), StoredKeys::Rows(format)) = (self.segments.last_mut(), keys)
             && last.continues_as(format, values, first_key, first_position)
         {

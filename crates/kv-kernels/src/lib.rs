@@ -56,7 +56,7 @@ pub use path::{KernelPath, PathError};
 pub use read_bytes::read_bytes;
 pub use ring::KvRing;
 pub use rotate::rotate_row;
-pub use run::Run;
+pub use run::{PageTable, Run};
 pub use weights::{Matrix, Product, WeightFormat, multiply};
 
 /// Whether this crate was compiled with debug assertions: what they cost would be in every timing.

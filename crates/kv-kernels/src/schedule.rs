@@ -67,32 +67,6 @@ pub(crate) fn each_tile<T: Send>(tiles: &[Tile<'_>], work: impl Fn(&Tile<'_>) ->
     }
 }
 
-/// The parts, with adjacent runs of a block joined. Pages taken from a pool in order are adjacent, and each run costs
-/// as much as several keys.
-pub(crate) fn join_runs<'a>(parts: &[Part<'a>]) -> Vec<Part<'a>> {
-    parts.iter().map(|part| Part { queries: part.queries, mask: part.mask, runs: joined(&part.runs) }).collect()
-}
-
-fn joined<'a>(runs: &[Run<'a>]) -> Vec<Run<'a>> {
-    let mut joined: Vec<Run<'a>> = Vec::with_capacity(runs.len());
-    for run in runs {
-        if let (
-            Some(Run::Block { block: last_block, first_head: last_head, slots: last_slots, first_position: last_position }),
-            Run::Block { block, first_head, slots, first_position },
-        ) = (joined.last_mut(), run)
-            && std::ptr::eq(*last_block, *block)
-            && *last_head == *first_head
-            && last_slots.end == slots.start
-            && *last_position + last_slots.len() == *first_position
-        {
-            last_slots.end = slots.end;
-        } else {
-            joined.push(run.clone());
-        }
-    }
-    joined
-}
-
 /// The indexes of the runs' keys among all keys.
 pub(crate) struct Keys {
     /// The index of the first key of every run of every part.
@@ -110,30 +84,5 @@ impl Keys {
         };
         let firsts = parts.iter().map(|part| part.runs.iter().map(&mut first_of).collect()).collect();
         Keys { firsts, count }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{Formats, KvBlock, RowShape};
-
-    #[test]
-    fn runs_are_joined_only_where_slots_and_positions_go_on() {
-        let row = RowShape { heads: 2, key_dim: 8, value_dim: 8 };
-        let blocks = [KvBlock::new(row, Formats::F32, 16), KvBlock::new(row, Formats::F32, 16)];
-        let run = |block: usize, first_head, slots, first_position| Run::Block { block: &blocks[block], first_head, slots, first_position };
-        let runs = [
-            run(0, 0, 0..4, 0),
-            run(0, 0, 4..8, 4),
-            run(0, 0, 8..12, 9),   // a position is missing
-            run(0, 0, 13..14, 13), // a slot
-            run(0, 1, 14..15, 14), // another head
-            run(1, 1, 15..16, 15), // another block
-            Run::Rows { keys: &[], values: &[], first_position: 16 },
-        ];
-        let lengths: Vec<usize> =
-            joined(&runs).iter().map(|run| run.tokens(HeadShape { heads: 1, kv_heads: 1, key_dim: 8, value_dim: 8 })).collect();
-        assert_eq!(lengths, [8, 4, 1, 1, 1, 0]);
     }
 }

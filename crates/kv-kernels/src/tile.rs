@@ -83,10 +83,12 @@ impl<F: Fold> Kernel for Walk<'_, F> {
                     break;
                 }
                 let mut tokens = tile.visible(part.mask, run, *first_key);
-                read += tokens.len() * run.token_bytes(tile.shape, F::READS);
                 while !tokens.is_empty() {
-                    let count = tokens.len().min(KEYS - filling.len());
-                    filling.push(tile.shape, tile.kv_head, run, tokens.start..tokens.start + count, first_key + tokens.start);
+                    let most = tokens.len().min(KEYS - filling.len());
+                    let stretch = run.stretch(tile.shape, tokens.start..tokens.start + most);
+                    let count = stretch.tokens;
+                    read += stretch.bytes(tile.shape, F::READS);
+                    filling.push(tile.shape, tile.kv_head, stretch, first_key + tokens.start);
                     tokens.start += count;
                     if filling.len() == KEYS {
                         self.finish(lanes, part.mask, &queries, &mut full, &filling, &mut scores);

@@ -2,13 +2,13 @@
 //!
 //! It forwards every call to the system allocator, including `alloc_zeroed` and `realloc`, so that lazily zeroed
 //! pages stay lazy. When idle, it costs one addition to a thread-local counter and one predictable branch. When
-//! counting, it costs four more atomic operations. dhat, by contrast, serializes every allocation behind a lock,
-//! so it is only for profiling by hand.
+//! counting, it costs four more atomic operations. When profiling, it hands every call to dhat, which writes to zeroed
+//! pages, takes one lock for the whole process and walks the stack: nothing may be timed meanwhile.
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::Cell;
 use std::marker::PhantomData;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::buffers;
@@ -34,10 +34,56 @@ pub fn counts_allocations() -> bool {
     counts
 }
 
+/// What the [`CountingAllocator`] does beside allocating.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum AllocatorMode {
+    /// Nothing that a timing could notice.
+    Idle,
+    /// It counts: a [`HeapMeter`] exists.
+    Counting,
+    /// It hands over to dhat: a [`HeapProfile`](crate::HeapProfile) exists.
+    Profiling,
+}
+
+/// One byte for all modes, so that one branch asks for both when there is neither.
+static MODE: AtomicU8 = AtomicU8::new(AllocatorMode::Idle as u8);
+
+/// What the allocator does at the moment. Always [`Idle`](AllocatorMode::Idle) while times are measured.
+pub fn allocator_mode() -> AllocatorMode {
+    match MODE.load(Relaxed) {
+        mode if mode == AllocatorMode::Counting as u8 => AllocatorMode::Counting,
+        mode if mode == AllocatorMode::Profiling as u8 => AllocatorMode::Profiling,
+        _ => AllocatorMode::Idle,
+    }
+}
+
+/// A mode other than idle, until it is dropped. Only one can exist at a time.
+#[derive(Debug)]
+pub(crate) struct Engaged {
+    _only_one: MutexGuard<'static, ()>,
+}
+
+impl Engaged {
+    /// Blocks while another exists. `prepare` runs before the mode begins.
+    pub(crate) fn start(mode: AllocatorMode, prepare: impl FnOnce()) -> Engaged {
+        let only_one = ONLY_ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        prepare();
+        MODE.store(mode as u8, Relaxed);
+        Engaged { _only_one: only_one }
+    }
+}
+
+impl Drop for Engaged {
+    fn drop(&mut self) {
+        MODE.store(AllocatorMode::Idle as u8, Relaxed);
+    }
+}
+
 /// Counts heap bytes of the whole process from its start until it is dropped. Only one can exist at a time.
 #[derive(Debug)]
 pub struct HeapMeter {
-    _only_one: MutexGuard<'static, ()>,
+    _counting: Engaged,
 }
 
 /// Counts the bytes that one thread allocates and frees, independently of other threads.
@@ -67,7 +113,6 @@ impl ThreadMeter {
     }
 }
 
-static COUNTING: AtomicBool = AtomicBool::new(false);
 static LIVE: AtomicI64 = AtomicI64::new(0);
 static PEAK: AtomicI64 = AtomicI64::new(0);
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
@@ -75,15 +120,15 @@ static ALLOCATED: AtomicU64 = AtomicU64::new(0);
 static ONLY_ONE: Mutex<()> = Mutex::new(());
 
 impl HeapMeter {
-    /// Starts counting at zero. Blocks while another meter counts.
+    /// Starts counting at zero. Blocks while another meter counts or a [`HeapProfile`](crate::HeapProfile) exists.
     pub fn start() -> HeapMeter {
-        let only_one = ONLY_ONE.lock().unwrap_or_else(PoisonError::into_inner);
-        LIVE.store(0, Relaxed);
-        PEAK.store(0, Relaxed);
-        ALLOCATIONS.store(0, Relaxed);
-        ALLOCATED.store(0, Relaxed);
-        COUNTING.store(true, Relaxed);
-        HeapMeter { _only_one: only_one }
+        let counting = Engaged::start(AllocatorMode::Counting, || {
+            LIVE.store(0, Relaxed);
+            PEAK.store(0, Relaxed);
+            ALLOCATIONS.store(0, Relaxed);
+            ALLOCATED.store(0, Relaxed);
+        });
+        HeapMeter { _counting: counting }
     }
 
     /// Bytes allocated since the start and not freed. Negative if older memory was freed.
@@ -113,16 +158,18 @@ impl HeapMeter {
     }
 }
 
-impl Drop for HeapMeter {
-    fn drop(&mut self) {
-        COUNTING.store(false, Relaxed);
-    }
+fn is_idle() -> bool {
+    MODE.load(Relaxed) == AllocatorMode::Idle as u8
+}
+
+fn count_on_thread(bytes: i64) {
+    // A thread that is shutting down has no counter any more, and nothing reads it.
+    let _ = THREAD_LIVE.try_with(|live| live.set(live.get() + bytes));
 }
 
 fn count(bytes: i64) {
-    // A thread that is shutting down has no counter any more, and nothing reads it.
-    let _ = THREAD_LIVE.try_with(|live| live.set(live.get() + bytes));
-    if COUNTING.load(Relaxed) {
+    count_on_thread(bytes);
+    if allocator_mode() == AllocatorMode::Counting {
         let live = LIVE.fetch_add(bytes, Relaxed) + bytes;
         if bytes > 0 {
             PEAK.fetch_max(live, Relaxed);
@@ -131,48 +178,136 @@ fn count(bytes: i64) {
     }
 }
 
-fn count_if_allocated(pointer: *mut u8, layout: Layout) {
-    if !pointer.is_null() {
-        count_call();
-        count(layout.size() as i64);
-    }
-}
-
 fn count_call() {
-    if COUNTING.load(Relaxed) {
+    if allocator_mode() == AllocatorMode::Counting {
         ALLOCATIONS.fetch_add(1, Relaxed);
     }
 }
 
-// SAFETY: every call ends at `System`, which upholds the trait's contract; see `buffers`. Counting and advising allocate nothing
-// and cannot unwind.
+/// What is done in the modes other than idle. Kept out of the way of idle calls.
+mod engaged {
+    use super::{AllocatorMode, GlobalAlloc, Layout, allocator_mode, buffers, count, count_call};
+
+    fn is_profiling() -> bool {
+        allocator_mode() == AllocatorMode::Profiling
+    }
+
+    fn counted(pointer: *mut u8, bytes: i64) -> *mut u8 {
+        if !pointer.is_null() {
+            count_call();
+            count(bytes);
+        }
+        pointer
+    }
+
+    /// # Safety
+    /// As for [`GlobalAlloc::alloc`].
+    #[cold]
+    pub(super) unsafe fn alloc(layout: Layout) -> *mut u8 {
+        let pointer = if is_profiling() {
+            // SAFETY: the caller's obligations are passed on as they are.
+            unsafe { dhat::Alloc.alloc(layout) }
+        } else {
+            // SAFETY: the caller's obligations are passed on as they are.
+            unsafe { buffers::allocate(layout) }
+        };
+        counted(pointer, layout.size() as i64)
+    }
+
+    /// # Safety
+    /// As for [`GlobalAlloc::alloc_zeroed`].
+    #[cold]
+    pub(super) unsafe fn alloc_zeroed(layout: Layout) -> *mut u8 {
+        let pointer = if is_profiling() {
+            // SAFETY: the caller's obligations are passed on as they are.
+            unsafe { dhat::Alloc.alloc_zeroed(layout) }
+        } else {
+            // SAFETY: the caller's obligations are passed on as they are.
+            unsafe { buffers::allocate_zeroed(layout) }
+        };
+        counted(pointer, layout.size() as i64)
+    }
+
+    /// # Safety
+    /// As for [`GlobalAlloc::dealloc`].
+    #[cold]
+    pub(super) unsafe fn dealloc(pointer: *mut u8, layout: Layout) {
+        if is_profiling() {
+            // SAFETY: dhat hands the buffer to `System`, as `buffers::free` does, whoever allocated it. Of one that it has not
+            // allocated it counts nothing.
+            unsafe { dhat::Alloc.dealloc(pointer, layout) };
+        } else {
+            // SAFETY: the caller's obligations are passed on as they are.
+            unsafe { buffers::free(pointer, layout) };
+        }
+        count(-(layout.size() as i64));
+    }
+
+    /// # Safety
+    /// As for [`GlobalAlloc::realloc`].
+    #[cold]
+    pub(super) unsafe fn realloc(pointer: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        let new_pointer = if is_profiling() {
+            // SAFETY: dhat hands the buffer to `System`, as `buffers::resize` does with one that is not to be in huge pages,
+            // whoever allocated it.
+            unsafe { dhat::Alloc.realloc(pointer, layout, new_size) }
+        } else {
+            // SAFETY: the caller's obligations are passed on as they are.
+            unsafe { buffers::resize(pointer, layout, new_size) }
+        };
+        counted(new_pointer, new_size as i64 - layout.size() as i64)
+    }
+}
+
+// SAFETY: every call ends at `System`, which upholds the trait's contract; see `buffers`. dhat's allocator calls it too, with
+// the caller's own layouts. A buffer may therefore be allocated in one mode and resized or freed in another. Counting and
+// advising allocate nothing and cannot unwind.
 unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if !is_idle() {
+            // SAFETY: the caller's obligations are passed on as they are.
+            return unsafe { engaged::alloc(layout) };
+        }
         // SAFETY: the caller's obligations are passed on as they are.
         let pointer = unsafe { buffers::allocate(layout) };
-        count_if_allocated(pointer, layout);
+        if !pointer.is_null() {
+            count_on_thread(layout.size() as i64);
+        }
         pointer
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        if !is_idle() {
+            // SAFETY: the caller's obligations are passed on as they are.
+            return unsafe { engaged::alloc_zeroed(layout) };
+        }
         // SAFETY: the caller's obligations are passed on as they are.
         let pointer = unsafe { buffers::allocate_zeroed(layout) };
-        count_if_allocated(pointer, layout);
+        if !pointer.is_null() {
+            count_on_thread(layout.size() as i64);
+        }
         pointer
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        if !is_idle() {
+            // SAFETY: the caller's obligations are passed on as they are.
+            return unsafe { engaged::dealloc(pointer, layout) };
+        }
         // SAFETY: the caller's obligations are passed on as they are.
         unsafe { buffers::free(pointer, layout) };
-        count(-(layout.size() as i64));
+        count_on_thread(-(layout.size() as i64));
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        if !is_idle() {
+            // SAFETY: the caller's obligations are passed on as they are.
+            return unsafe { engaged::realloc(pointer, layout, new_size) };
+        }
         // SAFETY: the caller's obligations are passed on as they are.
         let new_pointer = unsafe { buffers::resize(pointer, layout, new_size) };
         if !new_pointer.is_null() {
-            count_call();
-            count(new_size as i64 - layout.size() as i64);
+            count_on_thread(new_size as i64 - layout.size() as i64);
         }
         new_pointer
     }

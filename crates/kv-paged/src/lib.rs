@@ -17,7 +17,7 @@ use kv_core::{
     CacheError, ConfigError, ErrorBound, Fresh, Geometry, Guarantee, KvCache, PredictedBytes, Rows, SeqId, Sequences, Strategy, Tensor,
     Usage, View,
 };
-use kv_kernels::{BlockBytes, HeadShape, Mask, Part, RowShape, Run};
+use kv_kernels::{BlockBytes, HeadShape, KvBlock, Mask, PageTable, Part, RowShape, Run};
 
 pub use config::Config;
 use pool::{BlockId, Pool, grown_capacity};
@@ -37,6 +37,20 @@ struct Table {
     /// Pages set aside by `begin` for the step in progress, so that two steps cannot count on the same one: first the
     /// copy of a shared page, if the step writes into one, then the step's new pages in ascending order.
     set_aside: Vec<BlockId>,
+}
+
+/// A sequence's pages, for attention.
+#[derive(Debug)]
+struct Pages<'a> {
+    pool: &'a Pool,
+    blocks: &'a [BlockId],
+}
+
+impl PageTable for Pages<'_> {
+    fn page(&self, index: usize) -> (&KvBlock, usize) {
+        let (block, slots) = self.pool.rows(self.blocks[index], 0);
+        (block, slots.start)
+    }
 }
 
 impl Strategy for Paged {
@@ -111,14 +125,12 @@ impl KvCache for Paged {
         let queries = self.sequences.queries(seq, layer, queries)?;
         let (first_query, fresh) = self.sequences.fresh(seq, layer)?;
         let Geometry { heads, kv_heads, key_dim, value_dim, .. } = *self.sequences.geometry();
-        let pages = self.filled_pages(&self.sequences.state(seq)?.blocks, first_query);
-        let mut runs: Vec<Run<'_>> = pages
-            .map(|(id, tokens)| {
-                let (block, slots) = self.pool.rows(id, tokens.len());
-                Run::Block { block, first_head: layer * kv_heads, slots, first_position: tokens.start }
-            })
-            .collect();
-        runs.push(Run::Rows { keys: fresh.keys.values(), values: fresh.values.values(), first_position: first_query });
+        let table = Pages { pool: &self.pool, blocks: &self.sequences.state(seq)?.blocks };
+        let page_tokens = self.config.block_size;
+        let runs = vec![
+            Run::Pages { table: &table, page_tokens, tokens: first_query, first_head: layer * kv_heads, first_position: 0 },
+            Run::Rows { keys: fresh.keys.values(), values: fresh.values.values(), first_position: first_query },
+        ];
         let shape = HeadShape { heads, kv_heads, key_dim, value_dim };
         let out = kv_kernels::attend(shape, first_query, &[Part { queries: queries.values(), mask: Mask::Causal, runs }]).out;
         let [tokens, ..] = queries.dims();
@@ -283,7 +295,7 @@ mod tests {
     /// per slab.
     fn runs_and_slabs(paged: &Paged, seq: SeqId) -> (usize, usize) {
         let blocks = &paged.sequences.state(seq).expect("an open sequence").blocks;
-        let places: Vec<(*const kv_kernels::KvBlock, Range<usize>)> = blocks
+        let places: Vec<(*const KvBlock, Range<usize>)> = blocks
             .iter()
             .map(|id| {
                 let (block, slots) = paged.pool.rows(*id, paged.config.block_size);

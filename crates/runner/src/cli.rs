@@ -72,6 +72,8 @@ enum Command {
     Doctor,
     /// Measure how much of the machine's read bandwidth decode attention reaches, for every format and layout.
     Roofline(RooflineArguments),
+    /// Profile the heap under one strategy with dhat: who allocates how much, when, and for how long.
+    Profile(ProfileArguments),
     /// Print the JSON Schema of a config.
     Schema,
     /// Work for the runner that has started this process.
@@ -310,6 +312,27 @@ pub(crate) struct RooflineArguments {
     pub(crate) json: bool,
 }
 
+/// Arguments of `profile`.
+#[derive(Debug, Args)]
+pub(crate) struct ProfileArguments {
+    /// The strategy's id, as `list` shows it.
+    pub(crate) strategy: String,
+    /// The model shape whose rows are fed: a preset, as `list` shows it.
+    #[arg(long, default_value = "tiny", value_name = "PRESET")]
+    pub(crate) model: String,
+    /// A parameter of the strategy, for example block_size=16; may be repeated, and a later one replaces an earlier one.
+    ///
+    /// Keys of one table are merged: --set format.keys=q8_0 --set format.values=q4_0
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) sets: Vec<String>,
+    /// Tokens of the prompt; 16 decode steps follow.
+    #[arg(long, default_value_t = 4096)]
+    pub(crate) length: usize,
+    /// The file for dhat's viewer; replaced if it exists.
+    #[arg(long, value_name = "FILE", default_value = "dhat-heap.json")]
+    pub(crate) out: PathBuf,
+}
+
 /// Runs the command line of the program with these strategies.
 ///
 /// For memory to be measured, the program installs the allocator that counts (a library must not decide that):
@@ -350,6 +373,7 @@ pub fn main(registry: Registry) -> ExitCode {
         Command::Calibrate(arguments) => commands::calibrate(&registry, &arguments, cli.kernel_path),
         Command::Doctor => commands::doctor(),
         Command::Roofline(arguments) => commands::roofline(&arguments),
+        Command::Profile(arguments) => commands::profile(&registry, &arguments),
         Command::Schema => commands::print_schema(&registry),
         Command::Worker => worker::serve(&registry),
     });
@@ -374,7 +398,7 @@ fn silence_caught_panics() {
 
 /// Puts `run` in front of a first argument that is no command.
 fn with_default_command(mut arguments: Vec<OsString>) -> Vec<OsString> {
-    const COMMANDS: [&str; 15] = [
+    const COMMANDS: [&str; 16] = [
         "run",
         "list",
         "describe",
@@ -387,6 +411,7 @@ fn with_default_command(mut arguments: Vec<OsString>) -> Vec<OsString> {
         "calibrate",
         "doctor",
         "roofline",
+        "profile",
         "schema",
         worker::COMMAND,
         "help",

@@ -29,6 +29,7 @@ mod files;
 mod footprint;
 mod free_memory;
 mod hash;
+mod heap_sites;
 mod interrupt;
 mod ledger_table;
 mod models;

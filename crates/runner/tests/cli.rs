@@ -13,6 +13,7 @@ mod cli {
     mod output;
     mod parameters;
     mod plan;
+    mod profiles;
     mod prompts;
     mod sizes;
     mod stored_models;

@@ -163,7 +163,7 @@ impl KvCache for Hostile {
 
 fn main() -> ExitCode {
     // Started again with arguments of the runner, it is the program under test.
-    if std::env::args().nth(1).is_some_and(|first| first == "worker" || first == "run") {
+    if std::env::args().nth(1).is_some_and(|first| ["worker", "run", "profile"].contains(&first.as_str())) {
         return runner::main(runner::builtin().with::<Hostile>());
     }
     let harm = ["hang", "abort", "allocate", "overflow_stack", "exit", "panic"];
@@ -171,7 +171,21 @@ fn main() -> ExitCode {
         every_deed_is_a_row(place, &harm);
     }
     every_deed_is_a_row("gate", &["forget"]);
+    a_panic_ends_a_profile_with_a_message();
     ExitCode::SUCCESS
+}
+
+fn a_panic_ends_a_profile_with_a_message() {
+    let folder = tempfile::tempdir().unwrap();
+    for place in ["new", "cell", "decode"] {
+        let mut profile = Command::new(std::env::current_exe().unwrap());
+        profile.args(["profile", "hostile", "--length", "40", "--set", "deed=panic", "--set", &format!("place={place}")]);
+        let output = profile.current_dir(folder.path()).env("NO_COLOR", "1").output().unwrap();
+        let messages = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{place}: {messages}");
+        let words = messages.split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ");
+        assert!(words.contains("`hostile` was not profiled to the end: the strategy panicked: a deed of its own"), "{place}: {messages}");
+    }
 }
 
 /// Runs all deeds at one place beside two honest strategies.

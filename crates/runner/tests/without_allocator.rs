@@ -1,4 +1,4 @@
-//! A program that does not install the counting allocator: it sweeps, and says that it counted no bytes.
+//! A program that does not install the counting allocator: it sweeps and says that it counted no bytes, and profiles nothing.
 //!
 //! It has a `main` of its own, because the program under test is this one.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
@@ -9,7 +9,7 @@ use std::process::{Command, ExitCode};
 
 fn main() -> ExitCode {
     // Started again with arguments of the runner, it is the program under test.
-    if std::env::args().nth(1).is_some_and(|first| first.ends_with(".toml") || first == "worker") {
+    if std::env::args().nth(1).is_some_and(|first| first.ends_with(".toml") || first == "worker" || first == "profile") {
         return runner::main(runner::builtin());
     }
     let folder = tempfile::tempdir().unwrap();
@@ -30,5 +30,12 @@ fn main() -> ExitCode {
         assert!(row["heap_live_bytes"].is_empty() && row["heap_peak_bytes"].is_empty(), "{row:?}");
         assert!(row["payload_bytes"].parse::<f64>().unwrap() > 0.0, "the cache's own account is there: {row:?}");
     }
+
+    let mut profile = Command::new(std::env::current_exe().unwrap());
+    let output = profile.args(["profile", "paged"]).current_dir(folder.path()).env("NO_COLOR", "1").output().unwrap();
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert!(message.contains("does not install the counting allocator"), "{message}");
+    assert!(!folder.path().join("dhat-heap.json").exists(), "nothing was profiled");
     ExitCode::SUCCESS
 }

@@ -39,7 +39,11 @@ pub(crate) fn generate(registry: &Registry, arguments: &GenerateArguments) -> Re
     continue_prompt(&model, cache.as_mut(), &prompt, arguments)
 }
 
-fn build_cache(entry: &Entry, config: &toml::Table, geometry: &kv_core::Geometry) -> Result<Box<dyn KvCache>, Problem> {
+/// The cache with these parameters.
+///
+/// # Errors
+/// A [`Problem`] that names the parameter.
+pub(super) fn build_cache(entry: &Entry, config: &toml::Table, geometry: &kv_core::Geometry) -> Result<Box<dyn KvCache>, Problem> {
     entry.build(config, geometry).map_err(|error| {
         let help =
             unknown_field_help(&error.to_string()).unwrap_or_else(|| format!("`runner describe {}` explains every parameter", entry.id()));

@@ -92,7 +92,11 @@ fn measure(task: RooflineTask, threads: usize, mut advance: impl FnMut()) -> Res
     }
 }
 
-fn shape_of(name: &str) -> Result<(String, Geometry), Problem> {
+/// A preset, with its name.
+///
+/// # Errors
+/// A [`Problem`] that says what was probably meant.
+pub(super) fn shape_of(name: &str) -> Result<(String, Geometry), Problem> {
     let preset = Preset::find(name).ok_or_else(|| {
         let known = Preset::ALL.map(|preset| preset.name);
         let help = did_you_mean(name, known).unwrap_or_else(|| format!("known: {}", known.join(", ")));

@@ -89,7 +89,7 @@ impl InstanceSpec {
 }
 
 /// Runs what may panic. A panic is an error with its message.
-fn caught<T>(run: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+pub(crate) fn caught<T>(run: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| Err(format!("the strategy panicked: {}", panic_message(panic.as_ref()))))
 }
 
