@@ -33,7 +33,8 @@ pub(super) fn run(registry: &Registry, task: &MemoryTask, channel: &Channel) -> 
                 .map_err(|error| Problem::new(format!("the recording in `{}` cannot be replayed", folder.display())).caused_by(error))?,
         ),
     };
-    let cell = Cell { registry, task, channel, rows: CellRows { recording, generated: Generated::new(task.geometry.clone(), task.script.seed) } };
+    let cell =
+        Cell { registry, task, channel, rows: CellRows { recording, generated: Generated::new(task.geometry.clone(), task.script.seed) } };
     channel.phase(Some(&instance.id), Work::CountBytes);
     // On a thread of the pool, so that work is not handed over from outside: that allocates now and then.
     let counted = caught(|| rayon::scope(|_| cell.count()));
