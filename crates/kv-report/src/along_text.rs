@@ -51,7 +51,7 @@ pub(crate) fn time(results: &Results, style: impl Fn(&str, usize) -> (String, us
         name: "time-text",
         title: "Time to keep a token, along the text".into(),
         caption: format!(
-            "begin, append and commit over all layers, without attention: growth, sealing of groups and eviction show as peaks.{of_several} text.csv has every token."
+            "begin, append and commit over all layers, without attention: growth, sealing of groups and eviction show as peaks. Of several times the shortest counts.{of_several} text.csv has every token."
         ),
         x: tokens(),
         y: Axis { label: "time to keep a token (ms)".into(), scale: Scale::Log },

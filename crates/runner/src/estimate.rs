@@ -120,8 +120,8 @@ impl Estimate {
         let ScriptSpec { seq_len, batch, decode_steps, .. } = *script;
         let fill = self.fill(seq_len, batch, Filling::Replay);
         let steps = (decode_steps * batch * seq_len) as f64 * self.pair / (ATTENTION_RATE * self.threads);
-        // Once to time it and once to count it; a single row takes longer than one of many.
-        let followed = if text == Text::Followed { 3.0 * fill } else { 0.0 };
+        // A few times to time it and once to count it; a single row takes longer than one of many.
+        let followed = if text == Text::Followed { 6.0 * fill } else { 0.0 };
         Estimate::PROCESS + fill + steps + followed
     }
 }

@@ -7,6 +7,7 @@ use std::process::{Command, Output, Stdio};
 mod cli {
     mod attention_level;
     mod folders;
+    mod ledger;
     #[cfg(target_os = "linux")]
     mod kills;
     mod labels;

@@ -97,8 +97,14 @@ impl Generated {
 /// Rows of some heads. `draw` fills those of a position.
 fn rows(positions: Range<usize>, heads: usize, dim: usize, draw: impl Fn(usize, &mut [f32]) + Sync) -> Rows {
     let mut values = vec![0.0; positions.len() * heads * dim];
-    let tokens = values.par_chunks_exact_mut((heads * dim).max(1)).enumerate();
-    tokens.for_each(|(token, row)| draw(positions.start + token, row));
+    let width = (heads * dim).max(1);
+    if positions.len() == 1 {
+        // One row is made before another thread is awake.
+        values.chunks_exact_mut(width).for_each(|row| draw(positions.start, row));
+    } else {
+        let tokens = values.par_chunks_exact_mut(width).enumerate();
+        tokens.for_each(|(token, row)| draw(positions.start + token, row));
+    }
     Rows::new([positions.len(), heads, dim], values)
 }
 

@@ -173,13 +173,17 @@ impl Prediction<'_> {
         self.estimate.latency(&self.script(cell), self.reuse(cell), filling)
     }
 
-    /// Whether a cell's cache is also followed along the text: the longest of its label, workload and batch, unless it
+    /// Whether a cell's cache is also followed along the text: the longest of its label in the smallest batch, unless it
     /// recomputes.
     pub(crate) fn text(&self, index: usize) -> Text {
         let cell = &self.plan.cells[index];
-        let is_alike = |other: &&Cell| other.label == cell.label && other.workload == cell.workload && other.batch == cell.batch;
+        let is_alike = |other: &&Cell| other.label == cell.label && other.workload == cell.workload;
+        let smallest = self.plan.cells.iter().filter(is_alike).map(|cell| cell.batch).min();
         let longest = self.plan.cells.iter().filter(is_alike).map(|cell| cell.seq_len).max();
-        let is_followed = longest == Some(cell.seq_len) && cell.workload == Workload::Decode && !self.probes.recomputes(&cell.label);
+        let is_followed = longest == Some(cell.seq_len)
+            && smallest == Some(cell.batch)
+            && cell.workload == Workload::Decode
+            && !self.probes.recomputes(&cell.label);
         if is_followed { Text::Followed } else { Text::LeftOut }
     }
 

@@ -365,13 +365,10 @@ fn lines(mut stream: impl BufRead, longest: u64, mut hear: impl FnMut(String)) {
     }
 }
 
-/// Settings of glibc's allocator where bytes are counted: large buffers are mapped and given back one by one, and all threads share
-/// one heap, so that resident pages say something about the cache.
+/// Settings of glibc's allocator where bytes are counted: all threads share one heap, so that it can give back what it keeps.
 fn allocator_settings(job: &Job) -> Vec<(&'static str, &'static str)> {
     match job.task {
-        Task::Memory(_) => {
-            vec![("MALLOC_ARENA_MAX", "1"), ("MALLOC_MMAP_THRESHOLD_", "131072"), ("MALLOC_TRIM_THRESHOLD_", "131072")]
-        }
+        Task::Memory(_) => vec![("MALLOC_ARENA_MAX", "1")],
         _ => vec![],
     }
 }

@@ -1,0 +1,116 @@
+//! The memory ledger of a run.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use crate::{run, text};
+
+/// The rows of a run of this config, by label and length.
+fn rows(config: &str) -> Vec<BTreeMap<String, String>> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ledger.toml");
+    std::fs::write(&path, config).unwrap();
+    let out = folder.path().join("report");
+    let output = run(&[path.to_str().unwrap(), "--unchecked", "--out", out.to_str().unwrap()]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains("Memory ledger"), "{}", text(&output.stdout));
+    read(&out.join("results.csv"))
+}
+
+fn read(table: &Path) -> Vec<BTreeMap<String, String>> {
+    csv::Reader::from_path(table).unwrap().deserialize().map(|row| row.unwrap()).collect()
+}
+
+fn number(row: &BTreeMap<String, String>, column: &str) -> f64 {
+    row[column].parse().unwrap_or_else(|_| panic!("{} has no {column}: {row:?}", row["label"]))
+}
+
+const STRATEGIES: &str = "
+[[strategy]]
+label = 'doubling'
+use = 'contiguous'
+config = { format = 'f16' }
+[[strategy]]
+label = 'concat'
+use = 'contiguous'
+config = { growth = 'concat' }
+[[strategy]]
+label = 'reserved'
+use = 'contiguous'
+config = { growth = { reserve = 2048 } }
+[[strategy]]
+label = 'paged'
+use = 'paged'
+config = { format = 'q8_0' }
+[[strategy]]
+label = 'window'
+use = 'sliding'
+config = { window = 100, sinks = 4 }
+[[strategy]]
+label = 'kivi2'
+use = 'quantized'
+config = { format = 'kivi2', residual = 64 }
+[[strategy]]
+label = 'naive'
+use = 'naive'
+";
+
+/// At lengths around those at which buffers double, for one sequence and two.
+#[test]
+fn every_level_agrees_for_every_strategy() {
+    let sweep = "lengths = [511, 513, 1024]\nbatch = [1, 2]\ndecode_steps = 3\nlaunches = 1\nttft = false\nprefill_chunk = 200";
+    let rows = rows(&format!("[model]\npreset = 'tiny'\nlayers = 2\n[sweep]\n{sweep}\n{STRATEGIES}"));
+    assert_eq!(rows.len(), 7 * 3 * 2);
+    for row in &rows {
+        let what = format!("{} at {} ×{}: {}", row["label"], row["seq_len"], row["batch"], row["notes"]);
+        assert!(!row["notes"].contains("ledger:"), "{what}");
+        assert_eq!(number(row, "formula_residual_bytes"), 0.0, "{what}");
+        assert!(number(row, "ledger_residual_bytes").abs() <= 4096.0, "{what}");
+        assert!(number(row, "rss_residual_bytes").abs() <= (1 << 20) as f64, "{what}");
+        let tokens = number(row, "seq_len") * number(row, "batch");
+        assert_eq!(number(row, "seen_tokens"), tokens, "bytes are counted at exactly this length: {what}");
+        assert_eq!(number(row, "heap_closed_bytes") < 4096.0, row["label"] != "paged", "only a pool keeps its pages: {what}");
+        let followed = row["seq_len"] == "1024" && row["batch"] == "1" && row["label"] != "naive";
+        assert_eq!(!row["heap_slope"].is_empty(), followed, "{what}");
+    }
+    let of = |label: &str, length: &str| rows.iter().find(|row| row["label"] == label && row["seq_len"] == length).unwrap();
+    // A token's keys and values of two layers, 2 heads of 64 each.
+    let row_bytes = 2.0 * 2.0 * 2.0 * 64.0;
+    // Concatenation holds what is there and nothing more, and makes a layer's copy at every step.
+    assert_eq!(number(of("concat", "1024"), "slack_bytes"), 0.0);
+    let copy = number(of("concat", "1024"), "transient_peak_decode_bytes");
+    let layer = 1024.0 * row_bytes * 4.0 / 2.0;
+    assert!((layer..1.5 * layer).contains(&copy), "{copy} for a layer of {layer} bytes");
+    // Doubling is exact at a power of two, and has room for as many tokens just after it.
+    assert_eq!(number(of("doubling", "1024"), "slack_bytes"), 0.0);
+    assert_eq!(number(of("doubling", "513"), "slack_bytes"), (1024.0 - 513.0) * row_bytes * 2.0);
+    // A pool gives its pages to a fork, and copies only the one that is written to.
+    assert!(number(of("paged", "1024"), "fork_bytes") < 4096.0);
+    assert!(number(of("paged", "1024"), "shared_bytes") > 0.0);
+    assert!(number(of("concat", "1024"), "fork_bytes") >= 1024.0 * row_bytes * 4.0);
+    // What grows along the text: all of an exact cache, nothing of a full window.
+    let slope = number(of("concat", "1024"), "heap_slope");
+    assert!((slope / (row_bytes * 4.0) - 1.0).abs() < 0.01, "{slope}");
+}
+
+/// ggml's formats, and a published figure: 131,072 bytes per token of Llama-3-8B in f16.
+#[test]
+fn bits_and_bytes_are_those_of_the_formats() {
+    let mut config = "[model]\npreset = 'llama-3-8b'\nlayers = 2\n[sweep]\nlevel = 'attention'\nlengths = [4096]\ndecode_steps = 2\nlaunches = 1\n".to_owned();
+    for format in ["f16", "q8_0", "q4_0", "q4_1"] {
+        config += &format!("[[strategy]]\nlabel = '{format}'\nuse = 'contiguous'\nconfig = {{ format = '{format}' }}\n");
+    }
+    let rows = rows(&config);
+    let tokens = 4096.0;
+    // Values of a token in all 32 layers: 8 heads of 128, for keys and for values.
+    let values = 32.0 * 8.0 * 256.0;
+    for (row, bits) in rows.iter().zip([16.0, 8.5, 4.5, 5.0]) {
+        let heap = number(row, "heap_live_bytes");
+        // Beside codes and scales a cache holds some hundred bytes of tables for each layer.
+        let beside = heap - tokens * values * bits / 8.0;
+        assert!((0.0..32.0 * 4096.0).contains(&beside), "{}: {heap} bytes, {beside} beside {bits} bits per value", row["label"]);
+        assert!((number(row, "effective_bits") - bits).abs() < 0.001, "{row:?}");
+    }
+    assert!((number(&rows[0], "formula_bytes") / tokens - 131_072.0).abs() < 32.0);
+    assert!((number(&rows[0], "heap_live_bytes") / tokens - 131_072.0).abs() < 32.0);
+}
