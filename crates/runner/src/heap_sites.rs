@@ -163,11 +163,17 @@ impl Site {
             names.first() == Some(&"rustc") || names.windows(2).any(|pair| pair == ["registry", "src"] || pair == ["rustlib", "src"]);
         let source = names.iter().rposition(|name| matches!(*name, "src" | "tests" | "examples" | "benches")).filter(|at| *at > 0)?;
         let package = names[source - 1];
-        if is_foreign || package == "kv-metrics" {
+        // The compiler's calls of the allocator stand at the line that installs it.
+        let is_allocator = package == "kv-metrics" || function.name.starts_with("__r");
+        if is_foreign || is_allocator {
             return None;
         }
-        let mut module = vec![package.replace('-', "_")];
-        module.extend(names[source + 1..].iter().map(|name| Path::new(name).with_extension("").display().to_string()));
+        let mut module: Vec<String> =
+            names[source + 1..].iter().map(|name| Path::new(name).with_extension("").display().to_string()).collect();
+        // Beside `src`, every file is a crate.
+        if names[source] == "src" {
+            module.insert(0, package.replace('-', "_"));
+        }
         module.pop_if(|last| matches!(last.as_str(), "lib" | "main" | "mod"));
         // The name of a function that was not inlined may be a whole path, and that of a generic one ends with its types.
         let name = function.name.rsplit_once(">::").map_or(function.name.as_str(), |(_, name)| name);
@@ -207,6 +213,7 @@ mod tests {
         match address {
             1 => vec![
                 function("alloc", "/home/me/kvlab/crates/kv-metrics/src/allocator.rs", 9),
+                function("__rust_alloc", "/home/me/my-cache/src/main.rs", 1),
                 function("from_elem<f32>", "/rustc/5980/library/alloc/src/vec/mod.rs", 3651),
             ],
             2 => vec![function("<my_cache::Cache as kv_core::cache::KvCache>::attend", "/home/me/my-cache/src/lib.rs", 12)],
@@ -239,6 +246,12 @@ mod tests {
         ];
         assert_eq!(file.sites("my_cache", resolve), expected.map(|(site, sums)| (site.to_owned(), sums)));
         assert_eq!(sums(142, 6, 70, 37, 2).mean_lifetime(), 11);
+    }
+
+    #[test]
+    fn a_test_is_a_crate_of_its_own() {
+        let site = Site::of(&function("attend<my_cache::Rows>", "/home/me/my-cache/tests/looks.rs", 3)).unwrap();
+        assert_eq!(site.to_string(), "my-cache/tests/looks.rs:3 looks::attend");
     }
 
     #[test]
