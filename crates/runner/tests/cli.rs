@@ -7,10 +7,10 @@ use std::process::{Command, Output, Stdio};
 mod cli {
     mod attention_level;
     mod folders;
-    mod ledger;
     #[cfg(target_os = "linux")]
     mod kills;
     mod labels;
+    mod ledger;
     mod output;
     mod parameters;
     mod plan;
