@@ -228,7 +228,7 @@ impl Question<'_> {
 
     fn below(&self, reference: Option<(&str, usize)>) -> Vec<String> {
         let mut below = vec![
-            "Predicted by each strategy's formula; nothing was run. It is the most that a cache takes between steps: codes, scales, \
+            "Predicted by each strategy's formula; nothing was run. It is what a cache takes between steps: codes, scales, \
              and what is reserved and not filled."
                 .to_owned(),
             "bits/value is over the values of all tokens of the context, also of those that a strategy evicts.".to_owned(),
