@@ -282,7 +282,7 @@ mod tests {
         let all = charts(&results, &[]);
         let names: Vec<_> = all.iter().map(|chart| chart.name).collect();
         assert_eq!(names, ["latency", "ttft", "relative", "cache", "cache-relative", "memory", "cumulative"]);
-        assert_eq!(names, CHARTS);
+        assert!(names.iter().all(|name| CHARTS.contains(name)), "the others are those of a ledger");
         let relative = &all[2];
         assert_eq!(relative.y.label, "ratio to contiguous");
         assert_eq!((relative.series[0].points.as_slice(), relative.series[0].intervals.len()), ([(128.0, 1.0)].as_slice(), 0));

@@ -3,6 +3,7 @@
 use crate::metric::known;
 use crate::{Axis, Chart, Form, Metric, Results, Row, Scale, Series};
 
+const USAGE: &Metric = known("usage_bytes");
 const PAYLOAD: &Metric = known("payload_bytes");
 const METADATA: &Metric = known("metadata_bytes");
 const SLACK: &Metric = known("slack_bytes");
@@ -60,7 +61,9 @@ fn of(row: &Row, metric: &Metric) -> f64 {
 /// Of each label and batch the row with the longest length whose cache holds anything.
 fn longest(results: &Results) -> Vec<&Row> {
     let mut longest: Vec<&Row> = vec![];
-    for row in results.rows.iter().filter(|row| of(row, PAYLOAD) > 0.0) {
+    // Older results have the parts of the cache's account, and nothing to hold them against.
+    let has_ledger = |row: &&Row| row.values.contains_key(USAGE.id) && of(row, PAYLOAD) > 0.0;
+    for row in results.rows.iter().filter(has_ledger) {
         match longest.iter_mut().find(|other| other.cell.label == row.cell.label && other.cell.batch == row.cell.batch) {
             Some(other) if other.cell.seq_len < row.cell.seq_len => *other = row,
             Some(_) => {}
@@ -79,6 +82,7 @@ mod tests {
     fn parts_add_up_to_what_is_resident() {
         let mut results = example::results();
         for (id, bytes) in [
+            ("usage_bytes", 8.0),
             ("payload_bytes", 4.0),
             ("metadata_bytes", 1.0),
             ("slack_bytes", 3.0),

@@ -82,7 +82,7 @@ mod tests {
         let control = Value { interval: Some((0.98, 1.015)), degrees_of_freedom: Some(18.0), ..Value::from(1.0) };
         results.rows[0].values.insert("control_tpot_ratio".into(), control);
         let sentences = noise(&results);
-        assert!(sentences[0].starts_with("Ratios are to contiguous,") && sentences[0].contains("within 3 %"), "{sentences:?}");
+        assert_eq!(sentences[0], "Ratios are to contiguous, paired by round.", "nothing is judged");
         assert!(sentences[1].contains("takes 1.000 [0.980, 1.015] of its own time"), "{sentences:?}");
         assert!(sentences[1].ends_with("launches, 18.0 degrees of freedom."), "{sentences:?}");
         results.rows[0].values.get_mut("control_tpot_ratio").unwrap().interval = Some((1.01, 1.05));
@@ -90,6 +90,9 @@ mod tests {
         results.rows[0].values.remove("control_tpot_ratio");
         results.rows[0].status = Status::Failed;
         assert_eq!(noise(&results)[1], "No ratios, decode at 128: the baseline failed there.");
+        let judged = Value { verdict: Some("same".into()), ..Value::from(1.0) };
+        results.rows[0].values.insert("tpot_ratio".into(), judged);
+        assert!(noise(&results)[0].contains("within 3 %"));
         results.rows.iter_mut().for_each(|row| row.cell.baseline = None);
         assert_eq!(noise(&results), Vec::<String>::new());
     }

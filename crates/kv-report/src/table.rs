@@ -155,7 +155,13 @@ mod tests {
              tpot_ratio_low,tpot_ratio_high,tpot_verdict,cache_ratio,cache_ratio_low,cache_ratio_high,cache_verdict,launches,model_ratio,\
              control_tpot_ratio,control_cache_ratio,read_bytes,read_bandwidth,bandwidth_share,residency,working_set_bytes,\
              last_level_cache_bytes,first_depth_tokens,last_depth_tokens,run_delay_share,steal_share,page_faults,\
-             control_tpot_ratio_low,control_tpot_ratio_high,major_page_faults"
+             control_tpot_ratio_low,control_tpot_ratio_high,major_page_faults,\
+             control_cache_ratio_low,control_cache_ratio_high,formula_bytes,usage_bytes,formula_residual_bytes,\
+             ledger_residual_bytes,rss_bytes,pss_bytes,allocator_kept_bytes,untouched_bytes,rss_residual_bytes,\
+             rss_peak_prefill_bytes,rss_peak_decode_bytes,transient_peak_prefill_bytes,\
+             transient_peak_decode_bytes,harness_rows_bytes,allocs_per_token,allocated_bytes_per_token,\
+             effective_bits,heap_open_bytes,heap_closed_bytes,fork_bytes,fork_step_bytes,shared_bytes,heap_slope,\
+             heap_intercept_bytes"
         );
         assert_eq!(
             header(metrics_csv(&results)),
@@ -163,7 +169,7 @@ mod tests {
         );
         assert_eq!(
             header(samples_csv(&results)),
-            "label,workload,seq_len,batch,phase,step,warm_up,position,step_ms,cache_ms,seam_ms,cell,launch,block,round,turn,control"
+            "label,workload,seq_len,batch,phase,step,warm_up,position,step_ms,cache_ms,seam_ms,cell,launch,block,round,turn,control,process"
         );
     }
 
@@ -243,7 +249,8 @@ mod tests {
                 "decode at 128",
                 "0",
                 "2",
-                "false"
+                "false",
+                "4711"
             ]
         );
         let mut unplanned = example::results();
@@ -251,7 +258,7 @@ mod tests {
         let (_, records) = read(&samples_csv(&unplanned));
         assert_eq!(
             records[1],
-            ["", "", "", "", "decode", "0", "true", "129", "2.5", "0.5", "0.125", "a", "0", "decode at 128", "0", "2", "false"]
+            ["", "", "", "", "decode", "0", "true", "129", "2.5", "0.5", "0.125", "a", "0", "decode at 128", "0", "2", "false", "4711"]
         );
     }
 

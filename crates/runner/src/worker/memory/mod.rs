@@ -183,8 +183,10 @@ impl Cell<'_> {
         }
         account.put("fork_bytes", meter.live_bytes() - before);
         account.put("shared_bytes", cache.usage().shared_bytes as i64);
-        run(cache, Event::Step { sequences: vec![fork.clone()] })?;
-        account.put("fork_step_bytes", meter.live_bytes() - before);
+        match run(cache, Event::Step { sequences: vec![fork.clone()] }) {
+            Ok(()) => account.put("fork_step_bytes", meter.live_bytes() - before),
+            Err(reason) => account.notes.push(format!("the fork took no step of its own: {reason}")),
+        }
         run(cache, Event::Close { sequence: fork })
     }
 }
