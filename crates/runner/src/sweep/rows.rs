@@ -61,7 +61,7 @@ fn row(run: &RunRecord, cell: &CellRecord, visits: &[Visit]) -> Option<Row> {
         row.fill = first.fill;
         row.ttft_source = all.iter().find_map(|visit| visit.ttft_source);
     }
-    for visit in launches.iter().copied().chain(memory) {
+    for visit in launches.iter().copied().chain(memory).chain(text) {
         row.notes.extend(visit.notes.iter().filter(|note| !row.notes.contains(note)).cloned().collect::<Vec<_>>());
     }
     row.launches = launches.len();

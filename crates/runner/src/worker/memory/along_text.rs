@@ -19,6 +19,9 @@ use crate::worker::channel::Channel;
 const TIMES: usize = 5;
 /// After this time, a text is not timed again.
 const MOST_TIME: Duration = Duration::from_secs(1);
+/// A text is followed this long at most: a cache that copies all of itself at every step takes time that grows with the square
+/// of the length.
+const LONGEST: Duration = Duration::from_secs(10);
 
 /// Follows a text of so many tokens, fed to each of `batch` sequences. It is timed first, with counting off, and then its bytes
 /// are counted.
@@ -38,18 +41,24 @@ pub(super) fn follow(
         }
         let mut points = visit.text.iter_mut();
         let mut cache = Timed::new(build()?);
-        Feeding::new(rows, (tokens, batch)).feed(&mut cache, channel, |cache, _| {
+        let fed = Feeding::new(rows, (tokens, batch)).feed(&mut cache, channel, |cache| {
             let spent = cache.take_spent().cache.as_secs_f64() * 1e3;
             points.next().into_iter().for_each(|point| point.keep_ms = Some(point.keep_ms.unwrap_or(f64::INFINITY).min(spent)));
         })?;
+        visit.text.truncate(fed);
     }
+    if visit.text.len() < tokens {
+        let (followed, seconds) = (visit.text.len(), LONGEST.as_secs());
+        visit.notes.push(format!("along the text it was followed for {followed} of {tokens} tokens, which took {seconds} s"));
+    }
+    let tokens = visit.text.len();
 
     // What feeds the cache is there before anything is counted.
     let feeding = Feeding::new(rows, (tokens, batch));
     let mut points = visit.text.iter_mut();
     let meter = HeapMeter::start();
     let mut cache = build()?;
-    feeding.feed(&mut cache, channel, |_, _| {
+    feeding.feed(&mut cache, channel, |_| {
         let live = meter.live_bytes();
         points.next().into_iter().for_each(|point| point.heap_bytes = Some(live.unsigned_abs()));
     })?;
@@ -79,21 +88,25 @@ impl Feeding {
         Feeding { script, interpreter: Interpreter::new(driver), tokens }
     }
 
-    /// Feeds it, and shows the cache after each token with how many there are.
-    fn feed<C: Fed>(mut self, cache: &mut C, channel: &Channel, mut look: impl FnMut(&mut C, usize)) -> Result<(), String> {
+    /// Feeds it, and shows the cache after each token. Answers how many were fed before the time was over.
+    fn feed<C: Fed>(mut self, cache: &mut C, channel: &Channel, mut look: impl FnMut(&mut C)) -> Result<usize, String> {
         const SAID_EVERY: usize = 256;
         let mut fed = 0;
+        let began = Instant::now();
         for event in &self.script.events {
             self.interpreter.run(cache.cache(), event).map_err(|error| error.to_string())?;
             if matches!(event, Event::Append { .. } | Event::Step { .. }) {
                 fed += 1;
-                look(cache, fed);
+                look(cache);
+                if began.elapsed() > LONGEST {
+                    break;
+                }
                 if fed % SAID_EVERY == 0 {
                     channel.progress(fed, self.tokens);
                 }
             }
         }
-        Ok(())
+        Ok(fed)
     }
 }
 
