@@ -36,6 +36,17 @@ impl Account {
         self.put_ratio(id, value as f64);
     }
 
+    /// Writes down what the allocator counted, where it counts.
+    pub(super) fn put_counted(&mut self, id: &'static str, value: i64) {
+        self.put_counted_ratio(id, value as f64);
+    }
+
+    pub(super) fn put_counted_ratio(&mut self, id: &'static str, value: f64) {
+        if kv_metrics::counts_allocations() {
+            self.put_ratio(id, value);
+        }
+    }
+
     pub(super) fn put_ratio(&mut self, id: &'static str, value: f64) {
         self.values.push((id, value));
     }

@@ -110,12 +110,12 @@ impl Cell<'_> {
         let ledger = |cache: &Weighed<'_>| Ledger { predicted, usage: cache.usage(), heap: meter.live_bytes(), start };
 
         self.feed(&mut cache, &mut interpreter, &phases.open, Attended::Last)?;
-        account.put("heap_open_bytes", meter.live_bytes());
+        account.put_counted("heap_open_bytes", meter.live_bytes());
 
         let _ = cache.take_phase();
         self.feed(&mut cache, &mut interpreter, &phases.prefill, Attended::Last)?;
         let prefill = cache.take_phase();
-        account.put("transient_peak_prefill_bytes", prefill.transient.max(0));
+        account.put_counted("transient_peak_prefill_bytes", prefill.transient.max(0));
         account.put("harness_rows_bytes", prefill.rows);
         ledger::put_resident_peak(&mut account, "rss_peak_prefill_bytes", &start);
         // A text that is generated is as long as it is said to be at its end.
@@ -127,14 +127,14 @@ impl Cell<'_> {
         let attended = if script.workload == Workload::Decode { Attended::All } else { Attended::Last };
         self.feed(&mut cache, &mut interpreter, &phases.decode, attended)?;
         let decode = cache.take_phase();
-        account.put("transient_peak_decode_bytes", decode.transient.max(0));
+        account.put_counted("transient_peak_decode_bytes", decode.transient.max(0));
         account.put("scratch_peak_bytes", cache.usage().scratch_peak_bytes as i64);
-        account.put("heap_peak_bytes", prefill.peak.max(decode.peak));
+        account.put_counted("heap_peak_bytes", prefill.peak.max(decode.peak));
         ledger::put_resident_peak(&mut account, "rss_peak_decode_bytes", &start);
         let tokens = phases.decode.len() * phases.open.len();
         if tokens > 0 {
-            account.put_ratio("allocs_per_token", decode.allocations as f64 / tokens as f64);
-            account.put_ratio("allocated_bytes_per_token", decode.allocated as f64 / tokens as f64);
+            account.put_counted_ratio("allocs_per_token", decode.allocations as f64 / tokens as f64);
+            account.put_counted_ratio("allocated_bytes_per_token", decode.allocated as f64 / tokens as f64);
         }
         match script.workload {
             Workload::Generate if !phases.decode.is_empty() => ledger(&cache).put(&mut account, geometry),
@@ -146,7 +146,7 @@ impl Cell<'_> {
         let closing: Vec<Event> = names(phases.open.len()).into_iter().map(|sequence| Event::Close { sequence }).collect();
         self.feed(&mut cache, &mut interpreter, &closing, Attended::Last)?;
         drop(closing);
-        account.put("heap_closed_bytes", meter.live_bytes());
+        account.put_counted("heap_closed_bytes", meter.live_bytes());
         ledger(&cache).check("after all sequences were closed", &mut account);
         drop(cache);
         ledger::check_dropped(meter.live_bytes(), &mut account);
@@ -181,10 +181,10 @@ impl Cell<'_> {
             account.notes.push(format!("no sequence was forked: {reason}"));
             return Ok(());
         }
-        account.put("fork_bytes", meter.live_bytes() - before);
+        account.put_counted("fork_bytes", meter.live_bytes() - before);
         account.put("shared_bytes", cache.usage().shared_bytes as i64);
         match run(cache, Event::Step { sequences: vec![fork.clone()] }) {
-            Ok(()) => account.put("fork_step_bytes", meter.live_bytes() - before),
+            Ok(()) => account.put_counted("fork_step_bytes", meter.live_bytes() - before),
             Err(reason) => account.notes.push(format!("the fork took no step of its own: {reason}")),
         }
         run(cache, Event::Close { sequence: fork })
