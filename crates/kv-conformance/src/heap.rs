@@ -35,4 +35,12 @@ impl Meter {
             Meter::Process(meter) => meter.live_bytes(),
         }
     }
+
+    /// Bytes of large live buffers that nobody touched, if they are known.
+    pub(crate) fn untouched_bytes(&self) -> Option<u64> {
+        match self {
+            Meter::Thread(_) => None,
+            Meter::Process(meter) => meter.untouched_bytes(),
+        }
+    }
 }

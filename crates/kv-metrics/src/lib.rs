@@ -7,6 +7,7 @@
 //! [`CountingAllocator`].
 
 mod allocator;
+mod book;
 mod buffers;
 mod comparison;
 mod ledger;
@@ -21,7 +22,7 @@ pub use comparison::{
     Comparison, Estimate, Judgement, LEAST_LAUNCHES, Pooled, Verdict, geometric_mean, half_width, launch_observation, pool,
 };
 pub use ledger::{heap_margin, resident_margin};
-pub use process_memory::{ProcessMemory, begin_resident_peak, give_back_free_memory};
+pub use process_memory::{ProcessMemory, begin_resident_peak, give_back_free_memory, map_large_buffers_alone};
 pub use profile::HeapProfile;
 pub use statistics::{quantile, straight_line};
 pub use steady::first_steady_round;

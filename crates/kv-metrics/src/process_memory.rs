@@ -1,5 +1,7 @@
 //! What the system says of this process's memory: the pages that it holds.
 
+use std::ops::Range;
+
 /// Memory of this process, in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ProcessMemory {
@@ -27,6 +29,19 @@ pub fn begin_resident_peak() -> bool {
     system::begin_peak()
 }
 
+/// Bytes of these stretches of addresses whose pages are not in memory: neither resident nor swapped out. A page that a stretch
+/// has in part is taken to be there. `None` if the system does not say.
+pub(crate) fn untouched_bytes(stretches: &[Range<usize>]) -> Option<u64> {
+    system::untouched(stretches)
+}
+
+/// Lets the allocator map every buffer of 128 KiB or more on its own from now on, and unmap it when it is freed. It would raise
+/// that limit otherwise, take buffers from memory that was used before, and write zeros to all of it when a buffer of zeros is
+/// asked for (M_MMAP_THRESHOLD in mallopt(3)). Does nothing with other allocators than glibc's.
+pub fn map_large_buffers_alone() {
+    glibc::fix_threshold();
+}
+
 /// Lets the allocator give back to the system what it holds and has handed to nobody.
 pub fn give_back_free_memory() {
     glibc::trim();
@@ -34,7 +49,9 @@ pub fn give_back_free_memory() {
 
 #[cfg(target_os = "linux")]
 mod system {
-    use procfs::process::{ClearRefs, Process};
+    use std::ops::Range;
+
+    use procfs::process::{ClearRefs, MemoryPageFlags, PageInfo, Process};
 
     use super::ProcessMemory;
 
@@ -55,6 +72,28 @@ mod system {
         })
     }
 
+    /// From proc_pid_pagemap(5).
+    pub(super) fn untouched(stretches: &[Range<usize>]) -> Option<u64> {
+        let page = usize::try_from(procfs::page_size()).ok()?;
+        let mut pages = Process::myself().ok()?.pagemap().ok()?;
+        let mut untouched = 0;
+        for stretch in stretches {
+            let whole = stretch.start.div_ceil(page)..stretch.end / page;
+            if !whole.is_empty() {
+                let infos = pages.get_range_info(whole).ok()?;
+                untouched += infos.iter().filter(|info| !is_there(info)).count() * page;
+            }
+        }
+        Some(untouched as u64)
+    }
+
+    fn is_there(info: &PageInfo) -> bool {
+        match info {
+            PageInfo::MemoryPage(page) => page.contains(MemoryPageFlags::PRESENT),
+            PageInfo::SwapPage(_) => true,
+        }
+    }
+
     pub(super) fn begin_peak() -> bool {
         Process::myself().and_then(|process| process.clear_refs(ClearRefs::PeakRSS)).is_ok()
     }
@@ -63,6 +102,10 @@ mod system {
 #[cfg(not(target_os = "linux"))]
 mod system {
     pub(super) fn now() -> Option<super::ProcessMemory> {
+        None
+    }
+
+    pub(super) fn untouched(_: &[std::ops::Range<usize>]) -> Option<u64> {
         None
     }
 
@@ -77,11 +120,18 @@ mod glibc {
         // SAFETY: the function gives back pages in which nothing lives.
         unsafe { libc::malloc_trim(0) };
     }
+
+    pub(super) fn fix_threshold() {
+        // SAFETY: the function changes where later buffers come from, and nothing about those that exist.
+        unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, crate::book::LARGE as i32) };
+    }
 }
 
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 mod glibc {
     pub(super) fn trim() {}
+
+    pub(super) fn fix_threshold() {}
 }
 
 #[cfg(all(test, target_os = "linux"))]
@@ -100,6 +150,10 @@ mod tests {
         let touched: Vec<u8> = std::hint::black_box(vec![1; BYTES]);
         let after = ProcessMemory::now().unwrap();
         assert!(after.resident - before.resident >= BYTES as u64);
+        let stretch = |bytes: &[u8]| bytes.as_ptr().addr()..bytes.as_ptr().addr() + bytes.len();
+        let half = BYTES / 2;
+        let missing = untouched_bytes(&[stretch(&reserved), stretch(&touched[half..])]).unwrap();
+        assert!(missing <= BYTES as u64 && missing > BYTES as u64 - BYTES as u64 / 8, "{missing}");
         drop((reserved, touched));
         if begin_resident_peak() {
             let peak = ProcessMemory::now().unwrap().peak;

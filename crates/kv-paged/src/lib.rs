@@ -76,6 +76,8 @@ impl Strategy for Paged {
 
     fn predicted_bytes(config: &Config, geometry: &Geometry, tokens: usize, sequences: usize) -> Option<PredictedBytes> {
         let Paged { pool, .. } = Paged::new(config.clone(), geometry).ok()?;
+        // No sequence fills a part of another's page.
+        let tokens = tokens.min((pool.available() / sequences.max(1)).saturating_mul(config.block_size));
         let pages = tokens.div_ceil(config.block_size);
         let mut bytes = pool.predicted_bytes(pages.saturating_mul(sequences), tokens.saturating_mul(sequences));
         let table = grown_capacity(pages.min(pool.available())).saturating_mul(size_of::<BlockId>());

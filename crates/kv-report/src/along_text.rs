@@ -18,9 +18,11 @@ fn followed(results: &Results) -> impl Iterator<Item = (&str, usize, &Visit)> {
 
 /// The heap after every token. `style` gives a line's name and style by its label and batch.
 pub(crate) fn heap(results: &Results, style: impl Fn(&str, usize) -> (String, usize)) -> Chart {
+    let scale = results.run.layer_scale();
     let line = |(label, batch, visit): (&str, usize, &Visit)| {
         let (name, style) = style(label, batch);
-        Series { name, style, points: stairs(&visit.text), intervals: vec![] }
+        let points = stairs(&visit.text).into_iter().map(|(tokens, mib)| (tokens, mib * scale)).collect();
+        Series { name, style, points, intervals: vec![] }
     };
     Chart {
         name: "heap-text",
@@ -36,12 +38,13 @@ pub(crate) fn heap(results: &Results, style: impl Fn(&str, usize) -> (String, us
 /// The time that keeping each token took.
 pub(crate) fn time(results: &Results, style: impl Fn(&str, usize) -> (String, usize)) -> Chart {
     let longest = followed(results).map(|(_, _, visit)| visit.text.len()).max().unwrap_or(0);
+    let scale = results.run.layer_scale();
     let together = longest.div_ceil(MOST_POINTS).max(1);
     let line = |(label, batch, visit): (&str, usize, &Visit)| {
         let (name, style) = style(label, batch);
         let peak = |points: &[TextPoint]| {
             let slowest = points.iter().filter_map(|point| point.keep_ms).fold(0.0, f64::max);
-            (points.last().map_or(0.0, |point| point.tokens as f64), slowest)
+            (points.last().map_or(0.0, |point| point.tokens as f64), slowest * scale)
         };
         let points = visit.text.chunks(together).map(peak).filter(|(_, ms)| *ms > 0.0).collect();
         Series { name, style, points, intervals: vec![] }
@@ -77,7 +80,7 @@ fn stairs(text: &[TextPoint]) -> Vec<(f64, f64)> {
     kept.map(|at| (heap[at].0 as f64, heap[at].1 as f64 / MIB)).collect()
 }
 
-/// `text.csv`: one row per token of every text that was followed.
+/// `text.csv`: one row per token of every text that was followed, as it was measured: not scaled to layers that were not.
 pub fn text_csv(results: &Results) -> Vec<u8> {
     const COLUMNS: [&str; 6] = ["label", "batch", "cell", "tokens", "heap_bytes", "keep_ms"];
     let rows = followed(results).flat_map(|(label, batch, visit)| {

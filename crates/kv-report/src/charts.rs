@@ -299,7 +299,7 @@ mod tests {
         results.rows[0].values.insert(CACHE.id.into(), cache);
         let names = |results: &Results| charts(results, &[]).iter().map(|chart| chart.name).collect::<Vec<_>>();
         assert!(names(&results).contains(&"cache"));
-        results.run.level = Level::Attention { seed: 0, measured_layers: 2 };
+        results.run.level = Level::Attention { rows: crate::RowsOrigin::Generated, seed: 0, measured_layers: 2 };
         assert_eq!(names(&results), ["latency", "ttft", "memory", "cumulative"]);
         let all = charts(&results, &[]);
         assert!(all[0].caption.ends_with("Of the cache alone: no model ran."), "{}", all[0].caption);

@@ -41,7 +41,7 @@ impl Column {
 
     /// Whether the page's table has it. The others are for scripts.
     pub(crate) fn on_page(&self) -> bool {
-        const FOR_SCRIPTS: [&str; 23] = [
+        const FOR_SCRIPTS: [&str; 25] = [
             "model_ratio",
             "control_tpot_ratio",
             "control_cache_ratio",
@@ -64,6 +64,8 @@ impl Column {
             "heap_closed_bytes",
             "fork_step_bytes",
             "shared_bytes",
+            "sequence_bytes",
+            "fork_shared_bytes",
             "reserved_bytes",
         ];
         !matches!(self.content, Content::Low(_) | Content::High(_)) && !FOR_SCRIPTS.contains(&self.name)
@@ -116,7 +118,7 @@ fn verdict(row: &Row, id: &str) -> String {
 }
 
 /// Every column, in order. New ones go to the end.
-pub(crate) const COLUMNS: [Column; 93] = [
+pub(crate) const COLUMNS: [Column; 95] = [
     text("label", |row| row.cell.label.clone(), "the strategy instance's label in the config"),
     text("strategy", |row| row.cell.strategy.clone(), "the strategy's id"),
     text("model", |row| row.model.clone(), "the model that used the cache"),
@@ -159,12 +161,12 @@ pub(crate) const COLUMNS: [Column; 93] = [
     text(
         "fill",
         |row| worded(row.fill),
-        "how the cache came to its depth: prefill (the model ran the prompt), replay (the rows of a recorded, exactly computed prompt were appended) or steps (the model ran token by token)",
+        "how the cache came to its depth: prefill (the model ran the prompt), replay (the rows of a recorded, exactly computed prompt were appended), steps (token by token) or generated (generated rows were appended)",
     ),
     text(
         "ttft_source",
         |row| worded(row.ttft_source),
-        "where ttft_ms comes from: prefill (a prefill was timed) or composed (recorded_model_ms + replayed_cache_ms)",
+        "where ttft_ms comes from: prefill (a prefill was timed) composed (recorded_model_ms + replayed_cache_ms) or cache (the cache alone, without a model)",
     ),
     measured("predicted_bytes"),
     measured("recorded_model_ms"),
@@ -232,6 +234,8 @@ pub(crate) const COLUMNS: [Column; 93] = [
     measured("fork_bytes"),
     measured("fork_step_bytes"),
     measured("shared_bytes"),
+    measured("sequence_bytes"),
+    measured("fork_shared_bytes"),
     measured("heap_slope"),
     measured("heap_intercept_bytes"),
 ];

@@ -110,7 +110,7 @@ mod tests {
         let mut run = example::run();
         let names = |run: &RunRecord| facts(run).into_iter().map(|fact| fact.name).collect::<Vec<_>>();
         assert!(OF_WEIGHTS.iter().all(|name| names(&run).iter().any(|other| other == name)));
-        run.level = Level::Attention { seed: 1, measured_layers: 4 };
+        run.level = Level::Attention { rows: crate::RowsOrigin::Generated, seed: 1, measured_layers: 4 };
         assert!(!OF_WEIGHTS.iter().any(|name| names(&run).iter().any(|other| other == name)));
         assert!(names(&run).iter().any(|name| name == "shape of the model"));
     }

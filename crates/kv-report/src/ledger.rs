@@ -45,7 +45,7 @@ pub(crate) fn bars(results: &Results) -> Chart {
     Chart {
         name: "ledger",
         title: format!("Where the bytes are{at}"),
-        caption: "Bytes between steps at exactly this length, in a process of its own: what the cache reports, what the heap holds beyond that, and what else is resident. Less is better."
+        caption: "Bytes between steps at exactly this length, in a process of its own: what the cache reports, what the heap holds beyond that, and what else is resident. Less is better. A part below zero is left out: results.csv has it."
             .into(),
         x: Axis { label: String::new(), scale: Scale::Linear },
         y: Axis { label: "memory (MiB)".into(), scale: Scale::Linear },
@@ -79,7 +79,7 @@ mod tests {
     use crate::{Value, example};
 
     #[test]
-    fn parts_add_up_to_what_is_resident() {
+    fn parts_add_up_to_the_heap_and_what_is_kept() {
         let mut results = example::results();
         for (id, bytes) in [
             ("usage_bytes", 8.0),
@@ -87,8 +87,11 @@ mod tests {
             ("metadata_bytes", 1.0),
             ("slack_bytes", 3.0),
             ("untouched_bytes", 2.0),
-            ("ledger_residual_bytes", -0.5),
-            ("allocator_kept_bytes", 0.0),
+            ("ledger_residual_bytes", 0.5),
+            ("allocator_kept_bytes", 0.25),
+            ("heap_live_bytes", 8.5),
+            ("rss_bytes", 6.5),
+            ("rss_residual_bytes", -0.25),
         ] {
             results.rows[0].values.insert(id.into(), Value::from(bytes * MIB));
         }
@@ -101,8 +104,15 @@ mod tests {
                 ("metadata: scales and tables", 1.0),
                 ("slack: reserved and touched", 1.0),
                 ("slack: never touched", 2.0),
+                ("heap beyond the cache's account", 0.5),
+                ("freed, kept by the allocator", 0.25),
             ]
         );
+        let value = |id: &str| results.rows[0].value(id).unwrap() / MIB;
+        let sum: f64 = parts.iter().map(|(_, mib)| mib).sum();
+        assert_eq!(sum, value("heap_live_bytes") + value("allocator_kept_bytes"));
+        // Resident is all of it that was touched, and what nobody explains, which is below zero here.
+        assert_eq!(sum - value("untouched_bytes") + value("rss_residual_bytes"), value("rss_bytes"));
         assert!(matches!(&chart.form, Form::Bars { names } if names == &[results.rows[0].cell.label.clone()]));
     }
 }

@@ -46,7 +46,9 @@ pub use old::read_old;
 pub use peer::{Peer, read_peers};
 pub use png::png;
 pub use results::{Results, Row, Value};
-pub use run::{BuildRecord, CellRecord, FormatBytes, GeometryRecord, Level, ModelRecord, RunRecord, RunState, SCHEMA_VERSION, read_run};
+pub use run::{
+    BuildRecord, CellRecord, FormatBytes, GeometryRecord, Level, ModelRecord, RowsOrigin, RunRecord, RunState, SCHEMA_VERSION, read_run,
+};
 pub use schema::schemas;
 pub use table::{metrics_csv, results_csv, samples_csv};
 pub use visit::{Fill, Pass, Status, StepTime, TextPoint, TtftSource, Visit, read_visits};

@@ -17,12 +17,13 @@ pub struct Metric {
 
 impl Metric {
     /// Whether it is a sum over layers: where not all layers of a shape were measured, it is scaled to all of them. All times
-    /// and bytes are, but those of the model and the machine. What is the same for any number of layers, such as the scratch of
+    /// and bytes are, and allocations of a step, but those of the model and the machine. What is the same for any number of layers, such as the scratch of
     /// one layer's attention in `heap_peak_bytes`, is scaled with the rest. `working_set_bytes` is not: it says what the
     /// measured steps read, and so whether the processor's caches held it.
     pub fn sums_layers(&self) -> bool {
         const OTHERS: [&str; 3] = ["model_bytes", "working_set_bytes", "last_level_cache_bytes"];
-        matches!(self.unit, Unit::Milliseconds | Unit::Bytes | Unit::BytesPerToken) && !OTHERS.contains(&self.id)
+        let is_sum = matches!(self.unit, Unit::Milliseconds | Unit::Bytes | Unit::BytesPerToken) || self.id == "allocs_per_token";
+        is_sum && !OTHERS.contains(&self.id)
     }
 }
 
@@ -96,7 +97,7 @@ const fn count(id: &'static str, unit: Unit, better: Better, meaning: &'static s
 }
 
 /// Every metric.
-pub const METRICS: [Metric; 64] = [
+pub const METRICS: [Metric; 66] = [
     time("ttft_ms", Better::Lower, "time to first token, from the start of the prompt until the first token is chosen, in milliseconds"),
     time(
         "tpot_ms_p50",
@@ -220,12 +221,7 @@ pub const METRICS: [Metric; 64] = [
         Better::Neither,
         "ledger: freed pages that the system's allocator kept until it was asked for them",
     ),
-    measured(
-        "untouched_bytes",
-        Unit::Bytes,
-        Better::Neither,
-        "ledger: slack whose pages were never touched, so that they are not resident",
-    ),
+    measured("untouched_bytes", Unit::Bytes, Better::Neither, "ledger: heap whose pages were never touched, so that they are not resident"),
     measured(
         "rss_residual_bytes",
         Unit::Bytes,
@@ -238,11 +234,16 @@ pub const METRICS: [Metric; 64] = [
         "transient_peak_prefill_bytes",
         Unit::Bytes,
         Better::Lower,
-        "the most heap bytes that a step of the prefill took beyond what the cache holds between steps and beyond the rows that it was given",
+        "the most heap bytes that a call of the cache took during the prefill beyond what it held before the call and after it; rows that it was given and outputs are not among them",
     ),
     measured("transient_peak_decode_bytes", Unit::Bytes, Better::Lower, "the same of the decode steps"),
     count("harness_rows_bytes", Unit::Bytes, Better::Neither, "keys and values that the largest step of the prefill was given"),
-    measured("allocs_per_token", Unit::Count, Better::Lower, "allocations within the cache's methods per decoded token"),
+    measured(
+        "allocs_per_token",
+        Unit::Count,
+        Better::Lower,
+        "allocations within the cache's methods per decoded token, attention included",
+    ),
     measured("allocated_bytes_per_token", Unit::BytesPerToken, Better::Lower, "bytes of these allocations per decoded token"),
     count(
         "effective_bits",
@@ -254,7 +255,14 @@ pub const METRICS: [Metric; 64] = [
     count("heap_closed_bytes", Unit::Bytes, Better::Lower, "heap bytes once all sequences are closed: what a pool keeps"),
     count("fork_bytes", Unit::Bytes, Better::Lower, "heap bytes that a fork of the first sequence adds"),
     count("fork_step_bytes", Unit::Bytes, Better::Lower, "heap bytes that the fork has added once it took a step of its own"),
-    count("shared_bytes", Unit::Bytes, Better::Higher, "payload that the first sequence and its fork share, counted once"),
+    count("shared_bytes", Unit::Bytes, Better::Higher, "payload that several sequences hold together, counted once"),
+    count(
+        "sequence_bytes",
+        Unit::Bytes,
+        Better::Lower,
+        "heap bytes that each sequence of the batch holds alone: heap_live_bytes - shared_bytes over batch",
+    ),
+    count("fork_shared_bytes", Unit::Bytes, Better::Higher, "payload that the first sequence and its fork share, counted once"),
     count("heap_slope", Unit::BytesPerToken, Better::Lower, "bytes per token: the slope of the heap along the text, over all sequences"),
     count("heap_intercept_bytes", Unit::Bytes, Better::Lower, "fixed cost: the intercept of the heap along the text"),
 ];

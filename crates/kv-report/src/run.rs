@@ -71,13 +71,27 @@ pub enum Level {
     /// A model with its caches. This is all that older results know.
     #[default]
     Model,
-    /// Caches alone, fed with generated rows.
+    /// Caches alone, fed with rows that no model computes meanwhile.
     Attention {
-        /// The seed of the rows.
+        /// Where the rows come from.
+        #[serde(default)]
+        rows: RowsOrigin,
+        /// The seed of the rows, or of the prompt whose rows were recorded.
         seed: u64,
         /// Layers of the caches that were measured. The model's shape has as many or more.
         measured_layers: usize,
     },
+}
+
+/// Where the rows of caches that are measured alone come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RowsOrigin {
+    /// A seeded generator. This is all that older results know.
+    #[default]
+    Generated,
+    /// The model computed them before, for a prompt of random tokens.
+    Recorded,
 }
 
 impl RunRecord {
@@ -93,8 +107,14 @@ impl RunRecord {
 
     /// What a reader must know of all rows of caches that were measured alone: sentences without a stop.
     pub fn of_level(&self) -> Vec<String> {
-        let Level::Attention { seed, measured_layers } = self.level else { return vec![] };
-        let mut sentences = vec![format!("attention level: no model; rows generated with seed {seed}")];
+        let Level::Attention { rows, seed, measured_layers } = self.level else { return vec![] };
+        let rows = match rows {
+            RowsOrigin::Generated => format!("no model; rows generated with seed {seed}"),
+            RowsOrigin::Recorded => {
+                format!("caches alone; rows recorded from {} over random tokens of seed {seed}", self.model.name)
+            }
+        };
+        let mut sentences = vec![format!("attention level: {rows}")];
         let (layers, scale) = (self.model.geometry.layers, self.layer_scale());
         if layers != measured_layers {
             let shown = format!("{scale:.2}");
@@ -261,7 +281,7 @@ mod tests {
     #[test]
     fn layers_that_were_measured_stand_for_all() {
         let at = |layers: usize, measured_layers: usize| {
-            let mut run = RunRecord { level: Level::Attention { seed: 7, measured_layers }, ..example::run() };
+            let mut run = RunRecord { level: Level::Attention { rows: RowsOrigin::Generated, seed: 7, measured_layers }, ..example::run() };
             run.model.geometry.layers = layers;
             assert_eq!(read_run(&serde_json::to_vec(&run).unwrap()).unwrap(), run);
             (run.layer_scale(), run.of_level())

@@ -160,7 +160,7 @@ mod tests {
              ledger_residual_bytes,rss_bytes,pss_bytes,allocator_kept_bytes,untouched_bytes,rss_residual_bytes,\
              rss_peak_prefill_bytes,rss_peak_decode_bytes,transient_peak_prefill_bytes,\
              transient_peak_decode_bytes,harness_rows_bytes,allocs_per_token,allocated_bytes_per_token,\
-             effective_bits,heap_open_bytes,heap_closed_bytes,fork_bytes,fork_step_bytes,shared_bytes,heap_slope,\
+             effective_bits,heap_open_bytes,heap_closed_bytes,fork_bytes,fork_step_bytes,shared_bytes,sequence_bytes,fork_shared_bytes,heap_slope,\
              heap_intercept_bytes"
         );
         assert_eq!(

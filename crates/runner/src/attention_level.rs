@@ -1,4 +1,4 @@
-//! The attention level: caches of a known shape without its model.
+//! The attention level with generated rows: caches of a known shape without its model.
 //!
 //! A preset gives the shape. No weights are drawn, so the shape may be one whose weights no memory holds, and its context
 //! does not limit the lengths. `layers` in `[model]` is the number of layers that are measured, for all of the shape's.
@@ -29,17 +29,7 @@ impl Shape {
     }
 
     fn of_choice(choice: &ModelChoice) -> Result<Shape, Problem> {
-        let ModelChoice { preset, fetched, gguf, hugging_face, layers, seed, weights, keep_weights } = choice;
-        let files = [("fetched", fetched), ("gguf", gguf), ("hugging_face", hugging_face)];
-        if let Some((key, name)) = files.iter().find_map(|(key, name)| Some((key, name.as_ref()?))) {
-            return Err(Problem::new(format!(
-                "`{key} = \"{name}\"` names a model, and `level = \"attention\"` has none: its rows are generated for a shape"
-            ))
-            .help(format!(
-                "name the shape, such as `preset = \"tiny\"` (`runner list` names them), or leave `level` out to run the model; known: {}",
-                Preset::ALL.map(|preset| preset.name).join(", ")
-            )));
-        }
+        let ModelChoice { preset, layers, seed, weights, keep_weights, .. } = choice;
         let of_weights = [("seed", seed.is_some()), ("weights", weights.is_some()), ("keep_weights", keep_weights.is_some())];
         if let Some((key, _)) = of_weights.into_iter().find(|(_, is_given)| *is_given) {
             return Err(Problem::new(format!("`{key}` in [model] is about weights, and `level = \"attention\"` has none"))
@@ -47,7 +37,7 @@ impl Shape {
         }
         let Some(name) = preset else {
             return Err(Problem::new("`level = \"attention\"` needs the name of a shape: `preset` in [model]")
-                .help("`preset = \"tiny\"` is the smallest; `runner list` names them"));
+                .help("`preset = \"tiny\"` is the smallest; `runner list` names them. Or name a model whose rows are recorded: `fetched`, `gguf` or `hugging_face`"));
         };
         let preset = known_preset(name)?;
         let all = preset.config(None).geometry.layers;
@@ -58,11 +48,6 @@ impl Shape {
             )));
         }
         Ok(Shape { preset, measured_layers })
-    }
-
-    /// Layers that are measured.
-    pub(crate) fn measured_layers(&self) -> usize {
-        self.measured_layers
     }
 
     /// The shape with the layers that are measured.
@@ -113,11 +98,11 @@ mod tests {
     #[test]
     fn a_shape_has_its_own_layers_and_those_that_are_measured() {
         let shape = Shape::of_choice(&choice("llama-3-8b", Some(4))).unwrap();
-        assert_eq!((shape.config().geometry.layers, shape.measured_layers()), (4, 4));
+        assert_eq!(shape.config().geometry.layers, 4);
         let record = shape.record().unwrap();
         assert_eq!((record.geometry.layers, record.geometry.context, record.model_bytes), (32, 8192, 0));
         let all = Shape::of_choice(&choice("llama-3-8b", None)).unwrap();
-        assert_eq!(all.measured_layers(), 32);
+        assert_eq!(all.config().geometry.layers, 32);
         assert_ne!(all.record().unwrap().hash, record.hash);
     }
 
@@ -133,7 +118,6 @@ mod tests {
             (choice("tiny", Some(0)), "`layers` is 0"),
             (choice("tinny", None), "no model is called `tinny`"),
             (ModelChoice::default(), "needs the name of a shape"),
-            (weights(|choice| choice.fetched = Some("smollm2-135m".into())), "`fetched = \"smollm2-135m\"` names a model"),
             (weights(|choice| choice.seed = Some(1)), "`seed` in [model] is about weights"),
             (weights(|choice| choice.keep_weights = Some(false)), "`keep_weights` in [model] is about weights"),
         ] {

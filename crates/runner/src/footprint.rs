@@ -85,6 +85,9 @@ impl<'a> Footprint<'a> {
     fn limit(&self) -> Option<usize> {
         let payload = |tokens| self.predicted(tokens).map(|bytes| bytes.payload);
         let most = payload(usize::MAX).filter(|most| *most < UNCOUNTABLE)?;
+        if most == 0 {
+            return Some(0);
+        }
         Some(last(|tokens| payload(tokens).is_some_and(|payload| payload < most)).saturating_add(1))
     }
 }
@@ -130,7 +133,8 @@ mod tests {
         for (id, config, most) in [
             ("contiguous", "growth = { reserve = 64 }", 64),
             ("paged", "max_blocks = 6\nblock_size = 16", 48),
-            ("paged", "max_blocks = 1", 8),
+            ("paged", "max_blocks = 7", 48),
+            ("paged", "max_blocks = 2", 16),
         ] {
             footprint(id, config, |footprint| {
                 assert_eq!(footprint.answer(most + 1), Answer::NoRoom { most }, "{id}");
@@ -138,6 +142,7 @@ mod tests {
                 assert_eq!(footprint.longest(1 << 40), Longest::Tokens(most), "{id}");
             });
         }
+        assert_eq!(footprint("paged", "max_blocks = 1", |footprint| footprint.answer(1)), Answer::NoRoom { most: 0 });
         assert!(footprint("sliding", "", |footprint| matches!(footprint.answer(1 << 40), Answer::Bytes(_))));
     }
 

@@ -5,7 +5,7 @@ use kv_report::{Results, Row};
 use crate::screen::printable;
 use crate::table::{Line, Side, Table};
 
-const COLUMNS: [(&str, Side); 12] = [
+const COLUMNS: [(&str, Side); 13] = [
     ("label", Side::Left),
     ("length", Side::Right),
     ("batch", Side::Right),
@@ -18,6 +18,7 @@ const COLUMNS: [(&str, Side); 12] = [
     ("unexplained", Side::Right),
     ("bits", Side::Right),
     ("transient prefill, decode", Side::Right),
+    ("alone, a fork", Side::Right),
 ];
 
 /// The table. `None` if no bytes were counted.
@@ -25,7 +26,8 @@ pub(crate) fn ledger(results: &Results) -> Option<Table<'static>> {
     let rows: Vec<Line> = results.rows.iter().filter(|row| row.value("usage_bytes").is_some()).map(line).collect();
     let below = vec![
         "Bytes between steps at exactly this length. Beside a level, in brackets, what it differs by from the one before it.".to_owned(),
-        "resident: pages that came with the cache. kept: freed pages that the allocator had not given back. untouched: reserved, and not resident. unexplained: resident beyond heap + kept - untouched; memory mapped beside the heap shows there from 1 MiB on.".to_owned(),
+        "resident: pages that came with the cache. kept: freed pages that the allocator had not given back. untouched: reserved, and not resident. unexplained: resident beyond heap + kept - untouched; memory mapped beside the heap shows there from 1 MiB on (or 1 %).".to_owned(),
+        "transient: the most that a call took beyond what it held before and after. alone: what each sequence holds without the others. a fork: what a fork of the first adds at once, and after a step of its own.".to_owned(),
     ];
     (!rows.is_empty()).then(|| Table { above: vec!["Memory ledger".into()], columns: &COLUMNS, rows, remark_column: 0, below })
 }
@@ -49,6 +51,7 @@ fn line(row: &Row) -> Line {
         row.value("rss_residual_bytes").map_or("-".to_owned(), |residual| format!("{residual:+.0}")),
         row.value("effective_bits").map_or("-".to_owned(), |bits| format!("{bits:.2}")),
         format!("{}, {}", bytes("transient_peak_prefill_bytes"), bytes("transient_peak_decode_bytes")),
+        format!("{}, {}, {}", bytes("sequence_bytes"), bytes("fork_bytes"), bytes("fork_step_bytes")),
     ];
     Line { fields: fields.into(), remark: String::new() }
 }

@@ -109,7 +109,7 @@ pub fn plan(file: &ConfigFile, registry: &Registry, model: &ModelConfig, only: O
         return Err(file.problem_at(None, "`sweep.workloads` is empty").help("supported: \"decode\", \"generate\""));
     }
     if let Some(fill) = sweep.fill.as_ref().filter(|_| sweep.level == Level::Attention) {
-        let message = "`fill` says what becomes of a model's prompts, and `level = \"attention\"` has no model: rows are generated";
+        let message = "`fill` says what becomes of a model's prompts, and `level = \"attention\"` feeds caches with rows alone";
         return Err(file.problem(fill, message).help("leave it out"));
     }
     check_instances(file, registry)?;
@@ -130,6 +130,8 @@ pub fn plan(file: &ConfigFile, registry: &Registry, model: &ModelConfig, only: O
     let memory_limit = sweep.memory_limit.as_ref().map(|limit| memory_limit(file, limit)).transpose()?;
     let matcher = only.map(glob).transpose()?;
 
+    // Rows that a model computes end with its context; generated ones do not.
+    let is_limited = sweep.level == Level::Model || file.config.model.get_ref().names_trained_model();
     let mut cells = vec![];
     for workload in workloads {
         let steps_after = steps_after(*workload, decode_steps);
@@ -138,12 +140,12 @@ pub fn plan(file: &ConfigFile, registry: &Registry, model: &ModelConfig, only: O
                 let instances = file.config.strategies.iter().filter(|instance| instance.max_length.is_none_or(|most| *seq_len <= most));
                 for instance in instances.filter(|instance| matches(&matcher, instance)) {
                     let positions = seq_len.saturating_add(steps_after);
-                    if positions > context && sweep.level == Level::Model {
+                    if positions > context && is_limited {
                         let message = format!(
                             "length {seq_len} with {steps_after} decode steps needs {positions} positions, and the model's context is {context}"
                         );
                         let help = format!(
-                            "the largest length is {}; `max_length` leaves long cells out for one strategy, and `level = \"attention\"` measures caches alone at any length",
+                            "the largest length is {}; `max_length` leaves long cells out for one strategy, and `level = \"attention\"` with a `preset` measures caches alone at any length",
                             context.saturating_sub(steps_after)
                         );
                         return Err(file.problem(&sweep.lengths, message).help(help));

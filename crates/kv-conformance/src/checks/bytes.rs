@@ -4,7 +4,7 @@ use kv_core::{Geometry, Guarantee, KvCache, SeqId};
 use kv_metrics::{ProcessMemory, counts_allocations, give_back_free_memory, heap_margin, resident_margin};
 
 use crate::failure::ensure;
-use crate::heap::Heap;
+use crate::heap::{Heap, Meter};
 use crate::{Failure, Outcome, Subject, Text, Verdict, fill};
 
 /// `usage` equals the allocator's bytes within 0.1 % or 4 KiB. The payload is plausible for the guarantee and
@@ -39,7 +39,7 @@ fn tokens(subject: &Subject, sequences: usize) -> Result<usize, Failure> {
 
 fn agrees_with_the_allocator(subject: &Subject) -> Outcome {
     let tokens = tokens(subject, 2)?;
-    let text = Text::new(subject.geometry(), 40, tokens);
+    let text = Text::new(subject.geometry(), 40, tokens + 1);
     // Allocations made once per process or thread do not belong to the cache.
     rayon::broadcast(|_| ());
     let mut rehearsal = subject.build()?;
@@ -57,7 +57,7 @@ fn agrees_with_the_allocator(subject: &Subject) -> Outcome {
     }
     compare(cache.usage().reserved_bytes(), meter.live_bytes(), &format!("two sequences of {tokens} tokens"))?;
     if subject.heap() == Heap::Process {
-        nothing_is_mapped_beside_the_heap(before, meter.live_bytes())?;
+        nothing_is_mapped_beside_the_heap(before, &meter)?;
     }
     let usage = cache.usage();
     let seen = 2 * tokens;
@@ -75,6 +75,20 @@ fn agrees_with_the_allocator(subject: &Subject) -> Outcome {
     );
     possible(subject.geometry(), usage.payload_bytes, usage.resident_tokens, cache.guarantee())?;
     held_rows_are_seen(cache.as_ref(), &sequences, usage.resident_tokens)?;
+    match cache.fork(sequences[0]) {
+        // Rows that a fork shares are allocated once, so they are reported once.
+        Ok(fork) => {
+            compare(cache.usage().reserved_bytes(), meter.live_bytes(), "a fork")?;
+            match fill(cache.as_mut(), fork, &text, tokens..tokens + 1, 1) {
+                Ok(()) => compare(cache.usage().reserved_bytes(), meter.live_bytes(), "a fork and a step of its own")?,
+                Err(kv_core::CacheError::Full { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+            cache.close(fork)?;
+        }
+        Err(kv_core::CacheError::Unsupported { .. } | kv_core::CacheError::Full { .. }) => {}
+        Err(error) => return Err(error.into()),
+    }
     for seq in sequences {
         cache.close(seq)?;
     }
@@ -93,18 +107,18 @@ fn held_rows_are_seen(cache: &dyn KvCache, sequences: &[SeqId], resident: usize)
     Ok(())
 }
 
-/// Once the allocator has given back what it keeps, resident pages have grown by what the heap holds.
-fn nothing_is_mapped_beside_the_heap(before: Option<ProcessMemory>, live: i64) -> Result<(), Failure> {
+/// Once the allocator has given back what it keeps, resident pages have grown by what the heap holds and was touched.
+fn nothing_is_mapped_beside_the_heap(before: Option<ProcessMemory>, meter: &Meter) -> Result<(), Failure> {
     give_back_free_memory();
+    let heap = meter.live_bytes().unsigned_abs().saturating_sub(meter.untouched_bytes().unwrap_or(0));
     // Where the system does not say, nothing is known.
     let (Some(before), Some(after)) = (before, ProcessMemory::now()) else { return Ok(()) };
     let grown = after.resident.saturating_sub(before.resident);
-    let heap = live.unsigned_abs();
     let mend = "allocate through Rust's global allocator, or report the bytes that are mapped beside it";
     ensure!(
         grown <= heap + resident_margin(heap),
         mend,
-        "the process holds {grown} bytes more than before, of which {heap} are the heap's: the rest is mapped beside it"
+        "the process holds {grown} bytes more than before, of which {heap} are heap that was touched: the rest is mapped beside it"
     );
     Ok(())
 }

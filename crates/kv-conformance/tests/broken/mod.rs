@@ -83,6 +83,8 @@ pub(crate) enum Bug {
     Leaks,
     /// Half of the rows' bytes are reported.
     ReportsHalf,
+    /// It says that the rows of a fork are its parent's, and has copied them.
+    ForksForFree,
     /// Rows are copied into memory that is mapped beside the heap, and not reported.
     MapsBesideTheHeap,
     /// The bytes of the values are not predicted.
@@ -470,6 +472,7 @@ impl KvCache for Broken {
         match self.bug {
             Bug::BytesThirtyTwoFold => usage.payload_bytes *= 32,
             Bug::ReportsHalf => usage.payload_bytes /= 2,
+            Bug::ForksForFree if !self.forks.is_empty() => usage.payload_bytes = usage.payload_bytes * 2 / 3,
             _ => {}
         }
         usage

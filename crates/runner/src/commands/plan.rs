@@ -123,7 +123,8 @@ struct Answered {
     label: String,
     /// The bytes, or why there are none.
     bytes: Result<PredictedBytes, String>,
-    longest: Longest,
+    /// `None` if there is no formula to ask.
+    longest: Option<Longest>,
 }
 
 impl Question<'_> {
@@ -141,11 +142,11 @@ impl Question<'_> {
                 Answer::NoRoom { most } => Err(format!("has room for {most} tokens of each sequence only")),
             },
         };
-        let longest = footprint.map_or(Longest::Nothing, |footprint| match footprint.longest(self.room()) {
-            Longest::Nothing => Longest::Nothing,
+        let says = footprint.as_ref().ok().filter(|footprint| footprint.answer(1) != Answer::DoesNotSay);
+        let longest = says.map(|footprint| match footprint.longest(self.room()) {
             Longest::Tokens(tokens) => Longest::Tokens(tokens.min(most)),
             Longest::Any if most < usize::MAX => Longest::Tokens(most),
-            Longest::Any => Longest::Any,
+            longest => longest,
         });
         Ok(Answered { label: printable(instance.label.get_ref()), bytes: bytes.map_err(|reason| printable(&reason)), longest })
     }
@@ -165,10 +166,10 @@ impl Question<'_> {
 
     fn line(&self, row: &Answered, reference: Option<(&str, usize)>) -> Line {
         let longest = match row.longest {
-            Longest::Nothing if row.bytes.as_ref().is_err_and(|reason| reason == "does not say") => "-".to_owned(),
-            Longest::Nothing => "nothing".to_owned(),
-            Longest::Tokens(tokens) => tokens.to_string(),
-            Longest::Any => "any".to_owned(),
+            None => "-".to_owned(),
+            Some(Longest::Nothing) => "nothing".to_owned(),
+            Some(Longest::Tokens(tokens)) => tokens.to_string(),
+            Some(Longest::Any) => "any".to_owned(),
         };
         let unknown = || "-".to_owned();
         let [human, exact, bits, per_token, share] = match &row.bytes {

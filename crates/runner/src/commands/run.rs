@@ -79,7 +79,7 @@ pub(super) fn run_file(
         arguments,
         kernel_path,
         command,
-        level: subject.level(plan.seed),
+        level: subject.level(&model_config, plan.seed),
         plan: &plan,
         ids: &ids,
         prediction: &prediction,

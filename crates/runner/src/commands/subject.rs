@@ -1,7 +1,7 @@
-//! What a config runs: a model with its caches, or the caches of a shape alone.
+//! What a config runs: a model with its caches, or caches alone, with the rows of a shape or of a model.
 
 use kv_model::ModelConfig;
-use kv_report::ModelRecord;
+use kv_report::{ModelRecord, RowsOrigin};
 
 use crate::Problem;
 use crate::attention_level::{Shape, require_no_pages};
@@ -16,7 +16,10 @@ use crate::worker::protocol::{ModelSpec, RowsSpec};
 /// See the module.
 pub(super) enum Subject {
     Model(ModelSource),
+    /// Caches alone, with rows that are generated for a shape.
     Alone(Shape),
+    /// Caches alone, with rows that this model computed before.
+    Recorded(ModelSource),
 }
 
 impl Subject {
@@ -25,21 +28,25 @@ impl Subject {
     /// # Errors
     /// A [`Problem`] that points at `[model]`.
     pub(super) fn of(file: &ConfigFile, arguments: &RunArguments) -> Result<Subject, Problem> {
+        let choice = file.config.model.get_ref();
+        let source = || {
+            ModelSource::of_choice(choice, file.folder(), &ModelFolders::of_environment())
+                .map_err(|problem| problem.within(file, &file.config.model))
+        };
         match file.config.sweep.level {
+            Level::Attention if choice.names_trained_model() => source().map(Subject::Recorded),
             Level::Attention => {
                 require_no_pages(arguments.pages)?;
                 Shape::of(file).map(Subject::Alone)
             }
-            Level::Model => ModelSource::of_choice(file.config.model.get_ref(), file.folder(), &ModelFolders::of_environment())
-                .map(Subject::Model)
-                .map_err(|problem| problem.within(file, &file.config.model)),
+            Level::Model => source().map(Subject::Model),
         }
     }
 
     /// The hyperparameters, if they are known without reading a file.
     pub(super) fn known_config(&self) -> Option<ModelConfig> {
         match self {
-            Subject::Model(source) => source.known_config(),
+            Subject::Model(source) | Subject::Recorded(source) => source.known_config(),
             Subject::Alone(shape) => Some(shape.config()),
         }
     }
@@ -50,7 +57,7 @@ impl Subject {
     /// A [`Problem`] that names the file, or the memory that the model's weights need.
     pub(super) fn look_at(&self, arguments: &RunArguments) -> Result<(ModelConfig, ModelRecord), Problem> {
         let source = match self {
-            Subject::Model(source) => source,
+            Subject::Model(source) | Subject::Recorded(source) => source,
             Subject::Alone(shape) => return Ok((shape.config(), shape.record()?)),
         };
         // The name of a file may have anything in it.
@@ -70,19 +77,22 @@ impl Subject {
 
     /// What feeds the caches.
     pub(super) fn rows(&self, file: &ConfigFile, arguments: &RunArguments, config: &ModelConfig, seed: u64) -> RowsSpec {
+        let geometry = config.geometry.clone();
+        let model = |source: &ModelSource| ModelSpec { source: source.spec(file.config.model.get_ref()), pages: arguments.pages };
         match self {
-            Subject::Model(source) => {
-                RowsSpec::Model(ModelSpec { source: source.spec(file.config.model.get_ref()), pages: arguments.pages })
-            }
-            Subject::Alone(_) => RowsSpec::Generated { geometry: config.geometry.clone(), seed },
+            Subject::Model(source) => RowsSpec::Model(model(source)),
+            Subject::Alone(_) => RowsSpec::Generated { geometry, seed },
+            Subject::Recorded(source) => RowsSpec::Recorded { geometry, model: model(source) },
         }
     }
 
     /// What a run's record says of this.
-    pub(super) fn level(&self, seed: u64) -> kv_report::Level {
+    pub(super) fn level(&self, config: &ModelConfig, seed: u64) -> kv_report::Level {
+        let measured_layers = config.geometry.layers;
         match self {
             Subject::Model(_) => kv_report::Level::Model,
-            Subject::Alone(shape) => kv_report::Level::Attention { seed, measured_layers: shape.measured_layers() },
+            Subject::Alone(_) => kv_report::Level::Attention { rows: RowsOrigin::Generated, seed, measured_layers },
+            Subject::Recorded(_) => kv_report::Level::Attention { rows: RowsOrigin::Recorded, seed, measured_layers },
         }
     }
 }

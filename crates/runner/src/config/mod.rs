@@ -60,6 +60,13 @@ pub struct ModelChoice {
     pub keep_weights: Option<bool>,
 }
 
+impl ModelChoice {
+    /// Whether it names a model with weights of its own, and not merely a shape.
+    pub(crate) fn names_trained_model(&self) -> bool {
+        self.fetched.is_some() || self.gguf.is_some() || self.hugging_face.is_some()
+    }
+}
+
 /// The encoding of random weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -94,9 +101,10 @@ impl PresetWeights {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Sweep {
-    /// What is run: `model` runs the model with every cache, `attention` the caches alone. They are fed rows that are generated
-    /// for the shape that `preset` in `[model]` names. No weights are drawn, and lengths may exceed the model's context. `layers`
-    /// in `[model]` is then how many layers are measured, and times and bytes are scaled to all of them. The rows' seed is `seed`.
+    /// What is run: `model` runs the model with every cache, `attention` the caches alone. If `[model]` names a `preset`, they are
+    /// fed rows that are generated for its shape: no weights are drawn, and lengths may exceed the model's context; `layers` is
+    /// then how many layers are measured, and times and bytes are scaled to all of them; the rows' seed is `seed`. If it names
+    /// a model, they are fed the rows that this model computes once for random tokens.
     #[serde(default)]
     pub level: Level,
     /// What a cell does: one workload, or a list.
@@ -124,7 +132,7 @@ pub struct Sweep {
     pub seed: u64,
     /// How a cache comes to hold a prompt: `replay` computes the longest prompt once with an exact cache and replays it into
     /// every cache; `prefill` lets the model compute every prompt with every cache. Caches that recompute are never replayed.
-    /// The default is `replay`. Without a model (`level = "attention"`) rows are generated, and neither is possible.
+    /// The default is `replay`. Caches alone (`level = "attention"`) are fed with rows, and neither can be chosen.
     #[schemars(with = "Option<FillChoice>")]
     pub fill: Option<Spanned<FillChoice>>,
     /// Whether the time to first token is measured. Of a replayed prompt it is composed: the model's time, recorded once, and

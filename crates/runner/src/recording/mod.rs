@@ -29,7 +29,7 @@ pub(crate) use segments::{Segment, segments};
 pub(crate) use store::{Kept, Store, StoredRecording, finish, rows_file};
 
 /// Is raised when the same key would give other rows.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// The cache with which prompts of so many tokens are recorded: exact, and in `f32`.
 ///
@@ -66,6 +66,16 @@ pub(crate) struct RecordingKey {
     pub(crate) threads: usize,
     /// Whether queries are recorded too.
     pub(crate) queries: Queries,
+    /// Whether the model's times are taken.
+    pub(crate) times: Times,
+}
+
+/// Whether the model's time of each step is taken, which takes computing the prompt once more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Times {
+    Taken,
+    LeftOut,
 }
 
 /// Whether queries are recorded. Only attention needs them, and they take more room than keys and values.
@@ -83,7 +93,7 @@ pub(crate) fn prompt_key(
     chunk: usize,
     lengths: Vec<usize>,
     threads: usize,
-    queries: Queries,
+    (queries, times): (Queries, Times),
 ) -> RecordingKey {
     RecordingKey {
         version: VERSION,
@@ -95,6 +105,7 @@ pub(crate) fn prompt_key(
         kernel_path: KernelPath::current().to_string(),
         threads,
         queries,
+        times,
     }
 }
 

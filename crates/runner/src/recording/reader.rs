@@ -13,6 +13,7 @@ use kv_script::{Input, RowSource};
 
 use super::row_writer::row_bytes;
 use super::{Header, Queries, RecordedSegment, RecordingKey, VERSION};
+use crate::Problem;
 use crate::recording::segments::Role;
 
 /// A recording that can be replayed into any cache of the model's shape.
@@ -61,6 +62,15 @@ impl Recording {
         Ok(Recording { header: Arc::new(header), geometry: geometry.clone(), rows: Arc::new(rows) })
     }
 
+    /// Opens the recording that a worker is told to replay.
+    ///
+    /// # Errors
+    /// A [`Problem`] that names the folder.
+    pub(crate) fn of_worker(folder: &Path, geometry: &Geometry) -> Result<Recording, Problem> {
+        Recording::open(folder, geometry)
+            .map_err(|error| Problem::new(format!("the recording in `{}` cannot be replayed", folder.display())).caused_by(error))
+    }
+
     /// Whether it is a recording of this key.
     pub(crate) fn is_of(&self, key: &RecordingKey) -> bool {
         self.header.key == *key
@@ -72,6 +82,33 @@ impl Recording {
             (Some(recorded), Input::Tokens(tokens)) if recorded == tokens => Ok(()),
             _ => Err(ReplayError::Missing { what: "other tokens", positions }),
         }
+    }
+
+    /// Tokens that were recorded.
+    pub(crate) fn end(&self) -> usize {
+        self.header.key.tokens.len()
+    }
+
+    /// Whether queries were recorded.
+    pub(crate) fn queries_are(&self) -> Queries {
+        self.header.key.queries
+    }
+
+    /// These positions in pieces, of which each lies within a recorded step.
+    pub(crate) fn pieces(&self, positions: Range<usize>) -> Vec<Range<usize>> {
+        let segments = || self.header.segments.iter().map(|recorded| recorded.segment);
+        if segments().any(|segment| segment.start == positions.start && segment.end == positions.end) {
+            return vec![positions];
+        }
+        let mut pieces = vec![];
+        let mut start = positions.start;
+        while start < positions.end {
+            let ends = segments().filter(|segment| (segment.start..segment.end).contains(&start)).map(|segment| segment.end);
+            let Some(end) = ends.max().map(|end| end.min(positions.end)) else { break };
+            pieces.push(start..end);
+            start = end;
+        }
+        pieces
     }
 
     /// The token that follows a prompt of this length, if it was recorded.
@@ -100,7 +137,9 @@ impl Recording {
         }
         let all = &self.header.segments;
         let exact = all.iter().find(|recorded| recorded.segment.start == positions.start && recorded.segment.end == positions.end);
-        let within = || all.iter().find(|recorded| recorded.segment.start <= positions.start && positions.end <= recorded.segment.end);
+        // A whole chunk rather than a shorter prompt's last step.
+        let has = |recorded: &&RecordedSegment| recorded.segment.start <= positions.start && positions.end <= recorded.segment.end;
+        let within = || all.iter().filter(has).max_by_key(|recorded| recorded.segment.end);
         let Some(RecordedSegment { segment, offset, .. }) = exact.or_else(within) else {
             return Err(ReplayError::Missing { what: "no single step", positions });
         };

@@ -10,7 +10,7 @@ use kv_script::{Event, Input, Interpreter, Name, Script, ScriptError};
 
 use super::row_writer::RowWriter;
 use super::segments::Role;
-use super::{Header, Queries, RecordedSegment, RecordingKey, Segment, exact_cache, segments};
+use super::{Header, RecordedSegment, RecordingKey, Segment, Times, exact_cache, segments};
 use crate::drivers::ModelDriver;
 use crate::timed::Timed;
 
@@ -27,9 +27,8 @@ pub(crate) enum RecordError {
 const TIMED_FOR: Duration = Duration::from_secs(2);
 const MOST_TIMINGS: usize = 5;
 
-/// Computes the prompt of `key` with an exact cache, and writes its rows to `file`. If queries are recorded, a time to first
-/// token is wanted: then the prompt is computed once more, with another cache and nothing written, and the model's part of
-/// each step is timed. Calls `progress` with the tokens computed and all that are to be computed.
+/// Computes the prompt of `key` with an exact cache, and writes its rows to `file`. If times are wanted, the prompt is computed
+/// once more, with another cache and nothing written, and the model's part of each step is timed. Calls `progress` with the tokens computed and all that are to be computed.
 ///
 /// # Errors
 /// [`RecordError`]; the file is incomplete then.
@@ -40,7 +39,7 @@ pub(crate) fn record(
     mut progress: impl FnMut(usize, usize),
 ) -> Result<Header, RecordError> {
     let prompt = key.tokens.len();
-    let passes = if key.queries == Queries::Recorded { 2 } else { 1 };
+    let passes = if key.times == Times::Taken { 2 } else { 1 };
     let exact = || exact_cache(&decoder.config().geometry, prompt).map_err(|problem| io::Error::other(problem.line()));
 
     let mut recorded = vec![];

@@ -8,7 +8,7 @@ use kv_model::{Decoder, Preset, Sequence};
 use kv_script::{Attention, Driver, Input, Interpreter, RowSource, Script, ScriptError, names};
 
 use super::*;
-use crate::drivers::{ModelDriver, ReplayDriver};
+use crate::drivers::{CellRows, Generated, ModelDriver, ReplayDriver};
 use crate::workload::random_tokens;
 
 const CHUNK: usize = 24;
@@ -22,8 +22,9 @@ fn decoder() -> Decoder {
 }
 
 fn key(decoder: &Decoder, queries: Queries) -> RecordingKey {
+    let times = if queries == Queries::Recorded { Times::Taken } else { Times::LeftOut };
     let tokens = random_tokens(3, decoder.config().vocabulary, LENGTHS[2]);
-    prompt_key("tiny", tokens, CHUNK, LENGTHS.to_vec(), rayon::current_num_threads(), queries)
+    prompt_key("tiny", tokens, CHUNK, LENGTHS.to_vec(), rayon::current_num_threads(), (queries, times))
 }
 
 fn recorded(decoder: &Decoder, folder: &Path, queries: Queries) -> Recording {
@@ -189,4 +190,40 @@ fn stale_recordings_are_removed_and_wanted_ones_are_not() {
     second.end();
     held.end();
     assert_eq!(std::fs::read_dir(folder.path().join("recordings")).unwrap().count(), 2);
+}
+
+/// Caches alone are fed the recorded rows whatever their steps are, and generated ones only behind them, where there are any.
+#[test]
+fn rows_without_a_model_are_the_recorded_ones() {
+    let (decoder, folder) = (decoder(), tempfile::tempdir().unwrap());
+    let mut recording = recorded(&decoder, folder.path(), Queries::Recorded);
+    let geometry = decoder.config().geometry.clone();
+    let mut rows = CellRows { geometry: geometry.clone(), recording: Some(recording.clone()), generated: None };
+    let all = rows.keys(1, 0..LENGTHS[2]).unwrap();
+    assert_eq!(all.dims(), [LENGTHS[2], geometry.kv_heads, geometry.key_dim]);
+    // Whole chunks, and then the last length's own step.
+    for piece in [0..24, 24..48, 48..72, 72..96, 96..101] {
+        let recorded = recording.keys(1, piece.clone()).unwrap();
+        let width = geometry.kv_heads * geometry.key_dim;
+        assert_eq!(&all.values()[piece.start * width..piece.end * width], recorded.values(), "{piece:?}");
+        for position in piece.clone() {
+            let one = rows.queries(0, position..position + 1).unwrap();
+            assert_eq!(
+                one.values(),
+                &recording.queries(0, piece.clone()).unwrap().values()[(position - piece.start) * geometry.heads * geometry.key_dim..]
+                    [..geometry.heads * geometry.key_dim]
+            );
+        }
+    }
+    // A prompt that ends within a chunk has a step of its own.
+    assert_eq!(rows.values(0, 0..7).unwrap(), recording.values(0, 0..7).unwrap());
+    let error = rows.keys(0, 100..102).unwrap_err();
+    assert!(matches!(error, ReplayError::Missing { .. }), "{error}");
+
+    let mut generated = Generated::new(geometry.clone(), 5);
+    let mut both = CellRows { geometry, recording: Some(recording), generated: Some(generated.clone()) };
+    assert_eq!(both.keys(0, 101..103).unwrap(), generated.keys(0, 101..103).unwrap());
+    let mixed = both.values(1, 96..103).unwrap();
+    assert_eq!(mixed.row(4, 0), rows.values(1, 100..101).unwrap().row(0, 0));
+    assert_eq!(mixed.row(6, 0), generated.values(1, 102..103).unwrap().row(0, 0));
 }

@@ -8,7 +8,7 @@ use super::blame::{Blame, Death};
 use super::job::instance_of;
 use super::{Certainty, Sweep};
 use crate::block::Block;
-use crate::config::Workload;
+use crate::config::{Level, Workload};
 use crate::progress::say;
 use crate::recording::StoredRecording;
 use crate::worker::process::{self, By, Ended, How, OnInterrupt};
@@ -128,9 +128,12 @@ impl Sweep<'_> {
         let cells = again.iter().chain(left);
         let script = self.prediction.script(left[0]);
         let ttft = if launch < self.plan.ttft_launches { Ttft::Measured } else { Ttft::LeftOut };
-        let recording = recording.filter(|_| script.workload == Workload::Decode);
+        let recording = recording.filter(|_| self.plan.level == Level::Attention || script.workload == Workload::Decode);
         // One real prefill per block is enough to see whether composing holds.
-        let checks = recording.is_some() && ttft == Ttft::Measured && !block.cells.iter().any(|cell| self.was_timed(*cell, launch));
+        let checks = recording.is_some()
+            && self.plan.level == Level::Model
+            && ttft == Ttft::Measured
+            && !block.cells.iter().any(|cell| self.was_timed(*cell, launch));
         let checked =
             left.iter().find(|cell| self.prediction.can_be_replayed(**cell)).filter(|_| checks).map(|cell| self.ids[*cell].clone());
         LatencyTask {
@@ -196,7 +199,7 @@ impl Sweep<'_> {
         let task = MemoryTask {
             instance,
             geometry: self.setting.model_config.geometry.clone(),
-            recording: recording.filter(|_| script.workload == Workload::Decode).map(|recording| recording.folder().to_owned()),
+            recording: recording.filter(|_| self.prediction.reads_recording(index)).map(|recording| recording.folder().to_owned()),
             room_to_fork: self.prediction.room_to_fork(index),
             script,
             chunk,

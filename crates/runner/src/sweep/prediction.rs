@@ -9,8 +9,8 @@ use crate::config::{FillChoice, HugePages, Level, Workload};
 use crate::estimate::{Estimate, Filling, Reuse};
 use crate::free_memory::size;
 use crate::plan::{Cell, Plan, usual_rounds};
-use crate::recording::{Queries, RecordingKey, Store, prompt_key};
-use crate::worker::protocol::{ScriptSpec, Text};
+use crate::recording::{Queries, RecordingKey, Store, Times, prompt_key};
+use crate::worker::protocol::{RowsSpec, ScriptSpec, Text};
 
 /// See [`predict`].
 #[derive(Debug)]
@@ -60,9 +60,11 @@ pub(crate) fn predict<'a>(plan: &'a Plan, probes: &'a Probes, setting: &Setting<
     let buffers = |cell: &Cell| (2 * config.geometry.layers as u64).saturating_mul(cell.batch as u64);
     let in_pages = |cell: &Cell, bytes: u64| bytes.saturating_add(rounding(setting.huge_pages, bytes, buffers(cell)));
     let caches: Vec<u64> = plan.cells.iter().map(|cell| probes.bytes(plan, cell).map_or(0, |(bytes, _)| in_pages(cell, bytes))).collect();
+    // Where rows were recorded, the model is not there any more.
+    let loaded_bytes = if plan.level == Level::Model { model_bytes } else { 0 };
     let beside: Vec<u64> = (plan.cells.iter())
         .map(|cell| {
-            model_bytes.saturating_add(process_bytes(setting.threads)).saturating_add(step_bytes(
+            loaded_bytes.saturating_add(process_bytes(setting.threads)).saturating_add(step_bytes(
                 plan,
                 cell,
                 config,
@@ -96,7 +98,7 @@ pub(crate) fn predict<'a>(plan: &'a Plan, probes: &'a Probes, setting: &Setting<
     prediction.recording = prediction.key(setting, model_hash).map(|key| {
         let tokens = key.tokens.len();
         let row = (config.geometry.values_per_token() * size_of::<f32>()) as u64;
-        let step = chunk_bytes(config, plan.level, plan.prefill_chunk.min(tokens));
+        let step = chunk_bytes(config, Level::Model, plan.prefill_chunk.min(tokens));
         let memory_bytes = model_bytes + process_bytes(setting.threads) + row * tokens as u64 + step;
         RecordingPrediction { disk_bytes: Store::bytes(&key, &config.geometry), memory_bytes, key }
     });
@@ -129,7 +131,12 @@ impl Prediction<'_> {
         self.estimate.load()
     }
 
-    /// Whether a recorded prompt can be replayed into a cell's cache.
+    /// Whether a cell is fed with recorded rows.
+    pub(crate) fn reads_recording(&self, cell: usize) -> bool {
+        self.recording.is_some() && (self.plan.level == Level::Attention || self.can_be_replayed(cell))
+    }
+
+    /// Whether a recorded prompt can be replayed into a cell's cache, where a model computes what cannot.
     pub(crate) fn can_be_replayed(&self, cell: usize) -> bool {
         let cell = &self.plan.cells[cell];
         cell.workload == Workload::Decode && !self.probes.recomputes(&cell.label)
@@ -177,9 +184,10 @@ impl Prediction<'_> {
     /// recomputes.
     pub(crate) fn text(&self, index: usize) -> Text {
         let cell = &self.plan.cells[index];
+        let measured = || self.blocks.iter().flat_map(|block| &block.cells).map(|cell| &self.plan.cells[*cell]);
         let is_alike = |other: &&Cell| other.label == cell.label && other.workload == cell.workload;
-        let smallest = self.plan.cells.iter().filter(is_alike).map(|cell| cell.batch).min();
-        let longest = self.plan.cells.iter().filter(is_alike).map(|cell| cell.seq_len).max();
+        let smallest = measured().filter(is_alike).map(|cell| cell.batch).min();
+        let longest = measured().filter(is_alike).map(|cell| cell.seq_len).max();
         let is_followed = longest == Some(cell.seq_len)
             && smallest == Some(cell.batch)
             && cell.workload == Workload::Decode
@@ -201,7 +209,7 @@ impl Prediction<'_> {
     pub(crate) fn recording_seconds(&self) -> f64 {
         let Some(RecordingPrediction { key, .. }) = &self.recording else { return 0.0 };
         // Once to be written down, and once to be timed.
-        let passes = if key.queries == Queries::Recorded { 2.0 } else { 1.0 };
+        let passes = if key.times == Times::Taken { 2.0 } else { 1.0 };
         self.estimate.load() + passes * self.estimate.prefill(key.tokens.len())
     }
 
@@ -223,7 +231,7 @@ impl Prediction<'_> {
     /// Seconds of the real prefill that checks the composed times of a block.
     fn check_seconds(&self, block: &Block) -> f64 {
         let checked = block.cells.iter().find(|cell| self.can_be_replayed(**cell));
-        let is_composed = self.recording.is_some() && self.plan.ttft_launches > 0;
+        let is_composed = self.recording.is_some() && self.plan.level == Level::Model && self.plan.ttft_launches > 0;
         let Some(cell) = checked.filter(|_| is_composed).map(|cell| &self.plan.cells[*cell]) else { return 0.0 };
         cell.batch as f64 * self.estimate.prefill(cell.seq_len)
     }
@@ -263,18 +271,27 @@ impl Prediction<'_> {
         format!("it needs {needed} of memory{beside_it}, and {free} are free for a worker (`memory_limit`){exactly}")
     }
 
-    /// What is to be recorded: the prompts of the cells that are measured, if any of them can be replayed.
+    /// What is to be recorded: the prompts of the cells that are measured, if any of them can be replayed; and for caches alone
+    /// also what follows, which no model computes.
     fn key(&self, setting: &Setting<'_>, model_hash: &str) -> Option<RecordingKey> {
-        if self.plan.fill == FillChoice::Prefill || self.plan.level == Level::Attention {
-            return None;
-        }
-        let replayed = self.blocks.iter().flat_map(|block| &block.cells).filter(|cell| self.can_be_replayed(**cell));
-        let mut lengths: Vec<usize> = replayed.map(|cell| self.plan.cells[*cell].seq_len).collect();
+        let cells = || self.blocks.iter().flat_map(|block| &block.cells).copied();
+        let mut lengths: Vec<usize> = match setting.rows {
+            RowsSpec::Generated { .. } => return None,
+            RowsSpec::Model(_) if self.plan.fill == FillChoice::Prefill => return None,
+            RowsSpec::Model(_) => cells().filter(|cell| self.can_be_replayed(*cell)).map(|cell| self.plan.cells[cell].seq_len).collect(),
+            RowsSpec::Recorded { .. } => {
+                cells().flat_map(|cell| [self.plan.cells[cell].seq_len, self.plan.positions(&self.plan.cells[cell])]).collect()
+            }
+        };
         lengths.sort_unstable();
         lengths.dedup();
         let longest = *lengths.last()?;
-        let queries = if self.plan.ttft_launches > 0 { Queries::Recorded } else { Queries::LeftOut };
+        let recorded = match setting.rows {
+            RowsSpec::Model(_) if self.plan.ttft_launches > 0 => (Queries::Recorded, Times::Taken),
+            RowsSpec::Recorded { .. } => (Queries::Recorded, Times::LeftOut),
+            _ => (Queries::LeftOut, Times::LeftOut),
+        };
         let tokens = crate::workload::random_tokens(self.plan.seed, setting.model_config.vocabulary, longest);
-        Some(prompt_key(model_hash, tokens, self.plan.prefill_chunk, lengths, setting.threads, queries))
+        Some(prompt_key(model_hash, tokens, self.plan.prefill_chunk, lengths, setting.threads, recorded))
     }
 }

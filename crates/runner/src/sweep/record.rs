@@ -3,10 +3,11 @@
 use super::Sweep;
 use super::prediction::RecordingPrediction;
 use crate::Problem;
+use crate::config::Level;
 use crate::models::Loaded;
 use crate::recording::{Store, StoredRecording};
 use crate::worker::process::{How, OnInterrupt};
-use crate::worker::protocol::{Message, RecordTask, RowsSpec, Task, Work};
+use crate::worker::protocol::{Message, RecordTask, Task, Work};
 
 impl Sweep<'_> {
     /// Records the prompt, or finds it recorded. `None` if nothing is to be replayed, or if it cannot be recorded: every
@@ -16,8 +17,8 @@ impl Sweep<'_> {
     /// A [`Problem`] if no worker can be started, or there is no room on the disk.
     pub(super) fn record(&mut self) -> Result<Option<StoredRecording>, Problem> {
         let Some(RecordingPrediction { key, disk_bytes, .. }) = &self.prediction.recording else { return Ok(None) };
-        let RowsSpec::Model(model) = &self.setting.rows else { return Ok(None) };
-        let is_needed = |cell: &usize| self.prediction.can_be_replayed(*cell) && !self.is_done(*cell);
+        let Some(model) = self.setting.rows.model() else { return Ok(None) };
+        let is_needed = |cell: &usize| self.prediction.reads_recording(*cell) && !self.is_done(*cell);
         if !self.prediction.blocks.iter().flat_map(|block| &block.cells).any(is_needed) {
             return Ok(None);
         }
@@ -25,10 +26,7 @@ impl Sweep<'_> {
         store.remove_stale();
         let stored = match store.claim(key, self.kept, self.folder.path()) {
             Ok(stored) => stored,
-            Err(problem) => {
-                self.warn_of_prefills(&problem.line());
-                return Ok(None);
-            }
+            Err(problem) => return self.without_recording(&problem.line()),
         };
         let geometry = &self.setting.model_config.geometry;
         if stored.is_finished(key, geometry) {
@@ -73,12 +71,17 @@ impl Sweep<'_> {
             Err(problem) => return Err(problem),
         };
         stored.discard();
-        self.warn_of_prefills(&reason);
-        Ok(None)
+        self.without_recording(&reason)
     }
 
-    fn warn_of_prefills(&mut self, reason: &str) {
+    /// Goes on without a recording, if the model can compute what was to be recorded.
+    fn without_recording(&mut self, reason: &str) -> Result<Option<StoredRecording>, Problem> {
+        if self.plan.level == Level::Attention {
+            return Err(Problem::new(format!("the model's rows could not be recorded: {reason}"))
+                .help("`preset` in [model] names a shape whose rows are generated"));
+        }
         self.warn(format!("The prompt could not be recorded ({reason}), so the model computed it for every strategy and length."));
+        Ok(None)
     }
 
     /// Notes how the model lay in memory. The first load counts.

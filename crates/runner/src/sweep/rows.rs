@@ -192,6 +192,12 @@ fn add_level(row: &mut Row, run: &RunRecord) {
             value.interval = value.interval.map(|(low, high)| (low * scale, high * scale));
         }
     }
+    if scale != 1.0 {
+        // What they say was found before the numbers were scaled.
+        for note in row.notes.iter_mut().filter(|note| note.starts_with("ledger: ")) {
+            note.push_str(", in the layers that were measured");
+        }
+    }
     row.notes.extend(run.of_level());
     let context = run.model.geometry.context;
     if run.level != Level::Model && row.value("last_depth_tokens").is_some_and(|depth| depth > context as f64) {
@@ -277,7 +283,7 @@ mod tests {
     #[test]
     fn rows_of_caches_alone_have_no_model_and_the_numbers_of_all_layers() {
         let mut run = run();
-        run.level = Level::Attention { seed: 7, measured_layers: 2 };
+        run.level = Level::Attention { rows: kv_report::RowsOrigin::Generated, seed: 7, measured_layers: 2 };
         run.model.geometry.layers = 8;
         run.model.geometry.context = 10;
         let mut visit = timed(0, &[9.0, 1.0, 2.0], None);
@@ -299,7 +305,7 @@ mod tests {
                 "beyond the model's context of 10 tokens",
             ]
         );
-        run.level = Level::Attention { seed: 7, measured_layers: 8 };
+        run.level = Level::Attention { rows: kv_report::RowsOrigin::Generated, seed: 7, measured_layers: 8 };
         run.model.geometry.context = 11;
         let row = rows(&run);
         assert_eq!((row.value("tpot_ms_p50"), row.notes.len()), (Some(1.5), 1));

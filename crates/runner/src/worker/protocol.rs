@@ -19,7 +19,7 @@ use crate::recording::RecordingKey;
 use crate::roofline::{Launch, RooflineTask};
 
 /// Is raised with every change. Runner and worker are the same program, unless it was replaced while it ran.
-pub(crate) const PROTOCOL: u32 = 3;
+pub(crate) const PROTOCOL: u32 = 4;
 
 /// What a worker is to do.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -63,6 +63,16 @@ pub(crate) struct ModelSpec {
     pub(crate) pages: PagesChoice,
 }
 
+impl RowsSpec {
+    /// The model that is loaded, to run or to be recorded.
+    pub(crate) fn model(&self) -> Option<&ModelSpec> {
+        match self {
+            RowsSpec::Model(model) | RowsSpec::Recorded { model, .. } => Some(model),
+            RowsSpec::Generated { .. } => None,
+        }
+    }
+}
+
 /// What feeds caches.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -71,6 +81,8 @@ pub(crate) enum RowsSpec {
     Model(ModelSpec),
     /// A generator, without a model.
     Generated { geometry: Geometry, seed: u64 },
+    /// The recording alone, which this model makes.
+    Recorded { geometry: Geometry, model: ModelSpec },
 }
 
 /// Where a model is.
@@ -271,6 +283,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::recording::{Queries, Times};
 
     fn geometry() -> Geometry {
         Geometry {
@@ -301,7 +314,7 @@ mod tests {
     }
 
     fn key() -> RecordingKey {
-        crate::recording::prompt_key("model", vec![1, 2], 64, vec![2], 2, crate::recording::Queries::Recorded)
+        crate::recording::prompt_key("model", vec![1, 2], 64, vec![2], 2, (Queries::Recorded, Times::Taken))
     }
 
     fn comes_back<T: Serialize + for<'a> Deserialize<'a> + PartialEq + std::fmt::Debug>(value: &T) {
@@ -332,6 +345,7 @@ mod tests {
             Task::Gate(GateTask { instance: instance(), geometry: geometry() }),
             latency(RowsSpec::Model(model(preset))),
             latency(RowsSpec::Generated { geometry: geometry(), seed: u64::MAX }),
+            latency(RowsSpec::Recorded { geometry: geometry(), model: model(SourceSpec::HuggingFace("/a folder".into())) }),
             Task::Roofline(RooflineTask {
                 models: vec![("tiny".into(), geometry())],
                 tokens: 64,

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use workspace_tests::chain::Chain;
+
 use crate::{run, text, words};
 
 /// A shape with a context of 8192 tokens; 2 of its 30 layers are measured.
@@ -108,12 +110,15 @@ fn what_is_about_a_model_is_refused_without_one() {
     for (config, arguments, expected) in [
         (config("weights = 'q8_0'", lengths), &[][..], "`weights` in [model] is about weights, and `level = \"attention\"` has none"),
         (config("layers = 31", lengths), &[], "how many of the 30 layers of `smollm2-135m` are measured, 1 to 30"),
-        (config("", &fill), &[], "`fill` says what becomes of a model's prompts"),
+        (config("", &fill), &[], "`fill` says what becomes of a model's prompts, and `level = \"attention\"` feeds caches with rows alone"),
         (config("", lengths), &["--pages", "ordinary"], "`--pages` is about the model's weights"),
         (config("", "lengths = [9223372036854775000]"), &[], "impossible lengths"),
-        (config("", lengths).replace("preset = 'smollm2-135m'", "fetched = 'smollm2-135m'"), &[], "names a model, and `level"),
         (config("", lengths).replace("'attention'", "'attentive'"), &[], "attentive"),
-        (config("", "lengths = [8190]").replace("level = 'attention'", ""), &[], "`level = \"attention\"` measures caches alone"),
+        (
+            config("", "lengths = [8190]").replace("level = 'attention'", ""),
+            &[],
+            "`level = \"attention\"` with a `preset` measures caches alone",
+        ),
     ] {
         let output = sweep(folder.path(), &config, arguments);
         let error = words(&text(&output.stderr));
@@ -133,4 +138,40 @@ fn peers_are_not_drawn_beside_caches_alone() {
     let output = run(&["report", folder.path().join("report").to_str().unwrap(), "--peer", peers.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(1));
     assert!(words(&text(&output.stderr)).contains("has times of caches alone"), "{}", text(&output.stderr));
+}
+
+/// The rows of a model that was loaded are the model's own, so its context is a limit.
+#[test]
+fn a_models_rows_are_recorded_and_feed_caches_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    Chain::new(300).then(&[1, 2, 3]).write(folder.path());
+    let of_model = |sweep: &str| config("", sweep).replace("preset = 'smollm2-135m'", "hugging_face = '.'");
+    let output = sweep(
+        folder.path(),
+        &of_model("lengths = [20, 64]\nprefill_chunk = 16\nworkloads = ['decode', 'generate']\nttft = true\nseed = 3"),
+        &[],
+    );
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let rows = table(&folder.path().join("report/results.csv"));
+    assert_eq!(rows.len(), 3 * 2 * 2);
+    for row in &rows {
+        let notes = &row["notes"];
+        assert!(
+            notes.contains("attention level: caches alone; rows recorded from") && notes.contains("random tokens of seed 3"),
+            "{notes}"
+        );
+        let fill = if row["workload"] == "decode" { "replay" } else { "steps" };
+        assert_eq!((row["fill"].as_str(), row["ttft_source"].as_str(), row["status"].as_str()), (fill, "cache", "ok"), "{row:?}");
+        for absent in ["model_ms_p50", "ttft_real_ms", "model_bytes", "tokens_per_s"] {
+            assert_eq!(row[absent], "", "{absent}");
+        }
+        let number = |name: &str| row[name].parse::<f64>().unwrap();
+        assert!(number("tpot_ms_p50") >= number("cache_ms_p50") && number("heap_live_bytes") > 0.0, "{row:?}");
+        assert!(!notes.contains("ledger"), "{notes}");
+    }
+    let output = sweep(folder.path(), &of_model("lengths = [510]"), &["--dry-run"]);
+    let error = words(&text(&output.stderr));
+    assert!(error.contains("length 510 with 4 decode steps needs 514 positions, and the model's context is 512"), "{error}");
+    let output = sweep(folder.path(), &of_model("lengths = [500]").replace("'.'", "'.'\nlayers = 1"), &["--dry-run"]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stdout));
 }

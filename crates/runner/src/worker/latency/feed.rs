@@ -1,4 +1,4 @@
-//! What feeds the caches of a block: a model, or rows that are generated.
+//! What feeds the caches of a block: a model, or rows alone.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use kv_script::{Attention, Driver, Interpreter, Script};
 
 use super::milliseconds;
 use crate::config::Workload;
-use crate::drivers::{AloneDriver, Generated, ModelDriver, ReplayDriver};
+use crate::drivers::{AloneDriver, CellRows, ModelDriver, ReplayDriver};
 use crate::estimate::Reuse;
 use crate::recording::{self, Recording, exact_cache};
 use crate::timed::Spent;
@@ -140,30 +140,30 @@ impl<'m> Feed for ModelFeed<'m> {
     }
 }
 
-/// Generated rows. Making them is nobody's part of a step, so that a step is what the cache takes, and the way to it.
-pub(super) struct GeneratedFeed {
-    pub(super) geometry: Geometry,
-    pub(super) seed: u64,
+/// Rows without a model. Making or reading them is nobody's part of a step, so that a step is what the cache takes, and the way
+/// to it.
+pub(super) struct RowsFeed {
+    pub(super) rows: CellRows,
 }
 
-impl GeneratedFeed {
+impl RowsFeed {
     fn alone(&self, of_prompt: Attention, prompt: usize) -> AloneDriver {
-        AloneDriver::new(Generated::new(self.geometry.clone(), self.seed), of_prompt, prompt)
+        AloneDriver::new(self.rows.clone(), of_prompt, prompt)
     }
 
     /// Feeds an exact cache. What goes wrong here goes wrong again where it is told.
     fn run(&self, script: &Script, tokens: usize) {
-        let Ok(mut cache) = exact_cache(&self.geometry, tokens) else { return };
+        let Ok(mut cache) = exact_cache(&self.rows.geometry, tokens) else { return };
         let mut interpreter = Interpreter::new(self.alone(Attention::Run, 0));
         let _ = script.events.iter().try_for_each(|event| interpreter.run(cache.as_mut(), event));
     }
 }
 
-impl Feed for GeneratedFeed {
+impl Feed for RowsFeed {
     type Driver = AloneDriver;
 
     fn geometry(&self) -> &Geometry {
-        &self.geometry
+        &self.rows.geometry
     }
 
     /// The rows do not depend on tokens.
@@ -180,7 +180,7 @@ impl Feed for GeneratedFeed {
     }
 
     fn fill(&self, _: Reuse) -> Fill {
-        Fill::Generated
+        if self.rows.recording.is_some() { Fill::Replay } else { Fill::Generated }
     }
 
     fn first_token(&self, script: &ScriptSpec, _: Reuse, ttft: Ttft, fed: Fed) -> Option<FirstToken> {
@@ -209,7 +209,7 @@ impl Feed for GeneratedFeed {
     }
 }
 
-/// Whether queries meet the cache while generated rows of a prompt are fed. A prompt of one token is a step like the others.
+/// Whether queries meet the cache while rows of a prompt are fed. A prompt of one token is a step like the others.
 fn of_prompt(script: &ScriptSpec, ttft: Ttft) -> Attention {
     if script.workload == Workload::Generate { Attention::Run } else { ttft.attention() }
 }

@@ -10,7 +10,7 @@ use std::fmt::Display;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use kv_core::{KvCache, Registry};
+use kv_core::{Geometry, KvCache, Registry};
 use kv_report::{Fill, Pass, Status, StepTime, Visit};
 use kv_script::{Driver, Event, Interpreter, Script};
 use rand::SeedableRng;
@@ -22,30 +22,30 @@ use super::protocol::{InstanceSpec, LatencyTask, Message, RowsSpec, Ttft, Work};
 use super::{caught, record};
 use crate::Problem;
 use crate::config::Workload;
+use crate::drivers::CellRows;
 use crate::estimate::Reuse;
 use crate::recording::Recording;
 use crate::timed::Timed;
 use crate::workload;
-use feed::{Fed, Feed, FirstToken, GeneratedFeed, ModelFeed};
+use feed::{Fed, Feed, FirstToken, ModelFeed, RowsFeed};
 
 pub(super) fn run(registry: &Registry, task: &LatencyTask, channel: &Channel) -> Result<(), Problem> {
-    let model = match &task.rows {
+    let recording = |geometry: &Geometry| task.recording.as_ref().map(|folder| Recording::of_worker(folder, geometry)).transpose();
+    match &task.rows {
         RowsSpec::Generated { geometry, seed } => {
-            time(registry, task, channel, &GeneratedFeed { geometry: geometry.clone(), seed: *seed });
-            return Ok(());
+            time(registry, task, channel, &RowsFeed { rows: CellRows::generated(geometry.clone(), *seed) });
         }
-        RowsSpec::Model(model) => model,
-    };
-    let (model, loaded) = record::load(model, channel)?;
-    channel.send(&Message::Model(loaded));
-    let recording = match &task.recording {
-        None => None,
-        Some(folder) => Some(
-            Recording::open(folder, &model.decoder.config().geometry)
-                .map_err(|error| Problem::new(format!("the recording in `{}` cannot be replayed", folder.display())).caused_by(error))?,
-        ),
-    };
-    time(registry, task, channel, &ModelFeed { decoder: &model.decoder, recording });
+        RowsSpec::Recorded { geometry, .. } => {
+            let rows = CellRows { geometry: geometry.clone(), recording: recording(geometry)?, generated: None };
+            time(registry, task, channel, &RowsFeed { rows });
+        }
+        RowsSpec::Model(model) => {
+            let (model, loaded) = record::load(model, channel)?;
+            channel.send(&Message::Model(loaded));
+            let recording = recording(&model.decoder.config().geometry)?;
+            time(registry, task, channel, &ModelFeed { decoder: &model.decoder, recording });
+        }
+    }
     Ok(())
 }
 

@@ -6,11 +6,11 @@
 use std::time::{Duration, Instant};
 
 use kv_core::KvCache;
-use kv_metrics::HeapMeter;
+use kv_metrics::{AllocatorMode, HeapMeter, allocator_mode};
 use kv_report::{Pass, TextPoint, Visit};
 use kv_script::{Attention, Event, Interpreter, RowsDriver, Script};
 
-use super::rows::CellRows;
+use crate::drivers::CellRows;
 use crate::timed::Timed;
 use crate::worker::channel::Channel;
 
@@ -35,6 +35,9 @@ pub(super) fn follow(
     let mut visit = Visit::passed(id, Pass::Text);
     visit.text = (1..=tokens).map(|tokens| TextPoint { tokens, heap_bytes: None, keep_ms: None }).collect();
     let began = Instant::now();
+    if allocator_mode() != AllocatorMode::Idle {
+        return Err("bytes are being counted, so nothing can be timed".into());
+    }
     for time in 0..TIMES {
         if time > 0 && began.elapsed() > MOST_TIME {
             break;
@@ -52,18 +55,25 @@ pub(super) fn follow(
         visit.notes.push(format!("along the text it was followed for {followed} of {tokens} tokens, which took {seconds} s"));
     }
     let tokens = visit.text.len();
+    if !kv_metrics::counts_allocations() {
+        return Ok(visit);
+    }
 
     // What feeds the cache is there before anything is counted.
     let feeding = Feeding::new(rows, (tokens, batch));
     let mut points = visit.text.iter_mut();
     let meter = HeapMeter::start();
     let mut cache = build()?;
-    feeding.feed(&mut cache, channel, |_| {
+    let counted = feeding.feed(&mut cache, channel, |_| {
         let live = meter.live_bytes();
-        points.next().into_iter().for_each(|point| point.heap_bytes = Some(live.unsigned_abs()));
+        points.next().into_iter().for_each(|point| point.heap_bytes = Some(live.max(0) as u64));
     })?;
     drop(cache);
     drop(meter);
+    if counted < tokens {
+        let seconds = LONGEST.as_secs();
+        visit.notes.push(format!("along the text bytes were counted for {counted} of {tokens} tokens, which took {seconds} s"));
+    }
     let heap: Vec<(f64, f64)> =
         visit.text.iter().filter_map(|point| Some((point.tokens as f64 * batch as f64, point.heap_bytes? as f64))).collect();
     if let Some((slope, intercept)) = kv_metrics::straight_line(&heap) {

@@ -1,7 +1,7 @@
 //! The ledger of a cell: formula, the cache's own account, exact heap bytes, resident pages; each held against the one before.
 
 use kv_core::{Geometry, PredictedBytes, Usage};
-use kv_metrics::{ProcessMemory, begin_resident_peak, give_back_free_memory, heap_margin, resident_margin};
+use kv_metrics::{HeapMeter, ProcessMemory, begin_resident_peak, give_back_free_memory, heap_margin, resident_margin};
 
 /// The process before the cache existed.
 #[derive(Debug, Clone, Copy)]
@@ -19,17 +19,27 @@ impl Start {
     }
 }
 
-/// What was found out. Its room is reserved before anything is counted, so that writing a number down allocates nothing.
-pub(super) struct Account {
+/// What was found out. Its room is reserved before anything is counted, so that writing a number down allocates nothing, and what
+/// a note takes is not counted among the cache's own bytes.
+pub(super) struct Account<'a> {
     /// By the id of their metric.
     pub(super) values: Vec<(&'static str, f64)>,
     pub(super) notes: Vec<String>,
+    meter: &'a HeapMeter,
 }
 
-impl Account {
-    pub(super) fn new() -> Account {
-        const ROOM: usize = 64;
-        Account { values: Vec::with_capacity(ROOM), notes: Vec::with_capacity(ROOM) }
+impl<'a> Account<'a> {
+    pub(super) fn new(values: Vec<(&'static str, f64)>, notes: Vec<String>, meter: &'a HeapMeter) -> Account<'a> {
+        Account { values, notes, meter }
+    }
+
+    pub(super) fn meter(&self) -> &'a HeapMeter {
+        self.meter
+    }
+
+    pub(super) fn note(&mut self, note: String) {
+        self.meter.lend(note.as_bytes());
+        self.notes.push(note);
     }
 
     pub(super) fn put(&mut self, id: &'static str, value: i64) {
@@ -53,16 +63,19 @@ impl Account {
 }
 
 /// What is known of a cache's memory at one moment between steps.
-pub(super) struct Ledger {
+pub(super) struct Ledger<'a> {
     /// What the strategy predicted.
     pub(super) predicted: Option<PredictedBytes>,
     pub(super) usage: Usage,
+    /// Sequences that are open.
+    pub(super) sequences: usize,
+    pub(super) meter: &'a HeapMeter,
     /// Live heap bytes since the start.
     pub(super) heap: i64,
     pub(super) start: Start,
 }
 
-impl Ledger {
+impl Ledger<'_> {
     /// Writes all levels down, with what each differs from the one before, and says which differ by more than they may.
     pub(super) fn put(&self, account: &mut Account, geometry: &Geometry) {
         let Usage { payload_bytes, metadata_bytes, slack_bytes, seen_tokens, resident_tokens, .. } = self.usage;
@@ -72,6 +85,7 @@ impl Ledger {
             ("slack_bytes", slack_bytes),
             ("reserved_bytes", self.usage.reserved_bytes()),
             ("usage_bytes", self.usage.reserved_bytes()),
+            ("shared_bytes", self.usage.shared_bytes),
             ("seen_tokens", seen_tokens),
             ("resident_tokens", resident_tokens),
         ] {
@@ -91,6 +105,8 @@ impl Ledger {
             return;
         }
         account.put("heap_live_bytes", self.heap);
+        let alone = self.heap - self.usage.shared_bytes as i64;
+        account.put_ratio("sequence_bytes", alone as f64 / self.sequences.max(1) as f64);
         account.put("ledger_residual_bytes", self.heap - usage);
         self.check("", account);
         self.put_resident(account);
@@ -105,39 +121,36 @@ impl Ledger {
         if let Some(predicted) = self.predicted.filter(|_| is_first) {
             let residual = usage - i64::try_from(predicted.total()).unwrap_or(i64::MAX);
             if residual.abs() > margin {
-                account.notes.push(format!("ledger: {when}the cache reports {usage} bytes, {residual:+} beside its formula"));
+                account.note(format!("ledger: {when}the cache reports {usage} bytes, {residual:+} beside its formula"));
             }
         }
         let residual = self.heap - usage;
         if kv_metrics::counts_allocations() && residual.abs() > margin {
-            account.notes.push(format!("ledger: {when}the heap holds {} bytes, {residual:+} beside what the cache reports", self.heap));
+            account.note(format!("ledger: {when}the heap holds {} bytes, {residual:+} beside what the cache reports", self.heap));
         }
     }
 
     /// Resident pages: what the heap explains, what the allocator adds and keeps, what was reserved and never touched.
     fn put_resident(&self, account: &mut Account) {
         let at_first = ProcessMemory::now();
+        let untouched = self.meter.untouched_bytes().unwrap_or(0) as i64;
         give_back_free_memory();
         let (Some(before), Some(at_first), Some(now)) = (self.start.memory, at_first, ProcessMemory::now()) else {
-            account.notes.push("ledger: the system does not say which pages are resident".into());
+            account.note("ledger: the system does not say which pages are resident".into());
             return;
         };
-        let grown = |of: fn(&ProcessMemory) -> Option<u64>| Some(of(&now)? as i64 - of(&before)? as i64);
         let resident = at_first.resident as i64 - before.resident as i64;
         let kept = at_first.resident as i64 - now.resident as i64;
-        let explained = self.heap + kept;
-        // Only slack can be untouched.
-        let untouched = (explained - resident).clamp(0, self.usage.slack_bytes as i64);
-        let residual = resident - (explained - untouched);
+        let residual = resident - (self.heap + kept - untouched);
         account.put("rss_bytes", resident);
         account.put("allocator_kept_bytes", kept);
         account.put("untouched_bytes", untouched);
         account.put("rss_residual_bytes", residual);
-        if let Some(proportional) = grown(|memory| memory.proportional) {
-            account.put("pss_bytes", proportional);
+        if let (Some(before), Some(now)) = (before.proportional, at_first.proportional) {
+            account.put("pss_bytes", now as i64 - before as i64);
         }
         if residual.abs() > resident_margin(self.heap.unsigned_abs()) as i64 {
-            account.notes.push(format!("ledger: {resident} bytes are resident, {residual:+} beside what the heap explains"));
+            account.note(format!("ledger: {resident} bytes are resident, {residual:+} beside what the heap explains"));
         }
     }
 }
@@ -151,6 +164,6 @@ pub(super) fn put_resident_peak(account: &mut Account, id: &'static str, start: 
 /// Says what is left of a cache that is gone.
 pub(super) fn check_dropped(live: i64, account: &mut Account) {
     if kv_metrics::counts_allocations() && live.unsigned_abs() > heap_margin(0) {
-        account.notes.push(format!("ledger: it leaks: {live} bytes are left after the cache is gone"));
+        account.note(format!("ledger: it leaks: {live} bytes are left after the cache is gone"));
     }
 }

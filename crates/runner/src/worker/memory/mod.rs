@@ -5,7 +5,6 @@
 
 mod along_text;
 mod ledger;
-mod rows;
 mod weighed;
 
 use kv_core::{KvCache, Registry};
@@ -14,27 +13,24 @@ use kv_report::{Pass, Status, Visit};
 use kv_script::{Attention, Event, Interpreter, Name, RowsDriver, Script, names};
 
 use self::ledger::{Account, Ledger};
-use self::rows::CellRows;
 use self::weighed::Weighed;
 use super::caught;
 use super::channel::Channel;
 use super::protocol::{InstanceSpec, MemoryTask, Text, Work};
 use crate::Problem;
 use crate::config::Workload;
-use crate::drivers::Generated;
+use crate::drivers::{CellRows, Generated};
+use crate::estimate::Reuse;
 use crate::recording::Recording;
 
 pub(super) fn run(registry: &Registry, task: &MemoryTask, channel: &Channel) -> Result<(), Problem> {
     let MemoryTask { instance, .. } = task;
-    let recording = match &task.recording {
-        None => None,
-        Some(folder) => Some(
-            Recording::open(folder, &task.geometry)
-                .map_err(|error| Problem::new(format!("the recording in `{}` cannot be replayed", folder.display())).caused_by(error))?,
-        ),
-    };
-    let cell =
-        Cell { registry, task, channel, rows: CellRows { recording, generated: Generated::new(task.geometry.clone(), task.script.seed) } };
+    let recording = task.recording.as_ref().map(|folder| Recording::of_worker(folder, &task.geometry)).transpose()?;
+    // What a decode step appends beyond the recording is the model's, and is not here.
+    let generated = Some(Generated::new(task.geometry.clone(), task.script.seed));
+    let cell = Cell { registry, task, channel, rows: CellRows { geometry: task.geometry.clone(), recording, generated } };
+    // Pages that were never touched are a line of the ledger, so buffers must not be made of pages that were.
+    kv_metrics::map_large_buffers_alone();
     channel.phase(Some(&instance.id), Work::CountBytes);
     // On a thread of the pool, so that work is not handed over from outside: that allocates now and then.
     let counted = caught(|| rayon::scope(|_| cell.count()));
@@ -79,18 +75,20 @@ impl Cell<'_> {
         }
         // Threads, their stacks and tables come into being with the first attention, and are not the cache's.
         rayon::broadcast(|_| ());
-        let rehearsal = Phases::of(Workload::Decode, (2, 1), 1, 2);
+        let reuse = if self.build()?.recomputes() { Reuse::Recomputes } else { Reuse::Caches };
+        let rehearsal = Phases::of(Workload::Decode, (2, 1), 1, 2, reuse);
         self.walk(&rehearsal)?;
         let script = &self.task.script;
-        let phases = Phases::of(script.workload, (script.seq_len, script.batch), script.decode_steps, self.task.chunk);
-        let Account { values, notes } = self.walk(&phases)?;
+        let phases = Phases::of(script.workload, (script.seq_len, script.batch), script.decode_steps, self.task.chunk, reuse);
+        let (values, notes) = self.walk(&phases)?;
         visit.values.extend(values.into_iter().map(|(id, value)| (id.to_owned(), value)));
         visit.notes.extend(notes);
         Ok(visit)
     }
 
-    /// Goes through the phases and writes down what each took.
-    fn walk(&self, phases: &Phases) -> Result<Account, String> {
+    /// Goes through the phases and writes down what each took: numbers by the id of their metric, and notes.
+    fn walk(&self, phases: &Phases) -> Result<(Vec<(&'static str, f64)>, Vec<String>), String> {
+        const ROOM: usize = 64;
         let MemoryTask { script, geometry, instance, .. } = self.task;
         let entry = self.registry.get(&instance.strategy).map_err(|error| error.to_string())?;
         let predicted =
@@ -103,62 +101,76 @@ impl Cell<'_> {
             interpreter.run(nobody.as_mut(), &event).map_err(|error| error.to_string())?;
         }
         drop(nobody);
-        let mut account = Account::new();
+        let (values, notes) = (Vec::with_capacity(ROOM), Vec::with_capacity(ROOM));
         let start = ledger::Start::now();
         let meter = HeapMeter::start();
+        let mut account = Account::new(values, notes, &meter);
         let mut cache = Weighed::new(self.build()?, &meter);
-        let ledger = |cache: &Weighed<'_>| Ledger { predicted, usage: cache.usage(), heap: meter.live_bytes(), start };
+        let ledger = |cache: &Weighed<'_>, sequences: usize| Ledger {
+            predicted,
+            usage: cache.usage(),
+            sequences,
+            meter: &meter,
+            heap: meter.own_bytes(),
+            start,
+        };
+        let batch = phases.open.len();
 
-        self.feed(&mut cache, &mut interpreter, &phases.open, Attended::Last)?;
-        account.put_counted("heap_open_bytes", meter.live_bytes());
+        self.feed(&mut cache, &mut interpreter, &phases.open, 0)?;
+        account.put_counted("heap_open_bytes", meter.own_bytes());
 
         let _ = cache.take_phase();
-        self.feed(&mut cache, &mut interpreter, &phases.prefill, Attended::Last)?;
+        // Its scratch is largest at the last step of a prompt. In the others it takes time that grows with the square of the prompt.
+        self.feed(&mut cache, &mut interpreter, &phases.prefill, 1)?;
         let prefill = cache.take_phase();
         account.put_counted("transient_peak_prefill_bytes", prefill.transient.max(0));
-        account.put("harness_rows_bytes", prefill.rows);
+        account.put_counted("harness_rows_bytes", prefill.rows);
         ledger::put_resident_peak(&mut account, "rss_peak_prefill_bytes", &start);
         // A text that is generated is as long as it is said to be at its end.
         if script.workload == Workload::Decode || phases.decode.is_empty() {
-            ledger(&cache).put(&mut account, geometry);
+            ledger(&cache, batch).put(&mut account, geometry);
         }
 
         kv_metrics::begin_resident_peak();
-        let attended = if script.workload == Workload::Decode { Attended::All } else { Attended::Last };
-        self.feed(&mut cache, &mut interpreter, &phases.decode, attended)?;
+        let (early, late) = phases.decode.split_at(phases.decode.len().saturating_sub(ATTENDED_STEPS.max(script.decode_steps)));
+        self.feed(&mut cache, &mut interpreter, early, 0)?;
+        let unattended = cache.take_phase();
+        self.feed(&mut cache, &mut interpreter, late, late.len())?;
         let decode = cache.take_phase();
-        account.put_counted("transient_peak_decode_bytes", decode.transient.max(0));
+        account.put_counted("transient_peak_decode_bytes", decode.transient.max(unattended.transient).max(0));
         account.put("scratch_peak_bytes", cache.usage().scratch_peak_bytes as i64);
-        account.put_counted("heap_peak_bytes", prefill.peak.max(decode.peak));
+        account.put_counted("heap_peak_bytes", prefill.peak.max(unattended.peak).max(decode.peak));
         ledger::put_resident_peak(&mut account, "rss_peak_decode_bytes", &start);
-        let tokens = phases.decode.len() * phases.open.len();
+        let tokens = late.len() * batch;
         if tokens > 0 {
             account.put_counted_ratio("allocs_per_token", decode.allocations as f64 / tokens as f64);
             account.put_counted_ratio("allocated_bytes_per_token", decode.allocated as f64 / tokens as f64);
         }
         match script.workload {
-            Workload::Generate if !phases.decode.is_empty() => ledger(&cache).put(&mut account, geometry),
-            _ => ledger(&cache).check("after the decode steps", &mut account),
+            Workload::Generate if !phases.decode.is_empty() => ledger(&cache, batch).put(&mut account, geometry),
+            _ => ledger(&cache, batch).check("after the decode steps", &mut account),
         }
 
-        self.fork(&mut cache, &mut interpreter, &meter, &mut account)?;
+        self.fork(&mut cache, &mut interpreter, &mut account, |cache, account, when| ledger(cache, batch + 1).check(when, account))?;
 
-        let closing: Vec<Event> = names(phases.open.len()).into_iter().map(|sequence| Event::Close { sequence }).collect();
-        self.feed(&mut cache, &mut interpreter, &closing, Attended::Last)?;
+        let closing: Vec<Event> = names(batch).into_iter().map(|sequence| Event::Close { sequence }).collect();
+        self.feed(&mut cache, &mut interpreter, &closing, 0)?;
         drop(closing);
-        account.put_counted("heap_closed_bytes", meter.live_bytes());
-        ledger(&cache).check("after all sequences were closed", &mut account);
+        account.put_counted("heap_closed_bytes", meter.own_bytes());
+        ledger(&cache, 0).check("after all sequences were closed", &mut account);
         drop(cache);
-        ledger::check_dropped(meter.live_bytes(), &mut account);
-        Ok(account)
+        ledger::check_dropped(meter.own_bytes(), &mut account);
+        let Account { values, notes, .. } = account;
+        Ok((values, notes))
     }
 
-    /// Runs the events of a phase.
-    fn feed(&self, cache: &mut Weighed<'_>, interpreter: &mut OnRows, events: &[Event], attended: Attended) -> Result<(), String> {
-        let last = events.iter().rposition(|event| matches!(event, Event::Append { .. } | Event::Step { .. }));
+    /// Runs the events of a phase. The queries of the last `attended` steps meet the cache.
+    fn feed(&self, cache: &mut Weighed<'_>, interpreter: &mut OnRows, events: &[Event], attended: usize) -> Result<(), String> {
+        let is_step = |event: &&Event| matches!(event, Event::Append { .. } | Event::Step { .. });
+        let mut left = events.iter().filter(is_step).count();
         for (done, event) in events.iter().enumerate() {
-            let is_attended = attended == Attended::All || Some(done) == last;
-            interpreter.driver().attention = if is_attended { Attention::Run } else { Attention::Skipped };
+            interpreter.driver().attention = if left <= attended { Attention::Run } else { Attention::Skipped };
+            left -= usize::from(is_step(&event));
             interpreter.run(cache, event).map_err(|error| error.to_string())?;
             if done % 64 == 0 {
                 self.channel.progress(done, events.len());
@@ -167,47 +179,52 @@ impl Cell<'_> {
         Ok(())
     }
 
-    /// Forks a sequence, and lets the fork take a step of its own.
-    fn fork(&self, cache: &mut Weighed<'_>, interpreter: &mut OnRows, meter: &HeapMeter, account: &mut Account) -> Result<(), String> {
-        let before = meter.live_bytes();
+    /// Forks the first sequence, and lets the fork take a step of its own. `check` holds the account of the cache against the heap.
+    fn fork<'m>(
+        &self,
+        cache: &mut Weighed<'m>,
+        interpreter: &mut OnRows,
+        account: &mut Account<'m>,
+        check: impl Fn(&Weighed<'m>, &mut Account<'m>, &str),
+    ) -> Result<(), String> {
+        let meter = account.meter();
+        let before = meter.own_bytes();
         let of_one = before / self.task.script.batch.max(1) as i64;
         if of_one.unsigned_abs() > self.task.room_to_fork {
-            account.notes.push(format!("no sequence was forked: another {of_one} bytes may not fit into `memory_limit`"));
+            account.note(format!("no sequence was forked: another {of_one} bytes may not fit into `memory_limit`"));
             return Ok(());
         }
         let [parent, fork] = ["0", "fork"].map(Name::new);
-        let mut run = |cache: &mut Weighed<'_>, event: Event| interpreter.run(cache, &event).map_err(|error| error.to_string());
+        let mut run = |cache: &mut Weighed<'m>, event: Event| interpreter.run(cache, &event).map_err(|error| error.to_string());
         if let Err(reason) = run(cache, Event::Fork { parent, sequence: fork.clone() }) {
-            account.notes.push(format!("no sequence was forked: {reason}"));
+            account.note(format!("no sequence was forked: {reason}"));
             return Ok(());
         }
-        account.put_counted("fork_bytes", meter.live_bytes() - before);
-        account.put("shared_bytes", cache.usage().shared_bytes as i64);
+        account.put_counted("fork_bytes", meter.own_bytes() - before);
+        account.put("fork_shared_bytes", cache.usage().shared_bytes as i64);
+        check(cache, account, "after a fork");
         match run(cache, Event::Step { sequences: vec![fork.clone()] }) {
-            Ok(()) => account.put_counted("fork_step_bytes", meter.live_bytes() - before),
-            Err(reason) => account.notes.push(format!("the fork took no step of its own: {reason}")),
+            Ok(()) => account.put_counted("fork_step_bytes", meter.own_bytes() - before),
+            Err(reason) => account.note(format!("the fork took no step of its own: {reason}")),
         }
+        check(cache, account, "after the fork took a step");
         run(cache, Event::Close { sequence: fork })
     }
 }
 
-/// Which steps of a phase meet the cache's attention. It changes no byte of a cache that is not told so, takes time that grows
-/// with the square of a prompt, and its scratch is largest at the last step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Attended {
-    All,
-    Last,
-}
+/// Decode steps at least whose queries meet the cache, of a text that is generated token by token: all of them would take time
+/// that grows with its square.
+const ATTENDED_STEPS: usize = 16;
 
 type OnRows = Interpreter<RowsDriver<CellRows>>;
 
 impl Phases {
     /// Phases of a cell with so many tokens in each sequence of a batch.
-    fn of(workload: Workload, (tokens, batch): (usize, usize), decode_steps: usize, chunk: usize) -> Phases {
+    fn of(workload: Workload, (tokens, batch): (usize, usize), decode_steps: usize, chunk: usize, reuse: Reuse) -> Phases {
         let (prompt, steps) = match workload {
             Workload::Decode => (tokens, decode_steps),
             // A cache that recomputes holds nothing, however it was fed, and would be fed everything again at every step.
-            Workload::Generate if chunk >= tokens => (tokens.max(2) - 1, tokens.min(2) - 1),
+            Workload::Generate if reuse == Reuse::Recomputes => (tokens.max(2) - 1, tokens.min(2) - 1),
             Workload::Generate => (1, tokens - 1),
         };
         // The tokens themselves do not matter.

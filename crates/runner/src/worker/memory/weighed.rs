@@ -1,36 +1,27 @@
 //! A cache whose memory is watched call by call.
 
-use std::collections::BTreeSet;
 use std::ops::Range;
 
-use kv_core::{CacheError, Guarantee, KvCache, SeqId, Tensor, Usage, View};
+use kv_core::{CacheError, Guarantee, KvCache, Rows, SeqId, Tensor, Usage, View};
 use kv_metrics::HeapMeter;
 
-/// Forwards every call, and tells the strategy's own bytes from those of the rows that it is given.
-///
-/// Rows belong to whoever feeds the cache until the step is committed, because no cache may drop them before. The strategy's
-/// own transient is what a step takes beyond these rows and beyond what the cache holds between steps.
+/// Forwards every call, and tells the strategy's own bytes from those of the rows that it is given: these are lent, however long
+/// the strategy holds them.
 #[derive(Debug)]
 pub(super) struct Weighed<'a> {
     inner: Box<dyn KvCache>,
     meter: &'a HeapMeter,
-    /// Sequences in a step.
-    in_step: BTreeSet<SeqId>,
-    /// Bytes of the rows of the steps in progress.
-    given: i64,
-    /// Heap bytes between steps, before the steps in progress.
-    between: i64,
-    /// The most bytes of the steps in progress that were not rows.
-    most: i64,
     phase: Weight,
 }
 
 /// What the calls of a phase took.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Weight {
-    /// The most bytes that a step held beyond its rows and beyond what the cache holds between steps.
+    /// The most own bytes during a call, beyond those before it and those after it. The output of `attend` is not among them: it
+    /// is taken to be there when most is, as with the kernels of this project. Of a strategy that makes it last, as many bytes of
+    /// scratch can go unseen.
     pub(super) transient: i64,
-    /// The most bytes of rows that were given in a step.
+    /// The most bytes of keys and values that were given and not yet freed.
     pub(super) rows: i64,
     /// The most heap bytes during the cache's calls, the rows that it was given included.
     pub(super) peak: i64,
@@ -42,7 +33,7 @@ pub(super) struct Weight {
 
 impl<'a> Weighed<'a> {
     pub(super) fn new(inner: Box<dyn KvCache>, meter: &'a HeapMeter) -> Weighed<'a> {
-        Weighed { inner, meter, in_step: BTreeSet::new(), given: 0, between: 0, most: 0, phase: Weight::default() }
+        Weighed { inner, meter, phase: Weight::default() }
     }
 
     /// What was taken since the last call of this.
@@ -50,72 +41,54 @@ impl<'a> Weighed<'a> {
         std::mem::take(&mut self.phase)
     }
 
-    /// A call that is given rows of so many bytes, or asked for as many, which it gives back.
-    fn weighed<T>(&mut self, lent: i64, call: impl FnOnce(&mut dyn KvCache) -> T) -> T {
+    /// A call, of whose answer so many bytes are no transient.
+    fn weighed<T>(&mut self, call: impl FnOnce(&mut dyn KvCache) -> T, answered: impl FnOnce(&T) -> i64) -> T {
         self.meter.begin_peak();
+        let before = self.meter.own_bytes();
         let (allocations, allocated) = (self.meter.allocations(), self.meter.allocated_bytes());
         let answer = call(self.inner.as_mut());
         self.phase.allocations += self.meter.allocations() - allocations;
         self.phase.allocated += self.meter.allocated_bytes() - allocated;
         self.phase.peak = self.phase.peak.max(self.meter.peak_bytes());
-        self.most = self.most.max(self.meter.peak_bytes() - self.given - lent);
+        let answered = answered(&answer);
+        let held = before.max(self.meter.own_bytes() - answered);
+        self.phase.transient = self.phase.transient.max(self.meter.own_peak_bytes() - answered - held);
         answer
     }
-}
 
-/// Bytes of the values of rows.
-fn bytes(rows: &Tensor<3>) -> i64 {
-    (rows.dims().iter().product::<usize>() * size_of::<f32>()) as i64
+    /// Rows that are the feeder's, whoever holds them.
+    fn lent(&self, what: &'static str, rows: Tensor<3>) -> Result<Tensor<3>, CacheError> {
+        let dims = rows.dims();
+        let rows = Rows::take(what, rows, dims)?;
+        self.meter.lend(rows.values());
+        Ok(rows.into_tensor())
+    }
 }
 
 #[deny(clippy::missing_trait_methods)]
 impl KvCache for Weighed<'_> {
     fn begin(&mut self, seq: SeqId, fresh: Range<usize>) -> Result<Range<usize>, CacheError> {
-        if self.in_step.is_empty() {
-            self.between = self.meter.live_bytes();
-            self.given = 0;
-            self.most = self.between;
-        }
-        let run = self.weighed(0, |cache| cache.begin(seq, fresh))?;
-        self.in_step.insert(seq);
-        Ok(run)
+        self.weighed(|cache| cache.begin(seq, fresh), |_| 0)
     }
 
     fn append(&mut self, seq: SeqId, layer: usize, keys: Tensor<3>, values: Tensor<3>) -> Result<(), CacheError> {
-        self.given += bytes(&keys) + bytes(&values);
-        self.phase.rows = self.phase.rows.max(self.given);
-        self.weighed(0, |cache| cache.append(seq, layer, keys, values))
+        let (keys, values) = (self.lent("keys", keys)?, self.lent("values", values)?);
+        self.phase.rows = self.phase.rows.max(self.meter.live_bytes() - self.meter.own_bytes());
+        self.weighed(|cache| cache.append(seq, layer, keys, values), |_| 0)
     }
 
     fn attend(&mut self, seq: SeqId, layer: usize, queries: Tensor<3>) -> Result<Tensor<3>, CacheError> {
-        let [tokens, heads, key_dim] = queries.dims();
-        let lent = bytes(&queries);
-        // The answer is as long as its values are, which only the cache knows: it is subtracted when it is there.
-        let peak_before = self.most;
-        self.most = i64::MIN;
-        let answer = self.weighed(lent, |cache| cache.attend(seq, layer, queries));
-        let returned = answer.as_ref().map_or((tokens * heads * key_dim * size_of::<f32>()) as i64, bytes);
-        self.most = peak_before.max(self.most - returned);
-        answer
+        let queries = self.lent("queries", queries)?;
+        let bytes = |rows: &Tensor<3>| (rows.dims().iter().product::<usize>() * size_of::<f32>()) as i64;
+        self.weighed(|cache| cache.attend(seq, layer, queries), |answer| answer.as_ref().map_or(0, bytes))
     }
 
     fn commit(&mut self, seq: SeqId) -> Result<(), CacheError> {
-        self.weighed(0, |cache| cache.commit(seq))?;
-        self.in_step.remove(&seq);
-        if self.in_step.is_empty() {
-            let between = self.between.max(self.meter.live_bytes());
-            self.phase.transient = self.phase.transient.max(self.most - between);
-        }
-        Ok(())
+        self.weighed(|cache| cache.commit(seq), |_| 0)
     }
 
     fn prompt_end(&mut self, seq: SeqId) -> Result<(), CacheError> {
-        self.given = 0;
-        self.most = self.meter.live_bytes();
-        let before = self.most;
-        self.weighed(0, |cache| cache.prompt_end(seq))?;
-        self.phase.transient = self.phase.transient.max(self.most - before.max(self.meter.live_bytes()));
-        Ok(())
+        self.weighed(|cache| cache.prompt_end(seq), |_| 0)
     }
 
     fn open(&mut self) -> Result<SeqId, CacheError> {
