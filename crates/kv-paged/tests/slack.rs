@@ -1,5 +1,7 @@
 //! What a pool holds unused: free slots of last pages and free pages, to the byte, and their mean over lengths drawn at random.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 use kv_conformance::toy_geometry;
 use kv_core::{Geometry, KvCache, Rows, Strategy};
 use kv_paged::Paged;

@@ -1,5 +1,7 @@
 //! Stored bits per value, to the byte: codes and scales of sealed tokens, and 32 bits of those in the tail.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 use kv_conformance::toy_geometry;
 use kv_core::{Geometry, KvCache, Rows, Strategy};
 use kv_quantized::Quantized;

@@ -19,18 +19,31 @@ impl Start {
     }
 }
 
-/// What was found out. Its room is reserved before anything is counted, so that writing a number down allocates nothing, and what
-/// a note takes is not counted among the cache's own bytes.
-pub(super) struct Account<'a> {
+/// What was found out.
+pub(super) struct Findings {
     /// By the id of their metric.
     pub(super) values: Vec<(&'static str, f64)>,
     pub(super) notes: Vec<String>,
+}
+
+impl Findings {
+    /// With room reserved, so that writing a number down allocates nothing.
+    pub(super) fn new() -> Findings {
+        const ROOM: usize = 64;
+        Findings { values: Vec::with_capacity(ROOM), notes: Vec::with_capacity(ROOM) }
+    }
+}
+
+/// Writes findings down. What a note takes is not counted among the cache's own bytes.
+pub(super) struct Account<'a> {
+    pub(super) findings: Findings,
     meter: &'a HeapMeter,
 }
 
 impl<'a> Account<'a> {
-    pub(super) fn new(values: Vec<(&'static str, f64)>, notes: Vec<String>, meter: &'a HeapMeter) -> Account<'a> {
-        Account { values, notes, meter }
+    /// `findings` were made before anything was counted.
+    pub(super) fn new(findings: Findings, meter: &'a HeapMeter) -> Account<'a> {
+        Account { findings, meter }
     }
 
     pub(super) fn meter(&self) -> &'a HeapMeter {
@@ -39,7 +52,7 @@ impl<'a> Account<'a> {
 
     pub(super) fn note(&mut self, note: String) {
         self.meter.lend(note.as_bytes());
-        self.notes.push(note);
+        self.findings.notes.push(note);
     }
 
     pub(super) fn put(&mut self, id: &'static str, value: i64) {
@@ -58,7 +71,7 @@ impl<'a> Account<'a> {
     }
 
     pub(super) fn put_ratio(&mut self, id: &'static str, value: f64) {
-        self.values.push((id, value));
+        self.findings.values.push((id, value));
     }
 }
 

@@ -12,7 +12,7 @@ use kv_metrics::{HeapMeter, counts_allocations};
 use kv_report::{Pass, Status, Visit};
 use kv_script::{Attention, Event, Interpreter, Name, RowsDriver, Script, names};
 
-use self::ledger::{Account, Ledger};
+use self::ledger::{Account, Findings, Ledger};
 use self::weighed::Weighed;
 use super::caught;
 use super::channel::Channel;
@@ -80,15 +80,14 @@ impl Cell<'_> {
         self.walk(&rehearsal)?;
         let script = &self.task.script;
         let phases = Phases::of(script.workload, (script.seq_len, script.batch), script.decode_steps, self.task.chunk, reuse);
-        let (values, notes) = self.walk(&phases)?;
+        let Findings { values, notes } = self.walk(&phases)?;
         visit.values.extend(values.into_iter().map(|(id, value)| (id.to_owned(), value)));
         visit.notes.extend(notes);
         Ok(visit)
     }
 
-    /// Goes through the phases and writes down what each took: numbers by the id of their metric, and notes.
-    fn walk(&self, phases: &Phases) -> Result<(Vec<(&'static str, f64)>, Vec<String>), String> {
-        const ROOM: usize = 64;
+    /// Goes through the phases and writes down what each took.
+    fn walk(&self, phases: &Phases) -> Result<Findings, String> {
         let MemoryTask { script, geometry, instance, .. } = self.task;
         let entry = self.registry.get(&instance.strategy).map_err(|error| error.to_string())?;
         let predicted =
@@ -101,10 +100,10 @@ impl Cell<'_> {
             interpreter.run(nobody.as_mut(), &event).map_err(|error| error.to_string())?;
         }
         drop(nobody);
-        let (values, notes) = (Vec::with_capacity(ROOM), Vec::with_capacity(ROOM));
+        let findings = Findings::new();
         let start = ledger::Start::now();
         let meter = HeapMeter::start();
-        let mut account = Account::new(values, notes, &meter);
+        let mut account = Account::new(findings, &meter);
         let mut cache = Weighed::new(self.build()?, &meter);
         let ledger = |cache: &Weighed<'_>, sequences: usize| Ledger {
             predicted,
@@ -160,8 +159,7 @@ impl Cell<'_> {
         ledger(&cache, 0).check("after all sequences were closed", &mut account);
         drop(cache);
         ledger::check_dropped(meter.own_bytes(), &mut account);
-        let Account { values, notes, .. } = account;
-        Ok((values, notes))
+        Ok(account.findings)
     }
 
     /// Runs the events of a phase. The queries of the last `attended` steps meet the cache.
