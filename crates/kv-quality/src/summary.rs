@@ -59,6 +59,8 @@ pub struct FirstDifference {
 }
 
 /// Statistics over some tokens. Logarithms are natural.
+///
+/// A perplexity, or the upper end of its interval, is infinite where the mean exceeds 709 nats; JSON has no such number.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Statistics {
     /// Tokens predicted.
