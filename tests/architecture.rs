@@ -8,7 +8,7 @@ use std::process::Command;
 use serde_json::Value;
 
 /// The workspace's crates, and the workspace crates that each may depend on.
-const ALLOWED: [(&str, &[&str]); 14] = [
+const ALLOWED: [(&str, &[&str]); 15] = [
     ("kv-core", &[]),
     ("kv-kernels", &[]),
     ("kv-metrics", &[]),
@@ -20,6 +20,7 @@ const ALLOWED: [(&str, &[&str]); 14] = [
     ("kv-sliding", &["kv-core", "kv-kernels"]),
     ("kv-quantized", &["kv-core", "kv-kernels"]),
     ("kv-model", &["kv-core", "kv-kernels"]),
+    ("kv-quality", &["kv-core", "kv-kernels", "kv-metrics", "kv-script"]),
     ("kv-report", &[]),
     (
         "runner",
@@ -35,6 +36,7 @@ const ALLOWED: [(&str, &[&str]); 14] = [
             "kv-sliding",
             "kv-quantized",
             "kv-model",
+            "kv-quality",
             "kv-report",
         ],
     ),

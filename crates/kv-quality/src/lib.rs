@@ -1,0 +1,40 @@
+//! What a cache does to attention and to a model's output, as pure functions: no files, no processes, no model.
+//!
+//! Without a model, on rows of a [`RowSource`](kv_script::RowSource) (seconds, for any geometry):
+//!
+//! - [`evaluate`] compares the next steps of a filled cache with dense attention over all rows ever appended
+//!   ([`DenseReference`]): errors of the outputs ([`OutputErrors`]), errors of decoded keys and values ([`DecodedErrors`]),
+//!   attention mass on the rows that are held, and top-k recall ([`RetainedMass`]).
+//! - [`PlantedRetrieval`] makes rows in which every query looks for a known token, and counts the answers that are found.
+//!
+//! With a model, whose logits the caller hands over:
+//!
+//! - [`Paired`] makes a reference and a candidate rows of the same step.
+//! - [`Divergence`] compares the logits of one position, and [`Divergences`] summarizes those of a text.
+#![forbid(unsafe_code)]
+
+mod decoded;
+mod dense;
+mod divergence;
+mod error;
+mod estimate;
+mod evaluate;
+mod outputs;
+mod paired;
+mod planted;
+mod retained;
+mod summary;
+#[cfg(test)]
+mod toy;
+
+pub use decoded::{DecodedErrors, RowErrors};
+pub use dense::{DenseReference, TokenAttention};
+pub use divergence::{Divergence, DivergenceError, Of, TIE, Top1};
+pub use error::{EvaluateError, QualityError};
+pub use estimate::Estimate;
+pub use evaluate::{Evaluation, evaluate};
+pub use outputs::{OutputError, OutputErrors};
+pub use paired::{Paired, Side};
+pub use planted::{Accuracy, Place, PlacedAccuracy, PlantedError, PlantedPlan, PlantedRetrieval, Retrieval, SLOW_TURN};
+pub use retained::{Retained, RetainedMass};
+pub use summary::{DepthStatistics, Divergences, FirstDifference, Statistics, Summary, SummaryError, TOKENS_FOR_P99, TOKENS_FOR_P999};
