@@ -1,9 +1,11 @@
 //! The columns of `results.csv` and of the page's table.
 
 use crate::metric::known;
+use crate::quality_metric::QUALITY_METRICS;
 use crate::{Better, Metric, Row};
 
 /// A column.
+#[derive(Clone, Copy)]
 pub(crate) struct Column {
     /// Its name. People's scripts rely on it.
     pub(crate) name: &'static str,
@@ -12,6 +14,7 @@ pub(crate) struct Column {
     content: Content,
 }
 
+#[derive(Clone, Copy)]
 enum Content {
     Text(fn(&Row) -> String),
     Count(fn(&Row) -> usize),
@@ -68,6 +71,12 @@ impl Column {
             "fork_shared_bytes",
             "reserved_bytes",
         ];
+        const OF_QUALITY: [&str; 8] =
+            ["attn_rel_l2", "retained_mass", "needle_acc", "recency_acc", "ppl", "ppl_delta", "kld_mean", "same_top1"];
+        let is_quality = QUALITY_METRICS.iter().any(|metric| metric.id == self.name);
+        if is_quality && !OF_QUALITY.contains(&self.name) {
+            return false;
+        }
         !matches!(self.content, Content::Low(_) | Content::High(_)) && !FOR_SCRIPTS.contains(&self.name)
     }
 
@@ -118,7 +127,39 @@ fn verdict(row: &Row, id: &str) -> String {
 }
 
 /// Every column, in order. New ones go to the end.
-pub(crate) const COLUMNS: [Column; 95] = [
+pub(crate) const COLUMNS: [Column; OF_COSTS.len() + QUALITY_METRICS.len() + OF_INTERVALS.len()] = {
+    let mut all = [OF_COSTS[0]; OF_COSTS.len() + QUALITY_METRICS.len() + OF_INTERVALS.len()];
+    let mut index = 0;
+    while index < all.len() {
+        let of_quality = index.saturating_sub(OF_COSTS.len());
+        all[index] = if index < OF_COSTS.len() {
+            OF_COSTS[index]
+        } else if of_quality < QUALITY_METRICS.len() {
+            measured(QUALITY_METRICS[of_quality].id)
+        } else {
+            OF_INTERVALS[of_quality - QUALITY_METRICS.len()]
+        };
+        index += 1;
+    }
+    all
+};
+
+/// Intervals of the metrics of quality.
+const OF_INTERVALS: [Column; 10] = [
+    low("ppl_delta_low", "ppl_delta"),
+    high("ppl_delta_high", "ppl_delta"),
+    low("kld_mean_low", "kld_mean"),
+    high("kld_mean_high", "kld_mean"),
+    low("same_top1_low", "same_top1"),
+    high("same_top1_high", "same_top1"),
+    low("needle_acc_low", "needle_acc"),
+    high("needle_acc_high", "needle_acc"),
+    low("recency_acc_low", "recency_acc"),
+    high("recency_acc_high", "recency_acc"),
+];
+
+/// The cell, and what it costs.
+const OF_COSTS: [Column; 95] = [
     text("label", |row| row.cell.label.clone(), "the strategy instance's label in the config"),
     text("strategy", |row| row.cell.strategy.clone(), "the strategy's id"),
     text("model", |row| row.model.clone(), "the model that used the cache"),

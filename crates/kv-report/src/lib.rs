@@ -26,6 +26,8 @@ mod peer;
 mod plotly;
 mod png;
 mod png_bars;
+mod quality;
+mod quality_metric;
 mod results;
 mod run;
 mod schema;
@@ -45,6 +47,7 @@ pub use noise::{is_baseline, noise, ratio};
 pub use old::read_old;
 pub use peer::{Peer, read_peers};
 pub use png::png;
+pub use quality::{Part, Protocol, QualityPoint, quality_csv};
 pub use results::{Results, Row, Value};
 pub use run::{
     BuildRecord, CellRecord, FormatBytes, GeometryRecord, Level, ModelRecord, RowsOrigin, RunRecord, RunState, SCHEMA_VERSION, read_run,

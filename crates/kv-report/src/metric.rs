@@ -1,5 +1,7 @@
 //! The metrics: every number that a cell can have, with its unit and its meaning.
 
+use crate::quality_metric::QUALITY_METRICS;
+
 /// A quantity that is measured, counted or predicted for a cell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Metric {
@@ -50,6 +52,10 @@ pub enum Unit {
     Count,
     /// Bits per value.
     Bits,
+    /// Information, in natural units.
+    Nats,
+    /// The exponential of a mean negative log-likelihood in nats.
+    Perplexity,
 }
 
 impl std::fmt::Display for Unit {
@@ -66,6 +72,8 @@ impl std::fmt::Display for Unit {
             Unit::Share => "share",
             Unit::Count => "count",
             Unit::Bits => "bits",
+            Unit::Nats => "nats",
+            Unit::Perplexity => "perplexity",
         })
     }
 }
@@ -87,7 +95,7 @@ const fn time(id: &'static str, better: Better, meaning: &'static str) -> Metric
 }
 
 /// Another number that depends on the machine.
-const fn measured(id: &'static str, unit: Unit, better: Better, meaning: &'static str) -> Metric {
+pub(crate) const fn measured(id: &'static str, unit: Unit, better: Better, meaning: &'static str) -> Metric {
     Metric { id, unit, better, machine_bound: true, meaning }
 }
 
@@ -97,7 +105,18 @@ const fn count(id: &'static str, unit: Unit, better: Better, meaning: &'static s
 }
 
 /// Every metric.
-pub const METRICS: [Metric; 66] = [
+pub const METRICS: [Metric; COSTS.len() + QUALITY_METRICS.len()] = {
+    let mut all = [COSTS[0]; COSTS.len() + QUALITY_METRICS.len()];
+    let mut index = 0;
+    while index < all.len() {
+        all[index] = if index < COSTS.len() { COSTS[index] } else { QUALITY_METRICS[index - COSTS.len()] };
+        index += 1;
+    }
+    all
+};
+
+/// The metrics of latency and memory.
+const COSTS: [Metric; 66] = [
     time("ttft_ms", Better::Lower, "time to first token, from the start of the prompt until the first token is chosen, in milliseconds"),
     time(
         "tpot_ms_p50",
@@ -338,6 +357,11 @@ mod tests {
                 id if id.ends_with("_share") => Unit::Share,
                 id if id.ends_with("_bytes") => Unit::Bytes,
                 id if id.ends_with("_tokens") => Unit::Tokens,
+                id if id.contains("kld") => Unit::Nats,
+                id if id.contains("ppl") => Unit::Perplexity,
+                id if id.ends_with("_l2") || id == "p_rms" => Unit::Ratio,
+                "quality_windows" => Unit::Count,
+                id if QUALITY_METRICS.iter().any(|metric| metric.id == id) => Unit::Share,
                 _ => Unit::Milliseconds,
             };
             assert_eq!(metric.unit, expected, "{}", metric.id);

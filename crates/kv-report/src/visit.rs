@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{METRICS, ReportError, metric};
+use crate::{METRICS, QualityPoint, ReportError, metric};
 
 /// A finished pass over a cell: a line of the log.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -45,11 +45,17 @@ pub struct Visit {
     /// Its numbers by the id of their metric.
     #[schemars(extend("propertyNames" = { "enum": METRICS.map(|metric| metric.id).to_vec() }))]
     pub values: BTreeMap<String, f64>,
+    /// Where some of them lie with 95 %, by the id of their metric: low and high.
+    #[serde(default)]
+    pub intervals: BTreeMap<String, (f64, f64)>,
     /// Its timed steps, in order.
     pub steps: Vec<StepTime>,
     /// The cache along a text, token by token.
     #[serde(default)]
     pub text: Vec<TextPoint>,
+    /// Numbers of parts of it: of layers, depths and places.
+    #[serde(default)]
+    pub quality: Vec<QualityPoint>,
 }
 
 /// A cache after a token of a text was committed.
@@ -78,6 +84,10 @@ pub enum Pass {
     Text,
     /// The model computed the prompt, which shows whether a composed time to first token holds.
     Check,
+    /// The cache runs alone, and its attention is compared with dense attention.
+    Attention,
+    /// The model reads a text with the cache and with an exact one, and their predictions are compared.
+    Quality,
 }
 
 /// How a pass or a cell ended.
@@ -197,8 +207,10 @@ impl Visit {
             ttft_source: None,
             notes: vec![],
             values: BTreeMap::new(),
+            intervals: BTreeMap::new(),
             steps: vec![],
             text: vec![],
+            quality: vec![],
         }
     }
 

@@ -1,0 +1,85 @@
+//! The metrics of quality: what a cache does to attention, and to what a model says.
+
+use crate::metric::measured;
+use crate::{Better, Metric, Unit};
+
+const fn ratio(id: &'static str, meaning: &'static str) -> Metric {
+    measured(id, Unit::Ratio, Better::Lower, meaning)
+}
+
+const fn share(id: &'static str, meaning: &'static str) -> Metric {
+    measured(id, Unit::Share, Better::Higher, meaning)
+}
+
+const fn nats(id: &'static str, meaning: &'static str) -> Metric {
+    measured(id, Unit::Nats, Better::Lower, meaning)
+}
+
+/// Every metric of quality. Sums depend on the order in which a machine adds, so their last digits do.
+pub(crate) const QUALITY_METRICS: [Metric; 36] = [
+    ratio(
+        "attn_rel_l2",
+        "relative L2 error of attention's outputs against dense attention over all rows ever appended: the root of the sum of squared differences over that of squared outputs, over all layers, heads and steps",
+    ),
+    share("attn_cosine", "mean cosine between those outputs and the dense ones"),
+    ratio("key_rel_l2", "relative L2 error of the decoded keys that the cache holds"),
+    ratio("value_rel_l2", "relative L2 error of the decoded values that the cache holds"),
+    share("retained_mass", "share of exact attention that falls on the positions that the cache holds"),
+    share("topk_recall", "share of the 32 positions with the largest exact attention that the cache holds"),
+    share(
+        "needle_acc",
+        "planted retrieval: share of needles, spread over all depths, whose word is next to attention's output; 1 with an exact cache, by construction",
+    ),
+    share("needle_acc_dense", "the same of an exact f32 cache, fed the same rows"),
+    share(
+        "needle_acc_tight",
+        "the same of the needles with the smallest margin over their decoys, 2 logits: the first that rounding hides",
+    ),
+    share("recency_acc", "planted retrieval: share of needles found among the newest tokens: what was said last"),
+    share("start_acc", "planted retrieval: share of needles found among the first 4 tokens: what sinks keep"),
+    measured("needle_chance", Unit::Share, Better::Neither, "the share that answers at random would get right"),
+    measured(
+        "ppl",
+        Unit::Perplexity,
+        Better::Lower,
+        "prompt exact: perplexity of the text's next tokens, each read from a cache that holds the exactly computed tokens before seq_len and its own after it",
+    ),
+    measured("ppl_reference", Unit::Perplexity, Better::Neither, "the perplexity with an exact f32 cache, in the same steps"),
+    measured("ppl_delta", Unit::Perplexity, Better::Lower, "ppl beyond ppl_reference, with a paired error over the windows of the text"),
+    nats("kld_mean", "prompt exact: mean KL divergence of the next token's distribution from that with an exact f32 cache, in nats"),
+    nats("kld_median", "prompt exact: its median over tokens"),
+    nats("kld_p99", "prompt exact: its 99th percentile; none with fewer than 100 tokens"),
+    nats("kld_p999", "prompt exact: its 99.9th percentile; none with fewer than 1000 tokens"),
+    nats("kld_max", "prompt exact: its largest value"),
+    measured(
+        "kld_floor",
+        Unit::Nats,
+        Better::Neither,
+        "mean KL divergence of an exact f32 cache from itself on another number of threads: sums in another order. Below it nothing can be told",
+    ),
+    share("same_top1", "prompt exact: share of tokens whose most likely next token is that of the exact cache"),
+    share("tied_top1", "prompt exact: share of tokens whose most likely next token differs between logits that are tied"),
+    ratio("p_rms", "prompt exact: root of the mean squared change of the right next token's probability"),
+    measured(
+        "first_difference_tokens",
+        Unit::Tokens,
+        Better::Higher,
+        "prompt exact: tokens until the most likely next token first differs, in the window where that is soonest; none if it never does",
+    ),
+    nats("tail_kld_mean", "prompt exact: kld_mean of the last quarter of the steps"),
+    measured("quality_windows", Unit::Count, Better::Neither, "windows of the text"),
+    measured("quality_tokens", Unit::Tokens, Better::Neither, "tokens that were judged, prompt exact"),
+    measured(
+        "streamed_ppl",
+        Unit::Perplexity,
+        Better::Lower,
+        "streamed: perplexity of the text with a cache that holds it from its first token, fed in small chunks",
+    ),
+    measured("streamed_ppl_reference", Unit::Perplexity, Better::Neither, "the same with an exact f32 cache, in the same steps"),
+    measured("streamed_ppl_delta", Unit::Perplexity, Better::Lower, "streamed_ppl beyond streamed_ppl_reference"),
+    nats("streamed_kld_mean", "streamed: mean KL divergence from an exact f32 cache in the same steps"),
+    nats("streamed_kld_p99", "streamed: its 99th percentile"),
+    share("streamed_same_top1", "streamed: share of tokens whose most likely next token is that of the exact cache"),
+    nats("streamed_tail_kld_mean", "streamed: streamed_kld_mean of the last quarter of the text"),
+    measured("streamed_chunk_tokens", Unit::Tokens, Better::Neither, "streamed: tokens of a step, which see each other unrounded"),
+];
