@@ -26,6 +26,15 @@ pub struct StepInput<'a> {
     pub fresh: Fresh<'a>,
 }
 
+/// Which positions of a step the logits are wanted of.
+#[derive(Debug, Clone, Copy)]
+enum Logits {
+    /// The last one of each sequence.
+    OfLast,
+    /// Every fresh one.
+    OfEach,
+}
+
 /// A sequence's rows among those of the step.
 struct Slice {
     id: SeqId,
@@ -58,10 +67,21 @@ impl Decoder {
     /// # Errors
     /// [`ModelError`]; no sequence is changed.
     pub fn step(&self, cache: &mut dyn KvCache, inputs: &mut [StepInput<'_>]) -> Result<Vec<Vec<f32>>, ModelError> {
-        awake(|| self.run(cache, inputs))
+        awake(|| self.run(cache, inputs, Logits::OfLast))
     }
 
-    fn run(&self, cache: &mut dyn KvCache, inputs: &mut [StepInput<'_>]) -> Result<Vec<Vec<f32>>, ModelError> {
+    /// Like [`step`](Decoder::step), but answers the logits after every fresh position, which a text that is known needs.
+    ///
+    /// # Shapes
+    /// - returns: for each input, in order, `[fresh positions, vocabulary]` logits
+    ///
+    /// # Errors
+    /// [`ModelError`]; no sequence is changed.
+    pub fn step_each(&self, cache: &mut dyn KvCache, inputs: &mut [StepInput<'_>]) -> Result<Vec<Vec<f32>>, ModelError> {
+        awake(|| self.run(cache, inputs, Logits::OfEach))
+    }
+
+    fn run(&self, cache: &mut dyn KvCache, inputs: &mut [StepInput<'_>], wanted: Logits) -> Result<Vec<Vec<f32>>, ModelError> {
         let vocabulary = self.config.vocabulary;
         let mut rows: Vec<Fed> = vec![];
         let mut positions = vec![];
@@ -90,9 +110,20 @@ impl Decoder {
             let [down] = self.weights.project([&layer.down], &gate.gate(&up));
             hidden.add(&down);
         }
-        let last = hidden.select(slices.iter().map(|slice| slice.rows.end - 1));
-        let [logits] = self.weights.project([&self.weights.head], &last.rms_norm(&self.weights.norm, epsilon));
-        let logits: Vec<Vec<f32>> = logits.values().chunks_exact(vocabulary).map(<[f32]>::to_vec).collect();
+        let wanted_rows = |(slice, input): (&Slice, &StepInput<'_>)| match wanted {
+            Logits::OfLast => slice.rows.end - 1..slice.rows.end,
+            Logits::OfEach => slice.rows.end - input.fresh.len().min(slice.rows.len())..slice.rows.end,
+        };
+        let wanted_rows: Vec<Range<usize>> = slices.iter().zip(inputs.iter()).map(wanted_rows).collect();
+        let selected = hidden.select(wanted_rows.iter().cloned().flatten());
+        let [logits] = self.weights.project([&self.weights.head], &selected.rms_norm(&self.weights.norm, epsilon));
+        let mut left = logits.values();
+        let mut logits = Vec::with_capacity(inputs.len());
+        for rows in &wanted_rows {
+            let (of_input, others) = left.split_at(rows.len() * vocabulary);
+            logits.push(of_input.to_vec());
+            left = others;
+        }
         for (input, logits) in inputs.iter().zip(&logits) {
             let count = logits.iter().filter(|logit| !logit.is_finite()).count();
             if count > 0 {

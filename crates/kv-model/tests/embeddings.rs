@@ -1,4 +1,4 @@
-//! A sequence is fed embeddings in the place of tokens.
+//! What a sequence is fed, embeddings in the place of tokens too, and which logits are answered.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::io::Cursor;
@@ -81,5 +81,30 @@ fn embeddings_of_another_width_are_refused() {
         assert_eq!(refused, Err(ModelError::Embedding { values: hidden + 1, hidden }));
         assert_eq!(step(&model, cache.as_mut(), &mut sequence, Fresh::Embeddings(&[])), Err(ModelError::NoTokens));
         assert!(sequence.history().is_empty());
+    }
+}
+
+/// A text that is known is read in chunks, and judged at every position.
+#[test]
+fn the_logits_of_each_position_are_those_of_single_steps() {
+    let model = model();
+    let tokens = [4, 5, 6, 7, 8];
+    for mut cache in caches(&model) {
+        let cache = cache.as_mut();
+        let (mut single, mut chunks, mut other) =
+            (Sequence::open(cache).unwrap(), Sequence::open(cache).unwrap(), Sequence::open(cache).unwrap());
+        let expected: Vec<f32> =
+            tokens.iter().flat_map(|token| step(&model, cache, &mut single, Fresh::Tokens(&[*token])).unwrap()).collect();
+        let mut inputs = [
+            StepInput { sequence: &mut chunks, fresh: Fresh::Tokens(&tokens[..2]) },
+            StepInput { sequence: &mut other, fresh: Fresh::Tokens(&tokens[..1]) },
+        ];
+        let first = model.decoder.step_each(cache, &mut inputs).unwrap();
+        let mut inputs = [StepInput { sequence: &mut chunks, fresh: Fresh::Tokens(&tokens[2..]) }];
+        let second = model.decoder.step_each(cache, &mut inputs).unwrap();
+        assert_eq!((first[0].len(), first[1].len(), second[0].len()), (2 * VOCABULARY, VOCABULARY, 3 * VOCABULARY));
+        let actual = first[0].iter().chain(&second[0]);
+        assert!(actual.zip(&expected).all(|(actual, expected)| (actual - expected).abs() < 1e-4));
+        assert!(first[1].iter().zip(&expected).all(|(actual, expected)| (actual - expected).abs() < 1e-4));
     }
 }

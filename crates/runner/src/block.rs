@@ -152,6 +152,7 @@ mod tests {
             memory_limit: None,
             baseline: baseline.map(str::to_owned),
             baseline_is: Baseline::Marked,
+            quality: None,
         }
     }
 

@@ -78,9 +78,14 @@ impl Estimate {
         tokens * tokens / 2.0 * self.pair / (ATTENTION_RATE * self.threads)
     }
 
+    /// Seconds in which known rows come into a cache.
+    pub(crate) fn replay(&self, tokens: usize) -> f64 {
+        tokens as f64 * self.row_values / REPLAY_RATE
+    }
+
     /// Seconds in which a prompt comes into the caches of a batch.
     fn fill(&self, tokens: usize, batch: usize, filling: Filling) -> f64 {
-        let replay = tokens as f64 * self.row_values / REPLAY_RATE;
+        let replay = self.replay(tokens);
         batch as f64
             * match filling {
                 Filling::Model => self.prefill(tokens),

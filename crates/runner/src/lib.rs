@@ -36,6 +36,7 @@ mod models;
 mod plan;
 mod problem;
 mod progress;
+mod quality_plan;
 mod recording;
 mod roofline;
 mod run_folder;
@@ -44,6 +45,7 @@ mod screen;
 mod summary;
 mod sweep;
 mod table;
+mod text_file;
 mod timed;
 mod worker;
 mod workload;
@@ -57,11 +59,12 @@ static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 pub use cli::main;
 pub use commands::schema;
-pub use config::{Config, ConfigFile, FillChoice, Instance, Lengths, Level, ModelChoice, OneOrMany, Sweep, Workload, load_config};
+pub use config::{Config, ConfigFile, FillChoice, Instance, Lengths, Level, ModelChoice, OneOrMany, Quality, Sweep, Workload, load_config};
 pub use kv_metrics::CountingAllocator;
 pub use models::fetched;
 pub use plan::{Cell, Plan, plan};
 pub use problem::Problem;
+pub use quality_plan::QualityPlan;
 
 use kv_core::Registry;
 

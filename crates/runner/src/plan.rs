@@ -8,6 +8,7 @@ use toml::Spanned;
 use crate::Problem;
 use crate::config::{ConfigFile, FillChoice, HugePages, Instance, Level, Workload, unknown_field_help};
 use crate::problem::known_strategy;
+use crate::quality_plan::QualityPlan;
 use crate::worker::protocol::ScriptSpec;
 
 /// A sweep that can be run.
@@ -45,6 +46,8 @@ pub struct Plan {
     pub baseline: Option<String>,
     /// Whether the user named it.
     pub baseline_is: Baseline,
+    /// What is judged of quality, if anything is.
+    pub quality: Option<QualityPlan>,
 }
 
 /// Who chose the baseline.
@@ -173,6 +176,8 @@ pub fn plan(file: &ConfigFile, registry: &Registry, model: &ModelConfig, only: O
     let context = cells.iter().map(|cell| cell.seq_len.saturating_add(steps_after(cell.workload, decode_steps))).fold(context, usize::max);
     let room = Geometry { context, ..model.geometry.clone() };
     room.check().map_err(|error| file.problem(&sweep.lengths, format!("impossible lengths: {error}")))?;
+    let longest = cells.iter().map(|cell| cell.seq_len).max().unwrap_or(0);
+    let quality = QualityPlan::of(file, longest, model.geometry.context)?;
     let marked = file.config.strategies.iter().find(|instance| is_baseline(instance));
     let usual = || file.config.strategies.iter().find(|instance| is_usual_baseline(instance));
     // A chunk longer than any prompt is the whole prompt.
@@ -193,6 +198,7 @@ pub fn plan(file: &ConfigFile, registry: &Registry, model: &ModelConfig, only: O
         memory_limit,
         baseline: marked.or_else(usual).map(|instance| instance.label.get_ref().clone()),
         baseline_is: if marked.is_some() { Baseline::Marked } else { Baseline::Chosen },
+        quality,
     })
 }
 
@@ -361,6 +367,18 @@ impl Plan {
     }
 
     /// Positions that a cell's sequences have in the end.
+    /// The windows of the text that the model reads, given its tokens.
+    ///
+    /// # Errors
+    /// A [`Problem`] if the text is too short.
+    pub(crate) fn windows(&self, text: Option<&[u32]>) -> Result<Vec<Vec<u32>>, Problem> {
+        let longest = self.cells.iter().map(|cell| cell.seq_len).max().unwrap_or(0);
+        match (&self.quality, text) {
+            (Some(quality), Some(text)) => quality.cut(text, longest),
+            _ => Ok(vec![]),
+        }
+    }
+
     pub(crate) fn positions(&self, cell: &Cell) -> usize {
         cell.seq_len + steps_after(cell.workload, self.decode_steps)
     }

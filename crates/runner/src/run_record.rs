@@ -110,6 +110,7 @@ fn plan_hash(plan: &Plan, ids: &[String], model: &ModelRecord, threads: usize, a
         "huge_pages": plan.huge_pages,
         "ttft_launches": plan.ttft_launches,
         "baseline": plan.baseline,
+        "quality": format!("{:?}", plan.quality),
         "model": model.hash,
         "threads": threads,
         "kernel_path": KernelPath::current().to_string(),

@@ -10,13 +10,14 @@ use kv_kernels::KernelPath;
 use kv_report::{Pass, Row, RunRecord, RunState, Status, Visit};
 
 use super::dry_run::print_plan;
-use super::subject::Subject;
+use super::subject::{Looked, Subject};
 use super::{checked_threads, print};
 use crate::cli::RunArguments;
 use crate::config::{ConfigFile, load_config};
 use crate::free_memory::size;
 use crate::plan::{Baseline, Plan, plan};
 use crate::progress::{Progress, say};
+use crate::quality_plan::QualityPlan;
 use crate::recording::{Kept, Store};
 use crate::run_folder::{Left, RunFolder, Unfinished};
 use crate::run_record::{Facts, cell_id, differences, now, record};
@@ -50,8 +51,10 @@ pub(super) fn run_file(
     let target = arguments.out.clone().unwrap_or_else(|| Path::new("reports").join(file.name()));
     let taken = if arguments.dry_run { None } else { Some(RunFolder::open(&target, unfinished(arguments))?) };
 
-    let (mut model_config, model) = subject.look_at(arguments)?;
+    let text = QualityPlan::read(file)?;
+    let Looked { config: mut model_config, record: model, text } = subject.look_at(arguments, text.as_deref())?;
     let mut plan = plan(file, registry, &model_config, arguments.only.as_deref())?;
+    let windows = plan.windows(text.as_deref())?;
     plan.seed = arguments.seed.unwrap_or(plan.seed);
     model_config.geometry.context = plan.context;
     // What was free when the run began decided what fits.
@@ -59,6 +62,7 @@ pub(super) fn run_file(
     let setting = Setting {
         rows: subject.rows(file, arguments, &model_config, plan.seed),
         model_config: &model_config,
+        windows,
         threads,
         memory_limit: plan.memory_limit.or(limit_before).unwrap_or_else(free_memory::share),
         huge_pages: plan.huge_pages,

@@ -1,6 +1,6 @@
 //! What a config runs: a model with its caches, or caches alone, with the rows of a shape or of a model.
 
-use kv_model::ModelConfig;
+use kv_model::{ModelConfig, TextTokenizer};
 use kv_report::{ModelRecord, RowsOrigin};
 
 use crate::Problem;
@@ -20,6 +20,14 @@ pub(super) enum Subject {
     Alone(Shape),
     /// Caches alone, with rows that this model computed before.
     Recorded(ModelSource),
+}
+
+/// What is known of a subject before anything is measured.
+pub(super) struct Looked {
+    pub(super) config: ModelConfig,
+    pub(super) record: ModelRecord,
+    /// The tokens of the text that the model reads.
+    pub(super) text: Option<Vec<u32>>,
 }
 
 impl Subject {
@@ -54,11 +62,15 @@ impl Subject {
     /// What is to be known before anything is measured. A model's file is read once for that: it may be damaged.
     ///
     /// # Errors
-    /// A [`Problem`] that names the file, or the memory that the model's weights need.
-    pub(super) fn look_at(&self, arguments: &RunArguments) -> Result<(ModelConfig, ModelRecord), Problem> {
+    /// A [`Problem`] that names the file, or the memory that the model's weights need, or says why the text has no tokens.
+    pub(super) fn look_at(&self, arguments: &RunArguments, text: Option<&str>) -> Result<Looked, Problem> {
         let source = match self {
             Subject::Model(source) | Subject::Recorded(source) => source,
-            Subject::Alone(shape) => return Ok((shape.config(), shape.record()?)),
+            Subject::Alone(shape) => return Ok(Looked { config: shape.config(), record: shape.record()?, text: None }),
+        };
+        let tokens = |tokenizer: &TextTokenizer| {
+            let encoded = text.map(|text| tokenizer.encode(text)).transpose();
+            encoded.map_err(|error| Problem::new("the text in [quality] cannot be tokenized").caused_by(error))
         };
         // The name of a file may have anything in it.
         let name = printable(&source.label());
@@ -67,12 +79,14 @@ impl Subject {
         if let Some(config) = source.known_config() {
             source.require_memory()?;
             let record = model_record(source, name, hash, &config);
-            return Ok((config, record));
+            // Random weights know bytes.
+            return Ok(Looked { config, record, text: tokens(&TextTokenizer::bytes())? });
         }
         let (model, loaded) = models::load(source, arguments.pages.pages())?;
         let config = model.decoder.config().clone();
         let record = model_record(source, name, hash, &config);
-        Ok((config, ModelRecord { model_bytes: loaded.bytes, weight_formats: loaded.formats, ..record }))
+        let record = ModelRecord { model_bytes: loaded.bytes, weight_formats: loaded.formats, ..record };
+        Ok(Looked { config, record, text: tokens(&model.tokenizer)? })
     }
 
     /// What feeds the caches.

@@ -4,6 +4,7 @@ mod file;
 mod lengths;
 mod one_or_many;
 mod overrides;
+mod quality;
 
 use kv_kernels::WeightFormat;
 use schemars::JsonSchema;
@@ -15,6 +16,7 @@ pub(crate) use file::{changed, unknown_field_help};
 pub use lengths::Lengths;
 pub use one_or_many::OneOrMany;
 pub(crate) use overrides::parameters;
+pub use quality::Quality;
 
 /// A sweep: one model, some lengths, and the strategies to compare.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -27,6 +29,8 @@ pub struct Config {
     pub model: Spanned<ModelChoice>,
     /// What is varied.
     pub sweep: Sweep,
+    /// What each cache does to attention and to what the model says. Left out, quality is not measured.
+    pub quality: Option<Quality>,
     /// The strategies, in the order of the legend.
     #[serde(default, rename = "strategy")]
     pub strategies: Vec<Instance>,

@@ -62,6 +62,11 @@ impl Fetchable {
         CATALOG.iter().find(|item| item.name == name)
     }
 
+    /// The names of all texts.
+    pub(crate) fn texts() -> Vec<&'static str> {
+        CATALOG.iter().filter(|item| !item.is_model).map(|item| item.name).collect()
+    }
+
     /// Where the file lies once it is fetched.
     ///
     /// # Errors

@@ -17,6 +17,8 @@ pub(crate) struct Setting<'a> {
     /// Of the model, or of the shape whose caches are measured alone: with the layers that are, and room for all lengths.
     pub(crate) model_config: &'a ModelConfig,
     pub(crate) threads: usize,
+    /// The windows of the text that the model reads, in tokens.
+    pub(crate) windows: Vec<Vec<u32>>,
     /// Bytes that a worker may take.
     pub(crate) memory_limit: u64,
     /// The memory pages of large buffers while times are measured.

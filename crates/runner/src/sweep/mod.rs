@@ -9,6 +9,8 @@ mod observations;
 mod passes;
 mod prediction;
 mod probe;
+mod quality;
+mod quality_prediction;
 mod record;
 mod report;
 mod rows;
@@ -96,17 +98,17 @@ impl Sweep<'_> {
         let recording = self.record()?;
         self.recording_is_due = false;
         self.advance(0.0);
+        let windows = if interrupt::requested() { vec![] } else { self.record_windows()? };
         for block in &self.prediction.blocks {
             if interrupt::requested() {
                 break;
             }
-            self.run_block(block, recording.as_ref())?;
+            self.run_block(block, recording.as_ref(), &windows)?;
             self.save()?;
         }
-        match recording {
-            // A run that was interrupted may be resumed.
-            Some(recording) if self.is_complete() => recording.end(),
-            _ => {}
+        // A run that was interrupted may be resumed.
+        if self.is_complete() {
+            recording.into_iter().chain(windows).for_each(StoredRecording::end);
         }
         Ok(())
     }
@@ -135,12 +137,12 @@ impl Sweep<'_> {
                 }
             }
             let to_count = block.cells.iter().filter(|cell| !self.is_done(**cell));
-            seconds += to_count.map(|cell| self.prediction.memory_seconds(*cell)).sum::<f64>();
+            seconds += to_count.map(|cell| self.prediction.memory_seconds(*cell) + self.prediction.quality_seconds(*cell)).sum::<f64>();
         }
         (seconds, cells)
     }
 
-    fn run_block(&mut self, block: &Block, recording: Option<&StoredRecording>) -> Result<(), Problem> {
+    fn run_block(&mut self, block: &Block, recording: Option<&StoredRecording>, windows: &[StoredRecording]) -> Result<(), Problem> {
         let mut launch = 0;
         // How many are needed shows as they come.
         while launch < self.launches_due(block) {
@@ -159,6 +161,7 @@ impl Sweep<'_> {
         }
         for cell in &block.cells {
             self.count_bytes(*cell, recording)?;
+            self.judge_quality(*cell, recording, windows)?;
             if interrupt::requested() {
                 return Ok(());
             }
@@ -203,7 +206,9 @@ impl Sweep<'_> {
     fn is_done(&self, index: usize) -> bool {
         self.has_failed(index)
             || (self.launches_of(index).is_some_and(|launches| (0..launches).all(|launch| self.was_timed(index, launch)))
-                && self.visits.iter().any(|visit| visit.cell == self.ids[index] && visit.pass == Pass::Memory))
+                && self.visits.iter().any(|visit| visit.cell == self.ids[index] && visit.pass == Pass::Memory)
+                && (!self.prediction.judges_attention(index) || self.was_judged(index, Pass::Attention))
+                && (!self.prediction.reads_text(index) || self.was_judged(index, Pass::Quality)))
     }
 
     /// Launches that a cell needs. `None` if it is in no block.
@@ -220,8 +225,9 @@ impl Sweep<'_> {
         let is_of_cell = |visit: &Visit| match visit.pass {
             Pass::Gate => visit.cell == self.cell(index).label,
             Pass::Latency | Pass::Memory => visit.cell == self.ids[index] && !visit.control,
-            // The check of a composed time is no part of the cell, and neither is the text behind its bytes.
-            Pass::Check | Pass::Text => false,
+            // The check of a composed time is no part of the cell, and neither is the text behind its bytes. What judges quality
+            // may fail without a cell that was timed.
+            Pass::Check | Pass::Text | Pass::Attention | Pass::Quality => false,
         };
         self.visits.iter().any(|visit| visit.status != Status::Ok && is_of_cell(visit))
     }

@@ -186,7 +186,7 @@ impl Sweep<'_> {
 
     /// Counts the bytes of a cell that was timed.
     pub(super) fn count_bytes(&mut self, index: usize, recording: Option<&StoredRecording>) -> Result<(), Problem> {
-        if self.is_done(index) || interrupt::requested() {
+        if self.has_failed(index) || self.was_judged(index, Pass::Memory) || interrupt::requested() {
             return Ok(());
         }
         let cell = self.cell(index);
@@ -285,6 +285,6 @@ impl Sweep<'_> {
 }
 
 /// The work that a worker did last.
-fn in_words(phase: &Option<Phase>) -> String {
+pub(super) fn in_words(phase: &Option<Phase>) -> String {
     phase.as_ref().map_or("start".to_owned(), |phase| phase.work.to_string())
 }

@@ -21,12 +21,16 @@ pub(crate) struct Prediction<'a> {
     pub(crate) too_large: Vec<TooLarge>,
     /// What is recorded.
     pub(crate) recording: Option<RecordingPrediction>,
-    estimate: Estimate,
+    /// The windows of the text that are recorded.
+    pub(crate) windows: Vec<RecordingPrediction>,
+    pub(super) estimate: Estimate,
     /// Bytes of caches by cell; 0 if the strategy does not say.
-    caches: Vec<u64>,
+    pub(super) caches: Vec<u64>,
     /// Bytes beside the caches by cell.
-    beside: Vec<u64>,
-    limit: u64,
+    pub(super) beside: Vec<u64>,
+    /// Bytes of a token in an exact cache in f32.
+    pub(super) exact_token_bytes: u64,
+    pub(super) limit: u64,
 }
 
 /// A prompt to be recorded.
@@ -90,18 +94,22 @@ pub(crate) fn predict<'a>(plan: &'a Plan, probes: &'a Probes, setting: &Setting<
         blocks,
         too_large,
         recording: None,
+        windows: vec![],
         estimate: Estimate::new(config, plan.level, setting.threads),
         caches,
         beside,
+        exact_token_bytes: (config.geometry.values_per_token() * size_of::<f32>()) as u64,
         limit: setting.memory_limit,
     };
-    prediction.recording = prediction.key(setting, model_hash).map(|key| {
+    let recorded = |key: RecordingKey| {
         let tokens = key.tokens.len();
         let row = (config.geometry.values_per_token() * size_of::<f32>()) as u64;
         let step = chunk_bytes(config, Level::Model, plan.prefill_chunk.min(tokens));
         let memory_bytes = model_bytes + process_bytes(setting.threads) + row * tokens as u64 + step;
         RecordingPrediction { disk_bytes: Store::bytes(&key, &config.geometry), memory_bytes, key }
-    });
+    };
+    prediction.recording = prediction.key(setting, model_hash).map(recorded);
+    prediction.windows = prediction.window_keys(setting, model_hash).into_iter().map(recorded).collect();
     prediction
 }
 
@@ -288,6 +296,8 @@ impl Prediction<'_> {
         let longest = *lengths.last()?;
         let recorded = match setting.rows {
             RowsSpec::Model(_) if self.plan.ttft_launches > 0 => (Queries::Recorded, Times::Taken),
+            // Attention is compared on them, unless there is a text.
+            RowsSpec::Model(_) if self.plan.quality.is_some() && setting.windows.is_empty() => (Queries::Recorded, Times::LeftOut),
             RowsSpec::Recorded { .. } => (Queries::Recorded, Times::LeftOut),
             _ => (Queries::LeftOut, Times::LeftOut),
         };

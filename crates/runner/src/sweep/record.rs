@@ -9,6 +9,14 @@ use crate::recording::{Store, StoredRecording};
 use crate::worker::process::{How, OnInterrupt};
 use crate::worker::protocol::{Message, RecordTask, Task, Work};
 
+/// What came of recording a prompt.
+pub(super) enum Recorded {
+    Stored(StoredRecording),
+    Interrupted,
+    /// Why it cannot be recorded.
+    Failed(String),
+}
+
 impl Sweep<'_> {
     /// Records the prompt, or finds it recorded. `None` if nothing is to be replayed, or if it cannot be recorded: every
     /// prompt is computed then, as rows and warnings say.
@@ -16,32 +24,43 @@ impl Sweep<'_> {
     /// # Errors
     /// A [`Problem`] if no worker can be started, or there is no room on the disk.
     pub(super) fn record(&mut self) -> Result<Option<StoredRecording>, Problem> {
-        let Some(RecordingPrediction { key, disk_bytes, .. }) = &self.prediction.recording else { return Ok(None) };
-        let Some(model) = self.setting.rows.model() else { return Ok(None) };
+        let Some(prompt) = &self.prediction.recording else { return Ok(None) };
         let is_needed = |cell: &usize| self.prediction.reads_recording(*cell) && !self.is_done(*cell);
         if !self.prediction.blocks.iter().flat_map(|block| &block.cells).any(is_needed) {
             return Ok(None);
         }
+        let seconds = self.prediction.recording_seconds();
+        match self.record_prompt(prompt, &format!("the prompt of {} tokens", prompt.key.tokens.len()), seconds)? {
+            Recorded::Stored(stored) => Ok(Some(stored)),
+            Recorded::Interrupted => Ok(None),
+            Recorded::Failed(reason) => self.without_recording(&reason),
+        }
+    }
+
+    /// Records what a prediction says, or finds it recorded.
+    ///
+    /// # Errors
+    /// A [`Problem`] if no worker can be started, or there is no room on the disk.
+    pub(super) fn record_prompt(&mut self, prompt: &RecordingPrediction, what: &str, seconds: f64) -> Result<Recorded, Problem> {
+        let RecordingPrediction { key, disk_bytes, .. } = prompt;
+        let Some(model) = self.setting.rows.model() else { return Ok(Recorded::Failed("there is no model".into())) };
         let store = Store::of_user()?;
         store.remove_stale();
         let stored = match store.claim(key, self.kept, self.folder.path()) {
             Ok(stored) => stored,
-            Err(problem) => return self.without_recording(&problem.line()),
+            Err(problem) => return Ok(Recorded::Failed(problem.line())),
         };
-        let geometry = &self.setting.model_config.geometry;
-        if stored.is_finished(key, geometry) {
-            return Ok(Some(stored));
+        if stored.is_finished(key, &self.setting.model_config.geometry) {
+            return Ok(Recorded::Stored(stored));
         }
         if let Err(problem) = store.require_room(*disk_bytes) {
             stored.discard();
             return Err(problem);
         }
         let task = RecordTask { model: model.clone(), key: key.clone(), folder: stored.folder().to_owned() };
-        let seconds = self.prediction.recording_seconds();
         let mut has_begun = false;
-        let what = format!("the prompt of {} tokens", key.tokens.len());
         let patience = self.setting.patience(seconds);
-        let ended = self.insist(&what, Task::Record(task), patience, OnInterrupt::AtOnce, |sweep, message| {
+        let ended = self.insist(what, Task::Record(task), patience, OnInterrupt::AtOnce, |sweep, message| {
             match message {
                 Message::Model(loaded) => sweep.note_model(loaded),
                 Message::Phase(phase) => {
@@ -56,22 +75,19 @@ impl Sweep<'_> {
             }
             Ok(())
         });
-        let reason = match ended.map(|ended| ended.how) {
+        let outcome = match ended.map(|ended| ended.how) {
             Ok(How::Finished) => {
                 self.progress.advance(seconds);
-                return Ok(Some(stored));
+                return Ok(Recorded::Stored(stored));
             }
-            Ok(How::Interrupted) => {
-                stored.discard();
-                return Ok(None);
-            }
-            Ok(How::Died(_, reason, _)) => reason,
-            Err(problem) if has_begun => problem.line(),
+            Ok(How::Interrupted) => Recorded::Interrupted,
+            Ok(How::Died(_, reason, _)) => Recorded::Failed(reason),
+            Err(problem) if has_begun => Recorded::Failed(problem.line()),
             // Without its model, there is nothing to measure at all.
             Err(problem) => return Err(problem),
         };
         stored.discard();
-        self.without_recording(&reason)
+        Ok(outcome)
     }
 
     /// Goes on without a recording, if the model can compute what was to be recorded.

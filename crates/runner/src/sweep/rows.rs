@@ -61,11 +61,17 @@ fn row(run: &RunRecord, cell: &CellRecord, visits: &[Visit]) -> Option<Row> {
         row.fill = first.fill;
         row.ttft_source = all.iter().find_map(|visit| visit.ttft_source);
     }
-    for visit in launches.iter().copied().chain(memory).chain(text) {
+    let judged: Vec<&Visit> = of(Pass::Attention).chain(of(Pass::Quality)).collect();
+    let (well, badly): (Vec<&Visit>, Vec<&Visit>) = judged.into_iter().partition(|visit| visit.status == Status::Ok);
+    for visit in badly {
+        let what = if visit.pass == Pass::Attention { "attention was not compared" } else { "the text was not read" };
+        row.notes.push(format!("{what}: {}", visit.error.as_deref().unwrap_or("no reason")));
+    }
+    for visit in launches.iter().copied().chain(memory).chain(text).chain(well.iter().copied()) {
         row.notes.extend(visit.notes.iter().filter(|note| !row.notes.contains(note)).cloned().collect::<Vec<_>>());
     }
     row.launches = launches.len();
-    add_values(&mut row, &all, &[memory, text]);
+    add_values(&mut row, &all, memory.into_iter().chain(text).chain(well));
     add_times(&mut row, run, &launches);
     add_working_set(&mut row);
     add_level(&mut row, run);
@@ -83,13 +89,15 @@ fn fail(row: &mut Row, visit: &Visit) {
 }
 
 /// What launches and the passes over memory say: of several launches the median.
-fn add_values(row: &mut Row, launches: &[&Visit], others: &[Option<&Visit>]) {
+fn add_values<'v>(row: &mut Row, launches: &[&'v Visit], others: impl Iterator<Item = &'v Visit>) {
     let mut by_id: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
     // Filling with attention takes longer than filling without: the launches that attended are comparable.
     let attended = launches.iter().any(|visit| visit.ttft_source.is_some());
     let is_comparable =
         |visit: &Visit, id: &str| id != "fill_ms" || !attended || visit.pass != Pass::Latency || visit.ttft_source.is_some();
-    for visit in launches.iter().copied().chain(others.iter().copied().flatten()) {
+    let mut intervals = BTreeMap::new();
+    for visit in launches.iter().copied().chain(others) {
+        intervals.extend(&visit.intervals);
         for (id, value) in visit.values.iter().filter(|(id, _)| is_comparable(visit, id)) {
             by_id.entry(id).or_default().push(*value);
         }
@@ -97,7 +105,8 @@ fn add_values(row: &mut Row, launches: &[&Visit], others: &[Option<&Visit>]) {
     for (id, values) in by_id {
         let Some(median) = quantile(&values, 0.5) else { continue };
         let statistic = (values.len() > 1).then(|| "p50".to_owned());
-        row.values.insert(id.into(), Value { statistic, samples: Some(values.len()), ..Value::from(median) });
+        let interval = intervals.get(&id.to_owned()).map(|interval| **interval);
+        row.values.insert(id.into(), Value { statistic, samples: Some(values.len()), interval, ..Value::from(median) });
     }
 }
 

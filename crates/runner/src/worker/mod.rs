@@ -3,6 +3,7 @@
 //! The runner starts its own program again with a hidden command ([`COMMAND`]), so a program with strategies of its own
 //! works the same. [`process`] is the runner's side, everything else the worker's.
 
+mod attention;
 mod channel;
 mod gate;
 mod latency;
@@ -10,6 +11,7 @@ mod memory;
 mod probe;
 pub(crate) mod process;
 pub(crate) mod protocol;
+mod quality;
 mod record;
 
 use std::any::Any;
@@ -66,6 +68,8 @@ fn work(registry: &Registry, task: Task, channel: &Channel) -> Result<(), Proble
         Task::Record(task) => record::run(task, channel),
         Task::Latency(task) => latency::run(registry, &task, channel),
         Task::Memory(task) => memory::run(registry, &task, channel),
+        Task::Attention(task) => attention::run(registry, &task, channel),
+        Task::Quality(task) => quality::run(registry, &task, channel),
         Task::Roofline(task) => roofline(registry, &task, channel),
     }
 }

@@ -19,7 +19,7 @@ use crate::recording::RecordingKey;
 use crate::roofline::{Launch, RooflineTask};
 
 /// Is raised with every change. Runner and worker are the same program, unless it was replaced while it ran.
-pub(crate) const PROTOCOL: u32 = 4;
+pub(crate) const PROTOCOL: u32 = 5;
 
 /// What a worker is to do.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -44,6 +44,8 @@ pub(crate) enum Task {
     Record(RecordTask),
     Latency(LatencyTask),
     Memory(MemoryTask),
+    Attention(AttentionTask),
+    Quality(QualityTask),
     Roofline(RooflineTask),
 }
 
@@ -177,6 +179,54 @@ pub(crate) struct MemoryTask {
     pub(crate) text: Text,
 }
 
+/// Compares the attention of one instance with dense attention, on rows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct AttentionTask {
+    pub(crate) instance: InstanceSpec,
+    pub(crate) geometry: Geometry,
+    /// Tokens that the cache holds in the end.
+    pub(crate) tokens: usize,
+    /// Tokens of a step that fills it.
+    pub(crate) chunk: usize,
+    /// Seed of rows that are generated or planted.
+    pub(crate) seed: u64,
+    /// The folder of the recording whose rows fill the cache.
+    pub(crate) recording: Option<PathBuf>,
+}
+
+/// Compares what a model says with one instance and with an exact cache.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct QualityTask {
+    pub(crate) model: ModelSpec,
+    pub(crate) instance: InstanceSpec,
+    /// Tokens of the prompt.
+    pub(crate) seq_len: usize,
+    /// Tokens of a step of the prompt.
+    pub(crate) prefill_chunk: usize,
+    /// Tokens that are judged after it, one by one.
+    pub(crate) steps: usize,
+    pub(crate) windows: Vec<Window>,
+    /// Windows that are read at once.
+    pub(crate) together: usize,
+    pub(crate) streamed: Option<Streamed>,
+}
+
+/// A part of a text.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Window {
+    pub(crate) tokens: Vec<u32>,
+    /// The folder of the recording of its beginning.
+    pub(crate) recording: PathBuf,
+}
+
+/// How much of each window is streamed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Streamed {
+    pub(crate) tokens: usize,
+    /// Tokens of a step.
+    pub(crate) chunk: usize,
+}
+
 /// Whether a cache is also followed along the text, token by token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -239,6 +289,14 @@ pub(crate) enum Work {
     CountBytes,
     /// A cache is followed along a text.
     FollowText,
+    /// Attention is compared with dense attention.
+    CompareAttention,
+    /// Planted needles are looked for.
+    FindNeedles,
+    /// A text is read after exactly computed prompts.
+    ReadAfterPrompt,
+    /// A text is read from its first token on.
+    Stream,
 }
 
 impl fmt::Display for Work {
@@ -253,6 +311,10 @@ impl fmt::Display for Work {
             Work::RealPrefill => "real prefill",
             Work::CountBytes => "count bytes",
             Work::FollowText => "follow the text",
+            Work::CompareAttention => "compare attention",
+            Work::FindNeedles => "find planted needles",
+            Work::ReadAfterPrompt => "read the text after the prompt",
+            Work::Stream => "stream the text",
         })
     }
 }
@@ -361,6 +423,24 @@ mod tests {
                 recording: Some("/tmp".into()),
                 room_to_fork: u64::MAX,
                 text: Text::Followed,
+            }),
+            Task::Attention(AttentionTask {
+                instance: instance(),
+                geometry: geometry(),
+                tokens: 64,
+                chunk: 16,
+                seed: u64::MAX,
+                recording: None,
+            }),
+            Task::Quality(QualityTask {
+                model: model(SourceSpec::Gguf("/a model".into())),
+                instance: instance(),
+                seq_len: 64,
+                prefill_chunk: 16,
+                steps: 8,
+                windows: vec![Window { tokens: vec![0, u32::MAX], recording: "/tmp".into() }],
+                together: 1,
+                streamed: Some(Streamed { tokens: 64, chunk: 8 }),
             }),
             Task::Record(RecordTask { model: model(SourceSpec::Gguf("/a model".into())), key: key(), folder: "/tmp".into() }),
         ];

@@ -57,8 +57,8 @@ fn a_prompt_that_cannot_be_read_is_refused_before_the_model_is_loaded() {
         (from_file(b""), "is empty"),
         (from_file(b"\n"), "is empty"),
         (from_file(b"ab\xffcd"), "is not UTF-8: it is invalid at byte 2"),
-        (generate(&["--prompt-file", "no/such/file"]), "cannot read the prompt from `no/such/file`"),
-        (generate(&["--prompt-file", "."]), "cannot read the prompt from `.`"),
+        (generate(&["--prompt-file", "no/such/file"]), "the prompt in `no/such/file` cannot be read"),
+        (generate(&["--prompt-file", "."]), "the prompt in `.` cannot be read"),
         (generate(&["--prompt", "x", "--prompt-file", "-"]), "cannot be used with"),
         (generate(&[]), "required arguments were not provided"),
     ];

@@ -1,0 +1,140 @@
+//! What is judged of each cell, and the text that it is judged on.
+
+use std::fs::File;
+use std::path::PathBuf;
+
+use toml::Spanned;
+
+use crate::Problem;
+use crate::config::{ConfigFile, Level, Quality};
+use crate::models::Fetchable;
+use crate::text_file::read_text;
+
+/// Quality, as a plan asks for it.
+#[derive(Debug, Clone)]
+pub struct QualityPlan {
+    /// Tokens that are judged after each length, prompt exact.
+    pub steps: usize,
+    /// Tokens of each window that are streamed; 0 if they are not.
+    pub streamed: usize,
+    /// Tokens of a step while streaming.
+    pub chunk: usize,
+    /// Parts of the text.
+    pub windows: usize,
+    /// The text, if one is read.
+    pub text: Option<PathBuf>,
+}
+
+impl QualityPlan {
+    /// What a config asks for, with the longest length of its cells and the positions that the model has.
+    ///
+    /// # Errors
+    /// A [`Problem`] that points at a value that makes no sense.
+    pub(crate) fn of(file: &ConfigFile, longest: usize, context: usize) -> Result<Option<QualityPlan>, Problem> {
+        let Some(quality) = &file.config.quality else { return Ok(None) };
+        let Quality { text, windows, steps, streamed, chunk } = quality;
+        let at_least_one = |name: &str, value: &Spanned<usize>| match *value.get_ref() {
+            0 => Err(file.problem(value, format!("`{name}` in [quality] is 0: it must be at least 1"))),
+            number => Ok(number),
+        };
+        let plan = QualityPlan {
+            steps: at_least_one("steps", steps)?,
+            streamed: streamed.as_ref().map_or(longest, |streamed| *streamed.get_ref()),
+            chunk: at_least_one("chunk", chunk)?,
+            windows: at_least_one("windows", windows)?,
+            text: text.as_ref().map(|text| text_path(file, text)).transpose()?,
+        };
+        let Some(text) = text else { return Ok(Some(plan)) };
+        if file.config.sweep.level == Level::Attention {
+            let message = "`text` in [quality] is for a model to read, and `level = \"attention\"` has none at hand";
+            return Err(file.problem(text, message).help("leave it out: attention is compared without it"));
+        }
+        if let Some(streamed) = streamed.as_ref().filter(|streamed| (1..=plan.chunk).contains(streamed.get_ref())) {
+            let message = format!("`streamed` is {}: it must be more than `chunk`, {}", streamed.get_ref(), plan.chunk);
+            return Err(file.problem(streamed, message).help("0 leaves it out"));
+        }
+        // The token that follows the last is judged, and is not fed.
+        for (positions, key) in [(longest.saturating_add(plan.steps), steps), (plan.streamed, streamed.as_ref().unwrap_or(steps))] {
+            if positions > context {
+                let message = format!("quality needs {positions} positions, and the model's context is {context}");
+                return Err(file.problem(key, message).help("shorter `lengths`, fewer `steps` or a smaller `streamed` in [quality]"));
+            }
+        }
+        Ok(Some(plan))
+    }
+
+    /// Tokens of a window, the one that follows the last included.
+    fn window_tokens(&self, longest: usize) -> usize {
+        (longest + self.steps).max(self.streamed) + 1
+    }
+
+    /// The windows of a text, spread evenly over it, the first at its beginning.
+    ///
+    /// # Errors
+    /// A [`Problem`] with both numbers if the text is too short.
+    pub(crate) fn cut(&self, tokens: &[u32], longest: usize) -> Result<Vec<Vec<u32>>, Problem> {
+        let width = self.window_tokens(longest);
+        let apart = tokens.len() / self.windows;
+        if apart < width {
+            let shown = self.text.as_ref().map_or(String::new(), |path| path.display().to_string());
+            let message = format!(
+                "`{shown}` has {} tokens for this model, and {} windows of {width} need {}",
+                tokens.len(),
+                self.windows,
+                self.windows * width
+            );
+            return Err(Problem::new(message).help("a longer text, fewer `windows` in [quality], or shorter `lengths`"));
+        }
+        Ok((0..self.windows).map(|window| tokens[window * apart..][..width].to_vec()).collect())
+    }
+
+    /// Reads the text that a config names.
+    ///
+    /// # Errors
+    /// A [`Problem`] that names the file.
+    pub(crate) fn read(file: &ConfigFile) -> Result<Option<String>, Problem> {
+        let text = file.config.quality.as_ref().and_then(|quality| quality.text.as_ref());
+        let path = text.map(|text| text_path(file, text)).transpose()?;
+        let read = |path: &PathBuf| read_text(File::open(path), &format!("the text in `{}`", path.display()));
+        path.as_ref().map(read).transpose()
+    }
+}
+
+/// Where a text is: a name of the catalog, or a path.
+fn text_path(file: &ConfigFile, text: &Spanned<String>) -> Result<PathBuf, Problem> {
+    let name = text.get_ref();
+    let path = file.folder().join(name);
+    if path.exists() {
+        return Ok(path);
+    }
+    let Some(item) = Fetchable::find(name) else {
+        let texts = Fetchable::texts().join(", ");
+        return Err(file
+            .problem(text, format!("there is no text `{}`", path.display()))
+            .help(format!("name a file, or one of the texts that `runner fetch` brings: {texts}")));
+    };
+    if item.is_model {
+        return Err(file.problem(text, format!("`{name}` is a model, not a text")));
+    }
+    let path = item.path()?;
+    if !path.exists() {
+        return Err(file.problem(text, format!("`{name}` has not been fetched yet")).help(format!("run `runner fetch {name}` first")));
+    }
+    Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_are_spread_evenly_and_a_short_text_is_refused() {
+        let plan = QualityPlan { steps: 2, streamed: 0, chunk: 1, windows: 3, text: Some("t".into()) };
+        let tokens: Vec<u32> = (0..30).collect();
+        let windows = plan.cut(&tokens, 4).unwrap();
+        assert_eq!(windows, [(0..7).collect::<Vec<u32>>(), (10..17).collect(), (20..27).collect()]);
+        let error = plan.cut(&tokens, 8).unwrap_err().to_string();
+        assert!(error.contains("`t` has 30 tokens for this model, and 3 windows of 11 need 33"), "{error}");
+        assert_eq!(QualityPlan { streamed: 9, ..plan }.cut(&tokens, 4).unwrap()[1], (10..20).collect::<Vec<u32>>());
+    }
+}

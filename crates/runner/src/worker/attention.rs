@@ -1,0 +1,172 @@
+//! The worker that compares a cache's attention with dense attention, on rows: those of a recording, generated ones, and ones in
+//! which needles are planted. No model is loaded.
+
+use std::fmt::Display;
+
+use kv_core::{CacheError, Guarantee, KvCache, Registry, SeqId};
+use kv_quality::{
+    Accuracy, DenseReference, Evaluation, OutputError, PlantedPlan, PlantedRetrieval, Retained, Retrieval, RowErrors, evaluate,
+};
+use kv_report::{Part, Pass, Protocol, QualityPoint, Visit};
+use kv_script::{Attention, RowSource, step};
+
+use super::caught;
+use super::channel::Channel;
+use super::protocol::{AttentionTask, Work};
+use crate::Problem;
+use crate::drivers::{CellRows, Generated};
+use crate::recording::{Recording, exact_cache};
+
+/// Steps that are compared.
+const STEPS: usize = 8;
+/// Positions with the largest weights that a cache should hold. The metric's meaning names it.
+const TOP: usize = 32;
+
+pub(super) fn run(registry: &Registry, task: &AttentionTask, channel: &Channel) -> Result<(), Problem> {
+    let AttentionTask { geometry, recording, seed, .. } = task;
+    let recording = recording.as_ref().map(|folder| Recording::of_worker(folder, geometry)).transpose()?;
+    let generated = recording.is_none().then(|| Generated::new(geometry.clone(), *seed));
+    let rows = CellRows { geometry: geometry.clone(), recording, generated };
+    let judge = Judge { registry, task, channel, rows };
+    // On a thread of the pool, as everywhere else.
+    let mut visit = Visit::passed(&task.instance.id, Pass::Attention);
+    let judged = caught(|| rayon::scope(|_| judge.compare(&mut visit).and_then(|()| judge.find_needles(&mut visit))));
+    channel.visit(match judged {
+        Ok(()) => visit,
+        Err(reason) => Visit::failed(&task.instance.id, Pass::Attention, kv_report::Status::Failed, "compare attention", &reason),
+    });
+    Ok(())
+}
+
+struct Judge<'a> {
+    registry: &'a Registry,
+    task: &'a AttentionTask,
+    channel: &'a Channel,
+    rows: CellRows,
+}
+
+impl Judge<'_> {
+    fn build(&self) -> Result<Box<dyn KvCache>, String> {
+        self.task.instance.build(self.registry, &self.task.geometry)
+    }
+
+    /// Errors of the last steps' outputs and of the rows that are held, and the attention that falls on them.
+    fn compare(&self, visit: &mut Visit) -> Result<(), String> {
+        self.enter(Work::CompareAttention);
+        let tokens = self.task.tokens;
+        let steps = STEPS.min(tokens.saturating_sub(1));
+        let mut rows = self.rows.clone();
+        let reference = DenseReference::build(&mut rows, tokens).map_err(in_words)?;
+        let mut cache = self.build()?;
+        let seq = self.filled(cache.as_mut(), &mut rows, tokens - steps)?;
+        let evaluation = evaluate(cache.as_mut(), seq, &mut rows, &reference, steps, TOP).map_err(in_words)?;
+        add_evaluation(visit, &evaluation);
+        Ok(())
+    }
+
+    /// Needles that are planted at known depths.
+    fn find_needles(&self, visit: &mut Visit) -> Result<(), String> {
+        self.enter(Work::FindNeedles);
+        let plan = PlantedPlan::new(self.task.tokens, self.task.seed);
+        let mut planted = match PlantedRetrieval::new(&self.task.geometry, plan) {
+            Ok(planted) => planted,
+            Err(reason) => {
+                visit.notes.push(format!("no needles were planted: {reason}"));
+                return Ok(());
+            }
+        };
+        let tokens = planted.tokens();
+        let mut asked = |mut cache: Box<dyn KvCache>| -> Result<Retrieval, String> {
+            let seq = self.filled(cache.as_mut(), &mut planted, tokens)?;
+            planted.ask(cache.as_mut(), seq).map_err(in_words)
+        };
+        let dense = asked(exact_cache(&self.task.geometry, tokens + 64).map_err(|problem| problem.line())?)?;
+        let found = asked(self.build()?)?;
+        add_retrieval(visit, &found, &dense, planted.chance());
+        Ok(())
+    }
+
+    /// Fills a cache with the first rows of a source. One that evicts may choose by attention, so queries meet it.
+    fn filled<S: RowSource<Error: Display>>(&self, cache: &mut dyn KvCache, rows: &mut S, tokens: usize) -> Result<SeqId, String> {
+        let evicts = matches!(cache.guarantee(), Guarantee::Evicts(_));
+        let attention = if evicts { Attention::Run } else { Attention::Skipped };
+        let chunk = if cache.recomputes() { tokens.max(1) } else { self.task.chunk.max(1) };
+        let refused = |error: CacheError| error.to_string();
+        let seq = cache.open().map_err(refused)?;
+        for start in (0..tokens).step_by(chunk) {
+            step(cache, rows, &[(seq, start..(start + chunk).min(tokens))], attention).map_err(in_words)?;
+            self.channel.progress(start, tokens);
+        }
+        cache.prompt_end(seq).map_err(refused)?;
+        Ok(seq)
+    }
+
+    fn enter(&self, work: Work) {
+        self.channel.phase(Some(&self.task.instance.id), work);
+    }
+}
+
+fn in_words(error: impl Display) -> String {
+    error.to_string()
+}
+
+fn add_evaluation(visit: &mut Visit, evaluation: &Evaluation) {
+    let OutputError { relative_l2, cosine, rows: outputs, .. } = evaluation.outputs.overall();
+    let Retained { mass, top_k_recall, .. } = evaluation.retained.overall();
+    let RowErrors { keys, values, .. } = evaluation.decoded.overall();
+    for (id, value) in [
+        ("attn_rel_l2", relative_l2),
+        ("attn_cosine", cosine),
+        ("key_rel_l2", keys),
+        ("value_rel_l2", values),
+        ("retained_mass", mass),
+        ("topk_recall", top_k_recall),
+    ] {
+        visit.values.extend(value.map(|value| (id.to_owned(), value)));
+    }
+    let layers = evaluation.outputs.layers().len();
+    for layer in 0..layers {
+        let OutputError { relative_l2, .. } = evaluation.outputs.layers()[layer];
+        let Retained { mass, .. } = evaluation.retained.layers()[layer];
+        for (metric, value) in [("attn_rel_l2", relative_l2), ("retained_mass", mass)] {
+            visit.quality.extend(value.map(|value| QualityPoint {
+                protocol: Protocol::Rows,
+                part: Part::Layer(layer),
+                metric: metric.into(),
+                value,
+                interval: None,
+                count: outputs / layers,
+            }));
+        }
+    }
+}
+
+fn add_retrieval(visit: &mut Visit, found: &Retrieval, dense: &Retrieval, chance: f64) {
+    let tightest = found.cells().iter().map(|cell| cell.margin).fold(f64::INFINITY, f64::min);
+    let tight = found.of(|cell| matches!(cell.place, kv_quality::Place::Depth(_)) && cell.margin == tightest);
+    let mut add = |id: &str, accuracy: Accuracy| {
+        visit.values.extend(accuracy.share().map(|share| (id.to_owned(), share)));
+        visit.intervals.extend(accuracy.interval().map(|interval| (id.to_owned(), interval)));
+    };
+    add("needle_acc", found.needle());
+    add("needle_acc_dense", dense.needle());
+    add("needle_acc_tight", tight);
+    add("recency_acc", found.recency());
+    add("start_acc", found.start());
+    visit.values.insert("needle_chance".into(), chance);
+    for cell in found.cells() {
+        let place = match cell.place {
+            kv_quality::Place::Start => "start".to_owned(),
+            kv_quality::Place::Depth(depth) => format!("depth {depth}"),
+            kv_quality::Place::Recent => "recent".to_owned(),
+        };
+        visit.quality.extend(cell.accuracy.share().map(|share| QualityPoint {
+            protocol: Protocol::Planted,
+            part: Part::Place { place, margin: cell.margin },
+            metric: "needle_acc".into(),
+            value: share,
+            interval: cell.accuracy.interval(),
+            count: cell.accuracy.trials,
+        }));
+    }
+}

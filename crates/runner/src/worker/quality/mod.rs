@@ -1,0 +1,257 @@
+//! The worker that lets a model read a text with a cache and with an exact one, and compares what it says.
+//!
+//! The text is known, so every token's probability is. Reference and candidate are rows of the same step: nothing but the caches
+//! can make their logits differ. No logits are kept.
+
+mod floor;
+mod prompt_exact;
+mod streamed;
+
+use std::fmt::Display;
+
+use kv_core::{Guarantee, KvCache, Registry};
+use kv_model::{Decoder, Fresh, Sequence, StepInput};
+use kv_quality::{Divergence, Divergences, Estimate, Paired, Side, Statistics, Summary};
+use kv_report::{Part, Pass, Protocol, QualityPoint, Status, Visit};
+use kv_script::{Attention, step};
+use rayon::prelude::*;
+
+use super::channel::Channel;
+use super::protocol::{Message, QualityTask, Window, Work};
+use super::{caught, record};
+use crate::Problem;
+use crate::recording::{Recording, exact_cache};
+
+pub(super) fn run(registry: &Registry, task: &QualityTask, channel: &Channel) -> Result<(), Problem> {
+    let (model, loaded) = record::load(&task.model, channel)?;
+    channel.send(&Message::Model(loaded));
+    let geometry = &model.decoder.config().geometry;
+    let opened = task.windows.iter().map(|window| Ok(Text { window, recording: Recording::of_worker(&window.recording, geometry)? }));
+    let texts = opened.collect::<Result<Vec<Text<'_>>, Problem>>()?;
+    let reader = Reader { registry, task, channel, decoder: &model.decoder, texts };
+    let mut visit = Visit::passed(&task.instance.id, Pass::Quality);
+    let mut work = Work::Build;
+    let read = caught(|| rayon::scope(|_| reader.read(&mut visit, &mut work)));
+    channel.visit(match read {
+        Ok(()) => visit,
+        Err(reason) => Visit::failed(&task.instance.id, Pass::Quality, Status::Failed, &work.to_string(), &reason),
+    });
+    Ok(())
+}
+
+/// A window and the recording of its beginning.
+struct Text<'a> {
+    window: &'a Window,
+    recording: Recording,
+}
+
+struct Reader<'a> {
+    registry: &'a Registry,
+    task: &'a QualityTask,
+    channel: &'a Channel,
+    decoder: &'a Decoder,
+    texts: Vec<Text<'a>>,
+}
+
+/// The two sequences that read a window.
+struct Read {
+    reference: Sequence,
+    candidate: Sequence,
+}
+
+impl Reader<'_> {
+    fn read(&self, visit: &mut Visit, work: &mut Work) -> Result<(), String> {
+        *work = Work::ReadAfterPrompt;
+        self.enter(work);
+        let summary = prompt_exact::read(self)?.summary().map_err(in_words)?;
+        add_prompt_exact(visit, &summary);
+        self.say_if_absurd(visit, &summary.overall);
+        visit.values.insert("kld_floor".into(), floor::of(self)?);
+        if let Some(streamed) = self.task.streamed {
+            *work = Work::Stream;
+            self.enter(work);
+            let summary = streamed::read(self, streamed)?.summary().map_err(in_words)?;
+            add_streamed(visit, &summary);
+            visit.values.insert("streamed_chunk_tokens".into(), streamed.chunk as f64);
+        }
+        Ok(())
+    }
+
+    fn enter(&self, work: &Work) {
+        self.channel.phase(Some(&self.task.instance.id), work.clone());
+    }
+
+    /// An exact cache beside the candidate, with room for so many tokens in each sequence of the exact one.
+    fn pair(&self, tokens: usize) -> Result<Paired, String> {
+        let geometry = &self.decoder.config().geometry;
+        let exact = exact_cache(geometry, tokens).map_err(|problem| problem.line())?;
+        Ok(Paired::new(geometry, exact, self.task.instance.build(self.registry, geometry)?))
+    }
+
+    /// The positions of a window's prompt, step by step.
+    fn prompt_steps(&self) -> impl Iterator<Item = std::ops::Range<usize>> {
+        let (tokens, chunk) = (self.task.seq_len, self.task.prefill_chunk.max(1));
+        (0..tokens).step_by(chunk).map(move |start| start..(start + chunk).min(tokens))
+    }
+
+    /// Gives a sequence the exactly computed prompt of a window. A cache that evicts may choose by attention, so queries meet it.
+    fn replay(&self, cache: &mut dyn KvCache, sequence: &mut Sequence, text: &Text<'_>, evicts: bool) -> Result<(), String> {
+        let attention = if evicts { Attention::Run } else { Attention::Skipped };
+        let mut recording = text.recording.clone();
+        for positions in self.prompt_steps() {
+            step(cache, &mut recording, &[(sequence.id(), positions.clone())], attention).map_err(in_words)?;
+            sequence.extend(Fresh::Tokens(&text.window.tokens[positions]));
+        }
+        cache.prompt_end(sequence.id()).map_err(in_words)
+    }
+
+    fn open(&self, pair: &mut Paired) -> Result<Read, String> {
+        let mut on = |side: Side| {
+            pair.open_next_on(side);
+            Sequence::open(pair).map_err(in_words)
+        };
+        Ok(Read { reference: on(Side::Reference)?, candidate: on(Side::Candidate)? })
+    }
+
+    /// Lets all readers read the same positions of their windows, and compares what follows each.
+    fn judge(
+        &self,
+        pair: &mut Paired,
+        readers: &mut [Read],
+        first_window: usize,
+        positions: std::ops::Range<usize>,
+        divergences: &mut Divergences,
+        depth_of: impl Fn(usize) -> usize,
+    ) -> Result<(), String> {
+        let windows = &self.texts[first_window..first_window + readers.len()];
+        let mut inputs = vec![];
+        for (Read { reference, candidate }, text) in readers.iter_mut().zip(windows) {
+            let fresh = Fresh::Tokens(&text.window.tokens[positions.clone()]);
+            inputs.extend([StepInput { sequence: reference, fresh }, StepInput { sequence: candidate, fresh }]);
+        }
+        let logits = self.decoder.step_each(pair, &mut inputs).map_err(in_words)?;
+        let vocabulary = self.decoder.config().vocabulary;
+        for (window, (text, logits)) in windows.iter().zip(logits.chunks_exact(2)).enumerate() {
+            let rows = |side: usize| logits[side].par_chunks_exact(vocabulary);
+            let next = &text.window.tokens[positions.start + 1..positions.end + 1];
+            let compared: Vec<_> = (rows(0).zip(rows(1)).zip(next))
+                .map(|((reference, candidate), next)| Divergence::between(reference, candidate, *next))
+                .collect();
+            for (position, divergence) in positions.clone().zip(compared) {
+                divergences.add(first_window + window, depth_of(position), divergence.map_err(in_words)?).map_err(in_words)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the candidate may choose what it keeps by attention.
+    fn evicts(&self, pair: &Paired) -> bool {
+        matches!(pair.on(Side::Candidate).guarantee(), Guarantee::Evicts(_))
+    }
+
+    /// Of a model that does not know its text, no divergence ranks anything.
+    fn say_if_absurd(&self, visit: &mut Visit, statistics: &Statistics) {
+        let vocabulary = self.decoder.config().vocabulary as f64;
+        let perplexity = statistics.reference_perplexity.value;
+        // Guessing among all tokens has the vocabulary as its perplexity.
+        const SHARE: f64 = 0.1;
+        if perplexity > SHARE * vocabulary {
+            visit.notes.push(format!(
+                "the model does not know this text: its perplexity is {perplexity:.0} with a vocabulary of {vocabulary}, so divergences rank nothing"
+            ));
+        }
+    }
+}
+
+fn in_words(error: impl Display) -> String {
+    error.to_string()
+}
+
+/// Writes numbers down under the ids of their metrics.
+fn put(visit: &mut Visit, id: &str, estimate: Estimate) {
+    if !estimate.value.is_finite() {
+        visit.notes.push(format!("`{id}` is too large to be counted"));
+        return;
+    }
+    visit.values.insert(id.to_owned(), estimate.value);
+    visit.intervals.extend(finite(estimate.interval).map(|interval| (id.to_owned(), interval)));
+}
+
+/// An interval with two ends. That of a perplexity may reach beyond all counting.
+fn finite(interval: Option<(f64, f64)>) -> Option<(f64, f64)> {
+    interval.filter(|(low, high)| low.is_finite() && high.is_finite())
+}
+
+fn add_prompt_exact(visit: &mut Visit, summary: &Summary) {
+    let all = &summary.overall;
+    for (id, estimate) in [
+        ("ppl", all.perplexity),
+        ("ppl_reference", all.reference_perplexity),
+        ("ppl_delta", all.perplexity_delta),
+        ("kld_mean", all.kl_mean),
+        ("same_top1", all.same_top1),
+        ("p_rms", all.probability_rms),
+    ] {
+        put(visit, id, estimate);
+    }
+    let first = summary.first_differences.iter().filter_map(|difference| difference.depth).min();
+    for (id, value) in [
+        ("tied_top1", Some(all.tied_top1)),
+        ("kld_median", Some(all.kl_median)),
+        ("kld_p99", all.kl_p99),
+        ("kld_p999", all.kl_p999),
+        ("kld_max", Some(all.kl_max)),
+        ("first_difference_tokens", first.map(|depth| depth as f64)),
+        ("quality_windows", Some(all.windows as f64)),
+        ("quality_tokens", Some(all.tokens as f64)),
+    ] {
+        visit.values.extend(value.map(|value| (id.to_owned(), value)));
+    }
+    if let Some(tail) = &summary.tail {
+        put(visit, "tail_kld_mean", tail.kl_mean);
+    }
+    add_parts(visit, Protocol::PromptExact, summary);
+}
+
+fn add_streamed(visit: &mut Visit, summary: &Summary) {
+    let all = &summary.overall;
+    for (id, estimate) in [
+        ("streamed_ppl", all.perplexity),
+        ("streamed_ppl_reference", all.reference_perplexity),
+        ("streamed_ppl_delta", all.perplexity_delta),
+        ("streamed_kld_mean", all.kl_mean),
+        ("streamed_same_top1", all.same_top1),
+    ] {
+        put(visit, id, estimate);
+    }
+    visit.values.extend(all.kl_p99.map(|kl| ("streamed_kld_p99".to_owned(), kl)));
+    if let Some(tail) = &summary.tail {
+        put(visit, "streamed_tail_kld_mean", tail.kl_mean);
+    }
+    add_parts(visit, Protocol::Streamed, summary);
+}
+
+/// Numbers by depth, and of the tail.
+fn add_parts(visit: &mut Visit, protocol: Protocol, summary: &Summary) {
+    let depths = summary.depths.iter().map(|depth| (Part::Depth { from: depth.depths.start, to: depth.depths.end }, &depth.statistics));
+    let tail = summary.tail.iter().map(|statistics| (Part::Tail, statistics));
+    for (part, statistics) in depths.chain(tail) {
+        for (metric, estimate) in [
+            ("kld_mean", statistics.kl_mean),
+            ("ppl", statistics.perplexity),
+            ("ppl_delta", statistics.perplexity_delta),
+            ("same_top1", statistics.same_top1),
+        ] {
+            if estimate.value.is_finite() {
+                visit.quality.push(QualityPoint {
+                    protocol,
+                    part: part.clone(),
+                    metric: metric.into(),
+                    value: estimate.value,
+                    interval: finite(estimate.interval),
+                    count: statistics.tokens,
+                });
+            }
+        }
+    }
+}

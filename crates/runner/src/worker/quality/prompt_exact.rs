@@ -1,0 +1,40 @@
+//! Prompt exact: the exactly computed prompt is put into the cache, and single steps read it, as in a server after its prefill.
+
+use kv_quality::Divergences;
+
+use super::{Read, Reader, in_words};
+
+/// Parts of the steps that are told apart.
+const PARTS: usize = 4;
+
+/// Reads the tokens after the prompt of every window.
+pub(super) fn read(reader: &Reader<'_>) -> Result<Divergences, String> {
+    let (steps, windows) = (reader.task.steps, reader.texts.len());
+    let bounds: Vec<usize> = (0..=PARTS.min(steps)).map(|part| steps * part / PARTS.min(steps)).collect();
+    // A window of one step has no parts.
+    let mut divergences = Divergences::new(steps.max(2), if steps < 2 { &[] } else { &bounds }).map_err(in_words)?;
+    let together = reader.task.together.clamp(1, windows);
+    for first in (0..windows).step_by(together) {
+        read_group(reader, first..(first + together).min(windows), &mut divergences)?;
+    }
+    Ok(divergences)
+}
+
+fn read_group(reader: &Reader<'_>, windows: std::ops::Range<usize>, divergences: &mut Divergences) -> Result<(), String> {
+    let (seq_len, steps) = (reader.task.seq_len, reader.task.steps);
+    let mut pair = reader.pair(seq_len + steps)?;
+    let evicts = reader.evicts(&pair);
+    let mut readers: Vec<Read> = vec![];
+    for text in &reader.texts[windows.clone()] {
+        let mut read = reader.open(&mut pair)?;
+        reader.replay(&mut pair, &mut read.reference, text, false)?;
+        reader.replay(&mut pair, &mut read.candidate, text, evicts)?;
+        readers.push(read);
+    }
+    for step in 0..steps {
+        let position = seq_len + step;
+        reader.judge(&mut pair, &mut readers, windows.start, position..position + 1, divergences, |position| position - seq_len)?;
+        reader.channel.progress(windows.start * steps + step * windows.len(), reader.texts.len() * steps);
+    }
+    Ok(())
+}
