@@ -37,6 +37,7 @@ mod plan;
 mod problem;
 mod progress;
 mod quality_plan;
+mod quality_table;
 mod recording;
 mod roofline;
 mod run_folder;

@@ -3,6 +3,7 @@
 use kv_report::{Results, Row, is_baseline, noise, ratio};
 
 use crate::ledger_table::ledger;
+use crate::quality_table::quality;
 use crate::screen::printable;
 use crate::table::{Format, Line, Side, Table};
 
@@ -24,10 +25,10 @@ const COLUMNS: [(&str, Side); 11] = [
 /// The column that shows how a row failed, in Markdown.
 const VERDICT: usize = 7;
 
-/// The tables at the end of a run: times, and the memory ledger.
+/// The tables at the end of a run: times, the memory ledger, and quality.
 pub(crate) fn tables(results: &Results, format: Format) -> String {
-    let ledger = ledger(results).map_or(String::new(), |table| format!("\n{}", table.text(format)));
-    summary(results).text(format) + &ledger
+    let others = [ledger(results), quality(results)].into_iter().flatten().map(|table| format!("\n{}", table.text(format)));
+    others.fold(summary(results).text(format), |text, table| text + &table)
 }
 
 /// The table of a run.

@@ -16,6 +16,7 @@ mod cli {
     mod plan;
     mod profiles;
     mod prompts;
+    mod quality;
     mod sizes;
     mod stored_models;
     mod strategy_sizes;

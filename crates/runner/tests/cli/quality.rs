@@ -1,0 +1,170 @@
+//! What a cache does to attention, and to what a model says.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use crate::{run, text, words};
+
+const STRATEGIES: &str = "
+[[strategy]]
+label = 'f32'
+use = 'contiguous'
+[[strategy]]
+label = 'paged'
+use = 'paged'
+[[strategy]]
+label = 'q8_0'
+use = 'quantized'
+config = { format = 'q8_0' }
+[[strategy]]
+label = 'q4_0'
+use = 'quantized'
+config = { format = 'q4_0' }
+[[strategy]]
+label = 'window'
+use = 'sliding'
+config = { window = 40, sinks = 0 }
+[[strategy]]
+label = 'naive'
+use = 'naive'
+";
+
+/// A text of 6000 bytes, which are the tokens of random weights.
+fn write_text(folder: &Path) {
+    let text: String = (0..1000).map(|index| format!("{:05} ", index * 7919 % 99_991)).collect();
+    std::fs::write(folder.join("text.txt"), text).unwrap();
+}
+
+fn config(sweep: &str, quality: &str) -> String {
+    format!(
+        "[model]\npreset = 'tiny'\nlayers = 2\n[sweep]\nlengths = [60, 128]\nprefill_chunk = 48\ndecode_steps = 2\nlaunches = 1\n{sweep}\n\
+         [quality]\n{quality}\n{STRATEGIES}"
+    )
+}
+
+fn sweep(folder: &Path, config: &str, arguments: &[&str]) -> std::process::Output {
+    let path = folder.join("sweep.toml");
+    std::fs::write(&path, config).unwrap();
+    let out = folder.join("report");
+    run(&[&[path.to_str().unwrap(), "--unchecked", "--out", out.to_str().unwrap()], arguments].concat())
+}
+
+type Rows = Vec<BTreeMap<String, String>>;
+
+fn table(path: &Path) -> Rows {
+    csv::Reader::from_path(path).unwrap().deserialize().map(Result::unwrap).collect()
+}
+
+fn number(row: &BTreeMap<String, String>, column: &str) -> f64 {
+    row[column].parse().unwrap_or_else(|_| panic!("{} has no {column}: {row:?}", row["label"]))
+}
+
+fn of<'a>(rows: &'a Rows, label: &str, length: &str) -> &'a BTreeMap<String, String> {
+    rows.iter().find(|row| row["label"] == label && row["seq_len"] == length).unwrap()
+}
+
+#[test]
+fn a_model_reads_a_text_with_every_cache_and_an_exact_one() {
+    let folder = tempfile::tempdir().unwrap();
+    write_text(folder.path());
+    let quality = "text = 'text.txt'\nwindows = 3\nsteps = 8\nstreamed = 100\nchunk = 16";
+    let output = sweep(folder.path(), &config("", quality), &[]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let rows = table(&folder.path().join("report/results.csv"));
+    for length in ["60", "128"] {
+        let of = |label: &str| of(&rows, label, length);
+        for label in ["f32", "paged"] {
+            let row = of(label);
+            // The same sums of the same rows: not one bit differs.
+            for (column, expected) in [("kld_mean", 0.0), ("kld_max", 0.0), ("ppl_delta", 0.0), ("same_top1", 1.0), ("retained_mass", 1.0)]
+            {
+                assert_eq!(number(row, column), expected, "{label}, {column}");
+            }
+            assert_eq!([number(row, "needle_acc"), number(row, "needle_acc_dense")], [1.0, 1.0]);
+            assert!(number(row, "attn_rel_l2") < 1e-5 && number(row, "kld_floor") < 1e-6, "{row:?}");
+        }
+        let (fine, coarse, window) = (of("q8_0"), of("q4_0"), of("window"));
+        for column in ["attn_rel_l2", "key_rel_l2", "value_rel_l2", "kld_mean"] {
+            assert!(0.0 < number(fine, column) && number(fine, column) < number(coarse, column), "{column}: {fine:?}, {coarse:?}");
+        }
+        assert!(number(window, "retained_mass") < 0.9 && number(window, "kld_mean") > number(fine, "kld_mean"), "{window:?}");
+        assert_eq!(number(window, "recency_acc"), 1.0, "the newest tokens are in the window");
+        assert!(number(window, "needle_acc") < 0.9, "{window:?}");
+        assert_eq!((number(fine, "quality_windows"), number(fine, "quality_tokens")), (3.0, 24.0));
+        assert!(number(fine, "kld_mean_low") <= number(fine, "kld_mean") && number(fine, "kld_mean") <= number(fine, "kld_mean_high"));
+        assert!(fine["notes"].contains("the model does not know this text"), "random weights know nothing: {}", fine["notes"]);
+        // The reference is the same whatever is beside it.
+        assert_eq!(fine["ppl_reference"], coarse["ppl_reference"]);
+        assert_eq!(of("naive")["kld_mean"], "", "what recomputes is the reference");
+        assert_eq!(!fine["streamed_kld_mean"].is_empty(), length == "128", "streamed once, at the longest length");
+    }
+    let parts = table(&folder.path().join("report/quality.csv"));
+    let has = |protocol: &str, part: &str| parts.iter().any(|row| row["protocol"] == protocol && row["part"].starts_with(part));
+    for (protocol, part) in [
+        ("rows", "layer 1"),
+        ("planted", "recent, margin"),
+        ("prompt exact", "tokens 0 to 2"),
+        ("streamed", "tail"),
+        ("streamed", "tokens 12 to 25"),
+    ] {
+        assert!(has(protocol, part), "{protocol}, {part}");
+    }
+    assert!(text(&output.stdout).contains("\nQuality\n"), "{}", text(&output.stdout));
+
+    // The same seed, text and threads say the same; on one thread sums are taken in another order.
+    let deterministic = |rows: &Rows, columns: &[&str]| -> Vec<String> {
+        rows.iter().flat_map(|row| columns.iter().map(|column| row[*column].clone())).collect()
+    };
+    let columns = ["kld_mean", "ppl", "same_top1", "attn_rel_l2", "needle_acc", "recency_acc", "streamed_kld_mean"];
+    let output = sweep(folder.path(), &config("", quality), &[]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(deterministic(&table(&folder.path().join("report/results.csv")), &columns), deterministic(&rows, &columns));
+    let output = sweep(folder.path(), &config("", quality), &["--threads", "1"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    for (one, two) in table(&folder.path().join("report/results.csv")).iter().zip(&rows).filter(|(row, _)| row["label"] != "naive") {
+        for column in ["kld_mean", "ppl", "attn_rel_l2"] {
+            let (one, two) = (number(one, column), number(two, column));
+            assert!((one - two).abs() <= 1e-5 + 1e-3 * two.abs(), "{column}: {one} and {two}");
+        }
+        assert_eq!(one["needle_acc"], two["needle_acc"]);
+    }
+}
+
+#[test]
+fn attention_is_compared_without_a_text_or_a_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = sweep(folder.path(), &config("level = 'attention'", ""), &[]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let rows = table(&folder.path().join("report/results.csv"));
+    assert!(number(of(&rows, "q8_0", "128"), "attn_rel_l2") < number(of(&rows, "q4_0", "128"), "attn_rel_l2"));
+    assert!(number(of(&rows, "window", "128"), "retained_mass") < 1.0);
+    assert!(rows.iter().all(|row| row["kld_mean"].is_empty()));
+
+    let output = sweep(folder.path(), &config("ttft = false", ""), &[]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let rows = table(&folder.path().join("report/results.csv"));
+    assert!(number(of(&rows, "q8_0", "60"), "attn_rel_l2") > 0.0);
+}
+
+#[test]
+fn what_cannot_be_judged_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    write_text(folder.path());
+    for (sweep_keys, quality, expected) in [
+        ("", "text = 'nowhere.txt'", "there is no text `"),
+        ("", "text = 'smollm2-135m'", "`smollm2-135m` is a model, not a text"),
+        ("", "text = 'text.txt'\nsteps = 0", "`steps` in [quality] is 0"),
+        ("", "text = 'text.txt'\nwindows = 0", "`windows` in [quality] is 0"),
+        ("", "text = 'text.txt'\nchunk = 0", "`chunk` in [quality] is 0"),
+        ("", "text = 'text.txt'\nstreamed = 16\nchunk = 16", "`streamed` is 16: it must be more than `chunk`, 16"),
+        ("", "text = 'text.txt'\nwindows = 50", "has 6000 tokens for this model, and 50 windows of 193 need 9650"),
+        ("", "text = 'text.txt'\nsteps = 100000", "quality needs 100128 positions, and the model's context is"),
+        ("", "txt = 'text.txt'", "txt"),
+        ("level = 'attention'", "text = 'text.txt'", "`text` in [quality] is for a model to read"),
+    ] {
+        let output = sweep(folder.path(), &config(sweep_keys, quality), &["--dry-run"]);
+        let error = words(&text(&output.stderr));
+        assert_eq!(output.status.code(), Some(1), "{quality}: {error}");
+        assert!(error.contains(expected), "{quality}: {error}");
+    }
+}
