@@ -1,6 +1,6 @@
 //! A chart as data. The PNG and the interactive figure are drawn from the same description.
 
-/// A chart of lines, or of bars.
+/// A chart of lines, of points, or of bars.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Chart {
     /// File name without extension.
@@ -20,15 +20,42 @@ pub struct Chart {
 }
 
 /// What series are drawn as.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Form {
     /// Lines through their points.
     Lines,
-    /// Stacked bars: the point `(0, y)` of a series is its part of the first bar, and so on.
-    Bars {
-        /// What stands under each bar.
-        names: Vec<String>,
+    /// One labeled point for each series, on logarithmic axes.
+    Points {
+        /// What each series' point has beside its place.
+        marks: Vec<Mark>,
+        /// The line through the points that no other is better than, in order of x.
+        front: Vec<(f64, f64)>,
     },
+    /// Bars over their names: the point `(0, y)` of a series is its part of the first, and so on.
+    Bars {
+        /// What stands under each bar, or under each group of bars.
+        names: Vec<String>,
+        /// How the parts of a name lie to each other.
+        arrangement: Arrangement,
+    },
+}
+
+/// What a point has beside its place.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Mark {
+    /// Stands beside the point, and before the series' name in the legend.
+    pub label: String,
+    /// Where the point lies along x with 95 %, if it is known.
+    pub along_x: Option<(f64, f64)>,
+}
+
+/// How bars of one name lie to each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arrangement {
+    /// On top of each other: they add up.
+    Stacked,
+    /// Beside each other.
+    Beside,
 }
 
 /// An axis.
@@ -76,7 +103,7 @@ pub struct Interval {
 impl Chart {
     /// The measured lengths, as ticks of the horizontal axis. Empty if their labels would overlap.
     pub(crate) fn lengths(&self) -> Vec<f64> {
-        if self.x.scale == Scale::Linear {
+        if self.x.scale == Scale::Linear || self.form != Form::Lines {
             return vec![];
         }
         let mut lengths: Vec<f64> = self.series.iter().flat_map(|series| &series.points).map(|point| point.0).collect();
@@ -90,7 +117,7 @@ impl Chart {
     pub(crate) fn bounds(&self) -> Option<((f64, f64), (f64, f64))> {
         let ends = |interval: &Interval| [(interval.x, interval.low), (interval.x, interval.high)];
         let of_series = |series: &Series| series.points.iter().copied().chain(series.intervals.iter().flat_map(ends)).collect::<Vec<_>>();
-        let points = || self.series.iter().flat_map(of_series);
+        let points = || self.series.iter().flat_map(of_series).chain(self.ends_along_x());
         points().next()?;
         let extent = |of: fn((f64, f64)) -> f64| {
             let low = points().map(of).fold(f64::INFINITY, f64::min);
@@ -98,5 +125,16 @@ impl Chart {
             (low, high)
         };
         Some((extent(|point| point.0), extent(|point| point.1)))
+    }
+
+    /// The ends of intervals along x.
+    fn ends_along_x(&self) -> Vec<(f64, f64)> {
+        let Form::Points { marks, .. } = &self.form else { return vec![] };
+        let ends = |(series, mark): (&Series, &Mark)| {
+            let (low, high) = mark.along_x?;
+            let (_, y) = *series.points.first()?;
+            Some([(low, y), (high, y)])
+        };
+        self.series.iter().zip(marks).filter_map(ends).flatten().collect()
     }
 }

@@ -1,11 +1,15 @@
 //! The charts of a sweep.
 
+use crate::front::{self, NEXT_TO_NOTHING};
+use crate::instances::instances;
 use crate::metric::known;
 use crate::noise::{baselines, is_baseline};
+use crate::quality_axis::QualityAxis;
 use crate::{
-    Axis, CellRecord, Chart, Form, Interval, Level, Metric, Pass, Peer, Results, Row, Scale, Series, Status, StepTime, TtftSource, Value,
+    Axis, CellRecord, Chart, Form, Interval, Level, Metric, Pass, Peer, Protocol, Results, Row, Scale, Series, Status, StepTime,
+    TtftSource, Value,
 };
-use crate::{along_text, ledger};
+use crate::{along_text, ledger, quality_lines, retrieval};
 
 const TPOT: &Metric = known("tpot_ms_p50");
 const TTFT: &Metric = known("ttft_ms");
@@ -15,10 +19,26 @@ const TPOT_RATIO: &Metric = known("tpot_ratio");
 const CACHE_RATIO: &Metric = known("cache_ratio");
 
 /// The names of all charts that a report can have.
-pub const CHARTS: [&str; 10] =
-    ["latency", "ttft", "relative", "cache", "cache-relative", "memory", "ledger", "heap-text", "time-text", "cumulative"];
+pub const CHARTS: [&str; 16] = [
+    "front-bytes",
+    "front-latency",
+    "quality",
+    "quality-depth",
+    "quality-streamed",
+    "retrieval",
+    "latency",
+    "ttft",
+    "relative",
+    "cache",
+    "cache-relative",
+    "memory",
+    "ledger",
+    "heap-text",
+    "time-text",
+    "cumulative",
+];
 
-/// Every chart for which the results have points. Peers appear in the charts that they have measurements for.
+/// Every chart for which the results have points, those of quality first. Peers appear in the charts that they have measurements for.
 pub fn charts(results: &Results, peers: &[Peer]) -> Vec<Chart> {
     let names = Names::of(results);
     let depth = Axis { label: "sequence length (tokens)".into(), scale: Scale::Log };
@@ -79,7 +99,7 @@ pub fn charts(results: &Results, peers: &[Peer]) -> Vec<Chart> {
             name: "memory",
             title: "Heap held by the cache".into(),
             caption: memory_caption(results),
-            x: depth,
+            x: depth.clone(),
             y: Axis { label: "live heap between steps (MiB)".into(), scale: Scale::Log },
             form: Form::Lines,
             series: names.series(results, |row| {
@@ -103,6 +123,7 @@ pub fn charts(results: &Results, peers: &[Peer]) -> Vec<Chart> {
     ];
     add_peers(&mut charts[0], peers, names.lines.len(), |peer| peer.tpot_ms_p50);
     add_peers(&mut charts[1], peers, names.lines.len(), |peer| peer.ttft_ms);
+    charts.splice(0..0, of_quality(results, &names, depth));
     if results.run.level != Level::Model {
         // There a step is the cache's own, and has charts of its own already.
         charts.retain(|chart| !matches!(chart.name, "cache" | "cache-relative"));
@@ -114,6 +135,18 @@ pub fn charts(results: &Results, peers: &[Peer]) -> Vec<Chart> {
     // A baseline alone is compared with nothing.
     charts.retain(|chart| !chart.name.ends_with("relative") || chart.series.len() > 1);
     charts.retain(|chart| chart.series.iter().any(|series| !series.points.is_empty()));
+    charts
+}
+
+/// Quality against costs, by length, along the text, and of needles.
+fn of_quality(results: &Results, names: &Names, depth: Axis) -> Vec<Chart> {
+    let style = |label: &str, batch: usize| names.style(label, batch);
+    let Some(axis) = QualityAxis::of(&instances(results)) else { return vec![retrieval::bars(results)] };
+    let mut charts = front::fronts(results, &axis, style);
+    let by_length = names.series(results, |row| quality_lines::by_length(row, &axis));
+    charts.push(quality_lines::length_chart(&axis, depth, by_length));
+    charts.extend([Protocol::PromptExact, Protocol::Streamed].map(|protocol| quality_lines::by_depth(results, &axis, protocol, style)));
+    charts.push(retrieval::bars(results));
     charts
 }
 
@@ -144,8 +177,6 @@ fn add_peers(chart: &mut Chart, peers: &[Peer], first_style: usize, y: fn(&Peer)
 }
 
 const MIB: f64 = 1024.0 * 1024.0;
-/// A cache with fewer bytes holds no tokens, only bookkeeping. A logarithmic axis cannot show it.
-const NEXT_TO_NOTHING: f64 = 4096.0;
 
 fn ttft_caption(results: &Results) -> String {
     let timed = "Time from a prompt of this many tokens to the first generated token. Lower is better.";
@@ -266,6 +297,19 @@ mod tests {
         assert_eq!(points(&all, "memory"), [(3.0, 1.0 / 256.0), (128.0, 1.0 / 256.0)]);
         results.rows.clear();
         assert!(charts(&results, &[]).is_empty());
+    }
+
+    #[test]
+    fn quality_has_its_charts_before_those_of_costs() {
+        let mut results = crate::example_quality::results();
+        let all = charts(&results, &[]);
+        let names: Vec<_> = all.iter().map(|chart| chart.name).collect();
+        assert_eq!(names[..7], ["front-bytes", "front-latency", "quality", "quality-depth", "quality-streamed", "retrieval", "latency"]);
+        assert!(names.iter().all(|name| CHARTS.contains(name)));
+        let of = |chart: usize| &all[chart].series.iter().find(|series| series.name == "quantized q8_0").unwrap().style;
+        assert!((0..5).all(|chart| of(chart) == of(6)), "the same style in every chart");
+        results.rows.iter_mut().for_each(|row| row.values.retain(|id, _| !["kld_mean", "attn_rel_l2"].contains(&id.as_str())));
+        assert_eq!(charts(&results, &[])[..2].iter().map(|chart| chart.name).collect::<Vec<_>>(), ["retrieval", "latency"]);
     }
 
     #[test]

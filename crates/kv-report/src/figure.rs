@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::chart::{Axis, Chart, Form, Interval, Scale, Series};
+use crate::chart::{Arrangement, Axis, Chart, Form, Interval, Scale, Series};
+use crate::figure_points;
 use crate::style::{Marker, colour, log_ticks, marker, tick_text};
 
 /// A line with more points has no markers.
@@ -10,22 +11,30 @@ const MOST_MARKERS: usize = 64;
 
 /// The figure: an object with `data`, one trace per series, and `layout`.
 pub(crate) fn figure(chart: &Chart) -> Value {
-    if let Form::Bars { names } = &chart.form {
-        return bars(chart, names);
+    match &chart.form {
+        Form::Lines => json!({ "data": chart.series.iter().map(trace).collect::<Vec<_>>(), "layout": layout(chart) }),
+        Form::Points { marks, front } => figure_points::points(chart, marks, front),
+        Form::Bars { names, arrangement } => bars(chart, names, *arrangement),
     }
+}
+
+/// The layout of lines and of points.
+pub(crate) fn layout(chart: &Chart) -> Value {
+    let bounds = chart.bounds();
+    let x_ticks = match chart.form {
+        Form::Points { .. } => value_ticks(&chart.x, bounds.map(|(x, _)| x)),
+        _ => chart.lengths(),
+    };
     json!({
-        "data": chart.series.iter().map(trace).collect::<Vec<_>>(),
-        "layout": {
-            "xaxis": with_ticks(axis(&chart.x), &chart.lengths()),
-            "yaxis": with_ticks(axis(&chart.y), &value_ticks(chart)),
-            "legend": { "x": 1.02, "y": 1.0 },
-            "margin": { "l": 80, "r": 20, "t": 20, "b": 70 },
-            "height": 480,
-        },
+        "xaxis": with_ticks(axis(&chart.x), &x_ticks),
+        "yaxis": with_ticks(axis(&chart.y), &value_ticks(&chart.y, bounds.map(|(_, y)| y))),
+        "legend": { "x": 1.02, "y": 1.0 },
+        "margin": { "l": 80, "r": 20, "t": 20, "b": 70 },
+        "height": 480,
     })
 }
 
-fn bars(chart: &Chart, names: &[String]) -> Value {
+fn bars(chart: &Chart, names: &[String], arrangement: Arrangement) -> Value {
     let names: Vec<String> = names.iter().map(|name| escaped(name)).collect();
     let part = |series: &Series| {
         let (red, green, blue) = colour(series.style);
@@ -40,7 +49,10 @@ fn bars(chart: &Chart, names: &[String]) -> Value {
     json!({
         "data": chart.series.iter().map(part).collect::<Vec<_>>(),
         "layout": {
-            "barmode": "stack",
+            "barmode": match arrangement {
+                Arrangement::Stacked => "stack",
+                Arrangement::Beside => "group",
+            },
             "xaxis": { "automargin": true, "type": "category" },
             "yaxis": axis(&chart.y),
             "legend": { "x": 1.02, "y": 1.0, "traceorder": "normal" },
@@ -51,15 +63,19 @@ fn bars(chart: &Chart, names: &[String]) -> Value {
 }
 
 /// plotly.js reads tags and entities in names.
-fn escaped(name: &str) -> String {
+pub(crate) fn escaped(name: &str) -> String {
     name.replace('&', "&amp;").replace('<', "&lt;")
 }
 
-/// Ticks of a vertical axis of which plotly.js would label too few: one that covers less than a decade.
-fn value_ticks(chart: &Chart) -> Vec<f64> {
+/// Ticks of an axis of which plotly.js would label too few: one that covers less than a decade. Small numbers it would give
+/// the prefixes of units.
+fn value_ticks(axis: &Axis, bounds: Option<(f64, f64)>) -> Vec<f64> {
     const DECADE: f64 = 10.0;
-    match chart.bounds() {
-        Some((_, (low, high))) if chart.y.scale == Scale::Log && high / low < DECADE => log_ticks(low * 0.9, high * 1.1),
+    const SMALL: f64 = 1e-3;
+    match bounds {
+        Some((low, high)) if axis.scale == Scale::Log && low > 0.0 && (high / low < DECADE || low < SMALL) => {
+            log_ticks(low * 0.9, high * 1.1)
+        }
         _ => vec![],
     }
 }
@@ -78,20 +94,25 @@ fn trace(series: &Series) -> Value {
         "marker": { "color": colour, "size": 9, "symbol": symbol(series.style) },
     });
     if !series.intervals.is_empty() {
-        let half = |x: f64, y: f64, end: fn(&Interval, f64) -> f64| {
-            series.intervals.iter().find(|interval| interval.x == x).map(|interval| end(interval, y))
-        };
-        let halves = |end| series.points.iter().map(|(x, y)| half(*x, *y, end)).collect::<Vec<_>>();
-        trace["error_y"] = json!({
-            "type": "data",
-            "symmetric": false,
-            "array": halves(|interval, y| interval.high - y),
-            "arrayminus": halves(|interval, y| y - interval.low),
-            "thickness": 1.5,
-            "width": 4,
-        });
+        trace["error_y"] = errors(series);
     }
     trace
+}
+
+/// The intervals of a series along y.
+pub(crate) fn errors(series: &Series) -> Value {
+    let half = |x: f64, y: f64, end: fn(&Interval, f64) -> f64| {
+        series.intervals.iter().find(|interval| interval.x == x).map(|interval| end(interval, y))
+    };
+    let halves = |end| series.points.iter().map(|(x, y)| half(*x, *y, end)).collect::<Vec<_>>();
+    json!({
+        "type": "data",
+        "symmetric": false,
+        "array": halves(|interval, y| interval.high - y),
+        "arrayminus": halves(|interval, y| y - interval.low),
+        "thickness": 1.5,
+        "width": 4,
+    })
 }
 
 /// Past the end of the palette, the dash distinguishes two lines of the same color.
@@ -99,7 +120,7 @@ fn dash(style: usize) -> &'static str {
     if style < 7 { "solid" } else { "dash" }
 }
 
-fn symbol(style: usize) -> &'static str {
+pub(crate) fn symbol(style: usize) -> &'static str {
     match marker(style) {
         Marker::Circle => "circle",
         Marker::Square => "square",
@@ -182,7 +203,10 @@ mod tests {
     #[test]
     fn parts_are_stacked_under_the_bars_names() {
         let mut chart = chart(Scale::Linear, vec![series("part <1>", 0, &[(0.0, 1.0), (1.0, 2.0)])]);
-        chart.form = Form::Bars { names: vec!["a & b".into(), "c".into()] };
+        let names = vec!["a & b".into(), "c".into()];
+        chart.form = Form::Bars { names: names.clone(), arrangement: Arrangement::Beside };
+        assert_eq!(figure(&chart)["layout"]["barmode"], "group");
+        chart.form = Form::Bars { names, arrangement: Arrangement::Stacked };
         let figure = figure(&chart);
         assert_eq!(figure["layout"]["barmode"], "stack");
         assert_eq!(figure["data"][0]["x"], json!(["a &amp; b", "c"]));

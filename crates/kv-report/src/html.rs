@@ -7,7 +7,8 @@ use crate::facts::facts;
 use crate::figure::figure;
 use crate::noise::noise;
 use crate::plotly;
-use crate::{Chart, Fact, Metric, ReportError, Results, Row, RunRecord, RunState, Status, Unit};
+use crate::shown::shown;
+use crate::{Chart, EqualBytes, Fact, ReportError, Results, Row, RunRecord, RunState, Status, equal_bytes, sentences};
 
 /// The page, with all scripts and figures embedded.
 ///
@@ -20,6 +21,8 @@ pub fn html(results: &Results, charts: &[Chart]) -> Result<String, ReportError> 
         level: results.run.of_level().join("; "),
         unfinished: unfinished(results),
         failures: results.rows.iter().filter(|row| row.status != Status::Ok).collect(),
+        sentences: if is_judged(results) { sentences(results) } else { vec![] },
+        equal_bytes: equal_bytes(results),
         figures: charts.iter().map(|chart| Figure { chart, json: inside_script(&figure(chart)) }).collect(),
         certainty: noise(results),
         all_columns: &COLUMNS,
@@ -42,6 +45,9 @@ struct Page<'a> {
     level: String,
     unfinished: Option<String>,
     failures: Vec<&'a Row>,
+    /// Of each instance, if quality was measured.
+    sentences: Vec<String>,
+    equal_bytes: Option<EqualBytes>,
     figures: Vec<Figure<'a>>,
     certainty: Vec<String>,
     all_columns: &'a [Column],
@@ -68,6 +74,11 @@ struct TableRow {
 struct Shown {
     text: String,
     number: Option<f64>,
+}
+
+/// Whether any row says what its cache does to attention or to a model's output.
+fn is_judged(results: &Results) -> bool {
+    results.rows.iter().any(|row| ["kld_mean", "attn_rel_l2"].iter().any(|id| row.values.contains_key(*id)))
 }
 
 /// How many cells ended how.
@@ -106,19 +117,6 @@ fn cells(row: &Row) -> Vec<Shown> {
         Cell::Measured(number, metric) => Shown { text: number.map(|number| shown(metric, number)).unwrap_or_default(), number },
     };
     COLUMNS.iter().filter(|column| column.on_page()).map(cell).collect()
-}
-
-fn shown(metric: &Metric, number: f64) -> String {
-    const KIB: f64 = 1024.0;
-    match metric.unit {
-        Unit::Bytes if number.abs() >= KIB * KIB => format!("{:.2} MiB", number / KIB / KIB),
-        Unit::Bytes if number.abs() >= KIB => format!("{:.2} KiB", number / KIB),
-        Unit::Bytes => format!("{number} B"),
-        _ if number.fract() == 0.0 => format!("{number}"),
-        _ if number.abs() >= 100.0 => format!("{number:.0}"),
-        _ if number.abs() >= 1.0 => format!("{number:.2}"),
-        _ => format!("{number:.4}"),
-    }
 }
 
 #[cfg(test)]
@@ -168,6 +166,18 @@ mod tests {
     }
 
     #[test]
+    fn what_was_found_of_each_instance_stands_before_the_charts_and_equal_bytes_after_the_table() {
+        let results = crate::example_quality::results();
+        let page = text(&results);
+        let place = |words: &str| page.find(words).unwrap_or_else(|| panic!("{words}: {page}"));
+        assert!(place("<li>quantized q8_0 at 2048 tokens takes 0.53 of the baseline") < place("The charts need JavaScript"));
+        assert!(place("<h2>Results</h2>") < place("<h2>At equal bytes, 2048 tokens</h2>"));
+        assert!(page.contains("best: quantized q8_0"), "{page}");
+        let without = text(&example::results());
+        assert!(!without.contains("<h2>Quality</h2>") && !without.contains("At equal bytes"));
+    }
+
+    #[test]
     fn a_failure_is_told_in_words_with_its_phase_and_its_reason() {
         let text = text(&example::results());
         assert!(text.contains("2 cells measured, 1 timed out, 1 out of memory"), "{text}");
@@ -205,12 +215,5 @@ mod tests {
         {
             assert!(text.contains(fact), "{fact}: {text}");
         }
-    }
-
-    #[test]
-    fn bytes_have_their_unit_and_large_numbers_no_decimals() {
-        let shown = |id, number| shown(crate::metric(id).unwrap(), number);
-        assert_eq!(["512 B", "1.50 KiB", "2.00 MiB"], [512.0, 1536.0, 2097152.0].map(|bytes| shown("heap_live_bytes", bytes)));
-        assert_eq!(["0.1235", "1.23", "123", "3"], [0.12345, 1.2345, 123.45, 3.0].map(|ms| shown("ttft_ms", ms)));
     }
 }

@@ -1,7 +1,7 @@
 //! The memory ledger as stacked bars.
 
 use crate::metric::known;
-use crate::{Axis, Chart, Form, Metric, Results, Row, Scale, Series};
+use crate::{Arrangement, Axis, Chart, Form, Metric, Results, Row, Scale, Series};
 
 const USAGE: &Metric = known("usage_bytes");
 const PAYLOAD: &Metric = known("payload_bytes");
@@ -49,7 +49,7 @@ pub(crate) fn bars(results: &Results) -> Chart {
             .into(),
         x: Axis { label: String::new(), scale: Scale::Linear },
         y: Axis { label: "memory (MiB)".into(), scale: Scale::Linear },
-        form: Form::Bars { names: rows.iter().map(name).collect() },
+        form: Form::Bars { names: rows.iter().map(name).collect(), arrangement: Arrangement::Stacked },
         series: PARTS.iter().enumerate().map(series).filter(|series| series.points.iter().any(|(_, value)| *value > 0.0)).collect(),
     }
 }
@@ -113,6 +113,6 @@ mod tests {
         assert_eq!(sum, value("heap_live_bytes") + value("allocator_kept_bytes"));
         // Resident is all of it that was touched, and what nobody explains, which is below zero here.
         assert_eq!(sum - value("untouched_bytes") + value("rss_residual_bytes"), value("rss_bytes"));
-        assert!(matches!(&chart.form, Form::Bars { names } if names == &[results.rows[0].cell.label.clone()]));
+        assert!(matches!(&chart.form, Form::Bars { names, .. } if names == &[results.rows[0].cell.label.clone()]));
     }
 }

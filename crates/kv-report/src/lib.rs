@@ -8,38 +8,56 @@
 #![forbid(unsafe_code)]
 
 mod along_text;
+mod best;
 mod chart;
 mod charts;
 mod column;
 mod environment;
+mod equal_bytes;
 mod error;
 #[cfg(test)]
 mod example;
+#[cfg(test)]
+mod example_quality;
 mod facts;
 mod figure;
+mod figure_points;
+mod front;
 mod html;
+mod instances;
 mod ledger;
 mod metric;
 mod noise;
 mod old;
 mod peer;
+mod placing;
 mod plotly;
 mod png;
 mod png_bars;
+mod png_points;
 mod quality;
+mod quality_axis;
+mod quality_lines;
 mod quality_metric;
+mod quality_parts;
 mod results;
+mod retrieval;
 mod run;
 mod schema;
+mod sentences;
+mod shown;
+mod spread;
 mod spreadsheet;
 mod style;
 mod table;
 mod visit;
 
 pub use along_text::text_csv;
-pub use chart::{Axis, Chart, Form, Interval, Scale, Series};
+pub use best::{Answer, Bytes, Candidate, Question, best};
+pub use chart::{Arrangement, Axis, Chart, Form, Interval, Mark, Scale, Series};
 pub use charts::{CHARTS, charts};
 pub use environment::{Environment, Fact};
+pub use equal_bytes::{Band, EqualBytes, Member, equal_bytes};
 pub use error::ReportError;
 pub use html::html;
 pub use metric::{Better, METRICS, Metric, Unit, metric};
@@ -48,10 +66,11 @@ pub use old::read_old;
 pub use peer::{Peer, read_peers};
 pub use png::png;
 pub use quality::{Part, Protocol, QualityPoint, quality_csv};
-pub use results::{Results, Row, Value};
+pub use results::{IMPLEMENTATION_BOUND, Results, Row, UNRANKED, Value};
 pub use run::{
     BuildRecord, CellRecord, FormatBytes, GeometryRecord, Level, ModelRecord, RowsOrigin, RunRecord, RunState, SCHEMA_VERSION, read_run,
 };
 pub use schema::schemas;
+pub use sentences::sentences;
 pub use table::{metrics_csv, results_csv, samples_csv};
 pub use visit::{Fill, Pass, Status, StepTime, TextPoint, TtftSource, Visit, read_visits};

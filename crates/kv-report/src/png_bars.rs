@@ -1,19 +1,27 @@
-//! Stacked bars in a PNG.
+//! Bars in a PNG, stacked or beside each other.
 
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::png::{Area, Span, rgb, text};
-use crate::{Chart, Scale};
+use crate::{Arrangement, Chart, Scale, Series};
 
-/// Draws the bars: one for each name, its parts on top of each other in the order of the series.
-pub(crate) fn draw(chart: &Chart, names: &[String], plot: &Area<'_>) -> Result<(), Box<dyn std::error::Error>> {
-    const SHARE: f64 = 0.6;
+/// Draws the bars over their names, the parts of each in the order of the series.
+pub(crate) fn draw(chart: &Chart, names: &[String], arrangement: Arrangement, plot: &Area<'_>) -> Result<(), Box<dyn std::error::Error>> {
+    const STACK: f64 = 0.6;
+    const GROUP: f64 = 0.8;
     const LONGEST_NAME: usize = 26;
     const NAME_HEIGHT: u32 = 190;
-    let sum = |bar: usize| -> f64 { chart.series.iter().map(|series| series.points.get(bar).map_or(0.0, |point| point.1)).sum() };
-    let highest = (0..names.len()).map(sum).fold(0.0, f64::max);
-    debug_assert_eq!(chart.y.scale, Scale::Linear, "parts of a bar add up");
+    let part = |series: &Series, bar: usize| series.points.iter().find(|point| point.0 == bar as f64).map_or(0.0, |point| point.1);
+    let height = |bar: usize| {
+        let parts = chart.series.iter().map(|series| part(series, bar));
+        match arrangement {
+            Arrangement::Stacked => parts.sum(),
+            Arrangement::Beside => parts.fold(0.0, f64::max),
+        }
+    };
+    let highest = (0..names.len()).map(height).fold(0.0, f64::max);
+    debug_assert_eq!(chart.y.scale, Scale::Linear, "bars start at zero");
     let mut context = ChartBuilder::on(plot)
         .margin(12)
         .margin_left(20)
@@ -33,12 +41,23 @@ pub(crate) fn draw(chart: &Chart, names: &[String], plot: &Area<'_>) -> Result<(
         .label_style(text(21))
         .draw()?;
     let mut below = vec![0.0; names.len()];
-    for series in &chart.series {
-        for (bar, (_, value)) in series.points.iter().enumerate().filter(|(_, (_, value))| *value > 0.0) {
-            let left = bar as f64 + (1.0 - SHARE) / 2.0;
-            let corners = [(left, below[bar]), (left + SHARE, below[bar] + value)];
-            context.draw_series([Rectangle::new(corners, rgb(series).filled())])?;
-            below[bar] += value;
+    for (index, series) in chart.series.iter().enumerate() {
+        for (bar, base) in below.iter_mut().enumerate() {
+            let value = part(series, bar);
+            let (left, width) = match arrangement {
+                Arrangement::Stacked => ((1.0 - STACK) / 2.0, STACK),
+                Arrangement::Beside => {
+                    let width = GROUP / chart.series.len() as f64;
+                    ((1.0 - GROUP) / 2.0 + index as f64 * width, width)
+                }
+            };
+            let left = bar as f64 + left;
+            if value > 0.0 {
+                context.draw_series([Rectangle::new([(left, *base), (left + width, *base + value)], rgb(series).filled())])?;
+            }
+            if arrangement == Arrangement::Stacked {
+                *base += value;
+            }
         }
     }
     for (bar, name) in names.iter().enumerate() {

@@ -28,6 +28,13 @@ impl Results {
     }
 }
 
+/// How a note begins that says why a row's KL divergence is not ranked: the model does not know the text even with an exact
+/// cache.
+pub const UNRANKED: &str = "quality is not ranked";
+
+/// How a note begins that says that a row's kernels bound its time, and not memory.
+pub const IMPLEMENTATION_BOUND: &str = "implementation-bound";
+
 /// A finished cell: the sum of the passes over it.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Row {
@@ -59,6 +66,16 @@ impl Row {
     /// The value of the metric with an id.
     pub fn value(&self, id: &str) -> Option<f64> {
         self.values.get(id).map(|value| value.value)
+    }
+
+    /// Why its KL divergence is not ranked, if it is not.
+    pub fn unranked(&self) -> Option<&str> {
+        self.notes.iter().find(|note| note.starts_with(UNRANKED)).map(String::as_str)
+    }
+
+    /// Whether its kernels bound its time, and not memory.
+    pub fn is_implementation_bound(&self) -> bool {
+        self.notes.iter().any(|note| note.starts_with(IMPLEMENTATION_BOUND))
     }
 
     /// Whether what a step reads fits the last-level cache: "resident" or "streamed", or nothing if one of the two is unknown.

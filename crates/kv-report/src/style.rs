@@ -3,6 +3,9 @@
 /// The palette of Okabe and Ito, distinguishable with any color vision, without its yellow (too pale on white).
 const COLOURS: [(u8, u8, u8); 7] = [(0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (86, 180, 233), (230, 159, 0), (0, 0, 0)];
 
+/// The color of the line that joins the best points.
+pub(crate) const FRONT: (u8, u8, u8) = (120, 120, 120);
+
 /// The color of a series.
 pub(crate) fn colour(style: usize) -> (u8, u8, u8) {
     COLOURS[style % COLOURS.len()]
@@ -46,10 +49,13 @@ fn even_ticks(low: f64, high: f64) -> Vec<f64> {
     (first..=last).filter_map(|index| format!("{:.decimals$}", index as f64 * step).parse().ok()).collect()
 }
 
-/// A tick's label: no exponent, no trailing zeros, thousands separated.
+/// A tick's label: no exponent from a thousandth on, no trailing zeros, thousands separated.
 pub(crate) fn tick_text(value: f64) -> String {
     if value == 0.0 {
         return "0".into();
+    }
+    if value.abs() < 1e-3 {
+        return format!("{value:.1e}").replace(".0e", "e");
     }
     let decimals = (-value.abs().log10().floor()).max(0.0) as usize;
     let text = format!("{value:.*}", if value.abs() >= 10.0 { 0 } else { decimals + 2 });
@@ -82,5 +88,6 @@ mod tests {
     fn tick_texts() {
         let texts = [0.05, 0.5, 1.5, 2.0, 128.0, 4096.0, 16384.0, 0.0].map(tick_text);
         assert_eq!(texts, ["0.05", "0.5", "1.5", "2", "128", "4096", "16 384", "0"]);
+        assert_eq!([1e-9, 5.0 * 1e-5, 1e-3, 0.00025].map(tick_text), ["1e-9", "5e-5", "0.001", "2.5e-4"]);
     }
 }

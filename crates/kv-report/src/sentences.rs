@@ -1,0 +1,194 @@
+//! What was found of each strategy instance, in a sentence.
+
+use crate::instances::{Instance, instances};
+use crate::metric::known;
+use crate::noise::is_baseline;
+use crate::quality_axis::{ATTENTION, KLD, QualityAxis};
+use crate::shown::{bytes, short};
+use crate::{Metric, Results, Row, Value};
+
+const HEAP: &Metric = known("heap_live_bytes");
+const TPOT: &Metric = known("tpot_ms_p50");
+const RATIO: &Metric = known("tpot_ratio");
+const KLD_FLOOR: &Metric = known("kld_floor");
+const TOP1: &Metric = known("same_top1");
+const NEEDLES: &Metric = known("needle_acc");
+const NEEDLES_DENSE: &Metric = known("needle_acc_dense");
+
+/// One sentence for each strategy instance: its bytes, its time and its quality at the longest length at which its quality
+/// was measured, or else at its longest. Of the decode workload with one sequence. Verdicts are those of the comparison, and
+/// numbers have the intervals that are known.
+pub fn sentences(results: &Results) -> Vec<String> {
+    let instances = instances(results);
+    let axis = QualityAxis::of(&instances);
+    instances.iter().map(|instance| sentence(instance, &instances, axis.as_ref(), results.run.margin)).collect()
+}
+
+fn sentence(instance: &Instance<'_>, all: &[Instance<'_>], axis: Option<&QualityAxis>, margin: f64) -> String {
+    let label = instance.label;
+    let has_quality = |row: &Row| row.values.contains_key(KLD.id) || row.values.contains_key(ATTENTION.id);
+    let Some(row) = instance.longest(has_quality).or_else(|| instance.longest(|_| true)) else {
+        let reason = instance.failed.first().map_or(String::new(), |row| {
+            let reason = row.error.as_ref().map_or(String::new(), |error| format!(": {error}"));
+            format!(" ({}{reason})", row.status)
+        });
+        return format!("{label} was measured at no length{reason}.");
+    };
+    let length = row.cell.seq_len;
+    let (cost, quality) = (costs(row, all, margin), of_quality(row, axis));
+    let found = needles(row).map_or(String::new(), |found| format!("; {found}"));
+    if is_baseline(row) {
+        return format!("{label} is the baseline: at {length} tokens it {cost}, and it {quality}{found}.");
+    }
+    format!("{label} at {length} tokens {cost}, and {quality}{found}.")
+}
+
+/// Bytes and time, beside the baseline's where there is one.
+fn costs(row: &Row, all: &[Instance<'_>], margin: f64) -> String {
+    if is_baseline(row) {
+        let heap = row.value(HEAP.id).map_or("takes bytes that were not counted".into(), |heap| format!("takes {}", bytes(heap)));
+        let time =
+            row.values.get(TPOT.id).map_or("steps that were not timed".into(), |time| format!("{} ms per token", with_interval(time)));
+        return format!("{heap} and {time}");
+    }
+    let baseline = all.iter().filter_map(|instance| instance.at(row.cell.seq_len)).find(|row| is_baseline(row));
+    let ratio = row.value(HEAP.id).zip(baseline.and_then(|baseline| baseline.value(HEAP.id))).filter(|(_, usual)| *usual > 0.0);
+    let heap = match (ratio, row.value(HEAP.id)) {
+        (Some((own, usual)), _) => format!("takes {:.2} of the baseline's bytes", own / usual),
+        (None, Some(own)) => format!("takes {}", bytes(own)),
+        (None, None) => "takes bytes that were not counted".into(),
+    };
+    let bound = if row.is_implementation_bound() { "; implementation-bound" } else { "" };
+    let time = match (row.values.get(RATIO.id), row.values.get(TPOT.id)) {
+        (Some(ratio), _) => {
+            let verdict = match ratio.verdict.as_deref() {
+                Some("same") => format!("same within {} %", margin * 100.0),
+                Some(verdict) => verdict.to_owned(),
+                None => ratio.reason.as_ref().map_or("no verdict".into(), |reason| format!("no verdict: {reason}")),
+            };
+            format!("{} of its time per token ({verdict}{bound})", with_interval(ratio))
+        }
+        (None, Some(time)) => format!("{} ms per token (not compared{bound})", with_interval(time)),
+        (None, None) => "time per token that was not measured".into(),
+    };
+    format!("{heap} and {time}")
+}
+
+/// What it does to a model's output, or else to attention.
+fn of_quality(row: &Row, axis: Option<&QualityAxis>) -> String {
+    let attention = || row.values.get(ATTENTION.id).map(of_attention);
+    let divergence = row.values.get(KLD.id);
+    if let (Some(_), Some(reason)) = (divergence, row.unranked()) {
+        let reason = reason.trim_end_matches('.');
+        return attention().map_or(format!("has a KL divergence that says little: {reason}"), |attention| format!("{attention}; {reason}"));
+    }
+    let Some(divergence) = divergence else {
+        return attention().map_or("its quality was not measured".into(), |attention| format!("{attention} (attention level only)"));
+    };
+    let floor = row.value(KLD_FLOOR.id).map_or("floor not measured".into(), |floor| format!("floor {}", short(floor)));
+    let top1 = row.value(TOP1.id).map_or(String::new(), |share| format!("; same top token in {}", percent(share)));
+    let is_on_floor = axis.filter(|axis| axis.metric == KLD).is_some_and(|axis| divergence.value <= axis.floor);
+    if is_on_floor {
+        return format!(
+            "changes the next token's distribution by nothing that can be told ({} nats, {floor}){top1}",
+            short(divergence.value)
+        );
+    }
+    format!("changes the next token's distribution by {} nats ({floor}){top1}", with_interval(divergence))
+}
+
+fn of_attention(error: &Value) -> String {
+    format!("changes attention's outputs by {} of their size", with_interval(error))
+}
+
+/// The share of planted needles that it finds, if an exact cache finds more.
+fn needles(row: &Row) -> Option<String> {
+    let (own, dense) = row.value(NEEDLES.id).zip(row.value(NEEDLES_DENSE.id)).filter(|(own, dense)| own < dense)?;
+    Some(format!("finds {} of planted needles, an exact cache {}", percent(own), percent(dense)))
+}
+
+/// A share without claiming that it is whole.
+fn percent(share: f64) -> String {
+    if share == 1.0 { "100 %".into() } else { format!("{:.1} %", (share * 100.0).min(99.9)) }
+}
+
+fn with_interval(value: &Value) -> String {
+    match value.interval {
+        Some((low, high)) => format!("{} [{}, {}]", short(value.value), short(low), short(high)),
+        None => short(value.value),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Status, UNRANKED, example_quality};
+
+    fn of(results: &Results, label: &str) -> String {
+        sentences(results).into_iter().find(|sentence| sentence.starts_with(label)).unwrap()
+    }
+
+    fn edit(results: &mut Results, label: &str, change: impl Fn(&mut Row)) {
+        results.rows.iter_mut().filter(|row| row.cell.label == label).for_each(change);
+    }
+
+    #[test]
+    fn each_instance_has_its_costs_and_its_quality() {
+        let results = example_quality::results();
+        assert_eq!(sentences(&results).len(), 8);
+        assert_eq!(
+            of(&results, "quantized q8_0"),
+            "quantized q8_0 at 2048 tokens takes 0.53 of the baseline's bytes and 0.9926 [0.9727, 1.01] of its time per token (inconclusive), and changes the next token's distribution by 0.00042 [0.00029, 0.00055] nats (floor 1.0e-10); same top token in 99.1 %; finds 99.5 % of planted needles, an exact cache 100 %."
+        );
+        assert_eq!(
+            of(&results, "contiguous f32"),
+            "contiguous f32 at 2048 tokens takes 2.00 of the baseline's bytes and 1.15 [1.13, 1.17] of its time per token (slower), and changes the next token's distribution by nothing that can be told (3.0e-11 nats, floor 1.0e-10); same top token in 100 %."
+        );
+        assert!(of(&results, "contiguous f16").starts_with(
+            "contiguous f16 is the baseline: at 2048 tokens it takes 45.02 MiB and 27.00 [26.46, 27.54] ms per token, and it changes"
+        ));
+        assert!(of(&results, "quantized q4_0").contains("(slower; implementation-bound)"));
+        assert!(of(&results, "naive").contains("900 [882, 918] ms per token (not compared)"), "{}", of(&results, "naive"));
+    }
+
+    #[test]
+    fn verdicts_are_as_they_are() {
+        let mut results = example_quality::results();
+        edit(&mut results, "quantized q8_0", |row| row.values.get_mut("tpot_ratio").unwrap().verdict = Some("same".into()));
+        assert!(of(&results, "quantized q8_0").contains("of its time per token (same within 3 %)"));
+        edit(&mut results, "quantized q8_0", |row| {
+            let ratio = row.values.get_mut("tpot_ratio").unwrap();
+            (ratio.verdict, ratio.reason) = (None, Some("two launches".into()));
+        });
+        assert!(of(&results, "quantized q8_0").contains("(no verdict: two launches)"));
+    }
+
+    #[test]
+    fn what_was_not_measured_or_cannot_be_ranked_is_said() {
+        let mut results = example_quality::results();
+        edit(&mut results, "quantized q8_0", |row| row.notes.push(format!("{UNRANKED}: the perplexity is 60000.")));
+        let sentence = of(&results, "quantized q8_0");
+        assert!(
+            sentence.contains("changes attention's outputs by 0.0060 of their size; quality is not ranked: the perplexity is 60000;"),
+            "{sentence}"
+        );
+        assert!(!sentence.contains("nats"), "{sentence}");
+        edit(&mut results, "quantized q8_0", |row| drop(row.values.remove("kld_mean")));
+        assert!(of(&results, "quantized q8_0").contains("of their size (attention level only)"));
+        edit(&mut results, "quantized q8_0", |row| row.values.clear());
+        assert_eq!(
+            of(&results, "quantized q8_0"),
+            "quantized q8_0 at 2048 tokens takes bytes that were not counted and time per token that was not measured, and its quality was not measured."
+        );
+        edit(&mut results, "quantized q8_0", |row| (row.status, row.error) = (Status::Oom, Some("3 GiB".into())));
+        assert_eq!(of(&results, "quantized q8_0"), "quantized q8_0 was measured at no length (out of memory: 3 GiB).");
+    }
+
+    #[test]
+    fn the_longest_length_with_quality_counts() {
+        let mut results = example_quality::results();
+        let longest = results.rows.iter_mut().find(|row| row.cell.label == "quantized q8_0" && row.cell.seq_len == 2048).unwrap();
+        longest.values.retain(|id, _| !["kld_mean", "attn_rel_l2"].contains(&id.as_str()));
+        assert!(of(&results, "quantized q8_0").starts_with("quantized q8_0 at 1024 tokens"));
+    }
+}

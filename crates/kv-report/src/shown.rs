@@ -1,0 +1,51 @@
+//! Numbers as people read them.
+
+use crate::{Metric, Unit};
+
+/// A number of a metric, with the unit of bytes.
+pub(crate) fn shown(metric: &Metric, number: f64) -> String {
+    match metric.unit {
+        Unit::Bytes => bytes(number),
+        _ if number.fract() == 0.0 => format!("{number}"),
+        _ => short(number),
+    }
+}
+
+/// Bytes in the largest binary unit up to MiB that makes them more than 1.
+pub(crate) fn bytes(number: f64) -> String {
+    const KIB: f64 = 1024.0;
+    match number.abs() {
+        size if size >= KIB * KIB => format!("{:.2} MiB", number / KIB / KIB),
+        size if size >= KIB => format!("{:.2} KiB", number / KIB),
+        _ => format!("{number} B"),
+    }
+}
+
+/// Some three digits of a number, and at least two.
+pub(crate) fn short(number: f64) -> String {
+    match number.abs() {
+        0.0 => "0".into(),
+        size if size >= 100.0 => format!("{number:.0}"),
+        size if size >= 1.0 => format!("{number:.2}"),
+        size if size >= 1e-3 => format!("{number:.4}"),
+        size if size >= 1e-4 => format!("{number:.5}"),
+        _ => format!("{number:.1e}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_have_their_unit_and_large_numbers_no_decimals() {
+        let shown = |id, number| shown(crate::metric(id).unwrap(), number);
+        assert_eq!(["512 B", "1.50 KiB", "2.00 MiB"], [512.0, 1536.0, 2097152.0].map(|bytes| shown("heap_live_bytes", bytes)));
+        assert_eq!(["0.1235", "1.23", "123", "3"], [0.12345, 1.2345, 123.45, 3.0].map(|ms| shown("ttft_ms", ms)));
+    }
+
+    #[test]
+    fn small_numbers_keep_two_digits() {
+        assert_eq!(["0.0012", "0.00042", "4.2e-5", "3.2e-11", "0"], [1.2e-3, 4.2e-4, 4.2e-5, 3.2e-11, 0.0].map(short));
+    }
+}
