@@ -66,6 +66,8 @@ enum Command {
         #[arg(long, value_enum)]
         format: Option<Format>,
     },
+    /// Answer which measured strategy fits a context and bounds on bytes, quality and time, and for each other why not.
+    Best(commands::BestArguments),
     /// State the smallest difference that this machine can show in a given time: a strategy runs against copies of itself.
     Calibrate(CalibrateArguments),
     /// Print what is known of the machine and the build, and what to do before trusting timings.
@@ -371,6 +373,7 @@ pub fn main(registry: Registry) -> ExitCode {
         Command::Fetch { name } => commands::fetch(&name),
         Command::Report { folder, peer, format } => commands::report(&folder, &peer, format),
         Command::Calibrate(arguments) => commands::calibrate(&registry, &arguments, cli.kernel_path),
+        Command::Best(arguments) => commands::best(&registry, &arguments),
         Command::Doctor => commands::doctor(),
         Command::Roofline(arguments) => commands::roofline(&arguments),
         Command::Profile(arguments) => commands::profile(&registry, &arguments),
@@ -398,7 +401,7 @@ fn silence_caught_panics() {
 
 /// Puts `run` in front of a first argument that is no command.
 fn with_default_command(mut arguments: Vec<OsString>) -> Vec<OsString> {
-    const COMMANDS: [&str; 16] = [
+    const COMMANDS: [&str; 17] = [
         "run",
         "list",
         "describe",
@@ -408,6 +411,7 @@ fn with_default_command(mut arguments: Vec<OsString>) -> Vec<OsString> {
         "generate",
         "fetch",
         "report",
+        "best",
         "calibrate",
         "doctor",
         "roofline",

@@ -32,6 +32,16 @@ pub(crate) fn print_plan(prediction: &Prediction<'_>, setting: &Setting<'_>) -> 
             size(recording.disk_bytes)
         ));
     }
+    if let Some(window) = prediction.windows.first() {
+        let (windows, seconds) = (prediction.windows.len(), prediction.window_seconds());
+        total += windows as f64 * seconds;
+        text.push_str(&format!(
+            "{windows} windows of the text are recorded, {} tokens of each, in about {} and {} on disk each; then the model reads on\n\n",
+            window.key.tokens.len(),
+            human(seconds),
+            size(window.disk_bytes)
+        ));
+    }
     text.push_str(&launches(plan));
     text.push_str("about     memory       block\n");
     for block in &prediction.blocks {

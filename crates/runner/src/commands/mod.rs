@@ -1,5 +1,6 @@
 //! The commands, one a file.
 
+mod best;
 mod calibrate;
 mod check;
 mod describe;
@@ -23,6 +24,7 @@ use std::io::{self, ErrorKind, Write};
 
 use crate::Problem;
 
+pub(crate) use best::{BestArguments, best};
 pub(crate) use calibrate::calibrate;
 pub(crate) use check::check;
 pub(crate) use describe::describe;

@@ -34,7 +34,7 @@ pub(crate) fn report(folder: &Path, peers: &[PathBuf], format: Option<Format>) -
 }
 
 /// The results in a folder, of this version or an earlier one.
-fn stored(folder: &Path) -> Result<Results, Problem> {
+pub(super) fn stored(folder: &Path) -> Result<Results, Problem> {
     const HELP: &str = "give the folder of a finished or interrupted run";
     if let Some(left) = run_folder::read(folder)? {
         require_complete(folder, &left)?;

@@ -30,6 +30,8 @@ pub(crate) struct Prediction<'a> {
     pub(super) beside: Vec<u64>,
     /// Bytes of a token in an exact cache in f32.
     pub(super) exact_token_bytes: u64,
+    /// Bytes of the logits after one position.
+    pub(super) logits_bytes: u64,
     pub(super) limit: u64,
 }
 
@@ -99,6 +101,7 @@ pub(crate) fn predict<'a>(plan: &'a Plan, probes: &'a Probes, setting: &Setting<
         caches,
         beside,
         exact_token_bytes: (config.geometry.values_per_token() * size_of::<f32>()) as u64,
+        logits_bytes: (config.vocabulary * size_of::<f32>()) as u64,
         limit: setting.memory_limit,
     };
     let recorded = |key: RecordingKey| {
@@ -223,7 +226,7 @@ impl Prediction<'_> {
 
     /// Seconds of a block, all its launches included.
     pub(crate) fn block_seconds(&self, block: &Block) -> f64 {
-        let memory: f64 = block.cells.iter().map(|cell| self.memory_seconds(*cell)).sum();
+        let memory: f64 = block.cells.iter().map(|cell| self.memory_seconds(*cell) + self.quality_seconds(*cell)).sum();
         let of_launch = |launch| self.launch_seconds(block, &block.cells, launch);
         (0..self.launches(block)).map(of_launch).sum::<f64>() + memory
     }

@@ -42,7 +42,9 @@ impl Prediction<'_> {
         let exact = (longest as u64).saturating_mul(self.exact_token_bytes);
         let scale = longest as u64 / self.plan.cells[index].seq_len.max(1) as u64 + 1;
         let of_window = exact.saturating_add(self.caches[index].saturating_mul(scale)).max(1);
-        let room = self.limit.saturating_sub(self.beside[index]);
+        // Logits of both sides, and the same once more while they are made.
+        let logits = 4 * (quality.windows * quality.chunk.max(1)) as u64 * self.logits_bytes;
+        let room = self.limit.saturating_sub(self.beside[index]).saturating_sub(logits);
         usize::try_from(room / of_window).unwrap_or(usize::MAX).clamp(1, quality.windows)
     }
 

@@ -12,7 +12,7 @@ use std::fmt::Display;
 use kv_core::{Guarantee, KvCache, Registry};
 use kv_model::{Decoder, Fresh, Sequence, StepInput};
 use kv_quality::{Divergence, Divergences, Estimate, Paired, Side, Statistics, Summary};
-use kv_report::{Part, Pass, Protocol, QualityPoint, Status, Visit};
+use kv_report::{Part, Pass, Protocol, QualityPoint, Status, UNRANKED, Visit};
 use kv_script::{Attention, step};
 use rayon::prelude::*;
 
@@ -157,7 +157,7 @@ impl Reader<'_> {
         const SHARE: f64 = 0.1;
         if perplexity > SHARE * vocabulary {
             visit.notes.push(format!(
-                "the model does not know this text: its perplexity is {perplexity:.0} with a vocabulary of {vocabulary}, so divergences rank nothing"
+                "{UNRANKED}: the model does not know this text, its perplexity is {perplexity:.0} with a vocabulary of {vocabulary}"
             ));
         }
     }

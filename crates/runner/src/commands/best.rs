@@ -1,0 +1,120 @@
+//! `best`: which measured strategy fits, and for each other why not.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use kv_core::{Geometry, Registry, Rope};
+use kv_report::{Answer, Candidate, Question, RunRecord};
+
+use super::print;
+use super::report::stored;
+use crate::footprint::{self, Footprint};
+use crate::plan::parse_bytes;
+use crate::screen::printable;
+use crate::{Problem, exit};
+
+/// Arguments of `best`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "For example, what holds 8192 tokens in 64 MiB and changes next to nothing:\n  runner best reports/smollm2 --context 8192 --bytes 64MiB --max-kld 0.01"
+)]
+pub(crate) struct BestArguments {
+    /// The folder of a run that measured quality: its config has a table `[quality]`.
+    folder: PathBuf,
+    /// Tokens of the sequence.
+    #[arg(long, value_name = "TOKENS")]
+    context: usize,
+    /// The most memory that the cache may take, for example 64MiB.
+    #[arg(long, value_name = "SIZE")]
+    bytes: Option<String>,
+    /// The largest mean KL divergence of the next token's distribution from that with an exact cache, in nats.
+    #[arg(long, value_name = "NATS")]
+    max_kld: Option<f64>,
+    /// The longest time per output token, in milliseconds. It holds only where it was measured at exactly this context.
+    #[arg(long, value_name = "MS")]
+    max_tpot_ms: Option<f64>,
+}
+
+pub(crate) fn best(registry: &Registry, arguments: &BestArguments) -> Result<ExitCode, Problem> {
+    let BestArguments { folder, context, bytes, max_kld, max_tpot_ms } = arguments;
+    if *context == 0 {
+        return Err(Problem::new("`--context 0`: a sequence has at least 1 token"));
+    }
+    for (flag, bound) in [("--max-kld", max_kld), ("--max-tpot-ms", max_tpot_ms)] {
+        if let Some(bound) = bound.filter(|bound| !(bound.is_finite() && *bound >= 0.0)) {
+            return Err(Problem::new(format!("`{flag} {bound}`: a bound is a number that is not negative")));
+        }
+    }
+    let bytes = bytes.as_ref().map(|size| {
+        parse_bytes(size).ok_or_else(|| {
+            Problem::new(format!("`--bytes {size}` is not a size")).help("a number with KiB, MiB, GiB or TiB, as written, such as 64MiB")
+        })
+    });
+    let results = stored(folder)?;
+    let question = Question {
+        context: *context,
+        bytes: bytes.transpose()?,
+        max_kld: *max_kld,
+        max_tpot_ms: *max_tpot_ms,
+        predicted: predicted(registry, &results.run, *context),
+    };
+    let answer = kv_report::best(&results, &question);
+    print(&text(&question, &answer))?;
+    Ok(if answer.winner().is_some() { exit::OK } else { exit::some_failed() })
+}
+
+/// What the formulas of a run's strategies say at this context, by label. A strategy that this program does not have says nothing.
+fn predicted(registry: &Registry, run: &RunRecord, context: usize) -> BTreeMap<String, u64> {
+    let of = &run.model.geometry;
+    let geometry = Geometry {
+        layers: of.layers,
+        heads: of.heads,
+        kv_heads: of.kv_heads,
+        key_dim: of.key_dim,
+        value_dim: of.value_dim,
+        // Bytes do not depend on it.
+        rope: Rope::new(10_000.0, of.key_dim - of.key_dim % 2),
+        context: of.context.max(context),
+    };
+    let instances = run.config.get("strategy").and_then(|strategies| strategies.as_array()).into_iter().flatten();
+    let bytes = instances.filter_map(|instance| {
+        let (label, id) = (instance.get("label")?.as_str()?, instance.get("use")?.as_str()?);
+        let config = instance.get("config").map_or(Some(toml::Table::new()), |config| toml::Table::try_from(config).ok())?;
+        let footprint = Footprint::of(*registry.get(id).ok()?, &config, &geometry, 1).ok()?;
+        match footprint.answer(context) {
+            footprint::Answer::Bytes(bytes) => Some((label.to_owned(), bytes.total() as u64)),
+            _ => None,
+        }
+    });
+    bytes.collect()
+}
+
+fn text(question: &Question, answer: &Answer) -> String {
+    let bound = |name: &str, value: Option<String>| value.map(|value| format!("{name} {value}"));
+    let bounds: Vec<String> = [
+        bound("bytes at most", question.bytes.map(|bytes| bytes.to_string())),
+        bound("KL divergence at most", question.max_kld.map(|kld| kld.to_string())),
+        bound("milliseconds per token at most", question.max_tpot_ms.map(|ms| ms.to_string())),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    let bounds = if bounds.is_empty() { "no bounds".to_owned() } else { bounds.join(", ") };
+    let mut text = format!("One sequence of {} tokens, {bounds}.\n\n", question.context);
+    text.push_str(&match answer.winner() {
+        Some(Candidate { label, sentence, .. }) => format!("{}\n  {}\n", printable(label), printable(sentence)),
+        None => "None of the strategies that were measured fits.\n".to_owned(),
+    });
+    text.push_str(&format!("\n{}\n", answer.rule));
+    let others: Vec<&Candidate> = answer.candidates.iter().skip(usize::from(answer.winner().is_some())).collect();
+    if !others.is_empty() {
+        text.push_str("\nWhy not the others:\n");
+    }
+    for Candidate { label, sentence, why_not, .. } in others {
+        text.push_str(&format!("\n{}\n  {}\n", printable(label), printable(sentence)));
+        why_not.iter().for_each(|reason| text.push_str(&format!("  {}\n", printable(reason))));
+    }
+    text
+}
