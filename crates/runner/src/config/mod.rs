@@ -107,8 +107,8 @@ impl PresetWeights {
 pub struct Sweep {
     /// What is run: `model` runs the model with every cache, `attention` the caches alone. If `[model]` names a `preset`, they are
     /// fed rows that are generated for its shape: no weights are drawn, and lengths may exceed the model's context; `layers` is
-    /// then how many layers are measured, and times and bytes are scaled to all of them; the rows' seed is `seed`. If it names
-    /// a model, they are fed the rows that this model computes once for random tokens.
+    /// then how many layers are measured, and times, and bytes that grow with layers, are scaled to all of them; the rows' seed
+    /// is `seed`. If it names a model, they are fed the rows that this model computes once for random tokens.
     #[serde(default)]
     pub level: Level,
     /// What a cell does: one workload, or a list.
@@ -182,7 +182,7 @@ pub enum Level {
     /// A model with its caches.
     #[default]
     Model,
-    /// Caches alone, fed with generated rows.
+    /// Caches alone, fed with rows: generated for the shape of a preset, recorded from any other model.
     Attention,
 }
 
