@@ -8,7 +8,7 @@ use kv_model::{ModelConfig, Preset, gguf, hugging_face};
 use crate::Problem;
 use crate::models::folders::ModelFolders;
 use crate::models::small_file::read_small;
-use crate::models::{ModelSource, config_of, folder_label, open, unusable};
+use crate::models::{ModelSource, config_of, fetched, folder_label, open, unusable};
 
 /// A model of which no weights are needed.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub(crate) struct ModelShape {
 
 impl ModelShape {
     /// The shape that a command line names: the path of a config.json, a preset, or what [`ModelSource::of_argument`] takes.
-    /// A path that exists goes first. Without `format`, presets have weights in f32, and other models in their own type.
+    /// A path that exists goes first, then a model that was fetched, as for `generate`. Without `format`, presets have weights in f32, and other models in their own type.
     ///
     /// # Errors
     /// A [`Problem`] that names the file and the key, or lists what there is.
@@ -36,7 +36,8 @@ impl ModelShape {
                 read_small(path, MOST_BYTES)?.ok_or_else(|| Problem::new(format!("`{name}` is no file that exists")).help(DESCRIBE))?;
             return of_config(folder_label(&folder_of(path)), name, &text, format);
         }
-        if let Some(preset) = Preset::find(name).filter(|_| !path.exists()) {
+        // A fetched model may be called as a preset is. Its shape is known before it is fetched.
+        if let Some(preset) = Preset::find(name).filter(|_| !path.exists() && fetched(name).is_err()) {
             return Ok(of_preset(preset, format));
         }
         match ModelSource::of_argument(name, stores).map_err(|problem| problem.more_help(DESCRIBE))? {
@@ -47,7 +48,7 @@ impl ModelShape {
             }
             ModelSource::Gguf { label, path } if format.is_none() => of_gguf(label, &path),
             ModelSource::Gguf { .. } => Err(Problem::new(format!("`--weights`: the file of `{name}` brings its own encodings"))
-                .help("leave `--weights` out; it belongs to a preset or a config.json")),
+                .help("leave `--weights` out; it belongs to a preset (`preset:NAME`) or a config.json")),
         }
     }
 }
