@@ -3,7 +3,7 @@
 use kv_core::{Entry, Geometry, KvCache, PredictedBytes, Registry, Strategy};
 
 use crate::heap::Heap;
-use crate::watched::{Log, Watched};
+use crate::watched::{Log, Seen, Watched};
 use crate::{CHECKS, Check, Failure, Outcome, Verdict, toy_geometry};
 
 /// A strategy with a config.
@@ -134,7 +134,7 @@ pub fn report(subject: &Subject) -> Vec<Report> {
 pub fn run(subject: &Subject, check: fn(&Subject) -> Outcome) -> (Outcome, usize) {
     subject.log.take();
     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| check(subject)));
-    let (tokens, untrue_full) = subject.log.take();
+    let Seen { longest: tokens, untrue_full, full } = subject.log.take();
     let outcome = match (outcome, untrue_full) {
         (Err(panic), _) => {
             let message = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
@@ -145,7 +145,8 @@ pub fn run(subject: &Subject, check: fn(&Subject) -> Outcome) -> (Outcome, usize
             Err(Failure::new(untrue, "return `Full` only when the tokens do not fit, and count what is free in tokens"))
         }
         (Ok(Err(failure)), None) if failure.full => {
-            Ok(Verdict::Skipped(format!("the check needs more than {tokens} tokens, and this config has a limit")))
+            let limit = full.map_or_else(|| "it needs more sequences than this config has room for".to_owned(), |full| full.to_string());
+            Ok(Verdict::Skipped(limit))
         }
         (Ok(outcome), None) => outcome,
     };

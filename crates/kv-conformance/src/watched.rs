@@ -12,19 +12,44 @@ use crate::room::Room;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Log(Arc<Mutex<Seen>>);
 
+/// What was seen since a check began.
 #[derive(Debug, Default)]
-struct Seen {
+pub(crate) struct Seen {
     /// Tokens of the longest sequence.
-    longest: usize,
+    pub(crate) longest: usize,
     /// The first refusal for want of room that was not true.
-    untrue_full: Option<String>,
+    pub(crate) untrue_full: Option<String>,
+    /// The last refusal for want of room.
+    pub(crate) full: Option<NoRoom>,
+}
+
+/// A sequence that a cache has no room for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct NoRoom {
+    /// Tokens that it would have.
+    needed: usize,
+    /// Tokens that it may have.
+    most: usize,
+    /// Sequences beside it.
+    others: usize,
+}
+
+impl std::fmt::Display for NoRoom {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let NoRoom { needed, most, others } = self;
+        write!(f, "it needs a sequence of at least {needed} tokens, and this config has room for {most}")?;
+        match others {
+            0 => Ok(()),
+            1 => f.write_str(" beside another sequence"),
+            others => write!(f, " beside {others} other sequences"),
+        }
+    }
 }
 
 impl Log {
-    /// Tokens of the longest sequence since the last call, and the first untrue `Full`.
-    pub(crate) fn take(&self) -> (usize, Option<String>) {
-        let Seen { longest, untrue_full } = std::mem::take(&mut *self.seen());
-        (longest, untrue_full)
+    /// What was seen since the last call.
+    pub(crate) fn take(&self) -> Seen {
+        std::mem::take(&mut *self.seen())
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
@@ -51,8 +76,11 @@ impl Watched {
         Watched { inner, log, sequences: BTreeMap::new(), origin, most, room: None }
     }
 
-    /// Notes a refusal of a step of `asked` tokens whose numbers contradict themselves or what an empty cache takes.
-    fn judge_step(&mut self, asked: usize, needed: usize, free: usize) {
+    /// Notes a refusal of a step of `asked` tokens, behind `held` ones of its sequence. Its numbers may contradict themselves or
+    /// what an empty cache takes.
+    fn judge_step(&mut self, held: usize, asked: usize, needed: usize, free: usize) {
+        let others = self.sequences.len().saturating_sub(1);
+        self.log.seen().full = Some(NoRoom { needed: held + asked, most: held + free, others });
         if needed != asked || free >= needed {
             self.note(format!("`begin` refuses {asked} tokens as {needed} needed and {free} free"));
         } else {
@@ -118,7 +146,7 @@ impl KvCache for Watched {
                     *with_step = fresh.end;
                 }
             }
-            Err(CacheError::Full { needed, free }) => self.judge_step(fresh.len(), *needed, *free),
+            Err(CacheError::Full { needed, free }) => self.judge_step(fresh.start, fresh.len(), *needed, *free),
             Err(_) => {}
         }
         answer

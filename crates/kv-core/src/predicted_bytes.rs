@@ -2,8 +2,8 @@
 
 use crate::Usage;
 
-/// What a strategy says that a cache will take between steps: what [`Usage`] will report, to within 0.1 % or 4 KiB in all. All
-/// arithmetic saturates.
+/// What a strategy says that a cache will take between steps: what [`Usage`] will report, to within the larger of 0.1 % and 4 KiB
+/// in all. All arithmetic saturates.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PredictedBytes {
     /// [`Usage::payload_bytes`].

@@ -23,6 +23,7 @@ mod random_weights;
 mod relatives;
 mod rotary;
 mod sequence;
+mod small;
 mod tokenizer;
 mod weights;
 
@@ -32,6 +33,7 @@ pub use error::{LoadError, ModelError};
 pub use fed::{Fed, Fresh};
 pub use preset::Preset;
 pub use sequence::Sequence;
+pub use small::{HELD_OUT_TEXT, SMALL, SMALL_GGUF};
 pub use tokenizer::{TextStream, TextTokenizer, panic_becomes_error};
 pub use weights::{LoadOptions, Pages, TensorSource, Weights};
 

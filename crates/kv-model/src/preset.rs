@@ -41,7 +41,7 @@ impl Preset {
     pub const ALL: [Preset; 5] = [
         Preset {
             name: "tiny",
-            summary: "made for tests and the quickstart: 4 layers, 8 heads over 2 KV heads",
+            summary: "made for tests: 4 layers, 8 heads over 2 KV heads",
             layers: 4,
             heads: 8,
             kv_heads: 2,

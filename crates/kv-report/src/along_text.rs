@@ -80,9 +80,11 @@ fn stairs(text: &[TextPoint]) -> Vec<(f64, f64)> {
     kept.map(|at| (heap[at].0 as f64, heap[at].1 as f64 / MIB)).collect()
 }
 
-/// `text.csv`: one row per token of every text that was followed, as it was measured: not scaled to layers that were not.
+/// `text.csv`: one row per token of every text that was followed. Where not all layers were measured, bytes and times are scaled
+/// to all of them, as in the charts and in `results.csv`; `visits.jsonl` has them as they were measured.
 pub fn text_csv(results: &Results) -> Vec<u8> {
     const COLUMNS: [&str; 6] = ["label", "batch", "cell", "tokens", "heap_bytes", "keep_ms"];
+    let scale = results.run.layer_scale();
     let rows = followed(results).flat_map(|(label, batch, visit)| {
         visit.text.iter().map(move |point| {
             vec![
@@ -90,8 +92,8 @@ pub fn text_csv(results: &Results) -> Vec<u8> {
                 batch.to_string(),
                 crate::spreadsheet::as_text(&visit.cell),
                 point.tokens.to_string(),
-                point.heap_bytes.map(|bytes| bytes.to_string()).unwrap_or_default(),
-                number(point.keep_ms),
+                number(point.heap_bytes.map(|bytes| bytes as f64 * scale)),
+                number(point.keep_ms.map(|ms| ms * scale)),
             ]
         })
     });
@@ -139,5 +141,15 @@ mod tests {
         let csv = String::from_utf8(text_csv(&followed_text(&[1, 2]))).unwrap();
         assert_eq!(csv.lines().count(), 3);
         assert!(csv.lines().nth(2).unwrap().ends_with(",2,2097152,1"), "{csv}");
+    }
+
+    #[test]
+    fn the_table_is_scaled_to_all_layers_as_the_charts_are() {
+        let mut results = followed_text(&[1, 2]);
+        results.run.level = crate::Level::Attention { rows: crate::RowsOrigin::Generated, seed: 0, measured_layers: 2 };
+        results.run.model.geometry.layers = 8;
+        let csv = String::from_utf8(text_csv(&results)).unwrap();
+        assert!(csv.lines().nth(2).unwrap().ends_with(",2,8388608,4"), "{csv}");
+        assert_eq!(heap(&results, |label, _| (label.to_owned(), 0)).series[0].points[1], (2.0, 8.0));
     }
 }

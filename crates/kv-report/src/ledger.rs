@@ -26,16 +26,17 @@ const PARTS: [Part; 7] = [
     ("resident beyond the heap", |row| of(row, BEYOND_HEAP)),
 ];
 
-/// One bar for each strategy instance and batch, at its longest length.
+/// One bar for each strategy instance, workload and batch, at its longest length.
 pub(crate) fn bars(results: &Results) -> Chart {
     let rows = longest(results);
     let lengths: Vec<usize> = rows.iter().map(|row| row.cell.seq_len).collect();
-    let is_same = |values: &[usize]| values.windows(2).all(|pair| pair[0] == pair[1]);
     let batches: Vec<usize> = rows.iter().map(|row| row.cell.batch).collect();
+    let workloads: Vec<&str> = rows.iter().map(|row| row.cell.workload.as_str()).collect();
     let name = |row: &&Row| {
+        let workload = if is_same(&workloads) { String::new() } else { format!(", {}", row.cell.workload) };
         let length = if is_same(&lengths) { String::new() } else { format!(" at {}", row.cell.seq_len) };
         let batch = if is_same(&batches) { String::new() } else { format!(" ×{}", row.cell.batch) };
-        format!("{}{length}{batch}", row.cell.label)
+        format!("{}{workload}{length}{batch}", row.cell.label)
     };
     let series = |(style, (name, part)): (usize, &Part)| {
         let points = rows.iter().enumerate().map(|(bar, row)| (bar as f64, part(row).max(0.0) / MIB)).collect();
@@ -54,17 +55,22 @@ pub(crate) fn bars(results: &Results) -> Chart {
     }
 }
 
+fn is_same<T: PartialEq>(values: &[T]) -> bool {
+    values.windows(2).all(|pair| pair[0] == pair[1])
+}
+
 fn of(row: &Row, metric: &Metric) -> f64 {
     row.value(metric.id).unwrap_or(0.0)
 }
 
-/// Of each label and batch the row with the longest length whose cache holds anything.
+/// Of each label, workload and batch the row with the longest length whose cache holds anything.
 fn longest(results: &Results) -> Vec<&Row> {
     let mut longest: Vec<&Row> = vec![];
     // Older results have the parts of the cache's account, and nothing to hold them against.
     let has_ledger = |row: &&Row| row.values.contains_key(USAGE.id) && of(row, PAYLOAD) > 0.0;
     for row in results.rows.iter().filter(has_ledger) {
-        match longest.iter_mut().find(|other| other.cell.label == row.cell.label && other.cell.batch == row.cell.batch) {
+        let key = |row: &Row| (row.cell.label.clone(), row.cell.workload.clone(), row.cell.batch);
+        match longest.iter_mut().find(|other| key(other) == key(row)) {
             Some(other) if other.cell.seq_len < row.cell.seq_len => *other = row,
             Some(_) => {}
             None => longest.push(row),
@@ -114,5 +120,20 @@ mod tests {
         // Resident is all of it that was touched, and what nobody explains, which is below zero here.
         assert_eq!(sum - value("untouched_bytes") + value("rss_residual_bytes"), value("rss_bytes"));
         assert!(matches!(&chart.form, Form::Bars { names, .. } if names == &[results.rows[0].cell.label.clone()]));
+    }
+
+    #[test]
+    fn a_bar_names_its_workload_where_there_are_several() {
+        let mut results = example::results();
+        results.rows.truncate(1);
+        for id in ["usage_bytes", "payload_bytes"] {
+            results.rows[0].values.insert(id.into(), Value::from(MIB));
+        }
+        let mut other = results.rows[0].clone();
+        other.cell.workload = "generate".into();
+        results.rows.push(other);
+        let label = &results.rows[0].cell.label;
+        let expected = [format!("{label}, decode"), format!("{label}, generate")];
+        assert!(matches!(bars(&results).form, Form::Bars { names, .. } if names == expected));
     }
 }

@@ -19,11 +19,20 @@ pub struct Metric {
 
 impl Metric {
     /// Whether it is a sum over layers: where not all layers of a shape were measured, it is scaled to all of them. All times
-    /// and bytes are, and allocations of a step, but those of the model and the machine. What is the same for any number of layers, such as the scratch of
-    /// one layer's attention in `heap_peak_bytes`, is scaled with the rest. `working_set_bytes` is not: it says what the
-    /// measured steps read, and so whether the processor's caches held it.
+    /// and bytes are, and allocations of a step, but those of the model and the machine, and those that do not grow with layers:
+    /// what a call for one layer takes for its time, and what the allocator or nobody explains. A part of a sum that is the same
+    /// for any number of layers, such as the scratch of one layer's attention in `heap_peak_bytes`, is scaled with the rest.
+    /// `working_set_bytes` is not: it says what the measured steps read, and so whether the processor's caches held it.
     pub fn sums_layers(&self) -> bool {
-        const OTHERS: [&str; 3] = ["model_bytes", "working_set_bytes", "last_level_cache_bytes"];
+        const OTHERS: [&str; 7] = [
+            "model_bytes",
+            "working_set_bytes",
+            "last_level_cache_bytes",
+            "transient_peak_prefill_bytes",
+            "transient_peak_decode_bytes",
+            "allocator_kept_bytes",
+            "rss_residual_bytes",
+        ];
         let is_sum = matches!(self.unit, Unit::Milliseconds | Unit::Bytes | Unit::BytesPerToken) || self.id == "allocs_per_token";
         is_sum && !OTHERS.contains(&self.id)
     }
@@ -177,7 +186,12 @@ const COSTS: [Metric; 66] = [
     count("seen_tokens", Unit::Tokens, Better::Neither, "tokens appended to the open sequences"),
     count("resident_tokens", Unit::Tokens, Better::Neither, "tokens whose keys and values the cache holds"),
     count("model_bytes", Unit::Bytes, Better::Neither, "bytes of the model's matrices, which lie outside the heap"),
-    count("predicted_bytes", Unit::Bytes, Better::Neither, "what the strategy predicted, before the cache existed"),
+    count(
+        "predicted_bytes",
+        Unit::Bytes,
+        Better::Neither,
+        "what the strategy predicted for the end of the cell, before the cache existed: seq_len tokens, and the decode steps after them",
+    ),
     time("recorded_model_ms", Better::Neither, "the model's part of a composed ttft, recorded once"),
     time("replayed_cache_ms", Better::Lower, "the cache's part of a composed ttft, measured in its own replay"),
     time("ttft_real_ms", Better::Lower, "a real prefill that checks the composed one"),
@@ -230,9 +244,24 @@ const COSTS: [Metric; 66] = [
     measured("last_level_cache_bytes", Unit::Bytes, Better::Neither, "the processor's last-level cache"),
     count("formula_bytes", Unit::Bytes, Better::Lower, "ledger, level 1: what the strategy predicts at exactly the cell's length"),
     count("usage_bytes", Unit::Bytes, Better::Lower, "ledger, level 2: the cache's own account, payload + metadata + slack"),
-    count("formula_residual_bytes", Unit::Bytes, Better::Neither, "ledger: usage_bytes beyond formula_bytes"),
-    count("ledger_residual_bytes", Unit::Bytes, Better::Neither, "ledger: heap_live_bytes beyond usage_bytes"),
-    measured("rss_bytes", Unit::Bytes, Better::Lower, "ledger, level 4: anonymous pages that became resident with the cache (RssAnon)"),
+    count(
+        "formula_residual_bytes",
+        Unit::Bytes,
+        Better::Neither,
+        "ledger: usage_bytes beyond formula_bytes; a warning above the larger of 0.1 % and 4 KiB",
+    ),
+    count(
+        "ledger_residual_bytes",
+        Unit::Bytes,
+        Better::Neither,
+        "ledger: heap_live_bytes beyond usage_bytes; a warning above the larger of 0.1 % and 4 KiB",
+    ),
+    measured(
+        "rss_bytes",
+        Unit::Bytes,
+        Better::Lower,
+        "ledger, level 4: anonymous pages that became resident with the cache (RssAnon); what of them does not grow with layers is not scaled",
+    ),
     measured("pss_bytes", Unit::Bytes, Better::Lower, "resident pages that came with the cache, a shared page in parts (Pss)"),
     measured(
         "allocator_kept_bytes",
@@ -245,7 +274,7 @@ const COSTS: [Metric; 66] = [
         "rss_residual_bytes",
         Unit::Bytes,
         Better::Neither,
-        "ledger: rss_bytes beyond heap_live_bytes + allocator_kept_bytes - untouched_bytes; memory mapped beside the heap shows here from 1 MiB on",
+        "ledger: rss_bytes beyond heap_live_bytes + allocator_kept_bytes - untouched_bytes, with memory mapped beside the heap; a warning above the larger of 1 % and 1 MiB",
     ),
     measured("rss_peak_prefill_bytes", Unit::Bytes, Better::Lower, "how far resident pages rose during the prefill, files included"),
     measured("rss_peak_decode_bytes", Unit::Bytes, Better::Lower, "how far resident pages rose during the decode steps, files included"),
@@ -272,16 +301,16 @@ const COSTS: [Metric; 66] = [
     ),
     count("heap_open_bytes", Unit::Bytes, Better::Lower, "heap bytes once the sequences are open and empty"),
     count("heap_closed_bytes", Unit::Bytes, Better::Lower, "heap bytes once all sequences are closed: what a pool keeps"),
-    count("fork_bytes", Unit::Bytes, Better::Lower, "heap bytes that a fork of the first sequence adds"),
-    count("fork_step_bytes", Unit::Bytes, Better::Lower, "heap bytes that the fork has added once it took a step of its own"),
+    count("fork_bytes", Unit::Bytes, Better::Lower, "heap bytes that a fork of the first sequence adds, after the decode steps"),
+    count("fork_step_bytes", Unit::Bytes, Better::Lower, "heap bytes that this fork has added once it took a step of its own"),
     count("shared_bytes", Unit::Bytes, Better::Higher, "payload that several sequences hold together, counted once"),
+    count("sequence_bytes", Unit::Bytes, Better::Lower, "heap bytes per sequence, an average: (heap_live_bytes - shared_bytes) / batch"),
     count(
-        "sequence_bytes",
+        "fork_shared_bytes",
         Unit::Bytes,
-        Better::Lower,
-        "heap bytes that each sequence of the batch holds alone: heap_live_bytes - shared_bytes over batch",
+        Better::Higher,
+        "payload that the first sequence and its fork share after the decode steps, counted once",
     ),
-    count("fork_shared_bytes", Unit::Bytes, Better::Higher, "payload that the first sequence and its fork share, counted once"),
     count("heap_slope", Unit::BytesPerToken, Better::Lower, "bytes per token: the slope of the heap along the text, over all sequences"),
     count("heap_intercept_bytes", Unit::Bytes, Better::Lower, "fixed cost: the intercept of the heap along the text"),
 ];
@@ -371,8 +400,11 @@ mod tests {
     #[test]
     fn times_and_bytes_are_sums_over_layers_and_ratios_are_not() {
         let sums = |id: &str| metric(id).unwrap().sums_layers();
-        for id in ["tpot_ms_p50", "fill_ms", "payload_bytes", "heap_peak_bytes", "read_bytes", "bytes_per_token", "predicted_bytes"] {
+        for id in ["tpot_ms_p50", "fill_ms", "payload_bytes", "scratch_peak_bytes", "heap_peak_bytes", "read_bytes", "bytes_per_token"] {
             assert!(sums(id), "{id}");
+        }
+        for id in ["transient_peak_prefill_bytes", "transient_peak_decode_bytes", "allocator_kept_bytes", "rss_residual_bytes"] {
+            assert!(!sums(id), "{id} does not grow with layers");
         }
         for id in ["tpot_ratio", "bandwidth_share", "seen_tokens", "page_faults", "read_bandwidth", "model_bytes", "working_set_bytes"] {
             assert!(!sums(id), "{id}");

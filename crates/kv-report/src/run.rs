@@ -96,8 +96,8 @@ pub enum RowsOrigin {
 
 impl RunRecord {
     /// What one measured layer stands for: layers of the model's shape over layers measured. 1 unless fewer were measured.
-    /// Times of steps and bytes of rows are the measured ones times this; `visits.jsonl` and `samples.csv` have them as they
-    /// were measured.
+    /// Times of steps and bytes that grow with layers are the measured ones times this, in `text.csv` too; `visits.jsonl` and
+    /// `samples.csv` have them as they were measured.
     pub fn layer_scale(&self) -> f64 {
         match self.level {
             Level::Attention { measured_layers, .. } if measured_layers > 0 => self.model.geometry.layers as f64 / measured_layers as f64,

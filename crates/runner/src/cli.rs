@@ -200,10 +200,10 @@ pub(crate) struct CheckArguments {
     after_help = "For example, what fits on a machine of 16 GiB:\n  runner plan --model llama-3-8b --weights q8_0 --context 32768 --memory 16GiB"
 )]
 pub(crate) struct PlanArguments {
-    /// The model's shape: a preset, as `list` shows it, or the config.json of a Hugging Face model, or the folder with it.
+    /// The model's shape: a preset, as `list` shows it, the config.json of a Hugging Face model, or the folder with it.
     ///
-    /// A path that exists is taken as a path. Everything that `generate --model` takes is taken too: a .gguf file, a fetched
-    /// model, org/name in the Hugging Face cache, ollama:name:tag. No weights are read.
+    /// Everything that `generate --model` takes is taken too: a .gguf file, a fetched model, org/name in the Hugging Face cache,
+    /// ollama:name:tag. A path that exists goes first, then a fetched model; preset:NAME is always a preset. No weights are read.
     #[arg(long, value_name = "SHAPE")]
     pub(crate) model: String,
     /// Tokens of each sequence. More than the model was made for are allowed, and told.

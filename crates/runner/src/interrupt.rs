@@ -21,7 +21,7 @@ pub(crate) fn handle() -> Result<(), Problem> {
         if INTERRUPTED.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
-        progress::say("\nfinishing what is being measured; results so far are kept. Press Ctrl-C again to stop at once.");
+        progress::say("\nending what is in hand; what was measured is kept. Press Ctrl-C again to stop at once.");
         if let Some(wake) = &*WAKE.lock().unwrap_or_else(PoisonError::into_inner) {
             wake();
         }

@@ -264,30 +264,40 @@ fn memory_limit(file: &ConfigFile, limit: &Spanned<String>) -> Result<u64, Probl
     /// A process of this program takes some of it for itself.
     const LEAST: u64 = 64 << 20;
     match parse_bytes(limit.get_ref()) {
-        Some(bytes) if bytes >= LEAST => Ok(bytes),
-        Some(_) => {
+        Ok(bytes) if bytes >= LEAST => Ok(bytes),
+        Ok(_) => {
             Err(file.problem(limit, format!("`memory_limit = \"{}\"` is too little: a worker itself takes up to 64 MiB", limit.get_ref())))
         }
-        None => {
-            let message = format!("`memory_limit = \"{}\"` is not a size", limit.get_ref());
-            Err(file.problem(limit, message).help("a number with KiB, MiB, GiB or TiB, such as \"8 GiB\""))
+        Err(wrong) => {
+            let message = format!("`memory_limit = \"{}\"` {wrong}", limit.get_ref());
+            Err(file.problem(limit, message).help(format!("{UNITS}; for example \"8 GiB\"")))
         }
     }
 }
 
+/// How sizes are written.
+pub(crate) const UNITS: &str = "a number with a unit: KiB, MiB, GiB or TiB, in these letters";
+
 /// "8 GiB" in bytes.
-pub(crate) fn parse_bytes(text: &str) -> Option<u64> {
+///
+/// # Errors
+/// What is wrong with the text: the end of a sentence about it.
+pub(crate) fn parse_bytes(text: &str) -> Result<u64, &'static str> {
+    const NO_SIZE: &str = "is not a size";
+    /// 2⁶⁴, which no number of bytes reaches.
+    const END: f64 = 18_446_744_073_709_551_616.0;
     let text = text.trim();
-    let unit = text.find(|character: char| !character.is_ascii_digit() && character != '.')?;
-    let number: f64 = text[..unit].parse().ok()?;
+    let unit = text.find(|character: char| !character.is_ascii_digit() && character != '.').ok_or(NO_SIZE)?;
+    let number: f64 = text[..unit].parse().map_err(|_| NO_SIZE)?;
     let factor = match text[unit..].trim() {
         "KiB" => 10,
         "MiB" => 20,
         "GiB" => 30,
         "TiB" => 40,
-        _ => return None,
+        _ => return Err(NO_SIZE),
     };
-    Some((number * (1u64 << factor) as f64) as u64)
+    let bytes = number * (1u64 << factor) as f64;
+    if bytes < END { Ok(bytes as u64) } else { Err("is more bytes than fit into 64 bits") }
 }
 
 /// Checks the list of strategies, their parameters excepted.
@@ -391,14 +401,18 @@ mod tests {
     #[test]
     fn sizes_are_read() {
         for (text, bytes) in [
-            ("8 GiB", Some(8u64 << 30)),
-            ("1.5MiB", Some(3 << 19)),
-            ("512 KiB", Some(512 << 10)),
-            ("8", None),
-            ("8 GB", None),
-            ("", None),
-            ("GiB", None),
-            ("-1 GiB", None),
+            ("8 GiB", Ok(8u64 << 30)),
+            ("1.5MiB", Ok(3 << 19)),
+            ("512 KiB", Ok(512 << 10)),
+            ("16777215 TiB", Ok(16_777_215 << 40)),
+            ("16777216 TiB", Err("is more bytes than fit into 64 bits")),
+            ("99999999999999TiB", Err("is more bytes than fit into 64 bits")),
+            ("8", Err("is not a size")),
+            ("8 GB", Err("is not a size")),
+            ("8gib", Err("is not a size")),
+            ("", Err("is not a size")),
+            ("GiB", Err("is not a size")),
+            ("-1 GiB", Err("is not a size")),
         ] {
             assert_eq!(parse_bytes(text), bytes, "{text}");
         }

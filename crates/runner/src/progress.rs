@@ -130,6 +130,15 @@ impl Progress {
     /// Where there is no bar, something is said from time to time.
     const BETWEEN_LINES: Duration = Duration::from_secs(15);
 
+    /// Says what begins now. Where there is no bar, it is a line.
+    pub(crate) fn begin(&mut self, what: &str) {
+        if self.is_terminal {
+            self.phase(what);
+        } else {
+            say(what);
+        }
+    }
+
     /// Says what is being done.
     pub(crate) fn phase(&mut self, what: &str) {
         let line = format!("{}, {}", printable(what), self.time_left());

@@ -22,7 +22,28 @@ pub struct QualityPlan {
     /// Parts of the text.
     pub windows: usize,
     /// The text, if one is read.
-    pub text: Option<PathBuf>,
+    pub text: Option<TextSource>,
+}
+
+/// Where a text comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TextSource {
+    /// The text beside the small model, which it was not trained on. It is in the program.
+    HeldOut,
+    /// A file.
+    File(PathBuf),
+}
+
+/// The name of the text that is in the program.
+const HELD_OUT: &str = "held-out";
+
+impl std::fmt::Display for TextSource {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            TextSource::HeldOut => formatter.write_str(HELD_OUT),
+            TextSource::File(path) => path.display().fmt(formatter),
+        }
+    }
 }
 
 impl QualityPlan {
@@ -42,7 +63,7 @@ impl QualityPlan {
             streamed: streamed.as_ref().map_or(longest, |streamed| *streamed.get_ref()),
             chunk: at_least_one("chunk", chunk)?,
             windows: at_least_one("windows", windows)?,
-            text: text.as_ref().map(|text| text_path(file, text)).transpose()?,
+            text: text.as_ref().map(|text| text_source(file, text)).transpose()?,
         };
         let Some(text) = text else { return Ok(Some(plan)) };
         if file.config.sweep.level == Level::Attention {
@@ -76,7 +97,7 @@ impl QualityPlan {
         let width = self.window_tokens(longest);
         let apart = tokens.len() / self.windows;
         if apart < width {
-            let shown = self.text.as_ref().map_or(String::new(), |path| path.display().to_string());
+            let shown = self.text.as_ref().map_or(String::new(), TextSource::to_string);
             let message = format!(
                 "`{shown}` has {} tokens for this model, and {} windows of {width} need {}",
                 tokens.len(),
@@ -93,34 +114,39 @@ impl QualityPlan {
     /// # Errors
     /// A [`Problem`] that names the file.
     pub(crate) fn read(file: &ConfigFile) -> Result<Option<String>, Problem> {
-        let text = file.config.quality.as_ref().and_then(|quality| quality.text.as_ref());
-        let path = text.map(|text| text_path(file, text)).transpose()?;
-        let read = |path: &PathBuf| read_text(File::open(path), &format!("the text in `{}`", path.display()));
-        path.as_ref().map(read).transpose()
+        let Some(text) = file.config.quality.as_ref().and_then(|quality| quality.text.as_ref()) else { return Ok(None) };
+        let path = match text_source(file, text)? {
+            TextSource::HeldOut => return Ok(Some(kv_model::HELD_OUT_TEXT.to_owned())),
+            TextSource::File(path) => path,
+        };
+        let name = text.get_ref();
+        if !path.exists() {
+            return Err(file.problem(text, format!("`{name}` has not been fetched yet")).help(format!("run `runner fetch {name}` first")));
+        }
+        read_text(File::open(&path), &format!("the text in `{}`", path.display())).map(Some)
     }
 }
 
-/// Where a text is: a name of the catalog, or a path.
-fn text_path(file: &ConfigFile, text: &Spanned<String>) -> Result<PathBuf, Problem> {
+/// Where a text is: a path, the one in the program, or one of the catalog.
+fn text_source(file: &ConfigFile, text: &Spanned<String>) -> Result<TextSource, Problem> {
     let name = text.get_ref();
     let path = file.folder().join(name);
     if path.exists() {
-        return Ok(path);
+        return Ok(TextSource::File(path));
+    }
+    if name == HELD_OUT {
+        return Ok(TextSource::HeldOut);
     }
     let Some(item) = Fetchable::find(name) else {
         let texts = Fetchable::texts().join(", ");
         return Err(file
             .problem(text, format!("there is no text `{}`", path.display()))
-            .help(format!("name a file, or one of the texts that `runner fetch` brings: {texts}")));
+            .help(format!("name a file, `{HELD_OUT}` (in the program), or one of the texts that `runner fetch` brings: {texts}")));
     };
     if item.is_model {
         return Err(file.problem(text, format!("`{name}` is a model, not a text")));
     }
-    let path = item.path()?;
-    if !path.exists() {
-        return Err(file.problem(text, format!("`{name}` has not been fetched yet")).help(format!("run `runner fetch {name}` first")));
-    }
-    Ok(path)
+    Ok(TextSource::File(item.path()?))
 }
 
 #[cfg(test)]
@@ -129,7 +155,7 @@ mod tests {
 
     #[test]
     fn windows_are_spread_evenly_and_a_short_text_is_refused() {
-        let plan = QualityPlan { steps: 2, streamed: 0, chunk: 1, windows: 3, text: Some("t".into()) };
+        let plan = QualityPlan { steps: 2, streamed: 0, chunk: 1, windows: 3, text: Some(TextSource::File("t".into())) };
         let tokens: Vec<u32> = (0..30).collect();
         let windows = plan.cut(&tokens, 4).unwrap();
         assert_eq!(windows, [(0..7).collect::<Vec<u32>>(), (10..17).collect(), (20..27).collect()]);

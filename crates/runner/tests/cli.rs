@@ -64,6 +64,8 @@ fn the_smoke_config_leaves_a_whole_report() {
     let page = std::fs::read_to_string(out.path().join("index.html")).unwrap();
     assert!(page.contains("Smoke test") && page.contains("Content-Security-Policy"));
     assert!(text(&output.stdout).contains("index.html"));
+    assert!(text(&output.stdout).contains("Memory ledger\n\nworkload  label"), "{}", text(&output.stdout));
+    assert!(text(&output.stderr).contains("checking contiguous, naive, paged, quantized, sliding with the conformance suite"));
 
     let drawn = std::fs::read(out.path().join("latency.png")).unwrap();
     std::fs::remove_file(out.path().join("latency.png")).unwrap();
@@ -82,7 +84,11 @@ fn a_cell_that_fails_is_a_row_and_the_sweep_goes_on() {
     assert_eq!(csv.lines().count(), 21);
     let failed: Vec<&str> = csv.lines().filter(|line| line.contains(",failed,")).collect();
     assert_eq!(failed.len(), 2, "{csv}");
-    assert!(failed[0].contains("cache is full: 20 more tokens needed, 0 free"), "{failed:?}");
+    // Decode at 48 takes 4 steps more, and generating ends at 48.
+    for (row, needed) in failed.iter().zip(["52", "48"]) {
+        let reason = format!("has room for 20 tokens of each sequence only, and the cell needs {needed}");
+        assert!(row.contains(&reason) && row.contains(",plan,"), "{failed:?}");
+    }
     let page = std::fs::read_to_string(out.path().join("index.html")).unwrap();
     assert!(page.contains("2 failed"));
 }
@@ -94,6 +100,12 @@ fn only_and_seed_and_dry_run() {
     let listing = text(&output.stdout);
     assert!(listing.contains("paged") && !listing.contains("naive"), "{listing}");
     assert!(listing.contains("8 cells, about"), "{listing}");
+    assert!(listing.contains("the baseline is `paged`, and is timed twice"), "the marked one is not in the run: {listing}");
+    let small = "strategy.contiguous.config={ growth = { reserve = 20 } }";
+    let listing = text(&run(&["bench-configs/smoke.toml", "--set", small, "--dry-run"]).stdout);
+    let refused = "not measured: contiguous at 48: it has room for 20 tokens of each sequence only, and the cell needs 52";
+    assert!(listing.contains(refused), "{listing}");
+    assert!(listing.contains("the baselines are `contiguous` and `paged`, and are timed twice"), "{listing}");
     let output = run(&["bench-configs/smoke.toml", "--only", "nothing*", "--dry-run"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("matches none of the labels"));
@@ -269,6 +281,16 @@ fn checking_shows_what_passed_and_what_does_not_apply() {
 }
 
 #[test]
+fn checking_says_what_a_limited_config_has_no_room_for() {
+    let output = run(&["check", "paged", "--set", "max_blocks=2", "--set", "block_size=8"]);
+    let table = text(&output.stdout);
+    assert!(table.contains("does not apply: it needs a sequence of at least "), "{table}");
+    assert!(table.contains(" tokens, and this config has room for 16\n"), "{table}");
+    let skipped = table.matches("does not apply").count();
+    assert!(table.ends_with(&format!("\npaged: {skipped} of 18 checks do not apply\n")), "{table}");
+}
+
+#[test]
 fn an_added_strategy_is_in_the_plan() {
     let output = run(&["bench-configs/smoke.toml", "--also", "paged", "--dry-run"]);
     assert_eq!(output.status.code(), Some(1), "the label is taken");
@@ -303,6 +325,24 @@ fn a_new_crate_is_written_once_and_under_a_good_name() {
 
 #[cfg(unix)]
 #[test]
+fn a_sweep_that_is_interrupted_before_it_measures_says_so() {
+    use std::io::{BufRead, BufReader};
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("report");
+    let arguments = ["bench-configs/quickstart.toml", "--out", out.to_str().unwrap()];
+    let mut child = runner(&arguments).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.any(|line| line.starts_with("checking ") && line.ends_with(" with the conformance suite")));
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let rest: Vec<String> = lines.collect();
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{rest:?}");
+    assert!(rest.iter().any(|line| line.contains("what was measured is kept")), "{rest:?}");
+    assert_eq!(rest.last().unwrap(), "interrupted before anything was measured");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left of it");
+}
+
+#[cfg(unix)]
+#[test]
 fn an_interrupted_sweep_keeps_what_it_measured() {
     use std::io::{BufRead, BufReader};
     let folder = tempfile::tempdir().unwrap();
@@ -316,7 +356,7 @@ fn an_interrupted_sweep_keeps_what_it_measured() {
     assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
     let rest: Vec<String> = lines.map(Result::unwrap).collect();
     assert_eq!(child.wait().unwrap().code(), Some(130), "{rest:?}");
-    assert!(rest.iter().any(|line| line.contains("finishing what is being measured")), "{rest:?}");
+    assert!(rest.iter().any(|line| line.contains("ending what is in hand; what was measured is kept")), "{rest:?}");
     let csv = std::fs::read_to_string(unfinished.join("results.csv")).unwrap();
     let rows = csv.lines().count() - 1;
     assert!((2..18).contains(&rows), "{rows} rows");

@@ -7,7 +7,7 @@ use crate::failure::ensure;
 use crate::heap::{Heap, Meter};
 use crate::{Failure, Outcome, Subject, Text, Verdict, fill};
 
-/// `usage` equals the allocator's bytes within 0.1 % or 4 KiB. The payload is plausible for the guarantee and
+/// `usage` equals the allocator's bytes within the larger of 0.1 % and 4 KiB. The payload is plausible for the guarantee and
 /// scales with KV heads, not with query heads. After closing everything, only the reported bytes remain.
 ///
 /// Of a subject that is [alone in its process](Subject::alone_in_its_process) the bytes of all threads are counted, and memory

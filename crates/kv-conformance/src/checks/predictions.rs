@@ -13,7 +13,7 @@ const LENGTHS: [usize; 13] = [0, 1, 15, 16, 17, 31, 33, 63, 64, 65, 200, 513, 60
 /// however the tokens came: singly, in chunks, at once, or one after all others. Lengths for which there is no room are left
 /// out.
 ///
-/// - All bytes agree to within 0.1 % or 4 KiB, whichever is more: the margin of the ledger that a report prints.
+/// - All bytes agree to within the larger of 0.1 % and 4 KiB: the margin of the ledger that a report prints.
 /// - Payload and metadata, which no spare room can hide, agree to within 1 % and 512 bytes.
 ///
 /// # Errors

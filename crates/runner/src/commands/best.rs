@@ -11,7 +11,7 @@ use kv_report::{Answer, Candidate, Question, RunRecord};
 use super::print;
 use super::report::stored;
 use crate::footprint::{self, Footprint};
-use crate::plan::parse_bytes;
+use crate::plan::{UNITS, parse_bytes};
 use crate::screen::printable;
 use crate::{Problem, exit};
 
@@ -47,11 +47,7 @@ pub(crate) fn best(registry: &Registry, arguments: &BestArguments) -> Result<Exi
             return Err(Problem::new(format!("`{flag} {bound}`: a bound is a number that is not negative")));
         }
     }
-    let bytes = bytes.as_ref().map(|size| {
-        parse_bytes(size).ok_or_else(|| {
-            Problem::new(format!("`--bytes {size}` is not a size")).help("a number with KiB, MiB, GiB or TiB, as written, such as 64MiB")
-        })
-    });
+    let bytes = bytes.as_ref().map(|size| parse_bytes(size).map_err(|wrong| Problem::new(format!("`--bytes {size}` {wrong}")).help(UNITS)));
     let results = stored(folder)?;
     let question = Question {
         context: *context,

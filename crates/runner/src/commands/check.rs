@@ -61,7 +61,8 @@ fn word(outcome: &Outcome) -> &'static str {
     }
 }
 
-/// A row for each check and a column for each strategy, then every failure and everything skipped, with its reason.
+/// A row for each check and a column for each strategy, then every failure and everything skipped, with its reason, and how much
+/// was skipped.
 fn as_table(results: &Results) -> String {
     let width = CHECKS.iter().map(|check| check.name.len()).max().unwrap_or(0);
     let mut text = format!("{:width$}", "check");
@@ -88,6 +89,13 @@ fn as_table(results: &Results) -> String {
                     text.push_str(&format!("\n{id}: {name} FAILED after at most {tokens} tokens: {failure}\n  requires: {what}"));
                 }
             }
+        }
+    }
+    text.push('\n');
+    for (id, reports) in results {
+        let skipped = reports.iter().filter(|report| matches!(report.outcome, Ok(Verdict::Skipped(_)))).count();
+        if skipped > 0 {
+            text.push_str(&format!("\n{id}: {skipped} of {} checks do not apply", reports.len()));
         }
     }
     text.push('\n');

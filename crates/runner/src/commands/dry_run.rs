@@ -42,7 +42,7 @@ pub(crate) fn print_plan(prediction: &Prediction<'_>, setting: &Setting<'_>) -> 
             size(window.disk_bytes)
         ));
     }
-    text.push_str(&launches(plan));
+    text.push_str(&launches(prediction));
     text.push_str("about     memory       block\n");
     for block in &prediction.blocks {
         let seconds = prediction.block_seconds(block);
@@ -63,7 +63,7 @@ pub(crate) fn print_plan(prediction: &Prediction<'_>, setting: &Setting<'_>) -> 
         text.push_str(&format!("not measured: {} at {}: {}\n", printable(&cell.label), cell.seq_len, prediction.refusal(too_large)));
     }
     for cell in &plan.cells {
-        if let Some(broken) = probes.broken(&cell.label) {
+        if let Some(broken) = probes.refusal(plan, cell) {
             text.push_str(&format!("not measured: {} at {}: {}\n", printable(&cell.label), cell.seq_len, printable(&broken.reason)));
         }
     }
@@ -88,17 +88,32 @@ pub(crate) fn print_plan(prediction: &Prediction<'_>, setting: &Setting<'_>) -> 
 }
 
 /// How often the blocks are timed, and against what.
-fn launches(plan: &Plan) -> String {
+fn launches(prediction: &Prediction<'_>) -> String {
+    let plan = prediction.plan;
     let Plan { launches, .. } = plan;
     let twice = if *launches as usize >= kv_metrics::LEAST_LAUNCHES {
         format!(", up to {} where times spread", 2 * launches)
     } else {
         String::new()
     };
-    let baseline = plan.baseline.as_ref().map_or("the first that does not recompute".to_owned(), |label| format!("`{}`", printable(label)));
-    format!(
-        "each block is timed by {launches} processes, one after the other{twice}; the baseline is {baseline}, and is timed twice to show the noise\n\n"
-    )
+    let baseline = match baselines(prediction).as_slice() {
+        [] => "there is no baseline".to_owned(),
+        [one] => format!("the baseline is {one}, and is timed twice to show the noise"),
+        several => format!("the baselines are {}, and are timed twice to show the noise", several.join(" and ")),
+    };
+    format!("each block is timed by {launches} processes, one after the other{twice}; {baseline}\n\n")
+}
+
+/// The baselines of the blocks, each once: where the usual one is not measured, another takes its place.
+fn baselines(prediction: &Prediction<'_>) -> Vec<String> {
+    let mut labels = vec![];
+    for cell in prediction.blocks.iter().filter_map(|block| block.baseline) {
+        let label = format!("`{}`", printable(&prediction.plan.cells[cell].label));
+        if !labels.contains(&label) {
+            labels.push(label);
+        }
+    }
+    labels
 }
 
 fn cell_line(prediction: &Prediction<'_>, index: usize) -> String {

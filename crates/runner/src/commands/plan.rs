@@ -12,7 +12,7 @@ use crate::config::{ConfigFile, Instance, changed, load_config};
 use crate::footprint::{Answer, Footprint, Longest};
 use crate::free_memory::size;
 use crate::models::{ModelFolders, ModelShape};
-use crate::plan::{check_instances, is_baseline, parse_bytes};
+use crate::plan::{UNITS, check_instances, is_baseline, parse_bytes};
 use crate::problem::{did_you_mean, known_strategy};
 use crate::screen::printable;
 use crate::table::{Line, Side, Table};
@@ -50,14 +50,15 @@ pub(crate) fn plan(registry: &Registry, arguments: &PlanArguments) -> Result<Exi
     let question = Question { context, batch, memory, shape: &shape, geometry: asked_geometry(&shape.config.geometry, context) };
 
     let rows = file.config.strategies.iter().map(|instance| question.row(registry, instance)).collect::<Result<Vec<_>, _>>()?;
-    let reference = question.reference(&file.config.strategies, &rows);
+    let marked = file.config.strategies.iter().zip(&rows).find(|(instance, _)| is_baseline(instance)).map(|(_, row)| row);
+    let reference = reference(marked, &rows);
     let columns = if memory.is_some() { COLUMNS.len() } else { COLUMNS.len() - 1 };
     let table = Table {
         above: question.above(),
         columns: &COLUMNS[..columns],
         rows: rows.iter().map(|row| question.line(row, reference)).collect(),
         remark_column: PREDICTED,
-        below: question.below(reference),
+        below: question.below(marked, reference),
     };
     print(&table.text(arguments.format))?;
     Ok(exit::OK)
@@ -88,8 +89,7 @@ fn strategies(registry: &Registry, arguments: &PlanArguments) -> Result<ConfigFi
 }
 
 fn memory(text: &str) -> Result<u64, Problem> {
-    parse_bytes(text)
-        .ok_or_else(|| Problem::new(format!("`--memory {text}` is not a size")).help("a number with KiB, MiB, GiB or TiB, such as 8GiB"))
+    parse_bytes(text).map_err(|wrong| Problem::new(format!("`--memory {text}` {wrong}")).help(format!("{UNITS}; for example 8GiB")))
 }
 
 fn weight_format(name: &str) -> Result<WeightFormat, Problem> {
@@ -127,6 +127,12 @@ struct Answered {
     longest: Option<Longest>,
 }
 
+/// The row that the others are compared with: the marked one, or else the first that has bytes.
+fn reference<'a>(marked: Option<&'a Answered>, rows: &'a [Answered]) -> Option<(&'a str, usize)> {
+    let known = |row: &'a Answered| Some((row.label.as_str(), row.bytes.as_ref().ok()?.total())).filter(|(_, bytes)| *bytes > 0);
+    marked.and_then(known).or_else(|| rows.iter().find_map(known))
+}
+
 impl Question<'_> {
     fn row(&self, registry: &Registry, instance: &Instance) -> Result<Answered, Problem> {
         let strategy = *known_strategy(registry, instance.strategy.get_ref())?;
@@ -155,13 +161,6 @@ impl Question<'_> {
     fn room(&self) -> usize {
         let memory = usize::try_from(self.memory.unwrap_or(0)).unwrap_or(usize::MAX);
         memory.saturating_sub(self.shape.weight_bytes)
-    }
-
-    /// The row that the others are compared with: the marked one, or else the first that has bytes.
-    fn reference<'a>(&self, instances: &[Instance], rows: &'a [Answered]) -> Option<(&'a str, usize)> {
-        let known = |row: &'a Answered| Some((row.label.as_str(), row.bytes.as_ref().ok()?.total())).filter(|(_, bytes)| *bytes > 0);
-        let marked = instances.iter().zip(rows).find(|(instance, _)| is_baseline(instance));
-        marked.and_then(|(_, row)| known(row)).or_else(|| rows.iter().find_map(known))
     }
 
     fn line(&self, row: &Answered, reference: Option<(&str, usize)>) -> Line {
@@ -227,15 +226,19 @@ impl Question<'_> {
         if self.context > self.shape.config.geometry.context { ": what it writes beyond that may make no sense" } else { "" }
     }
 
-    fn below(&self, reference: Option<(&str, usize)>) -> Vec<String> {
+    fn below(&self, marked: Option<&Answered>, reference: Option<(&str, usize)>) -> Vec<String> {
         let mut below = vec![
             "Predicted by each strategy's formula; nothing was run. It is what a cache takes between steps: codes, scales, \
              and what is reserved and not filled."
                 .to_owned(),
-            "bits/value is over the values of all tokens of the context, also of those that a strategy evicts.".to_owned(),
+            "bits/value: all bytes over the values of all tokens of the context, also of those that a strategy evicts; a run's bits kept \
+             are of payload and metadata over the values of the tokens that the cache holds."
+                .to_owned(),
         ];
         if let Some((label, _)) = reference {
-            below.push(format!("The baseline is {label}."));
+            let unknown = marked.filter(|marked| marked.label != label);
+            let unknown = unknown.map_or(String::new(), |marked| format!("The marked baseline {} has no number here. ", marked.label));
+            below.push(format!("{unknown}The baseline is {label}."));
         }
         if self.memory.is_some() {
             below.push(

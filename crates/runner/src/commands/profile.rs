@@ -2,8 +2,9 @@
 //!
 //! It runs in this process, as `check` and `generate` do. The cache is fed rows of a model's shape, as in the memory pass.
 
-use std::fs::File;
-use std::path::Path;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -57,13 +58,13 @@ pub(crate) fn profile(registry: &Registry, arguments: &ProfileArguments) -> Resu
     // Threads, with what they allocate once, come into being before the profile.
     rayon::broadcast(|_| ());
     let chunk = if recomputes { *length } else { CHUNK.min(*length) };
-    // dhat tells nobody that it cannot write its file.
-    File::create(out).map_err(|error| Problem::new(format!("`--out`: cannot write `{}`", out.display())).caused_by(error))?;
+    let unwritten = |error| Problem::new(format!("`--out`: cannot write `{}`", out.display())).caused_by(error);
+    let partial = Partial::beside(out).map_err(unwritten)?;
     let tokens = vec![0; *length];
     let script = Script::prefill(&[&tokens], chunk).then(Script::decode(1, STEPS));
 
     let began = Instant::now();
-    let heap = HeapProfile::start(out);
+    let heap = HeapProfile::start(&partial.0);
     let outcome = caught(|| drive(entry, &config, &geometry, &script));
     drop(heap);
     let took = began.elapsed();
@@ -75,9 +76,38 @@ pub(crate) fn profile(registry: &Registry, arguments: &ProfileArguments) -> Resu
         "{strategy} with rows of {model}'s shape: {length} tokens in steps of {chunk}, {STEPS} decode steps, {}, closed",
         if forked { "a fork and a step of both" } else { "no fork (it supports none)" }
     );
-    let file = read(out)?;
+    let file = read(&partial.0)?;
+    partial.replace(out).map_err(unwritten)?;
     print(&format!("{what}\n\n{}", as_text(&file, entry.crate_name(), took, out)))?;
     Ok(exit::OK)
+}
+
+/// The file that dhat writes. It takes the place of the user's when it is whole, and is gone if it never is.
+struct Partial(PathBuf);
+
+impl Partial {
+    /// An empty file beside `out`: dhat tells nobody that it cannot write.
+    fn beside(out: &Path) -> io::Result<Partial> {
+        if out.is_dir() {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
+        let mut name = out.file_name().unwrap_or_default().to_owned();
+        name.push(format!(".{}.new", std::process::id()));
+        let path = out.with_file_name(name);
+        File::create(&path)?;
+        Ok(Partial(path))
+    }
+
+    fn replace(self, out: &Path) -> io::Result<()> {
+        fs::rename(&self.0, out)
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        // It is not there any more if it took its place.
+        let _ = fs::remove_file(&self.0);
+    }
 }
 
 fn check_length(length: usize, model: &str, geometry: &Geometry) -> Result<(), Problem> {

@@ -68,7 +68,10 @@ pub(super) fn run_file(
         huge_pages: plan.huge_pages,
         timeout_s: plan.timeout_s,
     };
-    let Some(probes) = Probes::ask(&setting, &plan, file)? else { return Ok(exit::interrupted()) };
+    let Some(probes) = Probes::ask(&setting, &plan, file)? else {
+        say(NOTHING_MEASURED);
+        return Ok(exit::interrupted());
+    };
     let hash = model.hash.clone().unwrap_or_default();
     require_baseline(&plan, &probes, file)?;
     let prediction = predict(&plan, &probes, &setting, &hash, model.model_bytes);
@@ -195,13 +198,16 @@ fn begin_or_go_on(now: RunRecord, left: Option<Left>) -> Result<(RunRecord, Vec<
     Ok((run, visits))
 }
 
+/// What a run says that was interrupted at its beginning.
+const NOTHING_MEASURED: &str = "interrupted before anything was measured";
+
 /// Draws the report and puts it where it belongs.
 fn conclude(ended: sweep::Ended, format: Format) -> Result<ExitCode, Problem> {
     let sweep::Ended { is_complete: complete, mut run, visits, folder } = ended;
     let has_begun = visits.iter().any(|visit| visit.pass != Pass::Gate);
     if !complete && !has_begun {
         folder.discard();
-        say("interrupted before anything was measured");
+        say(NOTHING_MEASURED);
         return Ok(exit::interrupted());
     }
     run.state = if complete { RunState::Finished } else { RunState::Interrupted };

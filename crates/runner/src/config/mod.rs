@@ -44,7 +44,7 @@ pub struct Config {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ModelChoice {
-    /// A known shape with random weights: `runner list` names them.
+    /// A known shape with random weights, or "small", a small trained model that is in the program: `runner list` names them.
     pub preset: Option<String>,
     /// A model that `runner fetch` has brought.
     pub fetched: Option<String>,
@@ -67,7 +67,7 @@ pub struct ModelChoice {
 impl ModelChoice {
     /// Whether it names a model with weights of its own, and not merely a shape.
     pub(crate) fn names_trained_model(&self) -> bool {
-        self.fetched.is_some() || self.gguf.is_some() || self.hugging_face.is_some()
+        self.preset.as_deref() == Some(kv_model::SMALL) || self.fetched.is_some() || self.gguf.is_some() || self.hugging_face.is_some()
     }
 }
 
@@ -107,8 +107,8 @@ impl PresetWeights {
 pub struct Sweep {
     /// What is run: `model` runs the model with every cache, `attention` the caches alone. If `[model]` names a `preset`, they are
     /// fed rows that are generated for its shape: no weights are drawn, and lengths may exceed the model's context; `layers` is
-    /// then how many layers are measured, and times and bytes are scaled to all of them; the rows' seed is `seed`. If it names
-    /// a model, they are fed the rows that this model computes once for random tokens.
+    /// then how many layers are measured, and times, and bytes that grow with layers, are scaled to all of them; the rows' seed
+    /// is `seed`. If it names a model, they are fed the rows that this model computes once for random tokens.
     #[serde(default)]
     pub level: Level,
     /// What a cell does: one workload, or a list.
@@ -182,7 +182,7 @@ pub enum Level {
     /// A model with its caches.
     #[default]
     Model,
-    /// Caches alone, fed with generated rows.
+    /// Caches alone, fed with rows: generated for the shape of a preset, recorded from any other model.
     Attention,
 }
 

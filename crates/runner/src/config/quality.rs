@@ -8,8 +8,8 @@ use toml::Spanned;
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Quality {
-    /// The text that the model reads: the name of one that `runner fetch` has brought, such as "moby-dick", or a path, which starts
-    /// at the config's folder if it is relative. Left out, only attention is compared, on recorded or generated rows.
+    /// The text that the model reads: "held-out", which the preset `small` was not trained on; the name of one that `runner fetch`
+    /// has brought, such as "moby-dick"; or a path, which starts at the config's folder if it is relative. Left out, only attention is compared, on recorded or generated rows.
     #[schemars(with = "Option<String>")]
     pub text: Option<Spanned<String>>,
     /// Parts of the text that are read, spread evenly over it. They are the independent observations behind every interval.

@@ -22,6 +22,7 @@ impl ModelSource {
     pub(crate) fn hash(&self) -> Result<String, Problem> {
         match self {
             ModelSource::Preset(model) => hash_of(model.title().as_bytes(), "the preset"),
+            ModelSource::Small => hash_of(kv_model::SMALL_GGUF, "the small model"),
             ModelSource::Gguf { path, .. } => hash_of_file(path),
             ModelSource::HuggingFace { path, .. } => {
                 let config = config_of(path)?;
@@ -41,7 +42,7 @@ impl ModelSource {
     pub(crate) fn spec(&self, chosen: &ModelChoice) -> SourceSpec {
         let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
         match self {
-            ModelSource::Preset(_) => SourceSpec::Preset(chosen.clone()),
+            ModelSource::Preset(_) | ModelSource::Small => SourceSpec::Preset(chosen.clone()),
             ModelSource::Gguf { path, .. } => SourceSpec::Gguf(absolute(path)),
             ModelSource::HuggingFace { path, .. } => SourceSpec::HuggingFace(absolute(path)),
         }
@@ -56,6 +57,9 @@ impl ModelSource {
         match spec {
             SourceSpec::Preset(choice) => {
                 let name = choice.preset.as_deref().unwrap_or_default();
+                if name == kv_model::SMALL {
+                    return Ok(ModelSource::Small);
+                }
                 RandomModel::of(name, choice.layers).map(|model| ModelSource::Preset(model.with(choice)))
             }
             SourceSpec::Gguf(path) => Ok(ModelSource::Gguf { label: label(path), path: path.clone() }),

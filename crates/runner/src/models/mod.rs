@@ -19,6 +19,7 @@ mod stored;
 mod text;
 
 use std::fs::File;
+use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
 use kv_kernels::WeightFormat;
@@ -57,6 +58,8 @@ pub fn fetched(name: &str) -> Result<PathBuf, Problem> {
 pub(crate) enum ModelSource {
     /// A known shape with random weights.
     Preset(RandomModel),
+    /// The small trained model, which is in the program.
+    Small,
     /// A GGUF file.
     Gguf { label: String, path: PathBuf },
     /// A Hugging Face folder.
@@ -82,6 +85,7 @@ impl ModelSource {
             ));
         }
         match (preset, fetched, gguf, hugging_face) {
+            (Some(name), ..) if name == kv_model::SMALL => ModelSource::small(&of_presets),
             (Some(name), ..) => RandomModel::of(name, choice.layers).map(|model| ModelSource::Preset(model.with(choice))),
             (_, Some(name), ..) => ModelSource::fetched(name),
             (_, _, Some(name), _) => ModelSource::of_key("gguf", name, folder, stores),
@@ -113,16 +117,29 @@ impl ModelSource {
     /// # Errors
     /// A [`Problem`] that lists what there is.
     pub(crate) fn of_argument(name: &str, stores: &ModelFolders) -> Result<ModelSource, Problem> {
-        if let Some(preset) = name.strip_prefix("preset:") {
+        if let Some(preset) = name.strip_prefix("preset:").filter(|preset| *preset != kv_model::SMALL) {
             return RandomModel::of(preset, None).map(ModelSource::Preset);
         }
         match () {
             () if Path::new(name).exists() => ModelSource::file(Path::new(name)),
+            () if name.trim_start_matches("preset:") == kv_model::SMALL => Ok(ModelSource::Small),
             () if Fetchable::find(name).is_some_and(|item| item.is_model) => ModelSource::fetched(name),
             () => {
                 StoredName::parse(name)?.map_or_else(|| RandomModel::of(name, None).map(ModelSource::Preset), |stored| stored.find(stores))
             }
         }
+    }
+
+    /// The small model, which has weights of its own. `chosen` says which keys about random weights were given.
+    fn small(chosen: &[bool]) -> Result<ModelSource, Problem> {
+        if chosen.contains(&true) {
+            let message = format!(
+                "`layers`, `seed`, `weights` and `keep_weights` belong to random weights; the preset `{}` was trained",
+                kv_model::SMALL
+            );
+            return Err(Problem::new(message));
+        }
+        Ok(ModelSource::Small)
     }
 
     fn fetched(name: &str) -> Result<ModelSource, Problem> {
@@ -160,6 +177,7 @@ impl ModelSource {
     pub(crate) fn label(&self) -> String {
         match self {
             ModelSource::Preset(model) => model.label(),
+            ModelSource::Small => kv_model::SMALL.to_owned(),
             ModelSource::Gguf { label, .. } | ModelSource::HuggingFace { label, .. } => label.clone(),
         }
     }
@@ -168,7 +186,7 @@ impl ModelSource {
     pub(crate) fn known_weights(&self) -> Option<(WeightFormat, usize)> {
         match self {
             ModelSource::Preset(model) => Some((model.weights, model.bytes())),
-            ModelSource::Gguf { .. } | ModelSource::HuggingFace { .. } => None,
+            ModelSource::Small | ModelSource::Gguf { .. } | ModelSource::HuggingFace { .. } => None,
         }
     }
 
@@ -176,7 +194,7 @@ impl ModelSource {
     pub(crate) fn known_config(&self) -> Option<ModelConfig> {
         match self {
             ModelSource::Preset(model) => Some(model.config()),
-            ModelSource::Gguf { .. } | ModelSource::HuggingFace { .. } => None,
+            ModelSource::Small | ModelSource::Gguf { .. } | ModelSource::HuggingFace { .. } => None,
         }
     }
 
@@ -187,7 +205,7 @@ impl ModelSource {
     pub(crate) fn require_memory(&self) -> Result<(), Problem> {
         match self {
             ModelSource::Preset(model) => model.require_memory(),
-            ModelSource::Gguf { .. } | ModelSource::HuggingFace { .. } => Ok(()),
+            ModelSource::Small | ModelSource::Gguf { .. } | ModelSource::HuggingFace { .. } => Ok(()),
         }
     }
 
@@ -204,7 +222,7 @@ impl ModelSource {
                 text::require_tokenizer(path)?;
                 optional(path, "generation_config.json")?.map_or(Ok(()), |file| hugging_face::check_generation(&file).map_err(unusable))
             }
-            ModelSource::Preset(_) | ModelSource::Gguf { .. } => Ok(()),
+            ModelSource::Preset(_) | ModelSource::Small | ModelSource::Gguf { .. } => Ok(()),
         }
     }
 
@@ -215,6 +233,9 @@ impl ModelSource {
     pub(crate) fn load(&self, options: LoadOptions<'_>) -> Result<Model, Problem> {
         match self {
             ModelSource::Preset(model) => model.load(options),
+            ModelSource::Small => {
+                gguf::load(&mut Cursor::new(kv_model::SMALL_GGUF), options).map_err(|error| unusable(kv_model::SMALL, error))
+            }
             ModelSource::Gguf { path, .. } => {
                 let mut file = open(path)?;
                 require_memory(&[&file])?;

@@ -1,14 +1,15 @@
 //! The shape of a model and the bytes of its weights, without reading a matrix.
 
+use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
 use kv_kernels::WeightFormat;
-use kv_model::{ModelConfig, Preset, gguf, hugging_face};
+use kv_model::{ModelConfig, Preset, ReadSeek, gguf, hugging_face};
 
 use crate::Problem;
 use crate::models::folders::ModelFolders;
 use crate::models::small_file::read_small;
-use crate::models::{ModelSource, config_of, folder_label, open, unusable};
+use crate::models::{ModelSource, config_of, fetched, folder_label, open, unusable};
 
 /// A model of which no weights are needed.
 #[derive(Debug)]
@@ -25,7 +26,7 @@ pub(crate) struct ModelShape {
 
 impl ModelShape {
     /// The shape that a command line names: the path of a config.json, a preset, or what [`ModelSource::of_argument`] takes.
-    /// A path that exists goes first. Without `format`, presets have weights in f32, and other models in their own type.
+    /// A path that exists goes first, then a model that was fetched, as for `generate`. Without `format`, presets have weights in f32, and other models in their own type.
     ///
     /// # Errors
     /// A [`Problem`] that names the file and the key, or lists what there is.
@@ -36,7 +37,8 @@ impl ModelShape {
                 read_small(path, MOST_BYTES)?.ok_or_else(|| Problem::new(format!("`{name}` is no file that exists")).help(DESCRIBE))?;
             return of_config(folder_label(&folder_of(path)), name, &text, format);
         }
-        if let Some(preset) = Preset::find(name).filter(|_| !path.exists()) {
+        // A fetched model may be called as a preset is. Its shape is known before it is fetched.
+        if let Some(preset) = Preset::find(name).filter(|_| !path.exists() && fetched(name).is_err()) {
             return Ok(of_preset(preset, format));
         }
         match ModelSource::of_argument(name, stores).map_err(|problem| problem.more_help(DESCRIBE))? {
@@ -45,9 +47,12 @@ impl ModelShape {
                 let text = config_of(&path).map_err(|problem| problem.more_help(DESCRIBE))?;
                 of_config(label, &path.display().to_string(), &text, format)
             }
-            ModelSource::Gguf { label, path } if format.is_none() => of_gguf(label, &path),
-            ModelSource::Gguf { .. } => Err(Problem::new(format!("`--weights`: the file of `{name}` brings its own encodings"))
-                .help("leave `--weights` out; it belongs to a preset or a config.json")),
+            ModelSource::Small if format.is_none() => of_gguf(kv_model::SMALL.to_owned(), name, &mut Cursor::new(kv_model::SMALL_GGUF)),
+            ModelSource::Gguf { label, path } if format.is_none() => of_gguf(label, &path.display().to_string(), &mut open(&path)?),
+            ModelSource::Small | ModelSource::Gguf { .. } => {
+                Err(Problem::new(format!("`--weights`: the file of `{name}` brings its own encodings"))
+                    .help("leave `--weights` out; it belongs to a preset (`preset:NAME`) or a config.json"))
+            }
         }
     }
 }
@@ -86,8 +91,8 @@ fn of_config(label: String, shown: &str, text: &str, format: Option<WeightFormat
     Ok(of_count(label, description.config, description.weights, format))
 }
 
-fn of_gguf(label: String, path: &Path) -> Result<ModelShape, Problem> {
-    let (config, weight_bytes) = gguf::describe(&mut open(path)?).map_err(|error| unusable(&path.display().to_string(), error))?;
+fn of_gguf(label: String, shown: &str, file: &mut dyn ReadSeek) -> Result<ModelShape, Problem> {
+    let (config, weight_bytes) = gguf::describe(file).map_err(|error| unusable(shown, error))?;
     Ok(ModelShape { label, config, weight_bytes, weights: "as the file stores them".to_owned() })
 }
 

@@ -169,15 +169,16 @@ impl Sweep<'_> {
         Ok(())
     }
 
-    /// Makes rows of the cells whose strategy cannot be built or that do not fit.
+    /// Makes rows of the cells whose strategy cannot be built or has no room for them, and of those that do not fit into memory.
     fn refuse_what_cannot_be_measured(&mut self) -> Result<(), Problem> {
         for index in 0..self.plan.cells.len() {
-            let label = &self.plan.cells[index].label;
-            let refusal = match (self.probes.broken(label), self.prediction.too_large.iter().find(|too_large| too_large.cell == index)) {
-                (Some(broken), _) => Some((broken.status, broken.phase.clone(), broken.reason.clone())),
-                (_, Some(too_large)) => Some((Status::Oom, "plan".into(), self.prediction.refusal(too_large))),
-                (None, None) => None,
-            };
+            let cell = &self.plan.cells[index];
+            let refusal =
+                match (self.probes.refusal(self.plan, cell), self.prediction.too_large.iter().find(|too_large| too_large.cell == index)) {
+                    (Some(broken), _) => Some((broken.status, broken.phase, broken.reason)),
+                    (_, Some(too_large)) => Some((Status::Oom, "plan".into(), self.prediction.refusal(too_large))),
+                    (None, None) => None,
+                };
             if let Some((status, phase, reason)) = refusal.filter(|_| !self.is_done(index)) {
                 self.keep(Visit::failed(&self.ids[index], Pass::Latency, status, &phase, &reason))?;
             }

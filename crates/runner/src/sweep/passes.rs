@@ -21,12 +21,13 @@ pub(super) const GATE_SECONDS: f64 = 0.7;
 impl Sweep<'_> {
     /// Holds every instance against the conformance suite, unless an earlier start of this run did.
     pub(super) fn run_gate(&mut self) -> Result<(), Problem> {
-        for label in self.labels_left() {
+        let unchecked: Vec<String> = self.labels_left().into_iter().filter(|label| !self.was_checked(label)).collect();
+        if !unchecked.is_empty() {
+            self.progress.begin(&format!("checking {} with the conformance suite", unchecked.join(", ")));
+        }
+        for label in unchecked {
             if interrupt::requested() {
                 return Ok(());
-            }
-            if self.was_checked(&label) {
-                continue;
             }
             let Some(cell) = self.plan.cells.iter().find(|cell| cell.label == label) else { continue };
             let task = GateTask { instance: instance_of(cell, &label), geometry: self.setting.model_config.geometry.clone() };

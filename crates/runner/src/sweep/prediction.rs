@@ -79,17 +79,13 @@ pub(crate) fn predict<'a>(plan: &'a Plan, probes: &'a Probes, setting: &Setting<
         })
         .collect();
     let sizes = Sizes { caches: &|cell| caches[cell], beside: &|cell| beside[cell], limit: setting.memory_limit };
-    let can_be_baseline = |cell: usize| {
-        let label = &plan.cells[cell].label;
-        probes.broken(label).is_none()
-    };
+    let is_whole = |cell: usize| probes.refusal(plan, &plan.cells[cell]).is_none();
     let reuse = |cell: usize| if probes.recomputes(&plan.cells[cell].label) { Reuse::Recomputes } else { Reuse::Caches };
-    let (mut blocks, mut too_large) = blocks(plan, reuse, can_be_baseline, &sizes);
-    // What cannot be built is in no block.
-    let is_whole = |cell: &usize| probes.broken(&plan.cells[*cell].label).is_none();
-    blocks.iter_mut().for_each(|block| block.cells.retain(is_whole));
+    let (mut blocks, mut too_large) = blocks(plan, reuse, is_whole, &sizes);
+    // What cannot be built, or has no room, is in no block.
+    blocks.iter_mut().for_each(|block| block.cells.retain(|cell| is_whole(*cell)));
     blocks.retain(|block| !block.cells.is_empty());
-    too_large.retain(|too_large| is_whole(&too_large.cell));
+    too_large.retain(|too_large| is_whole(too_large.cell));
     let mut prediction = Prediction {
         plan,
         probes,
@@ -192,16 +188,17 @@ impl Prediction<'_> {
     }
 
     /// Whether a cell's cache is also followed along the text: the longest of its label in the smallest batch, unless it
-    /// recomputes.
+    /// recomputes. Where a label has cells of both workloads, it is one that decodes: the text is the same.
     pub(crate) fn text(&self, index: usize) -> Text {
         let cell = &self.plan.cells[index];
         let measured = || self.blocks.iter().flat_map(|block| &block.cells).map(|cell| &self.plan.cells[*cell]);
         let is_alike = |other: &&Cell| other.label == cell.label && other.workload == cell.workload;
         let smallest = measured().filter(is_alike).map(|cell| cell.batch).min();
         let longest = measured().filter(is_alike).map(|cell| cell.seq_len).max();
+        let decodes = measured().any(|other| other.label == cell.label && other.workload == Workload::Decode);
         let is_followed = longest == Some(cell.seq_len)
             && smallest == Some(cell.batch)
-            && cell.workload == Workload::Decode
+            && (cell.workload == Workload::Decode || !decodes)
             && !self.probes.recomputes(&cell.label);
         if is_followed { Text::Followed } else { Text::LeftOut }
     }

@@ -20,7 +20,7 @@ pub(crate) struct Probes {
     broken: BTreeMap<String, Broken>,
 }
 
-/// An instance that cannot be built.
+/// An instance that cannot be built, or a cell that it has no room for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Broken {
     pub(crate) status: Status,
@@ -90,6 +90,16 @@ impl Probes {
         self.broken.get(label)
     }
 
+    /// Why a cell is not measured whatever the memory, if it is not: its instance cannot be built, or has no room for its tokens.
+    pub(crate) fn refusal(&self, plan: &Plan, cell: &Cell) -> Option<Broken> {
+        let no_room = || {
+            let most = self.known.get(&cell.label)?.room.get(self.size(plan, cell)?).copied().flatten()?;
+            let reason = format!("it has room for {most} tokens of each sequence only, and the cell needs {}", plan.positions(cell));
+            Some(Broken { status: Status::Failed, phase: "plan".into(), reason })
+        };
+        self.broken(&cell.label).cloned().or_else(no_room)
+    }
+
     /// Whether an instance computes everything again at every step.
     pub(crate) fn recomputes(&self, label: &str) -> bool {
         self.known.get(label).is_some_and(|probed| probed.recomputes)
@@ -99,9 +109,14 @@ impl Probes {
     /// `None` if it says nothing.
     pub(crate) fn bytes(&self, plan: &Plan, cell: &Cell) -> Option<(u64, Certainty)> {
         let probed = self.known.get(&cell.label)?;
-        let at = self.sizes.iter().position(|size| *size == (plan.positions(cell), cell.batch))?;
+        let at = self.size(plan, cell)?;
         let certainty = if probed.is_predicted { Certainty::Predicted } else { Certainty::Least };
         Some((probed.bytes.get(at).copied().flatten()?, certainty))
+    }
+
+    /// The place of a cell's size among those that were asked for.
+    fn size(&self, plan: &Plan, cell: &Cell) -> Option<usize> {
+        self.sizes.iter().position(|size| *size == (plan.positions(cell), cell.batch))
     }
 }
 

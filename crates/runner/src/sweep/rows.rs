@@ -200,8 +200,13 @@ fn add_level(row: &mut Row, run: &RunRecord) {
             value.value *= scale;
             value.interval = value.interval.map(|(low, high)| (low * scale, high * scale));
         }
-    }
-    if scale != 1.0 {
+        // Of resident pages, these parts do not grow with layers: the ledger still adds up.
+        let fixed: f64 = ["allocator_kept_bytes", "rss_residual_bytes"].iter().filter_map(|id| row.value(id)).sum();
+        for id in ["rss_bytes", "pss_bytes"] {
+            if let Some(resident) = row.values.get_mut(id) {
+                resident.value -= fixed * (scale - 1.0);
+            }
+        }
         // What they say was found before the numbers were scaled.
         for note in row.notes.iter_mut().filter(|note| note.starts_with("ledger: ")) {
             note.push_str(", in the layers that were measured");
@@ -318,6 +323,38 @@ mod tests {
         run.model.geometry.context = 11;
         let row = rows(&run);
         assert_eq!((row.value("tpot_ms_p50"), row.notes.len()), (Some(1.5), 1));
+    }
+
+    /// 2 of 8 layers were measured, and what the allocator keeps and nobody explains is the same for all 8.
+    #[test]
+    fn the_ledger_of_all_layers_adds_up() {
+        let mut run = run();
+        run.level = Level::Attention { rows: kv_report::RowsOrigin::Generated, seed: 7, measured_layers: 2 };
+        run.model.geometry.layers = 8;
+        let mut visit = counted(640.0);
+        for (id, bytes) in [
+            ("usage_bytes", 600.0),
+            ("ledger_residual_bytes", 40.0),
+            ("untouched_bytes", 100.0),
+            ("allocator_kept_bytes", 30.0),
+            ("rss_residual_bytes", -7.0),
+            ("rss_bytes", 563.0),
+            ("pss_bytes", 560.0),
+            ("transient_peak_prefill_bytes", 50.0),
+            ("transient_peak_decode_bytes", 60.0),
+            ("scratch_peak_bytes", 70.0),
+        ] {
+            visit.values.insert(id.into(), bytes);
+        }
+        let row = results(&run, &[timed(0, &[9.0, 1.0], None), visit]).rows.remove(0);
+        let value = |id: &str| row.value(id).unwrap();
+        assert_eq!(["usage_bytes", "heap_live_bytes", "untouched_bytes"].map(value), [2400.0, 2560.0, 400.0]);
+        assert_eq!(["transient_peak_prefill_bytes", "transient_peak_decode_bytes"].map(value), [50.0, 60.0]);
+        assert_eq!(["allocator_kept_bytes", "rss_residual_bytes", "scratch_peak_bytes"].map(value), [30.0, -7.0, 280.0]);
+        assert_eq!(value("heap_live_bytes"), value("usage_bytes") + value("ledger_residual_bytes"));
+        let explained = value("heap_live_bytes") + value("allocator_kept_bytes") - value("untouched_bytes");
+        assert_eq!(value("rss_bytes"), explained + value("rss_residual_bytes"));
+        assert_eq!(value("pss_bytes"), value("rss_bytes") - 4.0 * 3.0);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use super::caught;
 use super::channel::Channel;
 use super::protocol::{InstanceSpec, Message, ProbeFailure, ProbeTask, Probed, Work};
 use crate::Problem;
+use crate::footprint::{Answer, Footprint};
 
 pub(super) fn run(registry: &Registry, task: &ProbeTask, channel: &Channel) -> Result<(), Problem> {
     for instance in &task.instances {
@@ -30,7 +31,16 @@ fn probed(task: &ProbeTask, instance: &InstanceSpec, entry: &Entry) -> Result<Pr
     let predicted = task.sizes.iter().map(predict).collect::<Result<Vec<_>, String>>()?;
     let is_predicted = predicted.iter().all(Option::is_some);
     let bytes = if is_predicted { predicted } else { task.sizes.iter().map(|size| least(cache.as_ref(), *size)).collect() };
-    Ok(Probed { recomputes: cache.recomputes(), bytes, is_predicted })
+    let room = task.sizes.iter().map(|size| room(task, instance, entry, *size)).collect::<Result<Vec<_>, String>>()?;
+    Ok(Probed { recomputes: cache.recomputes(), bytes, is_predicted, room })
+}
+
+/// The most tokens of each sequence, if these are more.
+fn room(task: &ProbeTask, instance: &InstanceSpec, entry: &Entry, (tokens, sequences): (usize, usize)) -> Result<Option<usize>, String> {
+    match Footprint::of(*entry, &instance.config, &task.geometry, sequences)?.answer(tokens) {
+        Answer::NoRoom { most } => Ok(Some(most)),
+        Answer::Bytes(_) | Answer::Uncountable | Answer::DoesNotSay => Ok(None),
+    }
 }
 
 /// The least that a cache says it takes, if it says anything.

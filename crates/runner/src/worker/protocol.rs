@@ -19,7 +19,7 @@ use crate::recording::RecordingKey;
 use crate::roofline::{Launch, RooflineTask};
 
 /// Is raised with every change. Runner and worker are the same program, unless it was replaced while it ran.
-pub(crate) const PROTOCOL: u32 = 5;
+pub(crate) const PROTOCOL: u32 = 6;
 
 /// What a worker is to do.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -238,6 +238,7 @@ pub(crate) enum Text {
 /// What a worker says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[expect(clippy::large_enum_variant, reason = "the large ones are few, and the others are not kept")]
 pub(crate) enum Message {
     /// The worker has understood its job.
     Ready { protocol: u32 },
@@ -327,6 +328,8 @@ pub(crate) struct Probed {
     pub(crate) bytes: Vec<Option<u64>>,
     /// Whether `bytes` are a prediction and not merely the least.
     pub(crate) is_predicted: bool,
+    /// For each size asked for: the most tokens of each sequence, if its config makes room for fewer than that.
+    pub(crate) room: Vec<Option<usize>>,
 }
 
 /// Why an instance does not say what it is.
@@ -469,7 +472,7 @@ mod tests {
             comes_back(&Message::Progress { done: 1, all: usize::MAX });
             let loaded = Loaded { bytes: u64::MAX, formats: vec![], pages: text.clone(), seconds: f64::from(number) };
             comes_back(&Message::Model(loaded));
-            let probed = Probed { recomputes: true, bytes: vec![None, Some(u64::MAX)], is_predicted: false };
+            let probed = Probed { recomputes: true, bytes: vec![None, Some(u64::MAX)], is_predicted: false, room: vec![None, Some(3)] };
             comes_back(&Message::Probed { id: text.clone(), answer: Ok(probed) });
             comes_back(&Message::Refused(crate::Problem::new(text.clone()).help(text.clone()).record()));
             comes_back(&Message::Finished);

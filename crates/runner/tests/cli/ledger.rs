@@ -13,12 +13,28 @@ fn rows(config: &str) -> Vec<BTreeMap<String, String>> {
     let out = folder.path().join("report");
     let output = run(&[path.to_str().unwrap(), "--unchecked", "--out", out.to_str().unwrap()]);
     assert!(output.status.success(), "{}", text(&output.stderr));
-    assert!(text(&output.stdout).contains("Memory ledger"), "{}", text(&output.stdout));
-    read(&out.join("results.csv"))
+    assert!(text(&output.stdout).contains("Memory ledger\n\nlabel"), "one workload needs no column: {}", text(&output.stdout));
+    let rows = read(&out.join("results.csv"));
+    agree_with_the_text(&rows, &read(&out.join("text.csv")));
+    rows
 }
 
 fn read(table: &Path) -> Vec<BTreeMap<String, String>> {
     csv::Reader::from_path(table).unwrap().deserialize().map(|row| row.unwrap()).collect()
+}
+
+/// The heap at the end of a text that was followed is that of the ledger, however the tokens came.
+fn agree_with_the_text(rows: &[BTreeMap<String, String>], text: &[BTreeMap<String, String>]) {
+    let mut followed = 0;
+    for row in rows {
+        let is_at_its_end = |point: &&BTreeMap<String, String>| point["cell"] == row["cell"] && point["tokens"] == row["seq_len"];
+        if let Some(end) = text.iter().find(is_at_its_end) {
+            followed += 1;
+            let (along, ledger) = (number(end, "heap_bytes"), number(row, "heap_live_bytes"));
+            assert!((along - ledger).abs() <= 64.0, "{}: {along} bytes along the text, and {ledger} in the ledger", row["label"]);
+        }
+    }
+    assert!(followed > 0);
 }
 
 fn number(row: &BTreeMap<String, String>, column: &str) -> f64 {
@@ -102,6 +118,15 @@ fn every_level_agrees_for_every_strategy() {
     assert!((slope / (row_values * 4.0) - 1.0).abs() < 0.01, "{slope}");
 }
 
+#[test]
+fn a_config_that_only_generates_is_followed_along_the_text() {
+    let sweep = "lengths = [64, 200]\nworkloads = ['generate']\nlaunches = 1";
+    let rows = rows(&format!("[model]\npreset = 'tiny'\nlayers = 1\n[sweep]\n{sweep}\n{STRATEGIES}"));
+    for row in &rows {
+        assert_eq!(!row["heap_slope"].is_empty(), row["seq_len"] == "200" && row["label"] != "naive", "{row:?}");
+    }
+}
+
 /// ggml's formats, and a published figure: 131,072 bytes per token of Llama-3-8B in f16.
 #[test]
 fn bits_and_bytes_are_those_of_the_formats() {
@@ -135,14 +160,13 @@ fn resident_pages_are_what_the_heap_holds() {
     for row in rows(&config) {
         let what = format!("{}: {}", row["label"], row["notes"]);
         assert!(!row["notes"].contains("ledger:"), "{what}");
-        // Measured layers stand for 30.
-        let [heap, resident, untouched] =
-            ["heap_live_bytes", "rss_bytes", "untouched_bytes"].map(|column| number(&row, column) * 8.0 / 30.0);
-        let margin = f64::max(heap / 100.0, (1 << 20) as f64);
+        let [heap, resident, untouched] = ["heap_live_bytes", "rss_bytes", "untouched_bytes"].map(|column| number(&row, column));
+        // What nobody explains is that of the 8 layers which stand for 30.
+        let margin = f64::max(heap * 8.0 / 30.0 / 100.0, (1 << 20) as f64);
         assert!((resident - (heap - untouched)).abs() <= margin + number(&row, "allocator_kept_bytes"), "{what}: {row:?}");
         match row["label"].as_str() {
             "reserved" => assert!(untouched > 0.45 * heap, "half of the room is for tokens that never came: {row:?}"),
-            "doubling" | "concat" => assert!(resident > 0.9 * heap && heap > 20e6, "{row:?}"),
+            "doubling" | "concat" => assert!(resident > 0.9 * heap && heap > 75e6, "{row:?}"),
             _ => {}
         }
     }

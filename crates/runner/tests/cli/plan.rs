@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use workspace_tests::chain::Chain;
 use workspace_tests::gguf::Gguf;
 
-use crate::{ONE, config, run, text, words};
+use crate::{ONE, config, run, runner, text, words};
 
 const LLAMA: [&str; 3] = ["plan", "--model", "llama-3-8b"];
 
@@ -112,6 +112,35 @@ fn a_gguf_file_says_its_shape_and_its_bytes() {
     assert!(message.contains("brings its own encodings"), "{message}");
 }
 
+/// As `generate` does.
+#[test]
+fn a_fetched_model_goes_before_the_preset_of_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let planned = |model: &str| {
+        let arguments = ["plan", "--model", model, "--context", "16"];
+        let output = runner(&arguments).env("KVLAB_CACHE", folder.path()).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    assert!(planned("smollm2-135m").contains("30 layers"), "nothing was fetched");
+    let file = folder.path().join("SmolLM2-135M-Instruct.Q4_1.gguf");
+    std::fs::write(file, Gguf::of(&Chain::new(300).then(&[1, 2, 3]), "llama").bytes()).unwrap();
+    let table = planned("smollm2-135m");
+    assert!(table.starts_with("smollm2-135m: ") && table.contains("weights: as the file stores them, "), "{table}");
+    assert!(planned("preset:smollm2-135m").contains("30 layers"));
+}
+
+#[test]
+fn a_marked_baseline_without_a_number_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = contiguous(folder.path(), &[("all", ""), ("few", "growth = { reserve = 64 }")]);
+    let marked = std::fs::read_to_string(&path).unwrap() + "baseline = true\n";
+    std::fs::write(&path, marked).unwrap();
+    let of = |context: &str| planned(&["plan", "--model", "tiny", "--context", context, "--strategies", &path]);
+    assert!(of("65").contains("The marked baseline few has no number here. The baseline is all."), "{}", of("65"));
+    assert!(of("64").contains("\nThe baseline is few."), "{}", of("64"));
+}
+
 #[test]
 fn the_longest_context_leaves_room_for_the_weights() {
     let folder = tempfile::tempdir().unwrap();
@@ -170,7 +199,7 @@ fn a_context_beyond_the_models_is_told_and_one_beyond_all_counting_too() {
     assert!(planned(&[&LLAMA[..], &["--context", "8193"]].concat()).contains("made for 8192: what it writes beyond"));
     assert!(!planned(&[&LLAMA[..], &["--context", "8192"]].concat()).contains("beyond"));
     for arguments in [["--context", "18446744073709551615", "--batch", "1"], ["--context", "64", "--batch", "18446744073709551615"]] {
-        let table = planned(&[&LLAMA[..], &arguments, &["--memory", "999999999999999999999 TiB", "--also", "naive"]].concat());
+        let table = planned(&[&LLAMA[..], &arguments, &["--memory", "16777215 TiB", "--also", "naive"]].concat());
         let line = table.lines().find(|line| line.starts_with("contiguous exact f16")).unwrap();
         assert!(line.ends_with("more bytes than can be counted"), "{table}");
         assert_eq!(row(&table, "naive")[2], "0", "{table}");
@@ -210,6 +239,8 @@ fn what_cannot_be_planned_is_refused_with_what_would_be_right() {
         (vec!["tiny", "--context", "0"], &["`--context 0`", "1 token"]),
         (vec!["tiny", "--context", "64", "--batch", "0"], &["`--batch 0`"]),
         (vec!["tiny", "--context", "64", "--memory", "8 GB"], &["`--memory 8 GB` is not a size", "8GiB"]),
+        (vec!["tiny", "--context", "64", "--memory", "8gib"], &["`--memory 8gib` is not a size", "KiB, MiB, GiB or TiB, in these letters"]),
+        (vec!["tiny", "--context", "64", "--memory", "99999999999999TiB"], &["is more bytes than fit into 64 bits"]),
         (vec!["tiny", "--context", "64", "--weights", "q8_1"], &["`--weights q8_1`", "q4_K", "did you mean"]),
         (vec!["tiny", "--context", "64", "--also", "pagd"], &["unknown strategy `pagd`", "did you mean `paged`"]),
         (vec!["tiny", "--context", "64", "--strategies", &empty], &["cannot read the config"]),

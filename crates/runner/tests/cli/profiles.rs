@@ -76,9 +76,13 @@ fn is_empty(folder: &Path) -> bool {
 #[test]
 fn a_cache_that_is_full_is_told() {
     let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("dhat-heap.json");
+    std::fs::write(&file, "an earlier profile").unwrap();
     let full = ["profile", "contiguous", "--length", "100", "--set", "growth.reserve=50"];
     let output = runner(&full).current_dir(folder.path()).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     let message = words(&text(&output.stderr));
     assert!(message.contains("`contiguous` was not profiled to the end: ") && message.contains("cache is full"), "{message}");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "an earlier profile");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left of the profile that failed");
 }

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use kv_core::KvCache;
 use kv_metrics::{AllocatorMode, HeapMeter, allocator_mode};
 use kv_report::{Pass, TextPoint, Visit};
-use kv_script::{Attention, Event, Interpreter, RowsDriver, Script};
+use kv_script::{Attention, Event, Interpreter, Name, RowsDriver, Script};
 
+use super::weighed::Weighed;
 use crate::drivers::CellRows;
 use crate::timed::Timed;
 use crate::worker::channel::Channel;
@@ -59,14 +60,14 @@ pub(super) fn follow(
         return Ok(visit);
     }
 
-    // What feeds the cache is there before anything is counted.
-    let feeding = Feeding::new(rows, (tokens, batch));
+    // What feeds the cache is there before anything is counted, and the rows that it gives are lent, as in the ledger.
+    let feeding = Feeding::new(rows, (tokens, batch)).rehearsed(build()?)?;
     let mut points = visit.text.iter_mut();
     let meter = HeapMeter::start();
-    let mut cache = build()?;
+    let mut cache = Weighed::new(build()?, &meter);
     let counted = feeding.feed(&mut cache, channel, |_| {
-        let live = meter.live_bytes();
-        points.next().into_iter().for_each(|point| point.heap_bytes = Some(live.max(0) as u64));
+        let own = meter.own_bytes();
+        points.next().into_iter().for_each(|point| point.heap_bytes = Some(own.max(0) as u64));
     })?;
     drop(cache);
     drop(meter);
@@ -98,13 +99,22 @@ impl Feeding {
         Feeding { script, interpreter: Interpreter::new(driver), tokens }
     }
 
+    /// The same, with the interpreter's table made: it stays when all sequences are closed.
+    fn rehearsed(mut self, mut nobody: Box<dyn KvCache>) -> Result<Feeding, String> {
+        let sequence = Name::new("0");
+        for event in [Event::Open { sequence: sequence.clone() }, Event::Close { sequence }] {
+            self.interpreter.run(nobody.as_mut(), &event).map_err(|error| error.to_string())?;
+        }
+        Ok(self)
+    }
+
     /// Feeds it, and shows the cache after each token. Answers how many were fed before the time was over.
-    fn feed<C: Fed>(mut self, cache: &mut C, channel: &Channel, mut look: impl FnMut(&mut C)) -> Result<usize, String> {
+    fn feed<C: KvCache>(mut self, cache: &mut C, channel: &Channel, mut look: impl FnMut(&mut C)) -> Result<usize, String> {
         const SAID_EVERY: usize = 256;
         let mut fed = 0;
         let began = Instant::now();
         for event in &self.script.events {
-            self.interpreter.run(cache.cache(), event).map_err(|error| error.to_string())?;
+            self.interpreter.run(cache, event).map_err(|error| error.to_string())?;
             if matches!(event, Event::Append { .. } | Event::Step { .. }) {
                 fed += 1;
                 look(cache);
@@ -117,22 +127,5 @@ impl Feeding {
             }
         }
         Ok(fed)
-    }
-}
-
-/// A cache that can be fed, with what measures it around it or without.
-trait Fed {
-    fn cache(&mut self) -> &mut dyn KvCache;
-}
-
-impl Fed for Timed {
-    fn cache(&mut self) -> &mut dyn KvCache {
-        self
-    }
-}
-
-impl Fed for Box<dyn KvCache> {
-    fn cache(&mut self) -> &mut dyn KvCache {
-        self.as_mut()
     }
 }
