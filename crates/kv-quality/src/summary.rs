@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 use crate::estimate::WindowSum;
 use crate::{Divergence, Estimate, Top1};
 
-/// The fewest tokens of which a 99 % quantile is told.
-pub const TOKENS_FOR_P99: usize = 100;
+/// The fewest tokens of which a 99 % quantile is told: three lie above it.
+pub const TOKENS_FOR_P99: usize = 300;
 /// The fewest tokens of which a 99.9 % quantile is told.
-pub const TOKENS_FOR_P999: usize = 1000;
+pub const TOKENS_FOR_P999: usize = 3000;
 
 /// The divergences of a candidate over the windows of a text.
 ///
@@ -336,19 +336,19 @@ mod tests {
 
     #[test]
     fn quantiles_need_tokens() {
-        let mut divergences = Divergences::new(2000, &[]).unwrap();
-        for depth in 0..1000 {
+        let mut divergences = Divergences::new(4000, &[]).unwrap();
+        for depth in 0..3000 {
             assert_eq!(divergences.measured.len(), depth);
             divergences.add(0, depth, divergence(depth as f64, -1.0, -1.0, Top1::Same)).unwrap();
             let enough = |of: &Statistics| (of.kl_p99.is_some(), of.kl_p999.is_some());
-            if [98, 99, 998, 999].contains(&depth) {
+            if [298, 299, 2998, 2999].contains(&depth) {
                 let statistics = divergences.summary().unwrap().overall;
-                assert_eq!(enough(&statistics), (depth >= 99, depth >= 999), "{depth}");
+                assert_eq!(enough(&statistics), (depth >= 299, depth >= 2999), "{depth}");
             }
         }
         let all = divergences.summary().unwrap();
-        close(all.overall.kl_p99.unwrap(), 0.99 * 999.0);
-        close(all.overall.kl_p999.unwrap(), 0.999 * 999.0);
+        close(all.overall.kl_p99.unwrap(), 0.99 * 2999.0);
+        close(all.overall.kl_p999.unwrap(), 0.999 * 2999.0);
         assert_eq!(all.tail, None);
         assert_eq!((all.overall.kl_mean.interval, all.overall.same_top1.interval), (None, None), "one window");
     }

@@ -162,11 +162,16 @@ fn candidate(instance: &Instance<'_>, question: &Question, axis: Option<&Quality
     let judged = |row: &&&Row| row.cell.seq_len <= context && axis.is_some_and(|axis| axis.spread(row).is_some());
     let judged = instance.rows.iter().rev().find(judged).copied();
     let spread = judged.and_then(|row| axis?.spread(row));
-    let divergence = spread.filter(|_| axis.is_some_and(|axis| axis.metric == KLD));
+    // Held against a bound as it was measured: the floor is for drawing and ranking.
+    let is_divergence = axis.is_some_and(|axis| axis.metric == KLD);
+    let divergence = judged.filter(|_| is_divergence).and_then(|row| row.values.get(KLD.id)).and_then(Spread::of);
 
     let mut why_not: Vec<String> = instance.failed.iter().filter(|row| row.cell.seq_len == context).map(|row| failed(row)).collect();
     if instance.rows.is_empty() && why_not.is_empty() {
         why_not.push("It was measured at no length.".into());
+    }
+    if judged.is_none() && question.max_kld.is_none() && !instance.rows.is_empty() {
+        why_not.push(format!("Its quality was not measured at {context} tokens or fewer."));
     }
     if let Some(bound) = question.bytes {
         why_not.extend(bytes_beyond(heap, bound as f64));
@@ -177,6 +182,19 @@ fn candidate(instance: &Instance<'_>, question: &Question, axis: Option<&Quality
             None => format!("No KL divergence was measured at {context} tokens or fewer."),
         };
         why_not.extend(divergence.map_or_else(|| Some(missing()), |value| beyond("KL divergence", value, bound, " nats")));
+        // What it has not lost yet at a shorter length says nothing of what it will have lost.
+        let longer = instance.rows.iter().find(|row| row.cell.seq_len > context && row.values.contains_key(KLD.id));
+        if let Some((row, divergence)) = longer
+            .filter(|_| here.is_none())
+            .and_then(|row| Some((row, row.values.get(KLD.id).and_then(Spread::of)?)))
+            .filter(|(_, divergence)| divergence.high > bound)
+        {
+            let reached = short(divergence.high);
+            why_not.push(format!("Not shown: at {} tokens its KL divergence reaches {reached} nats.", row.cell.seq_len));
+        }
+        if let Some(row) = judged.filter(|row| row.cell.seq_len < context && longer.is_none() && evicts(row)) {
+            why_not.push(format!("It evicts, and its KL divergence was measured at {} tokens only.", row.cell.seq_len));
+        }
     }
     if let Some(bound) = question.max_tpot_ms {
         let missing = || format!("Its time was not measured at this length{}: latency is never predicted.", nearest(instance, context));
@@ -193,6 +211,10 @@ fn candidate(instance: &Instance<'_>, question: &Question, axis: Option<&Quality
         why_not,
         spread,
     }
+}
+
+fn evicts(row: &Row) -> bool {
+    row.guarantee.as_ref().is_some_and(|guarantee| guarantee.contains("evicts"))
 }
 
 fn failed(row: &Row) -> String {

@@ -181,7 +181,7 @@ fn visit(instance: &Instance, length: usize) -> Visit {
         let (width, grown) = (length / 8, (step + 1) as f64 / 8.0);
         let part = Part::Depth { from: step * width, to: (step + 1) * width };
         quality.push(point(Protocol::Streamed, part, "kld_mean", 1.5 * instance.kld * grown, width));
-        let part = Part::Depth { from: length + step * 8, to: length + (step + 1) * 8 };
+        let part = Part::Depth { from: step * 8, to: (step + 1) * 8 };
         quality.push(point(Protocol::PromptExact, part, "kld_mean", instance.kld * (1.0 + 0.2 * grown), 8));
     }
     Visit { quality, ..Visit::passed(&cell(instance, length).id, Pass::Quality) }

@@ -68,7 +68,7 @@ fn chart(cost: &Cost, instances: &[Instance<'_>], axis: &QualityAxis, style: imp
     let mut front: Vec<(f64, f64)> = front(&places).into_iter().map(|index| (places[index].0.value, places[index].1.value)).collect();
     front.sort_by(|a, b| a.0.total_cmp(&b.0).then(b.1.total_cmp(&a.1)));
     let mut caption = vec![
-        "Toward the lower left is better. The line joins the points that no other dominates: one does if it is no worse in both and its interval lies apart in one.".to_owned(),
+        "Toward the lower left is better. The line joins the points that no other dominates: one does if it is no worse in both and its interval lies apart in one; a value without an interval is taken as it is.".to_owned(),
     ];
     if places.iter().any(|(_, quality)| quality.value <= axis.floor) {
         caption.push(axis.floor_caption());

@@ -170,11 +170,11 @@ mod tests {
         let results = crate::example_quality::results();
         let page = text(&results);
         let place = |words: &str| page.find(words).unwrap_or_else(|| panic!("{words}: {page}"));
-        assert!(place("<li>quantized q8_0 at 2048 tokens takes 0.53 of the baseline") < place("The charts need JavaScript"));
+        assert!(place("<li>quantized q8_0 at 2048 tokens takes 0.53 times the baseline") < place("The charts need JavaScript"));
         assert!(place("<h2>Results</h2>") < place("<h2>At equal bytes, 2048 tokens</h2>"));
         assert!(page.contains("best: quantized q8_0"), "{page}");
         let without = text(&example::results());
-        assert!(!without.contains("<h2>Quality</h2>") && !without.contains("At equal bytes"));
+        assert!(!without.contains("<h2>What each strategy costs") && !without.contains("At equal bytes"));
     }
 
     #[test]

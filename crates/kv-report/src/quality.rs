@@ -38,11 +38,12 @@ impl std::fmt::Display for Protocol {
 pub enum Part {
     /// A layer, from 0.
     Layer(usize),
-    /// Tokens of a text, from and before these positions.
+    /// Tokens that were judged, from and before these: counted from the prompt's end where it was exact, and from the first token
+    /// of a text that was streamed.
     Depth {
-        /// The first position.
+        /// The first.
         from: usize,
-        /// The position after the last.
+        /// The one after the last.
         to: usize,
     },
     /// The last quarter of a text.

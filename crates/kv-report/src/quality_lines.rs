@@ -39,7 +39,7 @@ pub(crate) fn by_depth(results: &Results, axis: &QualityAxis, protocol: Protocol
         .map(|part| {
             let (name, style) = style(part.label, 1);
             let name = if length.is_none() { format!("{name} at {}", part.seq_len) } else { name };
-            let mut values: Vec<(f64, Spread)> = part.points.iter().filter_map(|point| place(point, part.seq_len, axis)).collect();
+            let mut values: Vec<(f64, Spread)> = part.points.iter().filter_map(|point| place(point, axis)).collect();
             values.sort_by(|a, b| a.0.total_cmp(&b.0));
             let interval = |(x, y): &(f64, Spread)| y.interval().map(|(low, high)| Interval { x: *x, low, high });
             Series {
@@ -74,11 +74,10 @@ pub(crate) fn by_depth(results: &Results, axis: &QualityAxis, protocol: Protocol
     }
 }
 
-/// The middle of a range of positions, prompt exact from the prompt's end, and the value there.
-fn place(point: &QualityPoint, prompt: usize, axis: &QualityAxis) -> Option<(f64, Spread)> {
+/// The middle of a range of tokens, and the value there.
+fn place(point: &QualityPoint, axis: &QualityAxis) -> Option<(f64, Spread)> {
     let Part::Depth { from, to } = point.part else { return None };
-    let start = if point.protocol == Protocol::PromptExact && from >= prompt { prompt } else { 0 };
-    Some(((from + to) as f64 / 2.0 - start as f64, Spread::new(point.value, point.interval)?.at_least(axis.floor)))
+    Some(((from + to) as f64 / 2.0, Spread::new(point.value, point.interval)?.at_least(axis.floor)))
 }
 
 fn on_floor(axis: &QualityAxis, series: &[Series]) -> String {

@@ -21,7 +21,10 @@ const NEEDLES_DENSE: &Metric = known("needle_acc_dense");
 pub fn sentences(results: &Results) -> Vec<String> {
     let instances = instances(results);
     let axis = QualityAxis::of(&instances);
-    instances.iter().map(|instance| sentence(instance, &instances, axis.as_ref(), results.run.margin)).collect()
+    // What recomputes is not an answer to anything, and comes last.
+    let holds_nothing = |instance: &&Instance<'_>| instance.rows.iter().all(|row| row.cell.baseline.is_none());
+    let (last, first): (Vec<_>, Vec<_>) = instances.iter().partition(holds_nothing);
+    first.into_iter().chain(last).map(|instance| sentence(instance, &instances, axis.as_ref(), results.run.margin)).collect()
 }
 
 fn sentence(instance: &Instance<'_>, all: &[Instance<'_>], axis: Option<&QualityAxis>, margin: f64) -> String {
@@ -54,7 +57,7 @@ fn costs(row: &Row, all: &[Instance<'_>], margin: f64) -> String {
     let baseline = all.iter().filter_map(|instance| instance.at(row.cell.seq_len)).find(|row| is_baseline(row));
     let ratio = row.value(HEAP.id).zip(baseline.and_then(|baseline| baseline.value(HEAP.id))).filter(|(_, usual)| *usual > 0.0);
     let heap = match (ratio, row.value(HEAP.id)) {
-        (Some((own, usual)), _) => format!("takes {:.2} of the baseline's bytes", own / usual),
+        (Some((own, usual)), _) => format!("takes {:.2} times the baseline's bytes", own / usual),
         (None, Some(own)) => format!("takes {}", bytes(own)),
         (None, None) => "takes bytes that were not counted".into(),
     };
@@ -66,7 +69,7 @@ fn costs(row: &Row, all: &[Instance<'_>], margin: f64) -> String {
                 Some(verdict) => verdict.to_owned(),
                 None => ratio.reason.as_ref().map_or("no verdict".into(), |reason| format!("no verdict: {reason}")),
             };
-            format!("{} of its time per token ({verdict}{bound})", with_interval(ratio))
+            format!("{} times its time per token ({verdict}{bound})", with_interval(ratio))
         }
         (None, Some(time)) => format!("{} ms per token (not compared{bound})", with_interval(time)),
         (None, None) => "time per token that was not measured".into(),
@@ -138,11 +141,11 @@ mod tests {
         assert_eq!(sentences(&results).len(), 8);
         assert_eq!(
             of(&results, "quantized q8_0"),
-            "quantized q8_0 at 2048 tokens takes 0.53 of the baseline's bytes and 0.9926 [0.9727, 1.01] of its time per token (inconclusive), and changes the next token's distribution by 0.00042 [0.00029, 0.00055] nats (floor 1.0e-10); same top token in 99.1 %; finds 99.5 % of planted needles, an exact cache 100 %."
+            "quantized q8_0 at 2048 tokens takes 0.53 times the baseline's bytes and 0.9926 [0.9727, 1.01] times its time per token (inconclusive), and changes the next token's distribution by 0.00042 [0.00029, 0.00055] nats (floor 1.0e-10); same top token in 99.1 %; finds 99.5 % of planted needles, an exact cache 100 %."
         );
         assert_eq!(
             of(&results, "contiguous f32"),
-            "contiguous f32 at 2048 tokens takes 2.00 of the baseline's bytes and 1.15 [1.13, 1.17] of its time per token (slower), and changes the next token's distribution by nothing that can be told (3.0e-11 nats, floor 1.0e-10); same top token in 100 %."
+            "contiguous f32 at 2048 tokens takes 2.00 times the baseline's bytes and 1.15 [1.13, 1.17] times its time per token (slower), and changes the next token's distribution by nothing that can be told (3.0e-11 nats, floor 1.0e-10); same top token in 100 %."
         );
         assert!(of(&results, "contiguous f16").starts_with(
             "contiguous f16 is the baseline: at 2048 tokens it takes 45.02 MiB and 27.00 [26.46, 27.54] ms per token, and it changes"
@@ -155,7 +158,7 @@ mod tests {
     fn verdicts_are_as_they_are() {
         let mut results = example_quality::results();
         edit(&mut results, "quantized q8_0", |row| row.values.get_mut("tpot_ratio").unwrap().verdict = Some("same".into()));
-        assert!(of(&results, "quantized q8_0").contains("of its time per token (same within 3 %)"));
+        assert!(of(&results, "quantized q8_0").contains("times its time per token (same within 3 %)"));
         edit(&mut results, "quantized q8_0", |row| {
             let ratio = row.values.get_mut("tpot_ratio").unwrap();
             (ratio.verdict, ratio.reason) = (None, Some("two launches".into()));

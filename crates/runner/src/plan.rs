@@ -178,6 +178,11 @@ pub fn plan(file: &ConfigFile, registry: &Registry, model: &ModelConfig, only: O
     room.check().map_err(|error| file.problem(&sweep.lengths, format!("impossible lengths: {error}")))?;
     let longest = cells.iter().map(|cell| cell.seq_len).max().unwrap_or(0);
     let quality = QualityPlan::of(file, longest, model.geometry.context)?;
+    if quality.is_some() && !cells.iter().any(is_judged) {
+        return Err(file
+            .problem(&sweep.batch, "quality is judged with one sequence after a prompt, and no cell has one")
+            .help("add 1 to `batch` and \"decode\" to `workloads`, or leave [quality] out"));
+    }
     let marked = file.config.strategies.iter().find(|instance| is_baseline(instance));
     let usual = || file.config.strategies.iter().find(|instance| is_usual_baseline(instance));
     // A chunk longer than any prompt is the whole prompt.
@@ -200,6 +205,11 @@ pub fn plan(file: &ConfigFile, registry: &Registry, model: &ModelConfig, only: O
         baseline_is: if marked.is_some() { Baseline::Marked } else { Baseline::Chosen },
         quality,
     })
+}
+
+/// Whether quality is judged in a cell, if it is judged at all.
+pub(crate) fn is_judged(cell: &Cell) -> bool {
+    cell.workload == Workload::Decode && cell.batch == 1
 }
 
 /// Steps that a workload takes after the cell's length is reached.

@@ -60,12 +60,23 @@ impl QualityPlan {
         };
         let plan = QualityPlan {
             steps: at_least_one("steps", steps)?,
-            streamed: streamed.as_ref().map_or(longest, |streamed| *streamed.get_ref()),
+            // One step of a text says nothing.
+            streamed: streamed.as_ref().map_or(if longest > *chunk.get_ref() { longest } else { 0 }, |streamed| *streamed.get_ref()),
             chunk: at_least_one("chunk", chunk)?,
             windows: at_least_one("windows", windows)?,
             text: text.as_ref().map(|text| text_source(file, text)).transpose()?,
         };
-        let Some(text) = text else { return Ok(Some(plan)) };
+        let Some(text) = text else {
+            // Left out, they have no place in the file.
+            let given = |value: &Spanned<usize>| !value.span().is_empty();
+            let of_text = [("windows", Some(windows)), ("steps", Some(steps)), ("streamed", streamed.as_ref()), ("chunk", Some(chunk))];
+            return match of_text.into_iter().find_map(|(name, value)| Some((name, value.filter(|value| given(value))?))) {
+                Some((name, value)) => Err(file
+                    .problem(value, format!("`{name}` in [quality] is about a text, and none is named"))
+                    .help("name a `text`, such as \"held-out\", or leave it out")),
+                None => Ok(Some(plan)),
+            };
+        };
         if file.config.sweep.level == Level::Attention {
             let message = "`text` in [quality] is for a model to read, and `level = \"attention\"` has none at hand";
             return Err(file.problem(text, message).help("leave it out: attention is compared without it"));

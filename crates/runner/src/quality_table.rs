@@ -20,6 +20,9 @@ const COLUMNS: [(&str, Side); 12] = [
     ("streamed KL", Side::Left),
 ];
 
+/// The column that shows in Markdown why a divergence ranks nothing.
+const KL_DIVERGENCE: usize = 9;
+
 /// The table. `None` if quality was not measured.
 pub(crate) fn quality(results: &Results) -> Option<Table<'static>> {
     let rows: Vec<Line> =
@@ -28,7 +31,7 @@ pub(crate) fn quality(results: &Results) -> Option<Table<'static>> {
         "attention error: relative L2 error of attention's outputs. mass kept: share of exact attention on the tokens that are held. needles, recent: planted words found, over all depths and among the newest 16 tokens.".to_owned(),
         "perplexity, KL divergence (nats, in brackets the interval, 95 %), same top token: prompt exact, the cache was given the exactly computed prompt and read token by token. streamed: it held the text from its first token.".to_owned(),
     ];
-    (!rows.is_empty()).then(|| Table { above: vec!["Quality".into()], columns: &COLUMNS, rows, remark_column: 0, below })
+    (!rows.is_empty()).then(|| Table { above: vec!["Quality".into()], columns: &COLUMNS, rows, remark_column: KL_DIVERGENCE, below })
 }
 
 fn line(row: &Row) -> Line {
@@ -53,7 +56,7 @@ fn line(row: &Row) -> Line {
         known("same_top1", percent),
         with_interval("streamed_kld_mean", scientific),
     ];
-    Line { fields: fields.into(), remark: String::new() }
+    Line { fields: fields.into(), remark: row.unranked().map(printable).unwrap_or_default() }
 }
 
 /// Two significant digits: errors of formats differ by powers of ten.

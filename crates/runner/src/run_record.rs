@@ -56,7 +56,7 @@ pub(crate) fn record(facts: Facts<'_>) -> RunRecord {
         baseline: baseline_of(index),
     });
     let started = jiff::ZonedDateTime::now();
-    let plan_hash = plan_hash(plan, ids, &model, threads, arguments);
+    let plan_hash = plan_hash(plan, prediction, ids, &model, threads, arguments);
     let run_id = hash::short(format!("{plan_hash} {started} {}", std::process::id()).as_bytes());
     RunRecord {
         schema: SCHEMA_VERSION,
@@ -99,7 +99,14 @@ pub(crate) fn cell_id(cell: &Cell, plan: &Plan, model_hash: &str) -> String {
 }
 
 /// A hash of everything that the measurements depend on and that a user can change.
-fn plan_hash(plan: &Plan, ids: &[String], model: &ModelRecord, threads: usize, arguments: &RunArguments) -> String {
+fn plan_hash(
+    plan: &Plan,
+    prediction: &Prediction<'_>,
+    ids: &[String],
+    model: &ModelRecord,
+    threads: usize,
+    arguments: &RunArguments,
+) -> String {
     let all = serde_json::json!({
         "cells": ids,
         "fill": plan.fill,
@@ -111,6 +118,7 @@ fn plan_hash(plan: &Plan, ids: &[String], model: &ModelRecord, threads: usize, a
         "ttft_launches": plan.ttft_launches,
         "baseline": plan.baseline,
         "quality": format!("{:?}", plan.quality),
+        "text": prediction.text_hash,
         "model": model.hash,
         "threads": threads,
         "kernel_path": KernelPath::current().to_string(),

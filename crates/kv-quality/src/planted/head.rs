@@ -155,7 +155,7 @@ fn directions(source: &PlantedRetrieval, needles: &[Needle], random: &mut ChaCha
 }
 
 /// Channels that are turned by at most [`SLOW_TURN`] over so many positions.
-fn slow_channels(rope: &Rope, key_dim: usize, positions: usize) -> Vec<usize> {
+pub(super) fn slow_channels(rope: &Rope, key_dim: usize, positions: usize) -> Vec<usize> {
     let planes = rope.inverse_frequencies().len();
     let is_slow = |plane: &usize| rope.inverse_frequencies()[*plane].abs() * positions as f64 <= SLOW_TURN;
     let turned = (0..planes).filter(is_slow).flat_map(|plane| [plane, plane + planes]);

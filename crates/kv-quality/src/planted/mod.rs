@@ -206,6 +206,13 @@ impl PlantedRetrieval {
         self.needles().div_ceil(self.group())
     }
 
+    /// Whether a cache that moves its first rows can still find the needles in them: the model's rotation has enough slow channels
+    /// for a text of this length. Without them, moved sinks are not found, whoever moves them.
+    pub fn finds_moved_starts(&self) -> bool {
+        let starts = self.needles().div_ceil(self.places.len());
+        self.plan.start > 0 && head::slow_channels(&self.geometry.rope, self.geometry.key_dim, self.plan.tokens).len() > starts
+    }
+
     /// The accuracy of an answer that is a word at random.
     pub fn chance(&self) -> f64 {
         1.0 / self.codebook.len() as f64

@@ -45,7 +45,8 @@ impl Accuracy {
         let (share, trials) = (self.share()?, self.trials as f64);
         let spread = Z * (share * (1.0 - share) / trials + Z * Z / (4.0 * trials * trials)).sqrt();
         let (center, scale) = (share + Z * Z / (2.0 * trials), 1.0 + Z * Z / trials);
-        Some((((center - spread) / scale).max(0.0), ((center + spread) / scale).min(1.0)))
+        // Rounding must not leave the share outside.
+        Some((((center - spread) / scale).max(0.0).min(share), ((center + spread) / scale).min(1.0).max(share)))
     }
 }
 

@@ -57,7 +57,7 @@ pub(crate) fn best(registry: &Registry, arguments: &BestArguments) -> Result<Exi
         predicted: predicted(registry, &results.run, *context),
     };
     let answer = kv_report::best(&results, &question);
-    print(&text(&question, &answer))?;
+    print(&text(&question, &answer, results.run.model.geometry.context))?;
     Ok(if answer.winner().is_some() { exit::OK } else { exit::some_failed() })
 }
 
@@ -87,7 +87,7 @@ fn predicted(registry: &Registry, run: &RunRecord, context: usize) -> BTreeMap<S
     bytes.collect()
 }
 
-fn text(question: &Question, answer: &Answer) -> String {
+fn text(question: &Question, answer: &Answer, context: usize) -> String {
     let bound = |name: &str, value: Option<String>| value.map(|value| format!("{name} {value}"));
     let bounds: Vec<String> = [
         bound("bytes at most", question.bytes.map(|bytes| bytes.to_string())),
@@ -97,8 +97,13 @@ fn text(question: &Question, answer: &Answer) -> String {
     .into_iter()
     .flatten()
     .collect();
+    let made_for = if question.context > context {
+        format!(" The model was made for {context}: what it writes beyond that may make no sense.")
+    } else {
+        String::new()
+    };
     let bounds = if bounds.is_empty() { "no bounds".to_owned() } else { bounds.join(", ") };
-    let mut text = format!("One sequence of {} tokens, {bounds}.\n\n", question.context);
+    let mut text = format!("One sequence of {} tokens, {bounds}.{made_for}\n\n", question.context);
     text.push_str(&match answer.winner() {
         Some(Candidate { label, sentence, .. }) => format!("{}\n  {}\n", printable(label), printable(sentence)),
         None => "None of the strategies that were measured fits.\n".to_owned(),

@@ -56,8 +56,10 @@ pub(super) fn stored(folder: &Path) -> Result<Results, Problem> {
 /// Refuses a finished run whose log has lost lines: drawing it again would replace a good report by a poor one.
 fn require_complete(folder: &Path, left: &Left) -> Result<(), Problem> {
     let has_line = |cell: &CellRecord, pass: Pass| {
-        left.visits.iter().any(|visit| visit.cell == cell.id && (visit.pass == pass || visit.status != Status::Ok))
-            || left.visits.iter().any(|visit| visit.pass == Pass::Gate && visit.status != Status::Ok && visit.cell == cell.label)
+        left.visits.iter().any(|visit| {
+            visit.cell == cell.id
+                && (visit.pass == pass || (visit.status != Status::Ok && matches!(visit.pass, Pass::Latency | Pass::Memory)))
+        }) || left.visits.iter().any(|visit| visit.pass == Pass::Gate && visit.status != Status::Ok && visit.cell == cell.label)
     };
     let is_lost = |cell: &&CellRecord| [Pass::Latency, Pass::Memory].into_iter().any(|pass| !has_line(cell, pass));
     let lost = left.run.cells.iter().filter(is_lost).count();

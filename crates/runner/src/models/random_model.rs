@@ -30,9 +30,9 @@ enum Keeping {
 /// # Errors
 /// A [`Problem`] that lists what there is.
 pub(crate) fn known_preset(name: &str) -> Result<Preset, Problem> {
-    let names = Preset::ALL.map(|preset| preset.name);
+    let names: Vec<&str> = Preset::ALL.iter().map(|preset| preset.name).chain([kv_model::SMALL]).collect();
     Preset::find(name).ok_or_else(|| {
-        let help = did_you_mean(name, names).unwrap_or_else(|| {
+        let help = did_you_mean(name, names.iter().copied()).unwrap_or_else(|| {
             "a path must exist; `runner fetch` brings a real model; `org/name` is one in the Hugging Face cache, and \
              `ollama:name` an Ollama model"
                 .into()

@@ -8,6 +8,7 @@ use crate::block::{Block, Sizes, TooLarge, blocks};
 use crate::config::{FillChoice, HugePages, Level, Workload};
 use crate::estimate::{Estimate, Filling, Reuse};
 use crate::free_memory::size;
+use crate::hash;
 use crate::plan::{Cell, Plan, usual_rounds};
 use crate::recording::{Queries, RecordingKey, Store, Times, prompt_key};
 use crate::worker::protocol::{RowsSpec, ScriptSpec, Text};
@@ -21,6 +22,8 @@ pub(crate) struct Prediction<'a> {
     pub(crate) too_large: Vec<TooLarge>,
     /// What is recorded.
     pub(crate) recording: Option<RecordingPrediction>,
+    /// A hash of the tokens of the text that the model reads.
+    pub(crate) text_hash: String,
     /// The windows of the text that are recorded.
     pub(crate) windows: Vec<RecordingPrediction>,
     pub(super) estimate: Estimate,
@@ -92,6 +95,7 @@ pub(crate) fn predict<'a>(plan: &'a Plan, probes: &'a Probes, setting: &Setting<
         blocks,
         too_large,
         recording: None,
+        text_hash: hash::short(&setting.windows.concat().iter().flat_map(|token| token.to_le_bytes()).collect::<Vec<u8>>()),
         windows: vec![],
         estimate: Estimate::new(config, plan.level, setting.threads),
         caches,

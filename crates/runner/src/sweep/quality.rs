@@ -6,7 +6,7 @@ use super::Sweep;
 use super::job::instance_of;
 use super::passes::in_words;
 use super::record::Recorded;
-use crate::recording::StoredRecording;
+use crate::recording::{Store, StoredRecording};
 use crate::worker::process::{Ended, How, OnInterrupt};
 use crate::worker::protocol::{AttentionTask, Message, QualityTask, Streamed, Task, Window};
 use crate::{Problem, interrupt};
@@ -19,6 +19,12 @@ impl Sweep<'_> {
         let is_needed = |cell: &usize| prediction.reads_text(*cell) && !self.was_judged(*cell, Pass::Quality) && !self.has_failed(*cell);
         let mut stored = vec![];
         if !prediction.blocks.iter().flat_map(|block| &block.cells).any(is_needed) {
+            return Ok(stored);
+        }
+        // All of them or none: a text of which a part was recorded is not read.
+        let bytes = prediction.windows.iter().map(|window| window.disk_bytes).sum();
+        if let Err(problem) = Store::of_user().and_then(|store| store.require_room(bytes)) {
+            self.warn(format!("The windows of the text could not be recorded ({}), so the model reads no text.", problem.line()));
             return Ok(stored);
         }
         for (index, window) in prediction.windows.iter().enumerate() {
@@ -101,12 +107,12 @@ impl Sweep<'_> {
     fn judge(&mut self, index: usize, pass: Pass, task: Task, seconds: f64) -> Result<(), Problem> {
         let cell = self.cell(index);
         let what = format!("{} at {}", cell.label, cell.seq_len);
-        let mut judged = None;
+        let mut judged = vec![];
         let mut now = what.clone();
         let patience = self.setting.patience(seconds);
         let ended: Ended = self.insist(&what.clone(), task, patience, OnInterrupt::AtOnce, |sweep, message| {
             match message {
-                Message::Visit(visit) => judged = Some(visit),
+                Message::Visit(visit) => judged.push(visit),
                 Message::Phase(phase) => {
                     now = format!("{what}: {}", phase.work);
                     sweep.progress.phase(&now);
@@ -117,13 +123,15 @@ impl Sweep<'_> {
             Ok(())
         })?;
         let failed = |status, reason: &str| Visit::failed(&self.ids[index], pass, status, &in_words(&ended.phase), reason);
-        let visit = match (judged, &ended.how) {
-            (Some(visit), _) => visit,
-            (None, How::Interrupted) => return Ok(()),
-            (None, How::Finished) => failed(Status::Failed, "the worker answered nothing"),
-            (None, How::Died(status, reason, _)) => failed(*status, reason),
-        };
-        self.keep(visit)?;
+        match (judged.last_mut(), &ended.how) {
+            // Half of an answer would be taken for all of it by a run that goes on.
+            (_, How::Interrupted) => return Ok(()),
+            (Some(_), How::Finished) => {}
+            (None, How::Finished) => judged.push(failed(Status::Failed, "the worker answered nothing")),
+            (Some(last), How::Died(_, reason, _)) => last.notes.push(format!("{} was not completed: {reason}", in_words(&ended.phase))),
+            (None, How::Died(status, reason, _)) => judged.push(failed(*status, reason)),
+        }
+        judged.into_iter().try_for_each(|visit| self.keep(visit))?;
         self.advance(seconds);
         Ok(())
     }

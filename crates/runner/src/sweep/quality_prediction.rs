@@ -1,22 +1,17 @@
 //! What judging quality takes, and which cells are judged.
 
 use super::{Prediction, Setting};
-use crate::config::{Level, Workload};
+use crate::config::Level;
 use crate::estimate::Reuse;
-use crate::plan::Cell;
+use crate::plan::is_judged;
 use crate::recording::{Queries, RecordingKey, Times, prompt_key};
 
 impl Prediction<'_> {
-    /// Whether a cell's attention is compared with dense attention: of each label and length in the smallest batch. A cache that
+    /// Whether a cell's attention is compared with dense attention. One sequence says what there is to say, and a cache that
     /// recomputes is what the others are compared with.
     pub(crate) fn judges_attention(&self, index: usize) -> bool {
         let cell = &self.plan.cells[index];
-        let is_alike = |other: &&Cell| other.label == cell.label && other.workload == cell.workload;
-        let smallest = self.plan.cells.iter().filter(is_alike).map(|cell| cell.batch).min();
-        self.plan.quality.is_some()
-            && cell.workload == Workload::Decode
-            && smallest == Some(cell.batch)
-            && !self.probes.recomputes(&cell.label)
+        self.plan.quality.is_some() && is_judged(cell) && !self.probes.recomputes(&cell.label)
     }
 
     /// Whether the model reads the text with a cell's cache.

@@ -92,7 +92,11 @@ fn a_model_reads_a_text_with_every_cache_and_an_exact_one() {
         assert!(number(window, "needle_acc") < 0.9, "{window:?}");
         assert_eq!((number(fine, "quality_windows"), number(fine, "quality_tokens")), (3.0, 24.0));
         assert!(number(fine, "kld_mean_low") <= number(fine, "kld_mean") && number(fine, "kld_mean") <= number(fine, "kld_mean_high"));
-        assert!(fine["notes"].contains("the model does not know this text"), "random weights know nothing: {}", fine["notes"]);
+        assert!(
+            fine["notes"].contains("quality is not ranked: the model does not know this text"),
+            "random weights know nothing: {}",
+            fine["notes"]
+        );
         // The reference is the same whatever is beside it.
         assert_eq!(fine["ppl_reference"], coarse["ppl_reference"]);
         assert_eq!(of("naive")["kld_mean"], "", "what recomputes is the reference");
@@ -161,10 +165,69 @@ fn what_cannot_be_judged_is_refused() {
         ("", "text = 'text.txt'\nsteps = 100000", "quality needs 100128 positions, and the model's context is"),
         ("", "txt = 'text.txt'", "txt"),
         ("level = 'attention'", "text = 'text.txt'", "`text` in [quality] is for a model to read"),
+        ("", "windows = 3", "`windows` in [quality] is about a text, and none is named"),
+        ("batch = 2", "", "quality is judged with one sequence after a prompt"),
     ] {
         let output = sweep(folder.path(), &config(sweep_keys, quality), &["--dry-run"]);
         let error = words(&text(&output.stderr));
         assert_eq!(output.status.code(), Some(1), "{quality}: {error}");
         assert!(error.contains(expected), "{quality}: {error}");
+    }
+}
+
+/// A limit that holds one window is enough, and one that does not says so.
+#[test]
+fn a_cache_with_room_for_one_sequence_reads_the_windows_one_by_one() {
+    let folder = tempfile::tempdir().unwrap();
+    write_text(folder.path());
+    let limited = "[model]\npreset = 'tiny'\nlayers = 1\n[sweep]\nlengths = [64]\ndecode_steps = 2\nlaunches = 1\n\
+                   [quality]\ntext = 'text.txt'\nwindows = 2\nsteps = 8\nstreamed = 0\n\
+                   [[strategy]]\nlabel = 'enough'\nuse = 'paged'\nconfig = { block_size = 16, max_blocks = 5 }\n\
+                   [[strategy]]\nlabel = 'too few'\nuse = 'contiguous'\nconfig = { growth = { reserve = 66 } }\n";
+    let output = sweep(folder.path(), limited, &[]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let rows = table(&folder.path().join("report/results.csv"));
+    assert_eq!(number(of(&rows, "enough", "64"), "kld_mean"), 0.0);
+    let few = of(&rows, "too few", "64");
+    assert!(few["kld_mean"].is_empty() && few["status"] == "ok", "{few:?}");
+    assert!(few["notes"].contains("the text was not read") && few["notes"].contains("full"), "{}", few["notes"]);
+    assert!(number(few, "attn_rel_l2") < 1e-5, "what was compared counts: {few:?}");
+}
+
+#[test]
+fn the_best_strategy_is_named_with_why_not_the_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let small = "[model]\npreset = 'small'\n[sweep]\nlengths = [64, 256]\ndecode_steps = 2\nlaunches = 1\n\
+                 [quality]\ntext = 'held-out'\nwindows = 2\nsteps = 16\nstreamed = 0\n"
+        .to_owned()
+        + STRATEGIES;
+    let output = sweep(folder.path(), &small, &[]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let report = folder.path().join("report");
+    let best = |arguments: &[&str]| run(&[&["best", report.to_str().unwrap()], arguments].concat());
+    let answer = |arguments: &[&str]| text(&best(arguments).stdout);
+
+    let all = answer(&["--context", "256", "--max-kld", "0.05"]);
+    assert!(all.contains("\nq4_0\n") && all.find("q4_0") < all.find("Why not the others"), "{all}");
+    let strict = answer(&["--context", "256", "--max-kld", "0"]);
+    let winner = strict.split("Why not").next().unwrap();
+    assert!(winner.contains("\nf32\n") || winner.contains("\npaged\n"), "{strict}");
+    // Bytes come from the formula where they were not measured, and a window is not judged by what it had not lost yet.
+    let longer = answer(&["--context", "4096", "--max-kld", "0.05"]);
+    assert!(
+        longer.contains("(predicted)") && longer.contains("It evicts, and its KL divergence was measured at 256 tokens only."),
+        "{longer}"
+    );
+    let fast = best(&["--context", "1000", "--max-tpot-ms", "5"]);
+    assert_eq!(fast.status.code(), Some(2), "latency is never predicted: {}", text(&fast.stdout));
+    assert!(text(&fast.stdout).contains("latency is never predicted"), "{}", text(&fast.stdout));
+    for (arguments, expected) in [
+        (&["--context", "0"][..], "a sequence has at least 1 token"),
+        (&["--context", "8", "--bytes", "64"], "`--bytes 64` is not a size"),
+        (&["--context", "8", "--max-kld", "-1"], "a bound is a number that is not negative"),
+    ] {
+        let output = best(arguments);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(words(&text(&output.stderr)).contains(expected), "{}", text(&output.stderr));
     }
 }

@@ -7,6 +7,7 @@ mod floor;
 mod prompt_exact;
 mod streamed;
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use kv_core::{Guarantee, KvCache, Registry};
@@ -17,7 +18,7 @@ use kv_script::{Attention, step};
 use rayon::prelude::*;
 
 use super::channel::Channel;
-use super::protocol::{Message, QualityTask, Window, Work};
+use super::protocol::{Message, QualityTask, Streamed, Window, Work};
 use super::{caught, record};
 use crate::Problem;
 use crate::recording::{Recording, exact_cache};
@@ -30,12 +31,23 @@ pub(super) fn run(registry: &Registry, task: &QualityTask, channel: &Channel) ->
     let texts = opened.collect::<Result<Vec<Text<'_>>, Problem>>()?;
     let reader = Reader { registry, task, channel, decoder: &model.decoder, texts };
     let mut visit = Visit::passed(&task.instance.id, Pass::Quality);
-    let mut work = Work::Build;
-    let read = caught(|| rayon::scope(|_| reader.read(&mut visit, &mut work)));
-    channel.visit(match read {
-        Ok(()) => visit,
-        Err(reason) => Visit::failed(&task.instance.id, Pass::Quality, Status::Failed, &work.to_string(), &reason),
-    });
+    let read = caught(|| rayon::scope(|_| reader.read_after_prompt(&mut visit)));
+    match (read, task.streamed) {
+        (Err(reason), _) => {
+            let phase = Work::ReadAfterPrompt.to_string();
+            channel.visit(Visit::failed(&task.instance.id, Pass::Quality, Status::Failed, &phase, &reason));
+        }
+        (Ok(()), None) => channel.visit(visit),
+        (Ok(()), Some(streamed)) => {
+            // What was read counts, whatever becomes of the stream.
+            channel.visit(visit);
+            let mut visit = Visit::passed(&task.instance.id, Pass::Quality);
+            if let Err(reason) = caught(|| rayon::scope(|_| reader.stream(&mut visit, streamed))) {
+                visit.notes.push(format!("the text was not streamed: {reason}"));
+            }
+            channel.visit(visit);
+        }
+    }
     Ok(())
 }
 
@@ -60,25 +72,28 @@ struct Read {
 }
 
 impl Reader<'_> {
-    fn read(&self, visit: &mut Visit, work: &mut Work) -> Result<(), String> {
-        *work = Work::ReadAfterPrompt;
-        self.enter(work);
+    fn read_after_prompt(&self, visit: &mut Visit) -> Result<(), String> {
+        self.enter(Work::ReadAfterPrompt);
         let summary = prompt_exact::read(self)?.summary().map_err(in_words)?;
         add_prompt_exact(visit, &summary);
         self.say_if_absurd(visit, &summary.overall);
-        visit.values.insert("kld_floor".into(), floor::of(self)?);
-        if let Some(streamed) = self.task.streamed {
-            *work = Work::Stream;
-            self.enter(work);
-            let summary = streamed::read(self, streamed)?.summary().map_err(in_words)?;
-            add_streamed(visit, &summary);
-            visit.values.insert("streamed_chunk_tokens".into(), streamed.chunk as f64);
+        match floor::of(self) {
+            Ok(floor) => _ = visit.values.insert("kld_floor".into(), floor),
+            Err(reason) => visit.notes.push(format!("kld_floor was not measured: {reason}")),
         }
         Ok(())
     }
 
-    fn enter(&self, work: &Work) {
-        self.channel.phase(Some(&self.task.instance.id), work.clone());
+    fn stream(&self, visit: &mut Visit, streamed: Streamed) -> Result<(), String> {
+        self.enter(Work::Stream);
+        let summary = streamed::read(self, streamed)?.summary().map_err(in_words)?;
+        add_streamed(visit, &summary);
+        visit.values.insert("streamed_chunk_tokens".into(), streamed.chunk as f64);
+        Ok(())
+    }
+
+    fn enter(&self, work: Work) {
+        self.channel.phase(Some(&self.task.instance.id), work);
     }
 
     /// An exact cache beside the candidate, with room for so many tokens in each sequence of the exact one.
@@ -100,6 +115,7 @@ impl Reader<'_> {
         let mut recording = text.recording.clone();
         for positions in self.prompt_steps() {
             step(cache, &mut recording, &[(sequence.id(), positions.clone())], attention).map_err(in_words)?;
+            self.channel.progress(positions.end, self.task.seq_len);
             sequence.extend(Fresh::Tokens(&text.window.tokens[positions]));
         }
         cache.prompt_end(sequence.id()).map_err(in_words)
@@ -149,18 +165,25 @@ impl Reader<'_> {
         matches!(pair.on(Side::Candidate).guarantee(), Guarantee::Evicts(_))
     }
 
-    /// Of a model that does not know its text, no divergence ranks anything.
+    /// Of a model that does not know its text, no divergence ranks anything: one that predicts it worse than who knows nothing but
+    /// how often each token comes in it.
     fn say_if_absurd(&self, visit: &mut Visit, statistics: &Statistics) {
-        let vocabulary = self.decoder.config().vocabulary as f64;
         let perplexity = statistics.reference_perplexity.value;
-        // Guessing among all tokens has the vocabulary as its perplexity.
-        const SHARE: f64 = 0.1;
-        if perplexity > SHARE * vocabulary {
+        let of_counts = unigram_perplexity(self.texts.iter().flat_map(|text| &text.window.tokens));
+        if perplexity > of_counts {
             visit.notes.push(format!(
-                "{UNRANKED}: the model does not know this text, its perplexity is {perplexity:.0} with a vocabulary of {vocabulary}"
+                "{UNRANKED}: the model does not know this text, its perplexity is {perplexity:.0}, and that of the tokens' frequencies alone {of_counts:.0}"
             ));
         }
     }
+}
+
+/// The perplexity of tokens for who knows how often each comes: the exponential of their entropy.
+fn unigram_perplexity<'a>(tokens: impl Iterator<Item = &'a u32>) -> f64 {
+    let mut counts = BTreeMap::<u32, f64>::new();
+    tokens.for_each(|token| *counts.entry(*token).or_default() += 1.0);
+    let all: f64 = counts.values().sum();
+    (-counts.values().map(|count| count / all * (count / all).ln()).sum::<f64>()).exp()
 }
 
 fn in_words(error: impl Display) -> String {
@@ -253,5 +276,16 @@ fn add_parts(visit: &mut Visit, protocol: Protocol, summary: &Summary) {
                 });
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_that_are_all_alike_or_all_different_have_known_perplexities() {
+        assert!((unigram_perplexity([7; 9].iter()) - 1.0).abs() < 1e-12);
+        assert!((unigram_perplexity((0..32).collect::<Vec<u32>>().iter()) - 32.0).abs() < 1e-9);
     }
 }

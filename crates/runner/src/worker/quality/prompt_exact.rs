@@ -1,5 +1,7 @@
 //! Prompt exact: the exactly computed prompt is put into the cache, and single steps read it, as in a server after its prefill.
 
+use std::ops::Range;
+
 use kv_quality::Divergences;
 
 use super::{Read, Reader, in_words};
@@ -15,12 +17,25 @@ pub(super) fn read(reader: &Reader<'_>) -> Result<Divergences, String> {
     let mut divergences = Divergences::new(steps.max(2), if steps < 2 { &[] } else { &bounds }).map_err(in_words)?;
     let together = reader.task.together.clamp(1, windows);
     for first in (0..windows).step_by(together) {
-        read_group(reader, first..(first + together).min(windows), &mut divergences)?;
+        let group = first..(first + together).min(windows);
+        // A cache whose config makes room for one sequence may have none for several.
+        let read = read_group(reader, group.clone(), &divergences);
+        match read {
+            Ok(read) => divergences = read,
+            Err(reason) if group.len() == 1 => return Err(reason),
+            Err(_) => {
+                for window in group {
+                    divergences = read_group(reader, window..window + 1, &divergences)?;
+                }
+            }
+        }
     }
     Ok(divergences)
 }
 
-fn read_group(reader: &Reader<'_>, windows: std::ops::Range<usize>, divergences: &mut Divergences) -> Result<(), String> {
+/// Reads some windows at once, and answers the divergences with theirs.
+fn read_group(reader: &Reader<'_>, windows: Range<usize>, divergences: &Divergences) -> Result<Divergences, String> {
+    let mut divergences = divergences.clone();
     let (seq_len, steps) = (reader.task.seq_len, reader.task.steps);
     let mut pair = reader.pair(seq_len + steps)?;
     let evicts = reader.evicts(&pair);
@@ -33,8 +48,8 @@ fn read_group(reader: &Reader<'_>, windows: std::ops::Range<usize>, divergences:
     }
     for step in 0..steps {
         let position = seq_len + step;
-        reader.judge(&mut pair, &mut readers, windows.start, position..position + 1, divergences, |position| position - seq_len)?;
+        reader.judge(&mut pair, &mut readers, windows.start, position..position + 1, &mut divergences, |position| position - seq_len)?;
         reader.channel.progress(windows.start * steps + step * windows.len(), reader.texts.len() * steps);
     }
-    Ok(())
+    Ok(divergences)
 }
