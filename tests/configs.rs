@@ -12,7 +12,7 @@ fn folder() -> PathBuf {
 
 /// The shape of the small model that is in the program.
 fn small() -> ModelConfig {
-    gguf::describe(&mut Cursor::new(SMALL_GGUF)).unwrap().0
+    gguf::describe(&mut Cursor::new(SMALL_GGUF)).expect("it is in the program").0
 }
 
 #[test]

@@ -186,17 +186,3 @@ fn visit(instance: &Instance, length: usize) -> Visit {
     }
     Visit { quality, ..Visit::passed(&cell(instance, length).id, Pass::Quality) }
 }
-
-/// `cargo test -p kv-report --lib -- --ignored example` writes it, for people to look at.
-#[test]
-#[ignore = "writes a page and its pictures for people to look at"]
-fn the_example_is_written_for_people_to_look_at() {
-    let folder = std::env::temp_dir().join("kv-report-example");
-    std::fs::create_dir_all(&folder).unwrap();
-    let results = results();
-    let charts = charts(&results, &[]);
-    std::fs::write(folder.join("index.html"), html(&results, &charts).unwrap()).unwrap();
-    for chart in &charts {
-        std::fs::write(folder.join(chart.name).with_extension("png"), png(chart).unwrap()).unwrap();
-    }
-}

@@ -5,6 +5,7 @@ mod comparisons;
 mod job;
 mod judged;
 mod launches;
+mod level;
 mod observations;
 mod passes;
 mod prediction;

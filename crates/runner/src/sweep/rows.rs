@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use kv_metrics::{geometric_mean, quantile};
-use kv_report::{CellRecord, Level, Metric, Pass, Results, Row, RunRecord, Status, StepTime, Value, Visit, metric};
+use kv_report::{CellRecord, Level, Pass, Results, Row, RunRecord, Status, StepTime, Value, Visit};
 
 use super::judged::judge;
+use super::level::add_level;
 use super::observations::{BlockVisits, Part, steady_steps};
 
 /// A run's results. Cells that were not timed have no row.
@@ -188,34 +189,6 @@ fn add_working_set(row: &mut Row) {
     if let Some(read) = row.value("read_bytes").or(row.value("payload_bytes")) {
         let model = row.value("model_bytes").unwrap_or(0.0);
         row.values.insert("working_set_bytes".into(), Value::from(model + read));
-    }
-}
-
-/// Of caches alone: what that means, and the numbers of all layers from those of the measured ones. No other place scales
-/// what rows say.
-fn add_level(row: &mut Row, run: &RunRecord) {
-    let scale = run.layer_scale();
-    if scale != 1.0 {
-        for (_, value) in row.values.iter_mut().filter(|(id, _)| metric(id).is_some_and(Metric::sums_layers)) {
-            value.value *= scale;
-            value.interval = value.interval.map(|(low, high)| (low * scale, high * scale));
-        }
-        // Of resident pages, these parts do not grow with layers: the ledger still adds up.
-        let fixed: f64 = ["allocator_kept_bytes", "rss_residual_bytes"].iter().filter_map(|id| row.value(id)).sum();
-        for id in ["rss_bytes", "pss_bytes"] {
-            if let Some(resident) = row.values.get_mut(id) {
-                resident.value -= fixed * (scale - 1.0);
-            }
-        }
-        // What they say was found before the numbers were scaled.
-        for note in row.notes.iter_mut().filter(|note| note.starts_with("ledger: ")) {
-            note.push_str(", in the layers that were measured");
-        }
-    }
-    row.notes.extend(run.of_level());
-    let context = run.model.geometry.context;
-    if run.level != Level::Model && row.value("last_depth_tokens").is_some_and(|depth| depth > context as f64) {
-        row.notes.push(format!("beyond the model's context of {context} tokens"));
     }
 }
 

@@ -8,6 +8,7 @@ mod channel;
 mod gate;
 mod latency;
 mod memory;
+mod message;
 mod probe;
 pub(crate) mod process;
 pub(crate) mod protocol;
