@@ -1,6 +1,6 @@
 //! A run of eight instances with quality, for tests: bytes, times and divergences as those of a small model are.
 
-use crate::{CellRecord, Part, Pass, Protocol, QualityPoint, Results, Row, Value, Visit, charts, example, html, png};
+use crate::{CellRecord, Part, Pass, Protocol, QualityPoint, Results, Row, Value, Visit, example};
 
 /// What an instance is, per token and at 2048 tokens.
 struct Instance {
