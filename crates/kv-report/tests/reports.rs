@@ -11,7 +11,11 @@ fn every_report_of_the_repository_can_be_drawn_again() {
     let reports = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../reports");
     let folders = fs::read_dir(reports).unwrap().map(|entry| entry.unwrap().path());
     // The folders of one's own, which git ignores, may be unfinished.
-    let cited = |folder: &Path| folder.is_dir() && folder.file_name().unwrap().to_string_lossy().starts_with("20");
+    let cited = |folder: &Path| {
+        let is_dated = folder.is_dir() && folder.file_name().unwrap().to_string_lossy().starts_with("20");
+        // Later ones have tables and pictures alone: their logs have megabytes.
+        is_dated && folder.join("results.json").is_file()
+    };
     let mut drawn = 0;
     for folder in folders.filter(|folder| cited(folder)) {
         let read = |name: &str| fs::read(folder.join(name)).unwrap();
