@@ -30,10 +30,10 @@ pub(crate) struct BestArguments {
     #[arg(long, value_name = "SIZE")]
     bytes: Option<String>,
     /// The largest mean KL divergence of the next token's distribution from that with an exact cache, in nats.
-    #[arg(long, value_name = "NATS")]
+    #[arg(long, value_name = "NATS", allow_negative_numbers = true)]
     max_kld: Option<f64>,
     /// The longest time per output token, in milliseconds. It holds only where it was measured at exactly this context.
-    #[arg(long, value_name = "MS")]
+    #[arg(long, value_name = "MS", allow_negative_numbers = true)]
     max_tpot_ms: Option<f64>,
 }
 
