@@ -42,8 +42,8 @@ pub(crate) fn append(cache: &mut dyn KvCache, seq: SeqId, text: &Text, layer: us
 /// # Errors
 /// Any error that the cache returns.
 pub fn fill(cache: &mut dyn KvCache, seq: SeqId, text: &Text, positions: Range<usize>, chunk: usize) -> Result<(), CacheError> {
-    let mut chunks = positions.clone().step_by(chunk).map(|start| start..(start + chunk).min(positions.end));
-    chunks.try_for_each(|chunk| kv_script::step(cache, &mut TextRows(text), &[(seq, chunk)], Attention::Skipped))
+    kv_script::chunks(positions, chunk)
+        .try_for_each(|chunk| kv_script::step(cache, &mut TextRows(text), &[(seq, chunk)], Attention::Skipped))
 }
 
 /// A text as the source of a step's rows.

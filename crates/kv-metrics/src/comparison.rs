@@ -6,9 +6,9 @@
 //! rounds do not make up for few launches: variance is taken between launches only (Kalibera and Jones, 2013,
 //! doi:10.1145/2464157.2464160). Medians of paired ratios, because single stalls rule means.
 
-use statrs::distribution::{ContinuousCDF, StudentsT};
+use statrs::distribution::ContinuousCDF;
 
-use crate::quantile;
+use crate::statistics::{quantile, student, student_quantile};
 
 /// Below this number of launches there is no verdict.
 pub const LEAST_LAUNCHES: usize = 3;
@@ -101,11 +101,7 @@ impl Estimate {
 
 /// Half of an interval of the logarithm of a ratio that misses with a probability of `alpha`.
 pub fn half_width(pooled: Pooled, alpha: f64) -> f64 {
-    student(pooled.degrees_of_freedom).inverse_cdf(1.0 - alpha / 2.0) * (pooled.variance / pooled.launches as f64).sqrt()
-}
-
-fn student(degrees_of_freedom: f64) -> StudentsT {
-    StudentsT::new(0.0, 1.0, degrees_of_freedom.max(1.0)).expect("at least one degree of freedom")
+    student_quantile(pooled.degrees_of_freedom, 1.0 - alpha / 2.0) * (pooled.variance / pooled.launches as f64).sqrt()
 }
 
 fn mean(values: &[f64]) -> f64 {

@@ -24,5 +24,5 @@ pub use comparison::{
 pub use ledger::{heap_margin, resident_margin};
 pub use process_memory::{ProcessMemory, begin_resident_peak, give_back_free_memory, map_large_buffers_alone};
 pub use profile::HeapProfile;
-pub use statistics::{quantile, straight_line};
+pub use statistics::{quantile, straight_line, student_quantile};
 pub use steady::first_steady_round;

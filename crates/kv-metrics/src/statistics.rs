@@ -1,4 +1,6 @@
-//! Order statistics, and a straight line.
+//! Order statistics, Student's distribution, and a straight line.
+
+use statrs::distribution::{ContinuousCDF, StudentsT};
 
 /// The `q`-quantile, `0 ≤ q ≤ 1`, interpolated linearly between order statistics (type 7 of Hyndman and Fan,
 /// doi:10.2307/2684934, the default of R and NumPy). `None` without samples.
@@ -12,6 +14,16 @@ pub fn quantile(samples: &[f64], q: f64) -> Option<f64> {
     let at = q * sorted.len().checked_sub(1)? as f64;
     let (below, above) = (at.floor() as usize, at.ceil() as usize);
     Some(sorted[below] + (sorted[above] - sorted[below]) * (at - at.floor()))
+}
+
+/// The `q`-quantile, `0 < q < 1`, of Student's distribution.
+pub fn student_quantile(degrees_of_freedom: f64, q: f64) -> f64 {
+    student(degrees_of_freedom).inverse_cdf(q)
+}
+
+/// Student's distribution. It has at least one degree of freedom.
+pub(crate) fn student(degrees_of_freedom: f64) -> StudentsT {
+    StudentsT::new(0.0, 1.0, degrees_of_freedom.max(1.0)).expect("at least one degree of freedom")
 }
 
 /// Slope and intercept of the straight line through points `(x, y)` with the least squared vertical distance. `None` if the

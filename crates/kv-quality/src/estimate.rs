@@ -1,7 +1,6 @@
 //! Means over windows of a text, and how sure they are.
 
 use serde::{Deserialize, Serialize};
-use statrs::distribution::{ContinuousCDF, StudentsT};
 
 /// A number with its uncertainty. The windows of a text are its independent observations: tokens of one window are not.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -47,7 +46,7 @@ impl Estimate {
         }
         let squares: f64 = residuals.iter().map(|residual| residual.powi(2)).sum();
         let error = (windows / (windows - 1.0) * squares).sqrt() / tokens as f64;
-        let half = student_quantile(windows - 1.0) * error;
+        let half = kv_metrics::student_quantile(windows - 1.0, 0.975) * error;
         Estimate { value, standard_error: Some(error), interval: Some((value - half, value + half)) }
     }
 
@@ -64,11 +63,6 @@ impl Estimate {
     pub(crate) fn within(self, least: f64, most: f64) -> Estimate {
         Estimate { interval: self.interval.map(|(low, high)| (low.max(least), high.min(most))), ..self }
     }
-}
-
-/// The 97.5 % quantile of Student's distribution.
-fn student_quantile(degrees_of_freedom: f64) -> f64 {
-    StudentsT::new(0.0, 1.0, degrees_of_freedom).expect("at least one degree of freedom").inverse_cdf(0.975)
 }
 
 #[cfg(test)]

@@ -26,6 +26,7 @@ mod retained;
 mod summary;
 #[cfg(test)]
 mod toy;
+mod unigram;
 
 pub use decoded::{DecodedErrors, RowErrors};
 pub use dense::{DenseReference, TokenAttention};
@@ -38,3 +39,4 @@ pub use paired::{Paired, Side};
 pub use planted::{Accuracy, Place, PlacedAccuracy, PlantedError, PlantedPlan, PlantedRetrieval, Retrieval, SLOW_TURN};
 pub use retained::{Retained, RetainedMass};
 pub use summary::{DepthStatistics, Divergences, FirstDifference, Statistics, Summary, SummaryError, TOKENS_FOR_P99, TOKENS_FOR_P999};
+pub use unigram::unigram_perplexity;

@@ -192,7 +192,7 @@ fn candidate(instance: &Instance<'_>, question: &Question, axis: Option<&Quality
             let reached = short(divergence.high);
             why_not.push(format!("Not shown: at {} tokens its KL divergence reaches {reached} nats.", row.cell.seq_len));
         }
-        if let Some(row) = judged.filter(|row| row.cell.seq_len < context && longer.is_none() && evicts(row)) {
+        if let Some(row) = judged.filter(|row| row.cell.seq_len < context && longer.is_none() && row.evicts()) {
             why_not.push(format!("It evicts, and its KL divergence was measured at {} tokens only.", row.cell.seq_len));
         }
     }
@@ -211,10 +211,6 @@ fn candidate(instance: &Instance<'_>, question: &Question, axis: Option<&Quality
         why_not,
         spread,
     }
-}
-
-fn evicts(row: &Row) -> bool {
-    row.guarantee.as_ref().is_some_and(|guarantee| guarantee.contains("evicts"))
 }
 
 fn failed(row: &Row) -> String {

@@ -122,8 +122,7 @@ fn best(band: &[&Measured<'_>]) -> String {
 
 /// What is to be said of a policy that evicts: that it does not beat keeping the newest tokens, or that nobody knows.
 fn judged(policy: &Measured<'_>, all: &[Measured<'_>], axis: &QualityAxis, results: &Results) -> Option<String> {
-    let evicts = policy.row.guarantee.as_deref().is_some_and(|guarantee| guarantee.starts_with("evicts"));
-    if !evicts || keeps_newest(policy.row, results) {
+    if !policy.row.evicts() || keeps_newest(policy.row, results) {
         return None;
     }
     let label = &policy.row.cell.label;

@@ -73,6 +73,11 @@ impl Row {
         self.notes.iter().find(|note| note.starts_with(UNRANKED)).map(String::as_str)
     }
 
+    /// Whether its cache evicts tokens.
+    pub fn evicts(&self) -> bool {
+        self.guarantee.as_ref().is_some_and(|guarantee| guarantee.starts_with("evicts"))
+    }
+
     /// Whether its kernels bound its time, and not memory.
     pub fn is_implementation_bound(&self) -> bool {
         self.notes.iter().any(|note| note.starts_with(IMPLEMENTATION_BOUND))

@@ -16,5 +16,5 @@ mod script;
 pub use driver::Driver;
 pub use event::{Event, Input, Name};
 pub use interpreter::{Interpreter, ScriptError};
-pub use rows::{Attention, FedRows, RowSource, RowsDriver, step, step_watched};
+pub use rows::{Attention, FedRows, RowSource, RowsDriver, chunks, step, step_watched};
 pub use script::{Script, names};

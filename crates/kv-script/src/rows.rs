@@ -33,6 +33,15 @@ pub trait RowSource {
     fn queries(&mut self, layer: usize, positions: Range<usize>) -> Result<Rows, Self::Error>;
 }
 
+/// Positions in steps of `size`, the last of which may be shorter.
+///
+/// # Panics
+/// If `size` is 0.
+pub fn chunks(positions: Range<usize>, size: usize) -> impl Iterator<Item = Range<usize>> {
+    let end = positions.end;
+    positions.step_by(size).map(move |start| start..start.saturating_add(size).min(end))
+}
+
 /// Whether the queries of a step meet the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Attention {

@@ -3,16 +3,16 @@
 
 use std::fmt::Display;
 
-use kv_core::{CacheError, Geometry, Guarantee, KvCache, Registry, SeqId};
+use kv_core::{CacheError, Geometry, KvCache, Registry, SeqId};
 use kv_quality::{
     Accuracy, DenseReference, Evaluation, OutputError, PlantedPlan, PlantedRetrieval, Retained, Retrieval, RowErrors, evaluate,
 };
 use kv_report::{Part, Pass, Protocol, QualityPoint, Status, Visit};
-use kv_script::{Attention, RowSource, step};
+use kv_script::{RowSource, chunks, step};
 
-use super::caught;
 use super::channel::Channel;
 use super::protocol::{AttentionTask, Work};
+use super::{attention_of_prompt, caught};
 use crate::Problem;
 use crate::drivers::{CellRows, Generated};
 use crate::recording::{Recording, exact_cache};
@@ -97,16 +97,14 @@ impl Judge<'_> {
         Ok(())
     }
 
-    /// Fills a cache with the first rows of a source. One that evicts may choose by attention, so queries meet it.
+    /// Fills a cache with the first rows of a source.
     fn filled<S: RowSource<Error: Display>>(&self, cache: &mut dyn KvCache, rows: &mut S, tokens: usize) -> Result<SeqId, String> {
-        let evicts = matches!(cache.guarantee(), Guarantee::Evicts(_));
-        let attention = if evicts { Attention::Run } else { Attention::Skipped };
-        let chunk = if cache.recomputes() { tokens.max(1) } else { self.task.chunk.max(1) };
+        let attention = attention_of_prompt(cache);
         let refused = |error: CacheError| error.to_string();
         let seq = cache.open().map_err(refused)?;
-        for start in (0..tokens).step_by(chunk) {
-            step(cache, rows, &[(seq, start..(start + chunk).min(tokens))], attention).map_err(in_words)?;
-            self.channel.progress(start, tokens);
+        for positions in chunks(0..tokens, self.task.chunk.max(1)) {
+            self.channel.progress(positions.end, tokens);
+            step(cache, rows, &[(seq, positions)], attention).map_err(in_words)?;
         }
         cache.prompt_end(seq).map_err(refused)?;
         Ok(seq)

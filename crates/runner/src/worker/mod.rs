@@ -19,8 +19,9 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
-use kv_core::{KvCache, Registry};
+use kv_core::{Guarantee, KvCache, Registry};
 use kv_kernels::KernelPath;
+use kv_script::Attention;
 
 use crate::roofline::{self, RooflineTask};
 use crate::worker::channel::Channel;
@@ -91,6 +92,11 @@ impl InstanceSpec {
         let entry = registry.get(&self.strategy).map_err(|error| error.to_string())?;
         caught(|| entry.build(&self.config, geometry).map_err(|error| error.to_string()))
     }
+}
+
+/// Whether the queries of a prompt meet a cache that is filled with rows. One that evicts may choose by attention what it keeps.
+fn attention_of_prompt(cache: &dyn KvCache) -> Attention {
+    if matches!(cache.guarantee(), Guarantee::Evicts(_)) { Attention::Run } else { Attention::Skipped }
 }
 
 /// Runs what may panic. A panic is an error with its message.

@@ -3,6 +3,7 @@
 use kv_core::KvCache;
 use kv_model::{Fresh, Sequence, StepInput};
 use kv_quality::{Divergence, Divergences};
+use kv_script::{Attention, chunks};
 
 use super::{Reader, in_words};
 use crate::recording::exact_cache;
@@ -47,12 +48,13 @@ pub(super) fn of(reader: &Reader<'_>) -> Result<f64, String> {
     };
 
     let (mut here, mut there) = (empty(reader, beginning)?, empty(reader, beginning)?);
-    for start in (0..beginning).step_by(CHUNK) {
-        compare(&mut here, &mut there, start..(start + CHUNK).min(beginning), start)?;
+    for positions in chunks(0..beginning, CHUNK) {
+        let depth = positions.start;
+        compare(&mut here, &mut there, positions, depth)?;
     }
     let filled = || -> Result<Exact, String> {
         let mut exact = empty(reader, seq_len + steps)?;
-        reader.replay(exact.cache.as_mut(), &mut exact.sequence, text, false)?;
+        reader.replay(exact.cache.as_mut(), &mut exact.sequence, text, Attention::Skipped)?;
         Ok(exact)
     };
     let (mut here, mut there) = (filled()?, filled()?);

@@ -7,14 +7,13 @@ mod floor;
 mod prompt_exact;
 mod streamed;
 
-use std::collections::BTreeMap;
 use std::fmt::Display;
 
-use kv_core::{Guarantee, KvCache, Registry};
+use kv_core::{KvCache, Registry};
 use kv_model::{Decoder, Fresh, Sequence, StepInput};
-use kv_quality::{Divergence, Divergences, Estimate, Paired, Side, Statistics, Summary};
+use kv_quality::{Divergence, Divergences, Estimate, Paired, Side, Statistics, Summary, unigram_perplexity};
 use kv_report::{Part, Pass, Protocol, QualityPoint, Status, UNRANKED, Visit};
-use kv_script::{Attention, step};
+use kv_script::{Attention, chunks, step};
 use rayon::prelude::*;
 
 use super::channel::Channel;
@@ -103,17 +102,11 @@ impl Reader<'_> {
         Ok(Paired::new(geometry, exact, self.task.instance.build(self.registry, geometry)?))
     }
 
-    /// The positions of a window's prompt, step by step.
-    fn prompt_steps(&self) -> impl Iterator<Item = std::ops::Range<usize>> {
-        let (tokens, chunk) = (self.task.seq_len, self.task.prefill_chunk.max(1));
-        (0..tokens).step_by(chunk).map(move |start| start..(start + chunk).min(tokens))
-    }
-
-    /// Gives a sequence the exactly computed prompt of a window. A cache that evicts may choose by attention, so queries meet it.
-    fn replay(&self, cache: &mut dyn KvCache, sequence: &mut Sequence, text: &Text<'_>, evicts: bool) -> Result<(), String> {
-        let attention = if evicts { Attention::Run } else { Attention::Skipped };
+    /// Gives a sequence the exactly computed prompt of a window.
+    fn replay(&self, cache: &mut dyn KvCache, sequence: &mut Sequence, text: &Text<'_>, attention: Attention) -> Result<(), String> {
         let mut recording = text.recording.clone();
-        for positions in self.prompt_steps() {
+        // In the steps in which it was recorded.
+        for positions in chunks(0..self.task.seq_len, self.task.prefill_chunk.max(1)) {
             step(cache, &mut recording, &[(sequence.id(), positions.clone())], attention).map_err(in_words)?;
             self.channel.progress(positions.end, self.task.seq_len);
             sequence.extend(Fresh::Tokens(&text.window.tokens[positions]));
@@ -160,30 +153,17 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// Whether the candidate may choose what it keeps by attention.
-    fn evicts(&self, pair: &Paired) -> bool {
-        matches!(pair.on(Side::Candidate).guarantee(), Guarantee::Evicts(_))
-    }
-
     /// Of a model that does not know its text, no divergence ranks anything: one that predicts it worse than who knows nothing but
     /// how often each token comes in it.
     fn say_if_absurd(&self, visit: &mut Visit, statistics: &Statistics) {
         let perplexity = statistics.reference_perplexity.value;
-        let of_counts = unigram_perplexity(self.texts.iter().flat_map(|text| &text.window.tokens));
+        let of_counts = unigram_perplexity(self.texts.iter().flat_map(|text| &text.window.tokens).copied());
         if perplexity > of_counts {
             visit.notes.push(format!(
                 "{UNRANKED}: the model does not know this text, its perplexity is {perplexity:.0}, and that of the tokens' frequencies alone {of_counts:.0}"
             ));
         }
     }
-}
-
-/// The perplexity of tokens for who knows how often each comes: the exponential of their entropy.
-fn unigram_perplexity<'a>(tokens: impl Iterator<Item = &'a u32>) -> f64 {
-    let mut counts = BTreeMap::<u32, f64>::new();
-    tokens.for_each(|token| *counts.entry(*token).or_default() += 1.0);
-    let all: f64 = counts.values().sum();
-    (-counts.values().map(|count| count / all * (count / all).ln()).sum::<f64>()).exp()
 }
 
 fn in_words(error: impl Display) -> String {
@@ -276,16 +256,5 @@ fn add_parts(visit: &mut Visit, protocol: Protocol, summary: &Summary) {
                 });
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tokens_that_are_all_alike_or_all_different_have_known_perplexities() {
-        assert!((unigram_perplexity([7; 9].iter()) - 1.0).abs() < 1e-12);
-        assert!((unigram_perplexity((0..32).collect::<Vec<u32>>().iter()) - 32.0).abs() < 1e-9);
     }
 }

@@ -2,9 +2,11 @@
 
 use std::ops::Range;
 
-use kv_quality::Divergences;
+use kv_quality::{Divergences, Side};
+use kv_script::Attention;
 
 use super::{Read, Reader, in_words};
+use crate::worker::attention_of_prompt;
 
 /// Parts of the steps that are told apart.
 const PARTS: usize = 4;
@@ -38,12 +40,12 @@ fn read_group(reader: &Reader<'_>, windows: Range<usize>, divergences: &Divergen
     let mut divergences = divergences.clone();
     let (seq_len, steps) = (reader.task.seq_len, reader.task.steps);
     let mut pair = reader.pair(seq_len + steps)?;
-    let evicts = reader.evicts(&pair);
+    let attention = attention_of_prompt(pair.on(Side::Candidate));
     let mut readers: Vec<Read> = vec![];
     for text in &reader.texts[windows.clone()] {
         let mut read = reader.open(&mut pair)?;
-        reader.replay(&mut pair, &mut read.reference, text, false)?;
-        reader.replay(&mut pair, &mut read.candidate, text, evicts)?;
+        reader.replay(&mut pair, &mut read.reference, text, Attention::Skipped)?;
+        reader.replay(&mut pair, &mut read.candidate, text, attention)?;
         readers.push(read);
     }
     for step in 0..steps {

@@ -1,6 +1,7 @@
 //! Streamed: the cache holds the text from its first token on, in small chunks, and what it lost early is lost for all that follows.
 
 use kv_quality::Divergences;
+use kv_script::chunks;
 
 use super::{Read, Reader, in_words};
 use crate::worker::protocol::Streamed;
@@ -19,8 +20,8 @@ pub(super) fn read(reader: &Reader<'_>, Streamed { tokens, chunk }: Streamed) ->
         let group = first..(first + together).min(windows);
         let mut pair = reader.pair(tokens)?;
         let mut readers = group.clone().map(|_| reader.open(&mut pair)).collect::<Result<Vec<Read>, String>>()?;
-        for start in (0..tokens).step_by(chunk) {
-            let positions = start..(start + chunk).min(tokens);
+        for positions in chunks(0..tokens, chunk) {
+            let start = positions.start;
             reader.judge(&mut pair, &mut readers, first, positions, &mut divergences, |position| position)?;
             reader.channel.progress(first * tokens + start * group.len(), windows * tokens);
         }
