@@ -219,6 +219,7 @@ fn failed(row: &Row) -> String {
         "At this length it {}{reason}.",
         match row.status {
             crate::Status::Oom => "ran out of memory",
+            crate::Status::Unsupported => "does not support this",
             crate::Status::Timeout => "timed out",
             _ => "failed",
         }

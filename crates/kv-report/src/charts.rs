@@ -9,7 +9,7 @@ use crate::{
     Axis, CellRecord, Chart, Form, Interval, Level, Metric, Pass, Peer, Protocol, Results, Row, Scale, Series, Status, StepTime,
     TtftSource, Value,
 };
-use crate::{along_text, ledger, quality_lines, retrieval};
+use crate::{along_text, ledger, quality_lines, retrieval, workload_charts};
 
 const TPOT: &Metric = known("tpot_ms_p50");
 const TTFT: &Metric = known("ttft_ms");
@@ -18,8 +18,8 @@ const CACHE: &Metric = known("cache_ms_p50");
 const TPOT_RATIO: &Metric = known("tpot_ratio");
 const CACHE_RATIO: &Metric = known("cache_ratio");
 
-/// The names of all charts that a report can have.
-pub const CHARTS: [&str; 16] = [
+/// The charts of workloads over lengths.
+const OF_LENGTHS: [&str; 16] = [
     "front-bytes",
     "front-latency",
     "quality",
@@ -37,6 +37,11 @@ pub const CHARTS: [&str; 16] = [
     "time-text",
     "cumulative",
 ];
+
+/// The names of all charts that a report can have.
+pub fn chart_names() -> impl Iterator<Item = &'static str> {
+    OF_LENGTHS.into_iter().chain(workload_charts::names())
+}
 
 /// Every chart for which the results have points, those of quality first. Peers appear in the charts that they have measurements for.
 pub fn charts(results: &Results, peers: &[Peer]) -> Vec<Chart> {
@@ -124,6 +129,7 @@ pub fn charts(results: &Results, peers: &[Peer]) -> Vec<Chart> {
     add_peers(&mut charts[0], peers, names.lines.len(), |peer| peer.tpot_ms_p50);
     add_peers(&mut charts[1], peers, names.lines.len(), |peer| peer.ttft_ms);
     charts.splice(0..0, of_quality(results, &names, depth));
+    charts.extend(workload_charts::charts(results, |label, batch| names.style(label, batch), names.lines.len()));
     if results.run.level != Level::Model {
         // There a step is the cache's own, and has charts of its own already.
         charts.retain(|chart| !matches!(chart.name, "cache" | "cache-relative"));
@@ -290,7 +296,7 @@ mod tests {
         let mut results = example::results();
         let all = charts(&results, &[]);
         assert_eq!(all.iter().map(|chart| chart.name).collect::<Vec<_>>(), ["latency", "ttft", "memory", "cumulative"]);
-        assert!(all.iter().all(|chart| CHARTS.contains(&chart.name)));
+        assert!(all.iter().all(|chart| chart_names().any(|name| name == chart.name)));
         // Of the two launches, one is drawn.
         assert_eq!(points(&all, "cumulative"), [(1.0, 0.0025), (2.0, 0.005), (3.0, 0.0075)]);
         assert_eq!(points(&all, "latency"), [(128.0, 1.25)]);
@@ -305,7 +311,7 @@ mod tests {
         let all = charts(&results, &[]);
         let names: Vec<_> = all.iter().map(|chart| chart.name).collect();
         assert_eq!(names[..7], ["front-bytes", "front-latency", "quality", "quality-depth", "quality-streamed", "retrieval", "latency"]);
-        assert!(names.iter().all(|name| CHARTS.contains(name)));
+        assert!(names.iter().all(|name| chart_names().any(|known| known == *name)));
         let of = |chart: usize| &all[chart].series.iter().find(|series| series.name == "quantized q8_0").unwrap().style;
         assert!((0..5).all(|chart| of(chart) == of(6)), "the same style in every chart");
         results.rows.iter_mut().for_each(|row| row.values.retain(|id, _| !["kld_mean", "attn_rel_l2"].contains(&id.as_str())));
@@ -326,7 +332,7 @@ mod tests {
         let all = charts(&results, &[]);
         let names: Vec<_> = all.iter().map(|chart| chart.name).collect();
         assert_eq!(names, ["latency", "ttft", "relative", "cache", "cache-relative", "memory", "cumulative"]);
-        assert!(names.iter().all(|name| CHARTS.contains(name)), "the others are those of a ledger");
+        assert!(names.iter().all(|name| chart_names().any(|known| known == *name)), "the others are those of a ledger");
         let relative = &all[2];
         assert_eq!(relative.y.label, "ratio to contiguous");
         assert_eq!((relative.series[0].points.as_slice(), relative.series[0].intervals.len()), ([(128.0, 1.0)].as_slice(), 0));

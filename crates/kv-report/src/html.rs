@@ -8,7 +8,7 @@ use crate::figure::figure;
 use crate::noise::noise;
 use crate::plotly;
 use crate::shown::shown;
-use crate::{Chart, EqualBytes, Fact, ReportError, Results, Row, RunRecord, RunState, Status, equal_bytes, sentences};
+use crate::{Chart, EqualBytes, Fact, ReportError, Results, Row, RunRecord, RunState, Status, equal_bytes, sentences, workload_sentences};
 
 /// The page, with all scripts and figures embedded.
 ///
@@ -21,7 +21,7 @@ pub fn html(results: &Results, charts: &[Chart]) -> Result<String, ReportError> 
         level: results.run.of_level().join("; "),
         unfinished: unfinished(results),
         failures: results.rows.iter().filter(|row| row.status != Status::Ok).collect(),
-        sentences: if is_judged(results) { sentences(results) } else { vec![] },
+        sentences: if is_judged(results) { sentences(results) } else { vec![] }.into_iter().chain(workload_sentences(results)).collect(),
         equal_bytes: equal_bytes(results),
         figures: charts.iter().map(|chart| Figure { chart, json: inside_script(&figure(chart)) }).collect(),
         certainty: noise(results),
@@ -84,7 +84,7 @@ fn is_judged(results: &Results) -> bool {
 /// How many cells ended how.
 fn counts(results: &Results) -> String {
     let with = |status| results.rows.iter().filter(|row| row.status == status).count();
-    let failed = [Status::Failed, Status::Timeout, Status::Oom].into_iter().filter(|status| with(*status) > 0);
+    let failed = [Status::Failed, Status::Timeout, Status::Oom, Status::Unsupported].into_iter().filter(|status| with(*status) > 0);
     let failed = failed.map(|status| format!(", {} {status}", with(status)));
     format!("{} cells measured{}", with(Status::Ok), failed.collect::<String>())
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{CellRecord, Fill, RunRecord, Status, TtftSource, Visit};
+use crate::{CellRecord, Fill, RunRecord, Status, TtftSource, Visit, WorkloadValue};
 
 /// A run with what its cells came to.
 #[derive(Debug, Clone, PartialEq)]
@@ -60,6 +60,8 @@ pub struct Row {
     pub notes: Vec<String>,
     /// Its numbers by the id of their metric, see [`METRICS`](crate::METRICS).
     pub values: BTreeMap<String, Value>,
+    /// Numbers at places of its script, of a workload that is one.
+    pub workload: Vec<WorkloadValue>,
 }
 
 impl Row {

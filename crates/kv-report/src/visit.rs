@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{METRICS, QualityPoint, ReportError, metric};
+use crate::{METRICS, QualityPoint, ReportError, WorkloadPoint, metric};
 
 /// A finished pass over a cell: a line of the log.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -56,6 +56,9 @@ pub struct Visit {
     /// Numbers of parts of it: of layers, depths and places.
     #[serde(default)]
     pub quality: Vec<QualityPoint>,
+    /// Numbers at places of its script, of a workload that is one.
+    #[serde(default)]
+    pub workload: Vec<WorkloadPoint>,
 }
 
 /// A cache after a token of a text was committed.
@@ -103,6 +106,8 @@ pub enum Status {
     Timeout,
     /// It took more memory than it may.
     Oom,
+    /// The strategy cannot do what the workload asks for. `error` says what.
+    Unsupported,
 }
 
 impl std::fmt::Display for Status {
@@ -113,6 +118,7 @@ impl std::fmt::Display for Status {
             Status::Failed => "failed",
             Status::Timeout => "timed out",
             Status::Oom => "out of memory",
+            Status::Unsupported => "not supported",
         })
     }
 }
@@ -211,6 +217,7 @@ impl Visit {
             steps: vec![],
             text: vec![],
             quality: vec![],
+            workload: vec![],
         }
     }
 

@@ -32,12 +32,12 @@ struct Cli {
 enum Command {
     /// Run a sweep and write its report (the default when the first argument is a config).
     Run(RunArguments),
-    /// List the strategies, the models and what can be fetched.
+    /// List the strategies, the workloads, the models and what can be fetched.
     List,
-    /// Explain a strategy's parameters.
+    /// Explain a strategy's or a workload's parameters.
     Describe {
-        /// The strategy's id, as `list` shows it.
-        strategy: String,
+        /// The strategy's id or the workload's name, as `list` shows it.
+        name: String,
     },
     /// Run the conformance suite on strategies.
     Check(CheckArguments),
@@ -365,7 +365,7 @@ pub fn main(registry: Registry) -> ExitCode {
     let outcome = selected.and_then(|()| match cli.command {
         Command::Run(arguments) => commands::run(&registry, &arguments, cli.kernel_path),
         Command::List => commands::list(&registry),
-        Command::Describe { strategy } => commands::describe(&registry, &strategy),
+        Command::Describe { name } => commands::describe(&registry, &name),
         Command::Check(arguments) => commands::check(&registry, &arguments),
         Command::Plan(arguments) => commands::plan(&registry, &arguments),
         Command::New { name } => commands::new(&name),

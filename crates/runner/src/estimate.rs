@@ -5,6 +5,7 @@ use kv_model::ModelConfig;
 
 use crate::config::{Level, Workload};
 use crate::worker::protocol::{ScriptSpec, Text};
+use crate::workloads::Load;
 
 /// Per second and thread: multiply-adds of many tokens with weights, multiply-adds of attention, weights decoded for a single
 /// token, and weights loaded or drawn.
@@ -107,6 +108,9 @@ impl Estimate {
     /// Seconds of a cell's latency pass.
     pub(crate) fn latency(&self, script: &ScriptSpec, reuse: Reuse, filling: Filling) -> f64 {
         let ScriptSpec { seq_len, batch, decode_steps, .. } = *script;
+        if let Some(scripted) = &script.scripted {
+            return self.scripted(&scripted.load(), batch, reuse);
+        }
         match (script.workload, reuse) {
             (Workload::Decode, Reuse::Recomputes) => {
                 self.fill(seq_len, batch, Filling::Model) + decode_steps as f64 * self.step(seq_len, batch, reuse)
@@ -115,14 +119,25 @@ impl Estimate {
                 self.fill(seq_len, batch, filling) + decode_steps as f64 * self.step(seq_len, batch, reuse)
             }
             // The mean of a quadratic from 0 to its end is a third of it.
-            (Workload::Generate, Reuse::Recomputes) => seq_len as f64 * self.step(seq_len, batch, reuse) / 2.5,
-            (Workload::Generate, Reuse::Caches) => seq_len as f64 * self.step(seq_len / 2, batch, reuse),
+            (_, Reuse::Recomputes) => seq_len as f64 * self.step(seq_len, batch, reuse) / 2.5,
+            (_, Reuse::Caches) => seq_len as f64 * self.step(seq_len / 2, batch, reuse),
         }
+    }
+
+    /// Seconds of a script of its own, run once.
+    fn scripted(&self, load: &Load, batch: usize, reuse: Reuse) -> f64 {
+        let Load { prompt_tokens, steps, depth, .. } = *load;
+        let prompts = prompt_tokens as f64 * (self.prefill(depth) / depth.max(1) as f64);
+        prompts + steps as f64 * self.step(depth, batch, reuse)
     }
 
     /// Seconds of a cell's memory pass: rows are made and stored.
     pub(crate) fn memory(&self, script: &ScriptSpec, text: Text) -> f64 {
         let ScriptSpec { seq_len, batch, decode_steps, .. } = *script;
+        if let Some(scripted) = &script.scripted {
+            let Load { depth, sequences, .. } = scripted.load();
+            return Estimate::PROCESS + 2.0 * self.fill(depth, sequences, Filling::Replay);
+        }
         let fill = self.fill(seq_len, batch, Filling::Replay);
         let steps = (decode_steps * batch * seq_len) as f64 * self.pair / (ATTENTION_RATE * self.threads);
         // A few times to time it and once to count it; a single row takes longer than one of many.

@@ -48,8 +48,9 @@ mod sweep;
 mod table;
 mod text_file;
 mod timed;
+mod varied;
 mod worker;
-mod workload;
+mod workloads;
 
 use std::process::ExitCode;
 
@@ -66,6 +67,7 @@ pub use models::fetched;
 pub use plan::{Cell, Plan, plan};
 pub use problem::Problem;
 pub use quality_plan::QualityPlan;
+pub use workloads::Chat;
 
 use kv_core::Registry;
 

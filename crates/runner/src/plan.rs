@@ -9,7 +9,9 @@ use crate::Problem;
 use crate::config::{ConfigFile, FillChoice, HugePages, Instance, Level, Workload, unknown_field_help};
 use crate::problem::known_strategy;
 use crate::quality_plan::QualityPlan;
+use crate::varied::Varied;
 use crate::worker::protocol::ScriptSpec;
+use crate::workloads::Scripted;
 
 /// A sweep that can be run.
 #[derive(Debug)]
@@ -48,6 +50,8 @@ pub struct Plan {
     pub baseline_is: Baseline,
     /// What is judged of quality, if anything is.
     pub quality: Option<QualityPlan>,
+    /// The workloads that are scripts of their own.
+    pub(crate) scripted: Vec<(Workload, Scripted)>,
 }
 
 /// Who chose the baseline.
@@ -95,22 +99,7 @@ pub fn plan(file: &ConfigFile, registry: &Registry, model: &ModelConfig, only: O
         return Err(file.problem(&sweep.decode_steps, message));
     }
     let prefill_chunk = at_least_one("prefill_chunk", &sweep.prefill_chunk)?;
-    let lengths = &sweep.lengths.get_ref().0;
-    if lengths.first().is_none_or(|first| *first == 0) {
-        return Err(file
-            .problem(&sweep.lengths, "`lengths` must name at least one length, and none of 0")
-            .help("for example \"128-4096*2\""));
-    }
-    let batches = &sweep.batch.get_ref().0;
-    if batches.is_empty() || batches.contains(&0) {
-        return Err(file
-            .problem(&sweep.batch, "`batch` must name at least one number of sequences, and none of 0")
-            .help("for example [1, 4]"));
-    }
-    let workloads = &sweep.workloads.0;
-    if workloads.is_empty() {
-        return Err(file.problem_at(None, "`sweep.workloads` is empty").help("supported: \"decode\", \"generate\""));
-    }
+    let varied = Varied::of(file)?;
     if let Some(fill) = sweep.fill.as_ref().filter(|_| sweep.level == Level::Attention) {
         let message = "`fill` says what becomes of a model's prompts, and `level = \"attention\"` feeds caches with rows alone";
         return Err(file.problem(fill, message).help("leave it out"));
@@ -136,32 +125,24 @@ pub fn plan(file: &ConfigFile, registry: &Registry, model: &ModelConfig, only: O
     // Rows that a model computes end with its context; generated ones do not.
     let is_limited = sweep.level == Level::Model || file.config.model.get_ref().names_trained_model();
     let mut cells = vec![];
-    for workload in workloads {
+    for workload in &sweep.workloads.0 {
         let steps_after = steps_after(*workload, decode_steps);
-        for batch in batches {
-            for seq_len in lengths {
-                let instances = file.config.strategies.iter().filter(|instance| instance.max_length.is_none_or(|most| *seq_len <= most));
-                for instance in instances.filter(|instance| matches(&matcher, instance)) {
-                    let positions = seq_len.saturating_add(steps_after);
-                    if positions > context && is_limited {
-                        let message = format!(
-                            "length {seq_len} with {steps_after} decode steps needs {positions} positions, and the model's context is {context}"
-                        );
-                        let help = format!(
-                            "the largest length is {}; `max_length` leaves long cells out for one strategy, and `level = \"attention\"` with a `preset` measures caches alone at any length",
-                            context.saturating_sub(steps_after)
-                        );
-                        return Err(file.problem(&sweep.lengths, message).help(help));
-                    }
-                    cells.push(Cell {
-                        label: instance.label.get_ref().clone(),
-                        strategy: *strategy(file, registry, instance)?,
-                        config: instance.config.get_ref().clone(),
-                        workload: *workload,
-                        seq_len: *seq_len,
-                        batch: *batch,
-                    });
+        let may_exceed = varied.script(*workload).is_some_and(Scripted::exceeds_context);
+        for (seq_len, batch) in varied.sizes(*workload) {
+            let instances = file.config.strategies.iter().filter(|instance| instance.max_length.is_none_or(|most| seq_len <= most));
+            for instance in instances.filter(|instance| matches(&matcher, instance)) {
+                let positions = seq_len.saturating_add(steps_after);
+                if positions > context && is_limited && !may_exceed {
+                    return Err(beyond_context(file, *workload, (seq_len, steps_after), context));
                 }
+                cells.push(Cell {
+                    label: instance.label.get_ref().clone(),
+                    strategy: *strategy(file, registry, instance)?,
+                    config: instance.config.get_ref().clone(),
+                    workload: *workload,
+                    seq_len,
+                    batch,
+                });
             }
         }
     }
@@ -173,14 +154,16 @@ pub fn plan(file: &ConfigFile, registry: &Registry, model: &ModelConfig, only: O
         };
         return Err(Problem::new(message));
     }
-    let context = cells.iter().map(|cell| cell.seq_len.saturating_add(steps_after(cell.workload, decode_steps))).fold(context, usize::max);
+    let within = cells.iter().filter(|cell| !varied.script(cell.workload).is_some_and(Scripted::exceeds_context));
+    let context = within.map(|cell| cell.seq_len.saturating_add(steps_after(cell.workload, decode_steps))).fold(context, usize::max);
     let room = Geometry { context, ..model.geometry.clone() };
-    room.check().map_err(|error| file.problem(&sweep.lengths, format!("impossible lengths: {error}")))?;
-    let longest = cells.iter().map(|cell| cell.seq_len).max().unwrap_or(0);
+    let lengths_span = sweep.lengths.as_ref().map(Spanned::span);
+    room.check().map_err(|error| file.problem_at(lengths_span, format!("impossible lengths: {error}")))?;
+    let longest = cells.iter().filter(|cell| cell.workload.has_lengths()).map(|cell| cell.seq_len).max().unwrap_or(0);
     let quality = QualityPlan::of(file, longest, model.geometry.context)?;
-    if quality.is_some() && !cells.iter().any(is_judged) {
+    if quality.is_some() && !cells.iter().any(is_judged) && !varied.scripted.iter().any(|(_, script)| script.reads_text()) {
         return Err(file
-            .problem(&sweep.batch, "quality is judged with one sequence after a prompt, and no cell has one")
+            .problem_at(sweep.batch.as_ref().map(Spanned::span), "quality is judged with one sequence after a prompt, and no cell has one")
             .help("add 1 to `batch` and \"decode\" to `workloads`, or leave [quality] out"));
     }
     let marked = file.config.strategies.iter().find(|instance| is_baseline(instance));
@@ -204,7 +187,24 @@ pub fn plan(file: &ConfigFile, registry: &Registry, model: &ModelConfig, only: O
         baseline: marked.or_else(usual).map(|instance| instance.label.get_ref().clone()),
         baseline_is: if marked.is_some() { Baseline::Marked } else { Baseline::Chosen },
         quality,
+        scripted: varied.scripted,
     })
+}
+
+/// The refusal of a cell that needs more positions than the model has.
+fn beyond_context(file: &ConfigFile, workload: Workload, (seq_len, steps_after): (usize, usize), context: usize) -> Problem {
+    if !workload.has_lengths() {
+        let message = format!("the workload `{workload}` needs {seq_len} positions, and the model's context is {context}");
+        return file.problem_at(file.config.section_span(workload), message).help(format!("a smaller [{workload}]"));
+    }
+    let positions = seq_len.saturating_add(steps_after);
+    let message =
+        format!("length {seq_len} with {steps_after} decode steps needs {positions} positions, and the model's context is {context}");
+    let help = format!(
+        "the largest length is {}; `max_length` leaves long cells out for one strategy, and `level = \"attention\"` with a `preset` measures caches alone at any length",
+        context.saturating_sub(steps_after)
+    );
+    file.problem_at(file.config.sweep.lengths.as_ref().map(Spanned::span), message).help(help)
 }
 
 /// Whether quality is judged in a cell, if it is judged at all.
@@ -216,7 +216,7 @@ pub(crate) fn is_judged(cell: &Cell) -> bool {
 fn steps_after(workload: Workload, decode_steps: usize) -> usize {
     match workload {
         Workload::Decode => decode_steps,
-        Workload::Generate => 0,
+        _ => 0,
     }
 }
 
@@ -378,6 +378,7 @@ impl Plan {
     pub(crate) fn script(&self, cell: &Cell) -> ScriptSpec {
         ScriptSpec {
             workload: cell.workload,
+            scripted: self.scripted.iter().find(|(workload, _)| *workload == cell.workload).map(|(_, script)| script.clone()),
             seq_len: cell.seq_len,
             batch: cell.batch,
             decode_steps: self.decode_steps,

@@ -308,7 +308,7 @@ fn is_of_a_report(name: &str) -> bool {
     const VIEWS: [&str; 6] = ["results.csv", "metrics.csv", "samples.csv", "text.csv", "quality.csv", "index.html"];
     // What was being written when a run was killed.
     let name = name.strip_suffix(".new").and_then(|name| name.rsplit_once('.')).map_or(name, |(name, _)| name);
-    let is_chart = name.strip_suffix(".png").is_some_and(|name| kv_report::CHARTS.contains(&name));
+    let is_chart = name.strip_suffix(".png").is_some_and(|name| kv_report::chart_names().any(|chart| chart == name));
     is_chart || VIEWS.contains(&name) || matches!(name, RUN | VISITS | LOCK | OLD_RESULTS)
 }
 

@@ -1,4 +1,4 @@
-//! `describe`: a strategy's parameters, from its config's JSON Schema.
+//! `describe`: a strategy's or a workload's parameters, from its config's JSON Schema.
 
 use std::process::ExitCode;
 
@@ -6,12 +6,36 @@ use kv_core::{Entry, Registry};
 use serde_json::Value;
 
 use super::print;
+use crate::config::Workload;
 use crate::problem::known_strategy;
 use crate::{Problem, exit};
 
 pub(crate) fn describe(registry: &Registry, id: &str) -> Result<ExitCode, Problem> {
-    print(&description(known_strategy(registry, id)?))?;
+    let workload = Workload::ALL.into_iter().find(|workload| workload.name() == id);
+    match (registry.get(id), workload) {
+        // A strategy by somebody else may have a workload's name.
+        (Err(_), Some(workload)) => print(&of_workload(workload))?,
+        _ => print(&description(known_strategy(registry, id)?))?,
+    }
     Ok(exit::OK)
+}
+
+/// What a workload does, and the keys of its section.
+fn of_workload(workload: Workload) -> String {
+    let mut text = format!("{workload}: {}\n", workload.summary());
+    let Some(schema) = crate::workloads::schema(workload).map(|schema| schema.to_value()) else {
+        text.push_str("\nIt is measured at every length of `lengths` and for every `batch` in [sweep].\n");
+        return text + &format!("\nIn a config:\n\n[sweep]\nworkloads = [\"{workload}\"]\nlengths = \"128-4096*2\"\n");
+    };
+    let words = schema.get("description").and_then(Value::as_str).unwrap_or_default();
+    text.push_str(&format!("\n{}", indented(words)));
+    let properties = schema.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
+    for (name, property) in &properties {
+        let default = property.get("default").filter(|default| !default.is_null()).map_or("left out".to_owned(), ToString::to_string);
+        text.push_str(&format!("\n  {name}  [default: {default}]\n"));
+        text.push_str(&indented(property.get("description").and_then(Value::as_str).unwrap_or("(not documented)")));
+    }
+    text + &format!("\nIn a config:\n\n[sweep]\nworkloads = [\"{workload}\"]\n\n[{workload}]\n")
 }
 
 fn description(entry: &Entry) -> String {

@@ -7,6 +7,7 @@ use kv_core::Registry;
 use kv_model::Preset;
 
 use super::print;
+use crate::config::Workload;
 use crate::models::CATALOG;
 use crate::screen::{padded, widest};
 use crate::{Problem, exit};
@@ -15,6 +16,10 @@ pub(crate) fn list(registry: &Registry) -> Result<ExitCode, Problem> {
     let mut text = String::from("strategies (`runner describe ID` explains the parameters)\n");
     for entry in registry.iter() {
         text.push_str(&line(entry.id(), entry.summary()));
+    }
+    text.push_str("\nworkloads (workloads = [\"…\"] in [sweep]; `runner describe NAME` explains them)\n");
+    for workload in Workload::ALL {
+        text.push_str(&line(workload.name(), &format!("{}{}", workload.summary(), keys(workload))));
     }
     text.push_str("\nmodels with random weights (preset = \"…\")\n");
     for preset in Preset::ALL {
@@ -29,6 +34,14 @@ pub(crate) fn list(registry: &Registry) -> Result<ExitCode, Problem> {
     }
     print(&text)?;
     Ok(exit::OK)
+}
+
+/// The keys of a workload's section, in brackets.
+fn keys(workload: Workload) -> String {
+    let properties = crate::workloads::schema(workload).map(|schema| schema.to_value());
+    let names =
+        properties.as_ref().and_then(|schema| schema.get("properties")?.as_object()).map(|keys| keys.keys().cloned().collect::<Vec<_>>());
+    names.map_or_else(|| " (lengths, batch)".into(), |names| format!(" ({})", names.join(", ")))
 }
 
 /// Whether something is where it would lie.

@@ -230,7 +230,8 @@ fn conclude(ended: sweep::Ended, format: Format) -> Result<ExitCode, Problem> {
     if !complete {
         say("interrupted: the same command with `--resume` goes on");
     }
-    let failed = results.rows.iter().filter(|row| row.status != Status::Ok).count();
+    let is_failed = |row: &&Row| !matches!(row.status, Status::Ok | Status::Unsupported);
+    let failed = results.rows.iter().filter(is_failed).count();
     Ok(match failed {
         _ if !complete => exit::interrupted(),
         0 => exit::OK,

@@ -5,11 +5,16 @@ mod lengths;
 mod one_or_many;
 mod overrides;
 mod quality;
+mod workload;
+
+use std::ops::Range;
 
 use kv_kernels::WeightFormat;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
+
+use crate::workloads::Chat;
 
 pub use file::{ConfigFile, load_config};
 pub(crate) use file::{changed, unknown_field_help};
@@ -17,6 +22,7 @@ pub use lengths::Lengths;
 pub use one_or_many::OneOrMany;
 pub(crate) use overrides::parameters;
 pub use quality::Quality;
+pub use workload::Workload;
 
 /// A sweep: one model, some lengths, and the strategies to compare.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -31,6 +37,9 @@ pub struct Config {
     pub sweep: Sweep,
     /// What each cache does to attention and to what the model says. Left out, quality is not measured.
     pub quality: Option<Quality>,
+    /// The workload `chat`, if it is among `workloads`.
+    #[schemars(with = "Option<Chat>")]
+    pub chat: Option<Spanned<Chat>>,
     /// The strategies, in the order of the legend.
     #[serde(default, rename = "strategy")]
     pub strategies: Vec<Instance>,
@@ -115,13 +124,13 @@ pub struct Sweep {
     #[serde(default = "default_workloads")]
     #[schemars(with = "OneOrMany<Workload>")]
     pub workloads: OneOrMany<Workload>,
-    /// Sequence lengths: a list, or a range such as "128-4096*2" or "256-1024+256".
-    #[schemars(with = "Lengths")]
-    pub lengths: Spanned<Lengths>,
-    /// Numbers of sequences that are stepped together: one, or a list.
-    #[serde(default = "default_batch")]
-    #[schemars(with = "OneOrMany<usize>")]
-    pub batch: Spanned<OneOrMany<usize>>,
+    /// Sequence lengths of the workloads `decode` and `generate`: a list, or a range such as "128-4096*2" or "256-1024+256". The
+    /// other workloads have sections of their own, and take none.
+    #[schemars(with = "Option<Lengths>")]
+    pub lengths: Option<Spanned<Lengths>>,
+    /// Numbers of sequences that `decode` and `generate` step together: one, or a list. The default is 1.
+    #[schemars(with = "Option<OneOrMany<usize>>")]
+    pub batch: Option<Spanned<OneOrMany<usize>>>,
     /// Decode steps that are timed at each length in each launch, at least 2. The first of every round is kept in samples.csv
     /// and left out of the medians. Strategies that recompute take 3.
     #[serde(default = "default_decode_steps")]
@@ -221,22 +230,12 @@ impl HugePages {
     }
 }
 
-/// What a cell does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Workload {
-    /// A prompt of the cell's length (time to first token), then steps at that depth (time per output token).
-    Decode,
-    /// From the first token to the cell's length, one by one: the cumulative picture.
-    Generate,
-}
-
-impl Workload {
-    /// Its name in configs and results.
-    pub fn name(self) -> &'static str {
-        match self {
-            Workload::Decode => "decode",
-            Workload::Generate => "generate",
+impl Config {
+    /// Where the section of a workload is in the file.
+    pub(crate) fn section_span(&self, workload: Workload) -> Option<Range<usize>> {
+        match workload {
+            Workload::Decode | Workload::Generate => None,
+            Workload::Chat => self.chat.as_ref().map(Spanned::span),
         }
     }
 }
@@ -267,10 +266,6 @@ pub struct Instance {
 
 fn default_workloads() -> OneOrMany<Workload> {
     OneOrMany(vec![Workload::Decode])
-}
-
-fn default_batch() -> Spanned<OneOrMany<usize>> {
-    Spanned::new(0..0, OneOrMany(vec![1]))
 }
 
 fn default_decode_steps() -> Spanned<usize> {

@@ -9,5 +9,5 @@ mod replay;
 pub(crate) use alone::AloneDriver;
 pub(crate) use cell_rows::CellRows;
 pub(crate) use generated::Generated;
-pub(crate) use model::ModelDriver;
+pub(crate) use model::{Keeps, ModelDriver};
 pub(crate) use replay::ReplayDriver;

@@ -8,11 +8,30 @@ use kv_script::{Driver, Input};
 #[derive(Debug)]
 pub(crate) struct ModelDriver<'a> {
     decoder: &'a Decoder,
+    /// Which logits are kept for whoever asks.
+    pub(crate) keeps: Keeps,
+    /// Those of the last step's inputs, in their order.
+    logits: Vec<Vec<f32>>,
+}
+
+/// Which logits of a step are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Keeps {
+    /// None.
+    None,
+    /// Those after every fresh position.
+    OfEach,
 }
 
 impl<'a> ModelDriver<'a> {
     pub(crate) fn new(decoder: &'a Decoder) -> ModelDriver<'a> {
-        ModelDriver { decoder }
+        ModelDriver { decoder, keeps: Keeps::None, logits: vec![] }
+    }
+
+    /// The logits after every fresh position of the last step: for each input `[fresh positions, vocabulary]`. Empty if none are
+    /// kept.
+    pub(crate) fn take_logits(&mut self) -> Vec<Vec<f32>> {
+        std::mem::take(&mut self.logits)
     }
 }
 
@@ -48,8 +67,13 @@ impl Driver for ModelDriver<'_> {
     fn feed(&mut self, cache: &mut dyn KvCache, inputs: &mut [(&mut Sequence, &Input)]) -> Result<Vec<Option<u32>>, ModelError> {
         let mut inputs: Vec<StepInput<'_>> =
             inputs.iter_mut().map(|(sequence, input)| StepInput { sequence, fresh: fresh(input) }).collect();
-        let logits = self.decoder.step(cache, &mut inputs)?;
-        Ok(logits.iter().map(|logits| Some(argmax(logits))).collect())
+        if self.keeps == Keeps::None {
+            let logits = self.decoder.step(cache, &mut inputs)?;
+            return Ok(logits.iter().map(|logits| Some(argmax(logits))).collect());
+        }
+        self.logits = self.decoder.step_each(cache, &mut inputs)?;
+        let vocabulary = self.decoder.config().vocabulary;
+        Ok(self.logits.iter().map(|logits| Some(argmax(&logits[logits.len() - vocabulary..]))).collect())
     }
 }
 

@@ -9,7 +9,7 @@ use kv_script::{Attention, Driver, Input, Interpreter, RowSource, Script, Script
 
 use super::*;
 use crate::drivers::{CellRows, Generated, ModelDriver, ReplayDriver};
-use crate::workload::random_tokens;
+use crate::workloads::random_tokens;
 
 const CHUNK: usize = 24;
 /// One that ends with a chunk, one within the first and one within a later chunk.

@@ -7,7 +7,7 @@ use kv_model::ModelConfig;
 
 use crate::config::HugePages;
 use crate::plan::Cell;
-use crate::worker::protocol::{InstanceSpec, Job, PROTOCOL, RowsSpec, Task};
+use crate::worker::protocol::{InstanceSpec, Job, PROTOCOL, Purpose, RowsSpec, ScriptedTask, Task};
 
 /// What all workers of a run share.
 #[derive(Debug, Clone)]
@@ -36,7 +36,7 @@ impl Setting<'_> {
             threads: self.threads,
             memory_limit: Some(self.memory_limit),
             untouched_bytes: self.untouched_bytes(&task),
-            huge_pages: if matches!(task, Task::Latency(_) | Task::Record(_)) { self.huge_pages } else { HugePages::Never },
+            huge_pages: if is_timed(&task) { self.huge_pages } else { HugePages::Never },
             task,
         }
     }
@@ -47,6 +47,9 @@ impl Setting<'_> {
         const OF_A_BUFFER: u64 = 4 << 20;
         let caches = match task {
             Task::Latency(task) => (task.instances.len() + 1).saturating_mul(task.script.batch),
+            Task::Scripted(ScriptedTask { purpose: Purpose::Time { .. }, instances, script, .. }) => {
+                (instances.len() + 1).saturating_mul(2 * script.batch)
+            }
             Task::Record(_) => 1,
             _ => 0,
         };
@@ -66,6 +69,11 @@ impl Setting<'_> {
             None => Duration::from_secs_f64((TIMES * estimate).clamp(LEAST, MOST)),
         }
     }
+}
+
+/// Whether times are measured.
+fn is_timed(task: &Task) -> bool {
+    matches!(task, Task::Latency(_) | Task::Record(_) | Task::Scripted(ScriptedTask { purpose: Purpose::Time { .. }, .. }))
 }
 
 /// A cell's strategy, under this id.

@@ -12,7 +12,7 @@ use crate::config::{Level, Workload};
 use crate::progress::say;
 use crate::recording::StoredRecording;
 use crate::worker::process::{self, By, Ended, How, OnInterrupt};
-use crate::worker::protocol::{GateTask, Job, LatencyTask, MemoryTask, Message, Phase, Task, Text, Ttft};
+use crate::worker::protocol::{GateTask, Job, LatencyTask, MemoryTask, Message, Phase, Purpose, ScriptedTask, Task, Text, Ttft};
 use crate::{Problem, hash, interrupt};
 
 /// Estimated seconds of the conformance suite for one instance.
@@ -67,7 +67,11 @@ impl Sweep<'_> {
             let cells = blame.next(&left);
             let again = self.baseline_again(block, &left, launch).filter(|_| !without_baseline);
             let block = &Block { control, ..block.clone() };
-            let job = self.setting.job(Task::Latency(self.latency_task(block, again, &cells, launch, recording)));
+            let job = self.setting.job(if self.cell(cells[0]).workload.has_lengths() {
+                Task::Latency(self.latency_task(block, again, &cells, launch, recording))
+            } else {
+                Task::Scripted(self.scripted_task(block, again, &cells, launch))
+            });
             let checked = matches!(&job.task, Task::Latency(task) if task.checked.is_some());
             let ended = self.hear_latency(&job, block, &cells, launch)?;
             let (status, reason) = match ended.how {
@@ -151,6 +155,22 @@ impl Sweep<'_> {
         }
     }
 
+    /// Runs a workload that is a script of its own with the cells of a block.
+    fn scripted_task(&self, block: &Block, again: Option<usize>, left: &[usize], launch: u32) -> ScriptedTask {
+        ScriptedTask {
+            rows: self.setting.rows.clone(),
+            geometry: self.setting.model_config.geometry.clone(),
+            script: self.prediction.script(left[0]),
+            instances: again.iter().chain(left).map(|cell| instance_of(self.cell(*cell), &self.ids[*cell])).collect(),
+            purpose: Purpose::Time {
+                launch,
+                control: block.control.map(|baseline| self.ids[baseline].clone()),
+                rounds: self.prediction.rounds(block),
+                order_seed: hash::number(format!("{} {} {launch}", self.run.order_seed, block.name).as_bytes()),
+            },
+        }
+    }
+
     fn hear_latency(&mut self, job: &Job, block: &Block, cells: &[usize], launch: u32) -> Result<Ended, Problem> {
         let seconds = |cell: &usize| self.prediction.latency_seconds(*cell, launch);
         let longest = cells.iter().map(seconds).fold(0.0, f64::max);
@@ -197,19 +217,29 @@ impl Sweep<'_> {
         let what = format!("{} at {}: counting bytes", cell.label, cell.seq_len);
         let seconds = self.prediction.memory_seconds(index);
         let text = self.prediction.text(index);
-        let task = MemoryTask {
-            instance,
-            geometry: self.setting.model_config.geometry.clone(),
-            recording: recording.filter(|_| self.prediction.reads_recording(index)).map(|recording| recording.folder().to_owned()),
-            room_to_fork: self.prediction.room_to_fork(index),
-            script,
-            chunk,
-            text,
+        let task = if script.scripted.is_some() {
+            Task::Scripted(ScriptedTask {
+                rows: self.setting.rows.clone(),
+                geometry: self.setting.model_config.geometry.clone(),
+                script,
+                instances: vec![instance],
+                purpose: Purpose::Bytes,
+            })
+        } else {
+            Task::Memory(MemoryTask {
+                instance,
+                geometry: self.setting.model_config.geometry.clone(),
+                recording: recording.filter(|_| self.prediction.reads_recording(index)).map(|recording| recording.folder().to_owned()),
+                room_to_fork: self.prediction.room_to_fork(index),
+                script,
+                chunk,
+                text,
+            })
         };
         self.progress.phase(&what);
         let mut counted = vec![];
         let patience = self.setting.patience(seconds);
-        let ended = self.insist(&what, Task::Memory(task), patience, OnInterrupt::AfterVisit, |_, message| {
+        let ended = self.insist(&what, task, patience, OnInterrupt::AfterVisit, |_, message| {
             if let Message::Visit(visit) = message {
                 counted.push(visit);
             }

@@ -172,7 +172,13 @@ impl Prediction<'_> {
 
     /// Rounds of a launch of a block.
     pub(crate) fn rounds(&self, block: &Block) -> usize {
-        let steps = crate::workload::decode_steps(&self.script(block.cells[0]));
+        /// A script is long, and its first run pays for what later ones find ready.
+        const RUNS: usize = 2;
+        let script = self.script(block.cells[0]);
+        if script.scripted.is_some() && block.reuse == Reuse::Caches {
+            return self.plan.rounds.unwrap_or(RUNS);
+        }
+        let steps = crate::workloads::decode_steps(&script);
         if block.reuse == Reuse::Recomputes { 1 } else { self.plan.rounds.unwrap_or_else(|| usual_rounds(steps)) }
     }
 
@@ -188,7 +194,10 @@ impl Prediction<'_> {
             () if launch < self.plan.ttft_launches => Filling::ReplayAttended,
             () => Filling::Replay,
         };
-        self.estimate.latency(&self.script(cell), self.reuse(cell), filling)
+        let script = self.script(cell);
+        let block = self.blocks.iter().find(|block| block.cells.contains(&cell)).filter(|_| script.scripted.is_some());
+        let runs = block.map_or(1, |block| self.rounds(block));
+        runs as f64 * self.estimate.latency(&script, self.reuse(cell), filling)
     }
 
     /// Whether a cell's cache is also followed along the text: the longest of its label in the smallest batch, unless it
@@ -204,7 +213,7 @@ impl Prediction<'_> {
             && smallest == Some(cell.batch)
             && (cell.workload == Workload::Decode || !decodes)
             && !self.probes.recomputes(&cell.label);
-        if is_followed { Text::Followed } else { Text::LeftOut }
+        if is_followed && cell.workload.has_lengths() { Text::Followed } else { Text::LeftOut }
     }
 
     /// Bytes that another sequence of a cell may take in its memory pass.
@@ -292,7 +301,8 @@ impl Prediction<'_> {
             RowsSpec::Model(_) if self.plan.fill == FillChoice::Prefill => return None,
             RowsSpec::Model(_) => cells().filter(|cell| self.can_be_replayed(*cell)).map(|cell| self.plan.cells[cell].seq_len).collect(),
             RowsSpec::Recorded { .. } => {
-                cells().flat_map(|cell| [self.plan.cells[cell].seq_len, self.plan.positions(&self.plan.cells[cell])]).collect()
+                let cells = cells().filter(|cell| self.plan.cells[*cell].workload.has_lengths());
+                cells.flat_map(|cell| [self.plan.cells[cell].seq_len, self.plan.positions(&self.plan.cells[cell])]).collect()
             }
         };
         lengths.sort_unstable();
@@ -305,7 +315,7 @@ impl Prediction<'_> {
             RowsSpec::Recorded { .. } => (Queries::Recorded, Times::LeftOut),
             _ => (Queries::LeftOut, Times::LeftOut),
         };
-        let tokens = crate::workload::random_tokens(self.plan.seed, setting.model_config.vocabulary, longest);
+        let tokens = crate::workloads::random_tokens(self.plan.seed, setting.model_config.vocabulary, longest);
         Some(prompt_key(model_hash, tokens, self.plan.prefill_chunk, lengths, setting.threads, recorded))
     }
 }

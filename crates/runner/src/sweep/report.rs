@@ -5,7 +5,7 @@ use kv_report::{Peer, ReportError, Results, charts};
 use crate::Problem;
 use crate::run_folder::RunFolder;
 
-/// Writes `results.csv`, `metrics.csv`, `samples.csv`, `text.csv` and `quality.csv`.
+/// Writes `results.csv`, `metrics.csv`, `samples.csv`, `text.csv`, `quality.csv` and `workload.csv`.
 ///
 /// # Errors
 /// A [`Problem`] that names the file.
@@ -14,13 +14,14 @@ pub(crate) fn write_tables(results: &Results, folder: &RunFolder) -> Result<(), 
 }
 
 /// The tables, with their names.
-pub(crate) fn tables(results: &Results) -> [(&'static str, Vec<u8>); 5] {
+pub(crate) fn tables(results: &Results) -> [(&'static str, Vec<u8>); 6] {
     [
         ("results.csv", kv_report::results_csv(results)),
         ("metrics.csv", kv_report::metrics_csv(results)),
         ("samples.csv", kv_report::samples_csv(results)),
         ("text.csv", kv_report::text_csv(results)),
         ("quality.csv", kv_report::quality_csv(results)),
+        ("workload.csv", kv_report::workload_csv(results)),
     ]
 }
 

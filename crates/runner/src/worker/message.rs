@@ -60,6 +60,8 @@ pub(crate) enum Work {
     Decode,
     /// The model computes a prompt that was replayed before.
     RealPrefill,
+    /// A workload that is a script of its own is run.
+    Script,
     /// Bytes are counted.
     CountBytes,
     /// A cache is followed along a text.
@@ -84,6 +86,7 @@ impl fmt::Display for Work {
             Work::Fill => "fill",
             Work::Decode => "decode",
             Work::RealPrefill => "real prefill",
+            Work::Script => "run the script",
             Work::CountBytes => "count bytes",
             Work::FollowText => "follow the text",
             Work::CompareAttention => "compare attention",

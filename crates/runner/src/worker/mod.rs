@@ -5,19 +5,24 @@
 
 mod attention;
 mod channel;
+mod disturbance;
 mod gate;
 mod latency;
 mod memory;
+mod memory_bandwidth;
 mod message;
 mod probe;
 pub(crate) mod process;
 pub(crate) mod protocol;
 mod quality;
 mod record;
+mod scripted;
+mod weighed;
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use kv_core::{Guarantee, KvCache, Registry};
 use kv_kernels::KernelPath;
@@ -70,6 +75,7 @@ fn work(registry: &Registry, task: Task, channel: &Channel) -> Result<(), Proble
         Task::Record(task) => record::run(task, channel),
         Task::Latency(task) => latency::run(registry, &task, channel),
         Task::Memory(task) => memory::run(registry, &task, channel),
+        Task::Scripted(task) => scripted::run(registry, &task, channel),
         Task::Attention(task) => attention::run(registry, &task, channel),
         Task::Quality(task) => quality::run(registry, &task, channel),
         Task::Roofline(task) => roofline(registry, &task, channel),
@@ -97,6 +103,15 @@ impl InstanceSpec {
 /// Whether the queries of a prompt meet a cache that is filled with rows. One that evicts may choose by attention what it keeps.
 fn attention_of_prompt(cache: &dyn KvCache) -> Attention {
     if matches!(cache.guarantee(), Guarantee::Evicts(_)) { Attention::Run } else { Attention::Skipped }
+}
+
+/// Runs this on a thread of the pool. From outside, every attention and product would first be handed to one.
+fn on_the_pool<T: Send>(run: impl FnOnce() -> T + Send) -> T {
+    rayon::scope(|_| run())
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
 }
 
 /// Runs what may panic. A panic is an error with its message.

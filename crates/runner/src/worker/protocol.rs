@@ -13,11 +13,12 @@ use crate::cli::PagesChoice;
 use crate::config::{HugePages, ModelChoice, Workload};
 use crate::recording::RecordingKey;
 use crate::roofline::RooflineTask;
+use crate::workloads::Scripted;
 
 pub(crate) use super::message::{Message, Phase, ProbeFailure, Probed, Work};
 
 /// Is raised with every change. Runner and worker are the same program, unless it was replaced while it ran.
-pub(crate) const PROTOCOL: u32 = 6;
+pub(crate) const PROTOCOL: u32 = 7;
 
 /// What a worker is to do.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -42,6 +43,7 @@ pub(crate) enum Task {
     Record(RecordTask),
     Latency(LatencyTask),
     Memory(MemoryTask),
+    Scripted(ScriptedTask),
     Attention(AttentionTask),
     Quality(QualityTask),
     Roofline(RooflineTask),
@@ -141,6 +143,37 @@ pub(crate) struct LatencyTask {
     pub(crate) order_seed: u32,
 }
 
+/// Runs a workload that is a script of its own: times the instances of a block, or counts the bytes of one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ScriptedTask {
+    pub(crate) rows: RowsSpec,
+    /// The shape of the caches.
+    pub(crate) geometry: Geometry,
+    /// What is done, its `scripted` above all.
+    pub(crate) script: ScriptSpec,
+    pub(crate) instances: Vec<InstanceSpec>,
+    /// What is measured.
+    pub(crate) purpose: Purpose,
+}
+
+/// What a script is run for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Purpose {
+    /// Its times.
+    Time {
+        launch: u32,
+        /// The instance that is timed twice, under the same id.
+        control: Option<String>,
+        /// Times that every instance runs the script.
+        rounds: usize,
+        /// Seed of the order of turns.
+        order_seed: u32,
+    },
+    /// Its bytes, without a model: on rows of the model's shape.
+    Bytes,
+}
+
 /// What is known of the time to first token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -155,6 +188,9 @@ pub(crate) enum Ttft {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ScriptSpec {
     pub(crate) workload: Workload,
+    /// What it does, if it is a script of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) scripted: Option<Scripted>,
     pub(crate) seq_len: usize,
     pub(crate) batch: usize,
     pub(crate) decode_steps: usize,
@@ -265,7 +301,7 @@ mod tests {
     }
 
     fn script(seed: u64) -> ScriptSpec {
-        ScriptSpec { workload: Workload::Decode, seq_len: 128, batch: 2, decode_steps: 4, prefill_chunk: 64, seed }
+        ScriptSpec { workload: Workload::Decode, scripted: None, seq_len: 128, batch: 2, decode_steps: 4, prefill_chunk: 64, seed }
     }
 
     fn model(source: SourceSpec) -> ModelSpec {

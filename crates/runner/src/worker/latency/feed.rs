@@ -15,7 +15,7 @@ use crate::estimate::Reuse;
 use crate::recording::{self, Recording, exact_cache};
 use crate::timed::Spent;
 use crate::worker::protocol::{ScriptSpec, Ttft};
-use crate::workload;
+use crate::workloads;
 
 /// Feeds the caches of a block, and knows what their times are made of.
 pub(super) trait Feed: Sync {
@@ -94,13 +94,13 @@ impl<'m> Feed for ModelFeed<'m> {
     }
 
     fn prompt(&self, script: &ScriptSpec) -> Vec<u32> {
-        workload::prompt(script, self.config().vocabulary)
+        workloads::prompt(script, self.config().vocabulary)
     }
 
     fn driver(&self, script: &ScriptSpec, reuse: Reuse, ttft: Ttft) -> ReplayDriver<'m> {
         match self.recording(reuse) {
             Some(recording) => {
-                ReplayDriver::new(ModelDriver::new(self.decoder), recording.clone(), ttft.attention(), workload::prompt_len(script))
+                ReplayDriver::new(ModelDriver::new(self.decoder), recording.clone(), ttft.attention(), workloads::prompt_len(script))
             }
             None => self.computing(script),
         }
@@ -120,7 +120,7 @@ impl<'m> Feed for ModelFeed<'m> {
             let seam_ms = milliseconds(spent.seam);
             return Some(FirstToken { ms: milliseconds(elapsed), seam_ms, source: TtftSource::Prefill, recorded_model_ms: None });
         };
-        let recorded_ms = recording.model_ms(workload::prompt_len(script)).filter(|_| ttft == Ttft::Measured)?;
+        let recorded_ms = recording.model_ms(workloads::prompt_len(script)).filter(|_| ttft == Ttft::Measured)?;
         // A step of a batch runs as many times the rows.
         let model_ms = recorded_ms * script.batch as f64;
         let ms = model_ms + milliseconds(spent.cache);
@@ -168,11 +168,11 @@ impl Feed for RowsFeed {
 
     /// The rows do not depend on tokens.
     fn prompt(&self, script: &ScriptSpec) -> Vec<u32> {
-        vec![0; workload::prompt_len(script)]
+        vec![0; workloads::prompt_len(script)]
     }
 
     fn driver(&self, script: &ScriptSpec, _: Reuse, ttft: Ttft) -> AloneDriver {
-        self.alone(of_prompt(script, ttft), workload::prompt_len(script))
+        self.alone(of_prompt(script, ttft), workloads::prompt_len(script))
     }
 
     fn computing(&self, _: &ScriptSpec) -> AloneDriver {

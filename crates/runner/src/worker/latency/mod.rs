@@ -1,9 +1,7 @@
 //! The worker that times the instances of a comparison block. It holds all their caches at once, and what feeds them, and lets
 //! them take turns.
 
-mod disturbance;
 mod feed;
-mod memory_bandwidth;
 mod rounds;
 
 use std::fmt::Display;
@@ -19,14 +17,14 @@ use rand_chacha::ChaCha8Rng;
 
 use super::channel::Channel;
 use super::protocol::{InstanceSpec, LatencyTask, Message, RowsSpec, Ttft, Work};
-use super::{caught, record};
+use super::{caught, milliseconds, on_the_pool, record};
 use crate::Problem;
 use crate::config::Workload;
 use crate::drivers::CellRows;
 use crate::estimate::Reuse;
 use crate::recording::Recording;
 use crate::timed::Timed;
-use crate::workload;
+use crate::workloads;
 use feed::{Fed, Feed, FirstToken, ModelFeed, RowsFeed};
 
 pub(super) fn run(registry: &Registry, task: &LatencyTask, channel: &Channel) -> Result<(), Problem> {
@@ -122,7 +120,7 @@ impl<'a, F: Feed> Block<'a, F> {
         visit.values.insert("fill_ms".into(), milliseconds(fed.elapsed));
         visit.fill = Some(match script.workload {
             Workload::Generate => Fill::Steps,
-            Workload::Decode => self.feed.fill(reuse),
+            _ => self.feed.fill(reuse),
         });
         if let Some(FirstToken { ms, seam_ms, source, recorded_model_ms }) = self.feed.first_token(script, reuse, ttft, fed) {
             let cache_ms = milliseconds(fed.spent.cache);
@@ -136,7 +134,7 @@ impl<'a, F: Feed> Block<'a, F> {
                 step: 0,
                 round: 0,
                 warm_up: false,
-                position: workload::prompt_len(script),
+                position: workloads::prompt_len(script),
                 step_ms: ms,
                 cache_ms,
                 seam_ms,
@@ -148,7 +146,7 @@ impl<'a, F: Feed> Block<'a, F> {
     /// Takes the first large step, which others would pay for.
     fn warm_up(&self) {
         let script = &self.task.script;
-        let chunk = script.prefill_chunk.min(workload::prompt_len(script));
+        let chunk = script.prefill_chunk.min(workloads::prompt_len(script));
         on_the_pool(|| self.feed.warm_up(chunk));
     }
 
@@ -225,15 +223,6 @@ impl<'a, F: Feed> Block<'a, F> {
     }
 }
 
-/// Runs this on a thread of the pool. From outside, every attention and product would first be handed to one.
-fn on_the_pool<T: Send>(run: impl FnOnce() -> T + Send) -> T {
-    rayon::scope(|_| run())
-}
-
 fn run_event<D: Driver<Error: Display>>(interpreter: &mut Interpreter<D>, cache: &mut Timed, event: &Event) -> Result<(), String> {
     interpreter.run(cache, event).map_err(|error| error.to_string())
-}
-
-fn milliseconds(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1e3
 }

@@ -11,13 +11,13 @@ use kv_script::Script;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
-use super::disturbance::{Disturbance, Watch};
 use super::feed::{Fed, Feed};
-use super::{Block, Filled, memory_bandwidth, milliseconds, on_the_pool, run_event};
+use super::{Block, Filled, run_event};
 use crate::roofline::last_level_cache;
-use crate::worker::caught;
+use crate::worker::disturbance::{Disturbance, Watch};
 use crate::worker::protocol::Work;
-use crate::workload;
+use crate::worker::{caught, memory_bandwidth, milliseconds, on_the_pool};
+use crate::workloads;
 
 /// The phase of decode steps in samples.
 const DECODE: &str = "decode";
@@ -34,7 +34,7 @@ struct Player<'a, F: Feed> {
 
 /// Lets all instances take their steps, and answers what became of each.
 pub(super) fn run<F: Feed>(block: &Block<'_, F>, filled: Vec<Filled<'_, F>>, order: &mut ChaCha8Rng) -> Vec<Visit> {
-    let steps = workload::decode_steps(&block.task.script);
+    let steps = workloads::decode_steps(&block.task.script);
     let rounds = block.task.rounds.clamp(1, steps.max(1));
     let bandwidth = if filled.is_empty() { None } else { on_the_pool(memory_bandwidth::measure) };
     let mut players: Vec<Player<'_, F>> =
@@ -87,7 +87,7 @@ impl<F: Feed> Player<'_, F> {
     /// Takes the next steps. The first of several pays for what the instance before it left in the processor's caches.
     fn burst(&mut self, block: &Block<'_, F>, round: usize, burst: usize, all: usize) -> Result<(), String> {
         let script = &block.task.script;
-        let prompt = workload::prompt_len(script);
+        let prompt = workloads::prompt_len(script);
         let Filled { cache, interpreter, visit, .. } = &mut self.filled;
         let mut said = Instant::now();
         let watch = Watch::start();

@@ -10,10 +10,10 @@ use kv_metrics::{AllocatorMode, HeapMeter, allocator_mode};
 use kv_report::{Pass, TextPoint, Visit};
 use kv_script::{Attention, Event, Interpreter, Name, RowsDriver, Script};
 
-use super::weighed::Weighed;
 use crate::drivers::CellRows;
 use crate::timed::Timed;
 use crate::worker::channel::Channel;
+use crate::worker::weighed::Weighed;
 
 /// How often a text is timed. Of each token the shortest time counts: what the machine does beside hits another token each time,
 /// and what the cache does hits the same.

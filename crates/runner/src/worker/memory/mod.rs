@@ -5,7 +5,6 @@
 
 mod along_text;
 mod ledger;
-mod weighed;
 
 use kv_core::{KvCache, Registry};
 use kv_metrics::{HeapMeter, counts_allocations};
@@ -13,10 +12,10 @@ use kv_report::{Pass, Status, Visit};
 use kv_script::{Attention, Event, Interpreter, Name, RowsDriver, Script, names};
 
 use self::ledger::{Account, Findings, Ledger};
-use self::weighed::Weighed;
 use super::caught;
 use super::channel::Channel;
 use super::protocol::{InstanceSpec, MemoryTask, Text, Work};
+use super::weighed::Weighed;
 use crate::Problem;
 use crate::config::Workload;
 use crate::drivers::{CellRows, Generated};
@@ -220,10 +219,10 @@ impl Phases {
     /// Phases of a cell with so many tokens in each sequence of a batch.
     fn of(workload: Workload, (tokens, batch): (usize, usize), decode_steps: usize, chunk: usize, reuse: Reuse) -> Phases {
         let (prompt, steps) = match workload {
-            Workload::Decode => (tokens, decode_steps),
             // A cache that recomputes holds nothing, however it was fed, and would be fed everything again at every step.
             Workload::Generate if reuse == Reuse::Recomputes => (tokens.max(2) - 1, tokens.min(2) - 1),
             Workload::Generate => (1, tokens - 1),
+            _ => (tokens, decode_steps),
         };
         // The tokens themselves do not matter.
         let prompt = vec![0; prompt];

@@ -12,6 +12,8 @@ pub(super) struct Weighed<'a> {
     inner: Box<dyn KvCache>,
     meter: &'a HeapMeter,
     phase: Weight,
+    /// Own bytes that calls have left behind.
+    held: i64,
 }
 
 /// What the calls of a phase took.
@@ -33,12 +35,25 @@ pub(super) struct Weight {
 
 impl<'a> Weighed<'a> {
     pub(super) fn new(inner: Box<dyn KvCache>, meter: &'a HeapMeter) -> Weighed<'a> {
-        Weighed { inner, meter, phase: Weight::default() }
+        Weighed { inner, meter, phase: Weight::default(), held: 0 }
     }
 
     /// What was taken since the last call of this.
     pub(super) fn take_phase(&mut self) -> Weight {
         std::mem::take(&mut self.phase)
+    }
+
+    /// Own bytes that the cache's calls have left behind, whatever was allocated between them.
+    pub(super) fn held_bytes(&self) -> i64 {
+        self.held
+    }
+
+    /// A call outside steps, which has no weight of its own.
+    fn kept<T>(&mut self, call: impl FnOnce(&mut dyn KvCache) -> T) -> T {
+        let before = self.meter.own_bytes();
+        let answer = call(self.inner.as_mut());
+        self.held += self.meter.own_bytes() - before;
+        answer
     }
 
     /// A call, of whose answer so many bytes are no transient.
@@ -51,6 +66,7 @@ impl<'a> Weighed<'a> {
         self.phase.allocated += self.meter.allocated_bytes() - allocated;
         self.phase.peak = self.phase.peak.max(self.meter.peak_bytes());
         let answered = answered(&answer);
+        self.held += self.meter.own_bytes() - answered - before;
         let held = before.max(self.meter.own_bytes() - answered);
         self.phase.transient = self.phase.transient.max(self.meter.own_peak_bytes() - answered - held);
         answer
@@ -92,11 +108,11 @@ impl KvCache for Weighed<'_> {
     }
 
     fn open(&mut self) -> Result<SeqId, CacheError> {
-        self.inner.open()
+        self.kept(|cache| cache.open())
     }
 
     fn close(&mut self, seq: SeqId) -> Result<(), CacheError> {
-        self.inner.close(seq)
+        self.kept(|cache| cache.close(seq))
     }
 
     fn seen(&self, seq: SeqId) -> Result<usize, CacheError> {
@@ -104,11 +120,11 @@ impl KvCache for Weighed<'_> {
     }
 
     fn fork(&mut self, seq: SeqId) -> Result<SeqId, CacheError> {
-        self.inner.fork(seq)
+        self.kept(|cache| cache.fork(seq))
     }
 
     fn truncate(&mut self, seq: SeqId, len: usize) -> Result<(), CacheError> {
-        self.inner.truncate(seq, len)
+        self.kept(|cache| cache.truncate(seq, len))
     }
 
     fn view(&self, seq: SeqId, layer: usize, kv_head: usize) -> Result<View, CacheError> {

@@ -9,8 +9,8 @@ use crate::worker::protocol::ScriptSpec;
 /// Tokens of each prompt.
 pub(crate) fn prompt_len(script: &ScriptSpec) -> usize {
     match script.workload {
-        Workload::Decode => script.seq_len,
         Workload::Generate => 1,
+        _ => script.seq_len,
     }
 }
 
@@ -19,6 +19,8 @@ pub(crate) fn decode_steps(script: &ScriptSpec) -> usize {
     match script.workload {
         Workload::Decode => script.decode_steps,
         Workload::Generate => script.seq_len.saturating_sub(1),
+        // Those that are scripts of their own say what they do.
+        _ => 0,
     }
 }
 

@@ -1,0 +1,51 @@
+//! What was found of each strategy instance in each workload that is a script of its own, in a sentence.
+
+use crate::shown::{bytes, short};
+use crate::{Results, Row, Status, Value};
+
+/// One sentence for each row of such a workload, in the order of the rows.
+pub fn workload_sentences(results: &Results) -> Vec<String> {
+    results.rows.iter().filter(|row| row.status == Status::Unsupported || !row.workload.is_empty()).map(sentence).collect()
+}
+
+fn sentence(row: &Row) -> String {
+    let (label, workload) = (&row.cell.label, &row.cell.workload);
+    if row.status != Status::Ok {
+        let reason = row.error.as_ref().map_or(String::new(), |error| format!(": {error}"));
+        return format!("{workload}: {label} was not measured ({}{reason}).", row.status);
+    }
+    let found = match workload.as_str() {
+        "chat" => of_chat(row),
+        _ => vec![],
+    };
+    let mut found = found.join("; ");
+    if let Some(difference) = row.value("first_difference_tokens") {
+        found.push_str(&format!("; its text first differs from the one it is set beside after {difference} tokens"));
+    }
+    format!("{workload}: {label} {}.", found.trim_start_matches("; "))
+}
+
+fn of_chat(row: &Row) -> Vec<String> {
+    let mut found = vec![];
+    if let Some((_, ratio)) = row.along("shared prefix", "ttft_ratio").find(|(turn, _)| *turn == 1.0) {
+        found.push(format!("answers the first turn in {} of the time with a shared system prompt", times(ratio)));
+    }
+    let last = |variant| row.along(variant, "heap_bytes").last().map(|(_, value)| value.value);
+    if let Some((shared, separate)) = last("shared prefix").zip(last("separate")) {
+        let users = row.cell.batch;
+        found.push(format!("holds {users} users in {} with it and in {} without", bytes(shared), bytes(separate)));
+    }
+    match row.along("shared prefix", "break_even_turn").next() {
+        Some((_, turn)) => found.push(format!("has paid for itself against recomputing at the end of turn {}", short(turn.value))),
+        None => found.push("does not pay for itself against recomputing within these turns".into()),
+    }
+    found
+}
+
+/// A ratio with its interval: "0.21 [0.20, 0.23]".
+fn times(ratio: &Value) -> String {
+    match ratio.interval {
+        Some((low, high)) => format!("{} [{}, {}]", short(ratio.value), short(low), short(high)),
+        None => short(ratio.value),
+    }
+}

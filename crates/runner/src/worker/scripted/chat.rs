@@ -1,0 +1,255 @@
+//! Runs conversations.
+
+use kv_script::{Driver, Event, Name};
+
+use super::outcome::Outcome;
+use super::refusal::{MayBeCaches, Refusal};
+use super::stage::{Answers, Host, Stage, Took};
+use crate::worker::protocol::ScriptSpec;
+use crate::workloads::{Chat, random_tokens};
+
+/// The system prompt is computed once, and every user's conversation is a fork.
+const SHARED: &str = "shared prefix";
+/// It is computed for each user.
+const SEPARATE: &str = "separate";
+/// Nothing is kept between turns: the history is computed again with every message.
+const RECOMPUTED: &str = "recomputed";
+
+/// What is said.
+struct Talk<'a> {
+    chat: &'a Chat,
+    chunk: usize,
+    system: Vec<u32>,
+    /// Messages by user and turn.
+    messages: Vec<Vec<Vec<u32>>>,
+}
+
+/// What conversations came to.
+#[derive(Default)]
+struct Told {
+    /// The answers by user and turn.
+    answers: Vec<Vec<Vec<u32>>>,
+    /// Time to first token by turn: of each user.
+    first_tokens: Vec<Vec<f64>>,
+    /// Time of all users since the start by turn, from before the first.
+    cumulative: Vec<f64>,
+    /// Heap bytes by turn, from before the first.
+    bytes: Vec<f64>,
+    steps: Vec<(usize, Took)>,
+}
+
+pub(super) fn run<H: Host>(host: &H, chat: &Chat, script: &ScriptSpec, progress: &dyn Fn(usize, usize)) -> Result<Outcome, Refusal> {
+    let talk = Talk::new(chat, script, host.vocabulary());
+    let mut outcome = Outcome::default();
+    let separate = {
+        let mut stage = host.stage()?;
+        let opened = talk.open_each(&mut stage)?;
+        let told = talk.converse(&mut stage, &opened)?;
+        outcome.all_steps += told.steps.len();
+        told
+    };
+    progress(1, 3);
+    let shared = talk.share(host, &mut outcome)?;
+    progress(2, 3);
+    separate.put(SEPARATE, chat, &mut outcome);
+    if let Some(shared) = &shared {
+        shared.put(SHARED, chat, &mut outcome);
+        if let Some(ratio) = ratios(&shared.first_tokens, &separate.first_tokens) {
+            ratio.into_iter().enumerate().for_each(|(turn, ratio)| outcome.put(SHARED, "ttft_ratio", turn + 1, ratio));
+        }
+        if let Some(after) = first_difference(&shared.answers, &separate.answers) {
+            outcome.values.insert("first_difference_tokens", after as f64);
+        }
+    }
+    let kept = shared.unwrap_or(separate);
+    if !kept.first_tokens.iter().flatten().any(|ms| *ms > 0.0) {
+        return Ok(outcome);
+    }
+    let recomputed = talk.recompute(host, &kept.answers[0])?;
+    let answers = |turn: usize| kept.cumulative[turn] - kept.cumulative[turn - 1] - kept.first_tokens[turn - 1].iter().sum::<f64>();
+    let mut cumulative = 0.0;
+    for (turn, ms) in (1..).zip(&recomputed) {
+        // Answers are decoded as with a cache.
+        cumulative += ms * chat.users as f64 + answers(turn);
+        outcome.put(RECOMPUTED, "ttft_ms", turn, *ms);
+        outcome.put(RECOMPUTED, "cumulative_ms", turn, cumulative);
+        if kept.cumulative[turn] <= cumulative && !outcome.points.iter().any(|point| point.metric == "break_even_turn") {
+            outcome.put(SHARED, "break_even_turn", 0, turn as f64);
+        }
+    }
+    outcome.steps = kept.steps;
+    progress(3, 3);
+    Ok(outcome)
+}
+
+impl<'a> Talk<'a> {
+    fn new(chat: &'a Chat, script: &ScriptSpec, vocabulary: usize) -> Talk<'a> {
+        let ScriptSpec { seed, prefill_chunk, .. } = *script;
+        let drawn = |user: usize, turn: usize, tokens: usize| {
+            let of_message = (user * chat.turns.len() + turn + 1) as u64;
+            random_tokens(seed.wrapping_add(of_message.wrapping_mul(0x9e37_79b9)), vocabulary, tokens)
+        };
+        let of_user = |user: usize| chat.turns.iter().enumerate().map(|(turn, tokens)| drawn(user, turn, *tokens)).collect();
+        Talk {
+            chat,
+            chunk: prefill_chunk,
+            system: random_tokens(seed, vocabulary, chat.system),
+            messages: (0..chat.users).map(of_user).collect(),
+        }
+    }
+
+    fn name(user: usize) -> Name {
+        Name::new(&format!("user {user}"))
+    }
+
+    /// Opens a sequence for each user, with the system prompt in it. Answers what that took for each.
+    fn open_each<D: Driver<Error: MayBeCaches> + Answers>(&self, stage: &mut Stage<'_, D>) -> Result<Vec<f64>, Refusal> {
+        let open = |user: usize| {
+            let mut took = stage.open(&Talk::name(user))?;
+            took += stage.append(&Talk::name(user), &self.system, self.chunk)?;
+            Ok(took.ms)
+        };
+        (0..self.chat.users).map(open).collect()
+    }
+
+    /// Computes the system prompt once and lets all users have it. `None` if the strategy cannot fork.
+    fn share<H: Host>(&self, host: &H, outcome: &mut Outcome) -> Result<Option<Told>, Refusal> {
+        let mut stage = host.stage()?;
+        let system = Name::new("system");
+        let mut prefix = stage.open(&system)?;
+        prefix += stage.append(&system, &self.system, self.chunk)?;
+        let mut opened = vec![];
+        for user in 0..self.chat.users {
+            let fork = Event::Fork { parent: system.clone(), sequence: Talk::name(user) };
+            match stage.run(&fork) {
+                Ok(took) => opened.push(took.ms),
+                Err(Refusal::Unsupported(reason)) => {
+                    outcome.notes.push(format!("no prefix is shared: {reason}"));
+                    return Ok(None);
+                }
+                Err(failed) => return Err(failed),
+            }
+        }
+        stage.run(&Event::Close { sequence: system })?;
+        // The first user waits for the system prompt.
+        opened[0] += prefix.ms;
+        let told = self.converse(&mut stage, &opened)?;
+        outcome.all_steps += told.steps.len();
+        self.edit(&mut stage, outcome)?;
+        Ok(Some(told))
+    }
+
+    /// All turns of all users. `opened` is what opening each user's sequence took.
+    fn converse<D: Driver<Error: MayBeCaches> + Answers>(&self, stage: &mut Stage<'_, D>, opened: &[f64]) -> Result<Told, Refusal> {
+        let users = self.chat.users;
+        let mut told = Told { answers: vec![vec![]; users], cumulative: vec![opened.iter().sum()], ..Told::default() };
+        told.bytes.extend(stage.heap_bytes());
+        for turn in 0..self.chat.turns.len() {
+            let mut elapsed = 0.0;
+            let mut first_tokens = vec![];
+            for (user, opened) in opened.iter().enumerate() {
+                let name = Talk::name(user);
+                let mut message = vec![];
+                // The last token of an answer has not been fed.
+                message.extend(told.answers[user].last().and_then(|answer| answer.last()).copied());
+                message.extend(&self.messages[user][turn]);
+                let took = stage.append(&name, &message, self.chunk)?;
+                if turn == 0 {
+                    stage.run(&Event::PromptEnd { sequence: name.clone() })?;
+                }
+                elapsed += took.ms;
+                first_tokens.push(took.ms + if turn == 0 { *opened } else { 0.0 });
+                told.answers[user].push(vec![stage.next_token(&name)]);
+            }
+            let sequences: Vec<Name> = (0..users).map(Talk::name).collect();
+            let depth = self.chat.before(turn + 1) + self.chat.turns[turn] + usize::from(turn > 0);
+            for step in 1..self.chat.answer {
+                let took = stage.run(&Event::Step { sequences: sequences.clone() })?;
+                elapsed += took.ms;
+                told.steps.push((depth + step, took));
+                for (answers, name) in told.answers.iter_mut().zip(&sequences) {
+                    answers[turn].push(stage.next_token(name));
+                }
+            }
+            told.first_tokens.push(first_tokens);
+            let before = told.cumulative.last().copied().unwrap_or(0.0);
+            told.cumulative.push(before + elapsed);
+            told.bytes.extend(stage.heap_bytes());
+        }
+        Ok(told)
+    }
+
+    /// The first user takes a turn and all that followed back, and writes the message anew.
+    fn edit<D: Driver<Error: MayBeCaches> + Answers>(&self, stage: &mut Stage<'_, D>, outcome: &mut Outcome) -> Result<(), Refusal> {
+        let Some(turn) = self.chat.edited() else { return Ok(()) };
+        let fed = self.chat.tokens() - 1;
+        // With the last token of the answer before, which was fed with the message.
+        let kept = self.chat.before(turn) - usize::from(turn > 1);
+        let back = Event::Truncate { sequence: Talk::name(0), tokens: fed - kept };
+        let mut took = match stage.run(&back) {
+            Ok(took) => took,
+            Err(Refusal::Unsupported(reason)) => {
+                outcome.notes.push(format!("turn {turn} cannot be edited without computing the history again: {reason}"));
+                return Ok(());
+            }
+            Err(failed) => return Err(failed),
+        };
+        let message: Vec<u32> = self.messages[0][turn - 1].iter().rev().copied().collect();
+        took += stage.append(&Talk::name(0), &message, self.chunk)?;
+        if stage.is_timed() {
+            outcome.put(SHARED, "edit_ttft_ms", turn, took.ms);
+        }
+        Ok(())
+    }
+
+    /// The time to first token of each turn of the first user, if everything before it is computed again.
+    fn recompute<H: Host>(&self, host: &H, answers: &[Vec<u32>]) -> Result<Vec<f64>, Refusal> {
+        let mut stage = host.stage()?;
+        let mut history = self.system.clone();
+        let mut first_tokens = vec![];
+        for (message, answer) in self.messages[0].iter().zip(answers) {
+            history.extend(message);
+            let name = Name::new("recomputed");
+            let mut took = stage.open(&name)?;
+            took += stage.append(&name, &history, self.chunk)?;
+            stage.run(&Event::Close { sequence: name })?;
+            first_tokens.push(took.ms);
+            history.extend(answer);
+        }
+        Ok(first_tokens)
+    }
+}
+
+impl Told {
+    fn put(&self, variant: &str, chat: &Chat, outcome: &mut Outcome) {
+        for (turn, first_tokens) in (1..).zip(&self.first_tokens) {
+            if let Some(ms) = median(first_tokens).filter(|ms| *ms > 0.0) {
+                outcome.put(variant, "ttft_ms", turn, ms);
+            }
+        }
+        for (turn, ms) in self.cumulative.iter().enumerate().filter(|(_, ms)| **ms > 0.0) {
+            outcome.put(variant, "cumulative_ms", turn, *ms);
+        }
+        for (turn, bytes) in self.bytes.iter().enumerate() {
+            outcome.put(variant, "heap_bytes", turn, *bytes);
+            outcome.put(variant, "heap_bytes_per_user", turn, bytes / chat.users as f64);
+        }
+    }
+}
+
+fn median(values: &[f64]) -> Option<f64> {
+    kv_metrics::quantile(values, 0.5)
+}
+
+/// The median time of each turn over that of another way. `None` where times were not taken.
+fn ratios(own: &[Vec<f64>], other: &[Vec<f64>]) -> Option<Vec<f64>> {
+    let ratio = |(own, other): (&Vec<f64>, &Vec<f64>)| Some(median(own)? / median(other).filter(|ms| *ms > 0.0)?);
+    own.iter().zip(other).map(ratio).collect()
+}
+
+/// Generated tokens of a user before the first that differs, the fewest over the users. `None` if none differs.
+fn first_difference(own: &[Vec<Vec<u32>>], other: &[Vec<Vec<u32>>]) -> Option<usize> {
+    let of_user =
+        |(own, other): (&Vec<Vec<u32>>, &Vec<Vec<u32>>)| own.iter().flatten().zip(other.iter().flatten()).position(|(a, b)| a != b);
+    own.iter().zip(other).filter_map(of_user).min()
+}

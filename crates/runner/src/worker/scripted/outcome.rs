@@ -1,0 +1,81 @@
+//! What a script came to, in one run and in several.
+
+use std::collections::BTreeMap;
+
+use kv_report::{StepTime, Visit, WorkloadPoint};
+
+use super::stage::Took;
+
+/// What one run of a script came to.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    /// Numbers at places of the script.
+    pub(super) points: Vec<WorkloadPoint>,
+    /// Decode steps: the depth after them, and their times. They are what a run is compared by.
+    pub(super) steps: Vec<(usize, Took)>,
+    /// All steps in which the cache attended, those above included.
+    pub(super) all_steps: usize,
+    /// Numbers of the whole, by the id of their metric.
+    pub(super) values: BTreeMap<&'static str, f64>,
+    pub(super) notes: Vec<String>,
+}
+
+impl Outcome {
+    /// Adds a number.
+    pub(super) fn put(&mut self, variant: &str, metric: &str, at: usize, value: f64) {
+        self.points.push(WorkloadPoint { variant: variant.into(), metric: metric.into(), at: at as f64, value });
+    }
+}
+
+/// Several runs of one script.
+#[derive(Debug, Default)]
+pub(super) struct Rounds {
+    steps: Vec<StepTime>,
+    /// The values of each round at each place.
+    points: Vec<(WorkloadPoint, Vec<f64>)>,
+    values: BTreeMap<&'static str, Vec<f64>>,
+    notes: Vec<String>,
+}
+
+impl Rounds {
+    /// Adds a run.
+    pub(super) fn add(&mut self, round: u32, outcome: Outcome) {
+        let Outcome { points, steps, values, notes, .. } = outcome;
+        let taken = self.steps.len();
+        self.steps.extend(steps.into_iter().enumerate().map(|(index, (position, took))| StepTime {
+            phase: "decode".into(),
+            step: taken + index,
+            round,
+            // It pays for what came before it.
+            warm_up: index == 0,
+            position,
+            step_ms: took.ms,
+            cache_ms: took.cache_ms,
+            seam_ms: took.seam_ms,
+        }));
+        for point in points {
+            let is_same = |other: &WorkloadPoint| other.variant == point.variant && other.metric == point.metric && other.at == point.at;
+            match self.points.iter_mut().find(|(other, _)| is_same(other)) {
+                Some((_, values)) => values.push(point.value),
+                None => self.points.push((point.clone(), vec![point.value])),
+            }
+        }
+        values.into_iter().for_each(|(id, value)| self.values.entry(id).or_default().push(value));
+        notes.into_iter().for_each(|note| {
+            if !self.notes.contains(&note) {
+                self.notes.push(note);
+            }
+        });
+    }
+
+    /// The medians over the rounds, in a visit.
+    pub(super) fn into_visit(self, mut visit: Visit) -> Visit {
+        let median = |values: &[f64]| kv_metrics::quantile(values, 0.5);
+        visit.workload =
+            (self.points.into_iter()).filter_map(|(point, values)| Some(WorkloadPoint { value: median(&values)?, ..point })).collect();
+        visit.values.extend(self.values.into_iter().filter_map(|(id, values)| Some((id.to_owned(), median(&values)?))));
+        visit.steps.extend(self.steps);
+        visit.notes.extend(self.notes);
+        visit
+    }
+}

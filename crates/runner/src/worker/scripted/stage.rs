@@ -1,0 +1,232 @@
+//! What scripts are run on: a fresh cache, what feeds it, and an instrument.
+
+use std::time::Instant;
+
+use kv_core::{Geometry, KvCache, Registry};
+use kv_metrics::HeapMeter;
+use kv_model::Decoder;
+use kv_script::{Attention, Driver, Event, Input, Interpreter, Name, RowsDriver};
+
+use super::refusal::{MayBeCaches, Refusal};
+use crate::drivers::{CellRows, Keeps, ModelDriver};
+use crate::timed::Timed;
+use crate::worker::protocol::{InstanceSpec, ScriptedTask};
+use crate::worker::weighed::Weighed;
+use crate::worker::{attention_of_prompt, milliseconds};
+
+/// Where fresh caches come from.
+pub(super) trait Host: Sync {
+    /// What feeds them.
+    type Driver: Driver<Error: MayBeCaches> + Answers;
+
+    /// A cache of its own.
+    fn cache(&self) -> Result<Box<dyn KvCache>, String>;
+
+    /// A fresh cache, with nothing in it.
+    fn stage(&self) -> Result<Stage<'_, Self::Driver>, Refusal>;
+
+    /// Tokens of the vocabulary that messages are drawn from.
+    fn vocabulary(&self) -> usize;
+}
+
+/// A driver that may know more of what follows than the next token.
+pub(super) trait Answers {
+    /// Asks for the logits after every fresh position of the steps that follow, or no longer.
+    fn keep(&mut self, keeps: Keeps);
+
+    /// Those of the last step: for each input `[fresh positions, vocabulary]`. Empty without a model.
+    fn take_logits(&mut self) -> Vec<Vec<f32>>;
+}
+
+impl Answers for ModelDriver<'_> {
+    fn keep(&mut self, keeps: Keeps) {
+        self.keeps = keeps;
+    }
+
+    fn take_logits(&mut self) -> Vec<Vec<f32>> {
+        ModelDriver::take_logits(self)
+    }
+}
+
+impl Answers for RowsDriver<CellRows> {
+    fn keep(&mut self, _: Keeps) {}
+
+    fn take_logits(&mut self) -> Vec<Vec<f32>> {
+        vec![]
+    }
+}
+
+/// The model feeds the caches.
+pub(super) struct ModelHost<'a> {
+    pub(super) registry: &'a Registry,
+    pub(super) instance: &'a InstanceSpec,
+    pub(super) decoder: &'a Decoder,
+}
+
+impl<'a> Host for ModelHost<'a> {
+    type Driver = ModelDriver<'a>;
+
+    fn cache(&self) -> Result<Box<dyn KvCache>, String> {
+        self.instance.build(self.registry, &self.decoder.config().geometry)
+    }
+
+    fn stage(&self) -> Result<Stage<'_, ModelDriver<'a>>, Refusal> {
+        let instrument = Instrument::Clock(Box::new(Timed::new(self.cache()?)));
+        Ok(Stage { instrument, interpreter: Interpreter::new(ModelDriver::new(self.decoder)) })
+    }
+
+    fn vocabulary(&self) -> usize {
+        self.decoder.config().vocabulary
+    }
+}
+
+/// Rows of the model's shape feed the caches.
+pub(super) struct RowsHost<'a> {
+    registry: &'a Registry,
+    instance: &'a InstanceSpec,
+    rows: CellRows,
+    /// Bytes are counted with it; times are taken without.
+    meter: Option<&'a HeapMeter>,
+}
+
+impl<'a> RowsHost<'a> {
+    /// Times are taken, with attention.
+    pub(super) fn timed(registry: &'a Registry, task: &ScriptedTask, instance: &'a InstanceSpec) -> RowsHost<'a> {
+        RowsHost { registry, instance, rows: CellRows::generated(task.geometry.clone(), task.script.seed), meter: None }
+    }
+
+    /// Bytes are counted.
+    pub(super) fn weighed(registry: &'a Registry, task: &ScriptedTask, instance: &'a InstanceSpec, meter: &'a HeapMeter) -> RowsHost<'a> {
+        RowsHost { meter: Some(meter), ..RowsHost::timed(registry, task, instance) }
+    }
+
+    fn geometry(&self) -> &Geometry {
+        &self.rows.geometry
+    }
+}
+
+impl Host for RowsHost<'_> {
+    type Driver = RowsDriver<CellRows>;
+
+    fn cache(&self) -> Result<Box<dyn KvCache>, String> {
+        self.instance.build(self.registry, self.geometry())
+    }
+
+    fn stage(&self) -> Result<Stage<'_, RowsDriver<CellRows>>, Refusal> {
+        let before = self.meter.map_or(0, HeapMeter::own_bytes);
+        let cache = self.cache()?;
+        let built = self.meter.map_or(0, HeapMeter::own_bytes) - before;
+        let attention = if self.meter.is_some() { attention_of_prompt(cache.as_ref()) } else { Attention::Run };
+        let instrument = match self.meter {
+            Some(meter) => Instrument::Scales { cache: Box::new(Weighed::new(cache, meter)), built },
+            None => Instrument::Clock(Box::new(Timed::new(cache))),
+        };
+        Ok(Stage { instrument, interpreter: Interpreter::new(RowsDriver { source: self.rows.clone(), attention }) })
+    }
+
+    /// Rows do not depend on tokens.
+    fn vocabulary(&self) -> usize {
+        2
+    }
+}
+
+/// What stands between the script and the cache.
+enum Instrument<'m> {
+    Clock(Box<Timed>),
+    Scales {
+        cache: Box<Weighed<'m>>,
+        /// Bytes that building it took.
+        built: i64,
+    },
+}
+
+/// A fresh cache and what feeds it.
+pub(super) struct Stage<'m, D: Driver> {
+    instrument: Instrument<'m>,
+    interpreter: Interpreter<D>,
+}
+
+/// What events took, in milliseconds. All 0 where bytes are counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) struct Took {
+    /// All of it.
+    pub(super) ms: f64,
+    /// The cache's part.
+    pub(super) cache_ms: f64,
+    /// Copying rows on their way to it.
+    pub(super) seam_ms: f64,
+}
+
+impl std::ops::AddAssign for Took {
+    fn add_assign(&mut self, other: Took) {
+        self.ms += other.ms;
+        self.cache_ms += other.cache_ms;
+        self.seam_ms += other.seam_ms;
+    }
+}
+
+impl<D: Driver<Error: MayBeCaches> + Answers> Stage<'_, D> {
+    /// Runs an event.
+    pub(super) fn run(&mut self, event: &Event) -> Result<Took, Refusal> {
+        match &mut self.instrument {
+            Instrument::Clock(cache) => {
+                cache.take_spent();
+                let began = Instant::now();
+                self.interpreter.run(cache.as_mut(), event)?;
+                let elapsed = began.elapsed();
+                let spent = cache.take_spent();
+                Ok(Took { ms: milliseconds(elapsed), cache_ms: milliseconds(spent.cache), seam_ms: milliseconds(spent.seam) })
+            }
+            Instrument::Scales { cache, .. } => {
+                self.interpreter.run(cache.as_mut(), event)?;
+                Ok(Took::default())
+            }
+        }
+    }
+
+    /// Opens a sequence.
+    pub(super) fn open(&mut self, sequence: &Name) -> Result<Took, Refusal> {
+        self.run(&Event::Open { sequence: sequence.clone() })
+    }
+
+    /// Feeds a sequence tokens in steps of `chunk`, or in one if the cache recomputes.
+    pub(super) fn append(&mut self, sequence: &Name, tokens: &[u32], chunk: usize) -> Result<Took, Refusal> {
+        let chunk = if self.cache().recomputes() { tokens.len() } else { chunk };
+        let mut took = Took::default();
+        for part in tokens.chunks(chunk.max(1)) {
+            took += self.run(&Event::Append { inputs: vec![(sequence.clone(), Input::Tokens(part.to_vec()))] })?;
+        }
+        Ok(took)
+    }
+
+    /// The token that follows a sequence; 0 if nobody knows.
+    pub(super) fn next_token(&self, sequence: &Name) -> u32 {
+        self.interpreter.next_token(sequence).unwrap_or(0)
+    }
+
+    /// The driver.
+    pub(super) fn driver(&mut self) -> &mut D {
+        self.interpreter.driver()
+    }
+
+    /// The cache, for what it says of itself.
+    pub(super) fn cache(&self) -> &dyn KvCache {
+        match &self.instrument {
+            Instrument::Clock(cache) => cache.as_ref(),
+            Instrument::Scales { cache, .. } => cache.as_ref(),
+        }
+    }
+
+    /// Live heap bytes of the cache, where they are counted.
+    pub(super) fn heap_bytes(&self) -> Option<f64> {
+        match &self.instrument {
+            Instrument::Clock(_) => None,
+            Instrument::Scales { cache, built } => Some((cache.held_bytes() + built) as f64),
+        }
+    }
+
+    /// Whether times are taken.
+    pub(super) fn is_timed(&self) -> bool {
+        matches!(self.instrument, Instrument::Clock(_))
+    }
+}

@@ -1,0 +1,124 @@
+//! Workloads that are scripts of their own: what people use a cache for, beside a prompt and its decode steps. Here is what a
+//! config says of each; `worker/scripted` runs them.
+
+mod chat;
+mod tokens;
+
+use schemars::{Schema, schema_for};
+use serde::{Deserialize, Serialize};
+use toml::Spanned;
+
+use crate::Problem;
+use crate::config::{ConfigFile, Level, Workload};
+
+pub use chat::Chat;
+pub(crate) use tokens::{decode_steps, prompt, prompt_len, random_tokens};
+
+/// What a cell of such a workload does.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Scripted {
+    Chat(Chat),
+}
+
+/// What a script takes, roughly, for estimates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Load {
+    /// Tokens that the model computes in chunks.
+    pub(crate) prompt_tokens: usize,
+    /// Steps of single tokens.
+    pub(crate) steps: usize,
+    /// Tokens of a sequence in the end.
+    pub(crate) depth: usize,
+    /// Sequences that are there at once.
+    pub(crate) sequences: usize,
+}
+
+impl Scripted {
+    /// What a config says of a workload, if it is one that is a script of its own.
+    ///
+    /// # Errors
+    /// A [`Problem`] that names the key.
+    pub(crate) fn of(workload: Workload, file: &ConfigFile) -> Result<Option<Scripted>, Problem> {
+        let config = &file.config;
+        let scripted = match workload {
+            Workload::Decode | Workload::Generate => return Ok(None),
+            Workload::Chat => Scripted::Chat(section(&config.chat)),
+        };
+        let wrong = |message: String| {
+            let help = format!("`runner describe {workload}` explains its keys");
+            file.problem_at(config.section_span(workload), format!("in [{workload}], {message}")).help(help)
+        };
+        scripted.check().map_err(wrong)?;
+        if config.sweep.level == Level::Attention && scripted.needs_model() {
+            let message = format!("the workload `{workload}` asks a model what follows, and `level = \"attention\"` has none at hand");
+            return Err(file.problem_at(None, message).help("leave `level` out"));
+        }
+        Ok(Some(scripted))
+    }
+
+    fn check(&self) -> Result<(), String> {
+        match self {
+            Scripted::Chat(chat) => chat.check(),
+        }
+    }
+
+    /// Whether a model drives it. The others feed rows of the model's shape.
+    pub(crate) fn needs_model(&self) -> bool {
+        match self {
+            Scripted::Chat(_) => true,
+        }
+    }
+
+    /// Tokens of a sequence in the end, and sequences that belong together.
+    pub(crate) fn size(&self) -> (usize, usize) {
+        match self {
+            Scripted::Chat(chat) => (chat.tokens(), chat.users),
+        }
+    }
+
+    /// Whether it goes on beyond the model's context with caches that reach further.
+    pub(crate) fn exceeds_context(&self) -> bool {
+        match self {
+            Scripted::Chat(_) => false,
+        }
+    }
+
+    /// Whether it reads the text of `[quality]`.
+    pub(crate) fn reads_text(&self) -> bool {
+        match self {
+            Scripted::Chat(_) => false,
+        }
+    }
+
+    /// What it takes.
+    pub(crate) fn load(&self) -> Load {
+        match self {
+            Scripted::Chat(chat) => chat.load(),
+        }
+    }
+}
+
+/// The JSON Schema of a workload's section, if it has one.
+pub(crate) fn schema(workload: Workload) -> Option<Schema> {
+    match workload {
+        Workload::Decode | Workload::Generate => None,
+        Workload::Chat => Some(schema_for!(Chat)),
+    }
+}
+
+/// Sections of workloads that are not run: they would be ignored.
+pub(crate) fn unused_section(file: &ConfigFile) -> Option<&'static str> {
+    let runs = |workload: Workload| file.config.sweep.workloads.0.contains(&workload);
+    let is_unused = |workload: &&Workload| file.table.contains_key(workload.name()) && !runs(**workload);
+    Workload::ALL.iter().filter(|workload| !workload.has_lengths()).find(is_unused).map(|workload| workload.name())
+}
+
+/// What a config says in a section, or what is usual.
+fn section<T: Clone + Default>(section: &Option<Spanned<T>>) -> T {
+    section.as_ref().map(|section| section.get_ref().clone()).unwrap_or_default()
+}
+
+fn at_least_one(key: &str, value: usize) -> Result<(), String> {
+    if value == 0 { Err(format!("`{key}` is 0: it must be at least 1")) } else { Ok(()) }
+}
