@@ -73,11 +73,12 @@ impl<'a> Weighed<'a> {
     }
 
     /// Rows that are the feeder's, whoever holds them.
-    fn lent(&self, what: &'static str, rows: Tensor<3>) -> Result<Tensor<3>, CacheError> {
+    fn lent(&mut self, what: &'static str, rows: Tensor<3>) -> Result<Tensor<3>, CacheError> {
         let dims = rows.dims();
         let rows = Rows::take(what, rows, dims)?;
         self.meter.lend(rows.values());
-        Ok(rows.into_tensor())
+        // The cache frees the tensor around them, so that counts as made within its calls.
+        Ok(self.kept(|_| rows.into_tensor()))
     }
 }
 
