@@ -88,16 +88,13 @@ impl KvCache for Contiguous {
     fn attend(&mut self, seq: SeqId, layer: usize, queries: Tensor<3>) -> Result<Tensor<3>, CacheError> {
         let queries = self.sequences.queries(seq, layer, queries)?;
         let (first_query, fresh) = self.sequences.fresh(seq, layer)?;
-        let Geometry { heads, kv_heads, key_dim, value_dim, .. } = *self.sequences.geometry();
-        let block = &self.sequences.state(seq)?[layer];
-        let runs = vec![
-            Run::Block { block, first_head: 0, slots: 0..first_query, first_position: 0 },
-            Run::Rows { keys: fresh.keys.values(), values: fresh.values.values(), first_position: first_query },
-        ];
-        let shape = HeadShape { heads, kv_heads, key_dim, value_dim };
-        let out = kv_kernels::attend(shape, first_query, &[Part { queries: queries.values(), mask: Mask::Causal, runs }]).out;
-        let [tokens, ..] = queries.dims();
-        Ok(Rows::new([tokens, heads, value_dim], out).into_tensor())
+        let fresh = Run::Rows { keys: fresh.keys.values(), values: fresh.values.values(), first_position: first_query };
+        Ok(self.attended(&queries, first_query, vec![self.stored(seq, layer, first_query)?, fresh]))
+    }
+
+    fn read(&mut self, seq: SeqId, layer: usize, queries: Tensor<3>) -> Result<Tensor<3>, CacheError> {
+        let (seen, queries) = self.sequences.read_queries(seq, layer, queries)?;
+        Ok(self.attended(&queries, seen, vec![self.stored(seq, layer, seen)?]))
     }
 
     fn commit(&mut self, seq: SeqId) -> Result<(), CacheError> {
@@ -157,6 +154,20 @@ impl KvCache for Contiguous {
 }
 
 impl Contiguous {
+    /// A layer's first `tokens` tokens.
+    fn stored(&self, seq: SeqId, layer: usize, tokens: usize) -> Result<Run<'_>, CacheError> {
+        Ok(Run::Block { block: &self.sequences.state(seq)?[layer], first_head: 0, slots: 0..tokens, first_position: 0 })
+    }
+
+    /// Attention of queries from the position `first_query` on. They see all earlier tokens of the runs.
+    fn attended(&self, queries: &Rows, first_query: usize, runs: Vec<Run<'_>>) -> Tensor<3> {
+        let Geometry { heads, kv_heads, key_dim, value_dim, .. } = *self.sequences.geometry();
+        let shape = HeadShape { heads, kv_heads, key_dim, value_dim };
+        let out = kv_kernels::attend(shape, first_query, &[Part { queries: queries.values(), mask: Mask::Causal, runs }]).out;
+        let [tokens, ..] = queries.dims();
+        Rows::new([tokens, heads, value_dim], out).into_tensor()
+    }
+
     /// The fewest and the most slots of a layer's block once it holds `tokens` tokens.
     fn slots(&self, tokens: usize) -> RangeInclusive<usize> {
         match self.config.growth {

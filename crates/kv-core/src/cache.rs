@@ -107,6 +107,26 @@ pub trait KvCache: fmt::Debug + Send {
     /// [`CacheError::Empty`] before the layer's `append`, [`CacheError::Shape`], [`CacheError::Closed`].
     fn attend(&mut self, seq: SeqId, layer: usize, queries: Tensor<3>) -> Result<Tensor<3>, CacheError>;
 
+    /// Attention of queries over all committed rows of the layer, without a fresh row and without a causal mask: every
+    /// query sees every row that `view` shows between steps. The decoder of an encoder–decoder model reads the encoder's
+    /// rows so (cross-attention). Queries are taken as they are: a model that rotates its keys rotates them too.
+    ///
+    /// It needs no step. The rows of a step in progress are not seen, and the step goes on as if nothing had been read.
+    /// The default is [`CacheError::Unsupported`].
+    ///
+    /// # Shapes
+    /// - queries: `[tokens, heads, key_dim]`, of any number of tokens
+    /// - returns: `[tokens, heads, value_dim]`
+    ///
+    /// # Errors
+    /// [`CacheError::Unsupported`], [`CacheError::Empty`] before the first `commit`, [`CacheError::Shape`],
+    /// [`CacheError::Closed`].
+    fn read(&mut self, seq: SeqId, layer: usize, queries: Tensor<3>) -> Result<Tensor<3>, CacheError> {
+        let _ = (layer, queries);
+        self.seen(seq)?;
+        Err(unsupported::<Self>("read"))
+    }
+
     /// Ends the step. Eviction, sealing and quantization happen here and nowhere else.
     ///
     /// # Errors
@@ -159,6 +179,16 @@ pub trait KvCache: fmt::Debug + Send {
 
     /// The guarantee of this instance.
     fn guarantee(&self) -> Guarantee;
+
+    /// How many positions a sequence may have in a model whose context is `context` tokens. `None` is any number.
+    ///
+    /// A model was trained on distances below `context` between a query and a key. A cache that keeps every row shows it
+    /// longer ones in a longer sequence, so the default is the context. A cache answers `None` if no query of it is ever
+    /// `context` or more positions away from a key, however long the sequence is: a window without sinks, or with sinks that
+    /// move along, as long as the two together are no longer than the context.
+    fn reach(&self, context: usize) -> Option<usize> {
+        Some(context)
+    }
 
     /// Whether `begin` always returns `0..fresh.end`. If so, a driver should not feed a prompt in chunks, because
     /// each chunk would rerun all tokens before it.

@@ -83,6 +83,23 @@ impl HeldRows {
         Ok(reference::attend_views(self.sequences.geometry(), first_query, &queries, &views, visible).into_tensor())
     }
 
+    /// [`KvCache::read`](crate::KvCache::read) of the rows for which `sees(newest, position)` is true.
+    ///
+    /// # Errors
+    /// [`CacheError::Empty`], [`CacheError::Shape`], [`CacheError::Closed`].
+    pub fn read(
+        &self,
+        seq: SeqId,
+        layer: usize,
+        queries: Tensor<3>,
+        sees: impl Fn(usize, usize) -> bool,
+    ) -> Result<Tensor<3>, CacheError> {
+        let (seen, queries) = self.sequences.read_queries(seq, layer, queries)?;
+        let views = &self.sequences.state(seq)?[layer];
+        let visible = |_, key| sees(seen - 1, key);
+        Ok(reference::attend_views(self.sequences.geometry(), seen, &queries, views, visible).into_tensor())
+    }
+
     /// [`KvCache::commit`](crate::KvCache::commit). Of `seen` tokens, it keeps those for which
     /// `keeps(seen, position)` is true.
     ///

@@ -187,6 +187,20 @@ impl<S> Sequences<S> {
         Rows::take("queries", queries, [tokens, self.geometry.heads, self.geometry.key_dim])
     }
 
+    /// Takes queries over the committed rows of a layer, with the number of committed tokens, for `read`.
+    ///
+    /// # Errors
+    /// [`CacheError::Shape`], [`CacheError::Empty`] before the first `commit`, [`CacheError::Closed`].
+    pub fn read_queries(&self, seq: SeqId, layer: usize, queries: Tensor<3>) -> Result<(usize, Rows), CacheError> {
+        let Geometry { layers, heads, key_dim, .. } = self.geometry;
+        let seen = self.seen(seq)?;
+        if seen == 0 || layer >= layers {
+            return Err(CacheError::Empty { seq, layer });
+        }
+        let [tokens, ..] = queries.dims();
+        Ok((seen, Rows::take("queries", queries, [tokens, heads, key_dim])?))
+    }
+
     /// Ends a step: counts its tokens as seen, and returns its rows with the state to store them in.
     ///
     /// # Errors

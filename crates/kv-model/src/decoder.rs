@@ -89,7 +89,7 @@ impl Decoder {
         for input in inputs.iter() {
             let history = input.sequence.history();
             let end = history.len() + input.fresh.len();
-            self.check(input.fresh, end)?;
+            self.check(cache, input.fresh, end)?;
             let run = cache.begin(input.sequence.id(), history.len()..end)?;
             let first_row = rows.len();
             let again = history.get(run.start..).unwrap_or_default();
@@ -139,14 +139,14 @@ impl Decoder {
     }
 
     /// Checks what is to be added to a sequence that has `end` positions afterwards.
-    fn check(&self, fresh: Fresh<'_>, end: usize) -> Result<(), ModelError> {
+    fn check(&self, cache: &dyn KvCache, fresh: Fresh<'_>, end: usize) -> Result<(), ModelError> {
         let ModelConfig { vocabulary, hidden, .. } = self.config;
         let context = self.config.geometry.context;
         if fresh.is_empty() {
             return Err(ModelError::NoTokens);
         }
-        if end > context {
-            return Err(ModelError::Context { needed: end, context });
+        if let Some(reach) = cache.reach(context).filter(|reach| end > *reach) {
+            return Err(ModelError::Reach { needed: end, reach, context });
         }
         match fresh {
             Fresh::Tokens(tokens) => match tokens.iter().find(|token| **token as usize >= vocabulary) {

@@ -102,11 +102,13 @@ pub enum ModelError {
         /// Ids there are.
         vocabulary: usize,
     },
-    /// More positions than the model was made for.
-    #[error("{needed} positions needed, and the model's context is {context}")]
-    Context {
+    /// More positions than a sequence may have with this cache.
+    #[error("{needed} positions needed, and with this cache a sequence may have {reach}: the model's context is {context}")]
+    Reach {
         /// Positions after the step.
         needed: usize,
+        /// Positions that a sequence may have ([`KvCache::reach`](kv_core::KvCache::reach)).
+        reach: usize,
         /// Positions the model was made for.
         context: usize,
     },

@@ -76,6 +76,12 @@ impl KvCache for Naive {
         Ok(Rows::new([tokens, heads, value_dim], out).into_tensor())
     }
 
+    fn read(&mut self, seq: SeqId, _: usize, _: Tensor<3>) -> Result<Tensor<3>, CacheError> {
+        self.sequences.seen(seq)?;
+        let reason = "it keeps no rows between steps: the model would have to compute them again".into();
+        Err(CacheError::Unsupported { strategy: Naive::ID, operation: "read", reason })
+    }
+
     fn commit(&mut self, seq: SeqId) -> Result<(), CacheError> {
         self.sequences.commit(seq).map(|_| ())
     }

@@ -126,17 +126,15 @@ impl KvCache for Paged {
     fn attend(&mut self, seq: SeqId, layer: usize, queries: Tensor<3>) -> Result<Tensor<3>, CacheError> {
         let queries = self.sequences.queries(seq, layer, queries)?;
         let (first_query, fresh) = self.sequences.fresh(seq, layer)?;
-        let Geometry { heads, kv_heads, key_dim, value_dim, .. } = *self.sequences.geometry();
-        let table = Pages { pool: &self.pool, blocks: &self.sequences.state(seq)?.blocks };
-        let page_tokens = self.config.block_size;
-        let runs = vec![
-            Run::Pages { table: &table, page_tokens, tokens: first_query, first_head: layer * kv_heads, first_position: 0 },
-            Run::Rows { keys: fresh.keys.values(), values: fresh.values.values(), first_position: first_query },
-        ];
-        let shape = HeadShape { heads, kv_heads, key_dim, value_dim };
-        let out = kv_kernels::attend(shape, first_query, &[Part { queries: queries.values(), mask: Mask::Causal, runs }]).out;
-        let [tokens, ..] = queries.dims();
-        Ok(Rows::new([tokens, heads, value_dim], out).into_tensor())
+        let pages = Pages { pool: &self.pool, blocks: &self.sequences.state(seq)?.blocks };
+        let fresh = Run::Rows { keys: fresh.keys.values(), values: fresh.values.values(), first_position: first_query };
+        Ok(self.attended(&queries, first_query, vec![self.stored(&pages, layer, first_query), fresh]))
+    }
+
+    fn read(&mut self, seq: SeqId, layer: usize, queries: Tensor<3>) -> Result<Tensor<3>, CacheError> {
+        let (seen, queries) = self.sequences.read_queries(seq, layer, queries)?;
+        let pages = Pages { pool: &self.pool, blocks: &self.sequences.state(seq)?.blocks };
+        Ok(self.attended(&queries, seen, vec![self.stored(&pages, layer, seen)]))
     }
 
     fn commit(&mut self, seq: SeqId) -> Result<(), CacheError> {
@@ -240,6 +238,21 @@ impl KvCache for Paged {
 }
 
 impl Paged {
+    /// A layer's first `tokens` tokens.
+    fn stored<'a>(&self, table: &'a Pages<'a>, layer: usize, tokens: usize) -> Run<'a> {
+        let kv_heads = self.sequences.geometry().kv_heads;
+        Run::Pages { table, page_tokens: self.config.block_size, tokens, first_head: layer * kv_heads, first_position: 0 }
+    }
+
+    /// Attention of queries from the position `first_query` on. They see all earlier tokens of the runs.
+    fn attended(&self, queries: &Rows, first_query: usize, runs: Vec<Run<'_>>) -> Tensor<3> {
+        let Geometry { heads, kv_heads, key_dim, value_dim, .. } = *self.sequences.geometry();
+        let shape = HeadShape { heads, kv_heads, key_dim, value_dim };
+        let out = kv_kernels::attend(shape, first_query, &[Part { queries: queries.values(), mask: Mask::Causal, runs }]).out;
+        let [tokens, ..] = queries.dims();
+        Rows::new([tokens, heads, value_dim], out).into_tensor()
+    }
+
     /// The pages of the first `tokens` tokens, each with the positions it holds.
     fn filled_pages<'a>(&self, blocks: &'a [BlockId], tokens: usize) -> impl Iterator<Item = (BlockId, Range<usize>)> + use<'a> {
         let block_size = self.config.block_size;

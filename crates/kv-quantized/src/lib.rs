@@ -93,20 +93,14 @@ impl KvCache for Quantized {
     fn attend(&mut self, seq: SeqId, layer: usize, queries: Tensor<3>) -> Result<Tensor<3>, CacheError> {
         let queries = self.sequences.queries(seq, layer, queries)?;
         let (first_query, fresh) = self.sequences.fresh(seq, layer)?;
-        let Geometry { heads, kv_heads, key_dim, value_dim, .. } = *self.sequences.geometry();
-        let Layer { sealed, tail } = &self.sequences.state(seq)?[layer];
-        let in_tail = first_query - tail.tokens();
-        let [older, newer] = tail.slots();
-        let runs = vec![
-            Run::Block { block: sealed, first_head: 0, slots: 0..in_tail, first_position: 0 },
-            Run::Block { block: tail.block(), first_head: 0, slots: older.clone(), first_position: in_tail },
-            Run::Block { block: tail.block(), first_head: 0, slots: newer, first_position: in_tail + older.len() },
-            Run::Rows { keys: fresh.keys.values(), values: fresh.values.values(), first_position: first_query },
-        ];
-        let shape = HeadShape { heads, kv_heads, key_dim, value_dim };
-        let out = kv_kernels::attend(shape, first_query, &[Part { queries: queries.values(), mask: Mask::Causal, runs }]).out;
-        let [tokens, ..] = queries.dims();
-        Ok(Rows::new([tokens, heads, value_dim], out).into_tensor())
+        let mut runs = self.sequences.state(seq)?[layer].runs(first_query);
+        runs.push(Run::Rows { keys: fresh.keys.values(), values: fresh.values.values(), first_position: first_query });
+        Ok(self.attended(&queries, first_query, runs))
+    }
+
+    fn read(&mut self, seq: SeqId, layer: usize, queries: Tensor<3>) -> Result<Tensor<3>, CacheError> {
+        let (seen, queries) = self.sequences.read_queries(seq, layer, queries)?;
+        Ok(self.attended(&queries, seen, self.sequences.state(seq)?[layer].runs(seen)))
     }
 
     fn commit(&mut self, seq: SeqId) -> Result<(), CacheError> {
@@ -181,7 +175,30 @@ impl KvCache for Quantized {
     }
 }
 
+impl Quantized {
+    /// Attention of queries from the position `first_query` on. They see all earlier tokens of the runs.
+    fn attended(&self, queries: &Rows, first_query: usize, runs: Vec<Run<'_>>) -> Tensor<3> {
+        let Geometry { heads, kv_heads, key_dim, value_dim, .. } = *self.sequences.geometry();
+        let shape = HeadShape { heads, kv_heads, key_dim, value_dim };
+        let out = kv_kernels::attend(shape, first_query, &[Part { queries: queries.values(), mask: Mask::Causal, runs }]).out;
+        let [tokens, ..] = queries.dims();
+        Rows::new([tokens, heads, value_dim], out).into_tensor()
+    }
+}
+
 impl Layer {
+    /// All tokens of a sequence that has seen `seen`: those that are sealed, then the tail.
+    fn runs(&self, seen: usize) -> Vec<Run<'_>> {
+        let Layer { sealed, tail } = self;
+        let in_tail = seen - tail.tokens();
+        let [older, newer] = tail.slots();
+        vec![
+            Run::Block { block: sealed, first_head: 0, slots: 0..in_tail, first_position: 0 },
+            Run::Block { block: tail.block(), first_head: 0, slots: older.clone(), first_position: in_tail },
+            Run::Block { block: tail.block(), first_head: 0, slots: newer, first_position: in_tail + older.len() },
+        ]
+    }
+
     /// Adds the rows of the positions `run` and seals the tokens before `sealed_after`.
     fn add(&mut self, run: Range<usize>, sealed_after: usize, keys: &[f32], values: &[f32]) {
         let RowShape { heads, key_dim, value_dim } = self.sealed.shape();

@@ -98,7 +98,6 @@ impl KvCache for Sliding {
     fn attend(&mut self, seq: SeqId, layer: usize, queries: Tensor<3>) -> Result<Tensor<3>, CacheError> {
         let queries = self.sequences.queries(seq, layer, queries)?;
         let (first_query, fresh) = self.sequences.fresh(seq, layer)?;
-        let Geometry { heads, kv_heads, key_dim, value_dim, .. } = *self.sequences.geometry();
         let kept = &self.sequences.state(seq)?[layer];
         let [tokens, ..] = queries.dims();
         let fresh_sinks = self.config.sinks.saturating_sub(first_query).min(tokens);
@@ -106,7 +105,7 @@ impl KvCache for Sliding {
         let mut recent = recent_runs(&kept.recent, first_query);
         recent.push(fresh_run(fresh, fresh_sinks..tokens, first_query));
         let mut parts = vec![Part { queries: queries.values(), mask: Mask::Window(self.config.window), runs: recent }];
-        let turned = self.turned_queries(&queries, first_query);
+        let turned = self.turned_queries(&queries, |token| self.sink_shift(first_query + token));
         if self.config.sinks > 0 {
             let stored = self.config.sinks.min(first_query);
             let runs = vec![
@@ -115,8 +114,21 @@ impl KvCache for Sliding {
             ];
             parts.push(Part { queries: turned.as_ref().unwrap_or(&queries).values(), mask: Mask::Causal, runs });
         }
-        let out = kv_kernels::attend(HeadShape { heads, kv_heads, key_dim, value_dim }, first_query, &parts).out;
-        Ok(Rows::new([tokens, heads, value_dim], out).into_tensor())
+        Ok(self.attended(tokens, first_query, &parts))
+    }
+
+    /// Reads the sinks and the window of the newest token, the sinks where they are for it.
+    fn read(&mut self, seq: SeqId, layer: usize, queries: Tensor<3>) -> Result<Tensor<3>, CacheError> {
+        let (seen, queries) = self.sequences.read_queries(seq, layer, queries)?;
+        let kept = &self.sequences.state(seq)?[layer];
+        let turned = self.turned_queries(&queries, |_| self.sink_shift(seen - 1));
+        let sinks = Run::Block { block: &kept.sinks, first_head: 0, slots: 0..self.config.sinks.min(seen), first_position: 0 };
+        let [tokens, ..] = queries.dims();
+        let parts = [
+            Part { queries: queries.values(), mask: Mask::Causal, runs: recent_runs(&kept.recent, seen) },
+            Part { queries: turned.as_ref().unwrap_or(&queries).values(), mask: Mask::Causal, runs: vec![sinks] },
+        ];
+        Ok(self.attended(tokens, seen, &parts))
     }
 
     fn commit(&mut self, seq: SeqId) -> Result<(), CacheError> {
@@ -200,24 +212,40 @@ impl KvCache for Sliding {
         let errors = self.config.format.max_relative_errors();
         Guarantee::Evicts(errors.map(|(keys, values)| ErrorBound::of_rows(keys, values)))
     }
+
+    /// No limit as long as the window and the sinks next to it fit into the context. A wider window shows a query keys
+    /// that are further away than any that the model was trained on, so it ends where the context does.
+    fn reach(&self, context: usize) -> Option<usize> {
+        let Config { window, sinks, .. } = self.config;
+        (window.saturating_add(sinks) > context).then_some(context)
+    }
 }
 
 impl Sliding {
+    /// Attention of the parts' queries, the first of which is at `first_query`.
+    fn attended(&self, tokens: usize, first_query: usize, parts: &[Part<'_>]) -> Tensor<3> {
+        let Geometry { heads, kv_heads, key_dim, value_dim, .. } = *self.sequences.geometry();
+        let out = kv_kernels::attend(HeadShape { heads, kv_heads, key_dim, value_dim }, first_query, parts).out;
+        Rows::new([tokens, heads, value_dim], out).into_tensor()
+    }
+
     /// How far the sinks are moved for the query at `position`, so that they end just before its window.
     fn sink_shift(&self, position: usize) -> usize {
         (position + 1).saturating_sub(self.config.window).saturating_sub(self.config.sinks)
     }
 
-    /// The queries rotated to match the sinks' stored keys, or `None` if no query's sinks have moved.
-    fn turned_queries(&self, queries: &Rows, first_query: usize) -> Option<Rows> {
+    /// The queries rotated to match the sinks' stored keys, which have moved by `shift` for each token's query. `None` if
+    /// they have moved for none.
+    fn turned_queries(&self, queries: &Rows, shift: impl Fn(usize) -> usize) -> Option<Rows> {
         let [tokens, heads, key_dim] = queries.dims();
-        if self.config.sinks == 0 || self.sink_shift(first_query + tokens - 1) == 0 {
+        // They never move back.
+        if self.config.sinks == 0 || tokens == 0 || shift(tokens - 1) == 0 {
             return None;
         }
         let rope = &self.sequences.geometry().rope;
         let mut turned = queries.values().to_vec();
         for (token, queries) in turned.chunks_exact_mut(heads * key_dim).enumerate() {
-            let turns = rope.turns(-(self.sink_shift(first_query + token) as i64));
+            let turns = rope.turns(-(shift(token) as i64));
             queries.chunks_exact_mut(key_dim).for_each(|query| rotate_row(query, &turns));
         }
         Some(Rows::new(queries.dims(), turned))

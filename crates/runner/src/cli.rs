@@ -253,7 +253,7 @@ pub(crate) struct GenerateArguments {
     /// Keys of one table are merged: --set format.keys=q8_0 --set format.values=q4_0
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) sets: Vec<String>,
-    /// Stop after this many tokens, or at the end of the model's context.
+    /// Stop after this many tokens, or at the end of the model's context if the cache does not reach beyond it.
     #[arg(long, default_value_t = 64)]
     pub(crate) max_new_tokens: usize,
     /// Tokens of the prompt to feed per step.

@@ -57,12 +57,12 @@ fn continue_prompt(model: &Model, cache: &mut dyn KvCache, prompt_text: &str, ar
     if prompt.is_empty() {
         return Err(Problem::new("the prompt is empty: a step needs at least one token"));
     }
-    let most = new_tokens(prompt.len(), arguments.max_new_tokens, model.decoder.config())?;
+    let most = new_tokens(prompt.len(), arguments.max_new_tokens, cache, model.decoder.config())?;
     let step = if cache.recomputes() { prompt.len() } else { arguments.prefill_chunk.min(prompt.len()) };
     let bytes = cache.least_bytes(prompt.len()).saturating_add(model.decoder.config().step_bytes(step));
     free_memory::require(bytes, &format!("a prompt of {} tokens in steps of {step}", prompt.len()))?;
     // The text may end long before it has all the tokens that it may have.
-    let longest = prompt.len() + most;
+    let longest = prompt.len().saturating_add(most);
     if free_memory::require(cache.least_bytes(longest), "").is_err() {
         say(&format!("the cache of all {longest} tokens would not fit into memory: `--max-new-tokens` below {most} is safer"));
     }
@@ -126,24 +126,24 @@ fn continue_prompt(model: &Model, cache: &mut dyn KvCache, prompt_text: &str, ar
     }
 }
 
-/// How many tokens are generated: as many as were asked for, or as the context has room for.
+/// How many tokens are generated: as many as were asked for, or as a sequence with this cache has room for.
 ///
 /// # Errors
 /// A [`Problem`] if there is no room for one.
-fn new_tokens(prompt: usize, asked_for: usize, model: &ModelConfig) -> Result<usize, Problem> {
+fn new_tokens(prompt: usize, asked_for: usize, cache: &dyn KvCache, model: &ModelConfig) -> Result<usize, Problem> {
     let context = model.geometry.context;
-    let room = context.saturating_sub(prompt);
+    let Some(reach) = cache.reach(context) else { return Ok(asked_for) };
+    let beyond = |new: usize| ModelError::Reach { needed: prompt.saturating_add(new), reach, context };
+    let room = reach.saturating_sub(prompt);
     if room == 0 {
-        return Err(Problem::new(format!(
-            "the prompt has {prompt} tokens, and the model's context is {context}: there is no room for a new one"
-        ))
-        .help(format!("the longest prompt has {} tokens", context - 1)));
+        let help = format!(
+            "the longest prompt has {} tokens; with a window that fits into the context there is no limit: `--strategy sliding`",
+            reach.saturating_sub(1)
+        );
+        return Err(Problem::new(format!("there is no room for a new token behind the prompt's {prompt}: {}", beyond(1))).help(help));
     }
     if asked_for > room {
-        say(&format!(
-            "after the prompt's {prompt} tokens the model's context of {context} has room for {room} more: generation stops after {room} \
-             of the {asked_for} tokens requested"
-        ));
+        say(&format!("generation stops after {room} of the {asked_for} tokens requested: {}", beyond(asked_for)));
     }
     Ok(asked_for.min(room))
 }
