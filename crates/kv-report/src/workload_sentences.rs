@@ -36,7 +36,7 @@ fn of_chat(row: &Row) -> Vec<String> {
         found.push(format!("holds {users} users in {} with it and in {} without", bytes(shared), bytes(separate)));
     }
     match row.along("shared prefix", "break_even_turn").next() {
-        Some((_, turn)) => found.push(format!("has paid for itself against recomputing at the end of turn {}", short(turn.value))),
+        Some((_, turn)) => found.push(format!("has paid for itself against recomputing at the end of turn {:.0}", turn.value)),
         None => found.push("does not pay for itself against recomputing within these turns".into()),
     }
     found

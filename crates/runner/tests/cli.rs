@@ -6,6 +6,7 @@ use std::process::{Command, Output, Stdio};
 
 mod cli {
     mod attention_level;
+    mod chat;
     mod folders;
     #[cfg(target_os = "linux")]
     mod kills;

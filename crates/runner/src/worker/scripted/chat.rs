@@ -57,18 +57,19 @@ pub(super) fn run<H: Host>(host: &H, chat: &Chat, script: &ScriptSpec, progress:
         if let Some(ratio) = ratios(&shared.first_tokens, &separate.first_tokens) {
             ratio.into_iter().enumerate().for_each(|(turn, ratio)| outcome.put(SHARED, "ttft_ratio", turn + 1, ratio));
         }
-        if let Some(after) = first_difference(&shared.answers, &separate.answers) {
-            outcome.values.insert("first_difference_tokens", after as f64);
-        }
     }
+    let warm_and_cold = shared.as_ref().and_then(|shared| first_difference(&shared.answers, &separate.answers));
     let kept = shared.unwrap_or(separate);
     if !kept.first_tokens.iter().flatten().any(|ms| *ms > 0.0) {
         return Ok(outcome);
     }
     let recomputed = talk.recompute(host, &kept.answers[0])?;
+    let said_otherwise = kept.answers[0].iter().zip(&recomputed).position(|(answer, (token, _))| answer.first() != Some(token));
+    let differences = warm_and_cold.into_iter().chain(said_otherwise.map(|turn| turn * chat.answer));
+    outcome.values.extend(differences.min().map(|after| ("first_difference_tokens", after as f64)));
     let answers = |turn: usize| kept.cumulative[turn] - kept.cumulative[turn - 1] - kept.first_tokens[turn - 1].iter().sum::<f64>();
     let mut cumulative = 0.0;
-    for (turn, ms) in (1..).zip(&recomputed) {
+    for (turn, (_, ms)) in (1..).zip(&recomputed) {
         // Answers are decoded as with a cache.
         cumulative += ms * chat.users as f64 + answers(turn);
         outcome.put(RECOMPUTED, "ttft_ms", turn, *ms);
@@ -202,8 +203,8 @@ impl<'a> Talk<'a> {
         Ok(())
     }
 
-    /// The time to first token of each turn of the first user, if everything before it is computed again.
-    fn recompute<H: Host>(&self, host: &H, answers: &[Vec<u32>]) -> Result<Vec<f64>, Refusal> {
+    /// The first token of each turn of the first user, and the time to it, if everything before it is computed again.
+    fn recompute<H: Host>(&self, host: &H, answers: &[Vec<u32>]) -> Result<Vec<(u32, f64)>, Refusal> {
         let mut stage = host.stage()?;
         let mut history = self.system.clone();
         let mut first_tokens = vec![];
@@ -212,8 +213,8 @@ impl<'a> Talk<'a> {
             let name = Name::new("recomputed");
             let mut took = stage.open(&name)?;
             took += stage.append(&name, &history, self.chunk)?;
+            first_tokens.push((stage.next_token(&name), took.ms));
             stage.run(&Event::Close { sequence: name })?;
-            first_tokens.push(took.ms);
             history.extend(answer);
         }
         Ok(first_tokens)
