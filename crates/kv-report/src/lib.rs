@@ -70,7 +70,7 @@ pub use old::read_old;
 pub use peer::{Peer, read_peers};
 pub use png::png;
 pub use quality::{Part, Protocol, QualityPoint, quality_csv};
-pub use results::{IMPLEMENTATION_BOUND, Results, Row, UNRANKED, Value};
+pub use results::{IMPLEMENTATION_BOUND, Pair, Results, Row, UNRANKED, Value};
 pub use run::{
     BuildRecord, CellRecord, FormatBytes, GeometryRecord, Level, ModelRecord, RowsOrigin, RunRecord, RunState, SCHEMA_VERSION, read_run,
 };

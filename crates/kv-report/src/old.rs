@@ -50,7 +50,7 @@ pub fn read_old(results_json: &[u8], samples_csv: &[u8]) -> Result<Results, Repo
         // Which other cells were planned is not recorded.
         cells: rows.iter().map(|row| row.cell.clone()).collect(),
     };
-    Ok(Results { run, rows, visits: visits(samples_csv)? })
+    Ok(Results { run, rows, visits: visits(samples_csv)?, pairs: vec![] })
 }
 
 #[derive(Deserialize)]

@@ -13,6 +13,21 @@ pub struct Results {
     pub rows: Vec<Row>,
     /// The passes that the rows sum up.
     pub visits: Vec<Visit>,
+    /// Every instance compared with every other that was timed beside it.
+    pub pairs: Vec<Pair>,
+}
+
+/// A cell compared with another that was timed beside it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pair {
+    /// The id of the cell.
+    pub cell: String,
+    /// The id of the cell that it is compared with.
+    pub baseline: String,
+    /// The id of the metric: a ratio of times.
+    pub metric: String,
+    /// The ratio, with its interval and verdict.
+    pub value: Value,
 }
 
 impl Results {

@@ -43,20 +43,21 @@ fn length(row: &Row) -> (String, usize, usize) {
 }
 
 fn add(row: &mut Row, id: &str, comparison: Option<&Comparison>) {
-    let Some(comparison) = comparison else { return };
+    row.values.extend(comparison.map(|comparison| (id.into(), value(comparison))));
+}
+
+/// A comparison as a value.
+pub(super) fn value(comparison: &Comparison) -> Value {
     let Comparison { ratio, interval, verdict, degrees_of_freedom, launches } = comparison;
-    row.values.insert(
-        id.into(),
-        Value {
-            value: *ratio,
-            statistic: Some("geometric mean".into()),
-            samples: Some(*launches),
-            interval: Some(*interval),
-            verdict: Some(verdict.to_string()),
-            degrees_of_freedom: Some(*degrees_of_freedom),
-            reason: Some(format!("{degrees_of_freedom:.1} degrees of freedom, 5 % for any false exclusion of 1 in a chart (Holm)")),
-        },
-    );
+    Value {
+        value: *ratio,
+        statistic: Some("geometric mean".into()),
+        samples: Some(*launches),
+        interval: Some(*interval),
+        verdict: Some(verdict.to_string()),
+        degrees_of_freedom: Some(*degrees_of_freedom),
+        reason: Some(format!("{degrees_of_freedom:.1} degrees of freedom, 5 % for any false exclusion of 1 in a chart (Holm)")),
+    }
 }
 
 /// A ratio without an interval, where there is no verdict: of paired times, or else of medians.

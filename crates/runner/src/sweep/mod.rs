@@ -7,6 +7,7 @@ mod judged;
 mod launches;
 mod level;
 mod observations;
+mod pairs;
 mod passes;
 mod prediction;
 mod probe;

@@ -10,12 +10,13 @@ use kv_report::{
 use super::judged::judge;
 use super::level::add_level;
 use super::observations::{BlockVisits, Part, steady_steps};
+use super::pairs::pairs;
 
 /// A run's results. Cells that were not timed have no row.
 pub(crate) fn results(run: &RunRecord, visits: &[Visit]) -> Results {
     let mut rows: Vec<Row> = run.cells.iter().filter_map(|cell| row(run, cell, visits)).collect();
     judge(&mut rows, run, visits);
-    Results { run: run.clone(), rows, visits: visits.to_vec() }
+    Results { run: run.clone(), rows, visits: visits.to_vec(), pairs: pairs(run, visits) }
 }
 
 fn row(run: &RunRecord, cell: &CellRecord, visits: &[Visit]) -> Option<Row> {
@@ -219,12 +220,12 @@ fn add_working_set(row: &mut Row) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use kv_report::{RunState, SCHEMA_VERSION, TtftSource};
 
     use super::*;
 
-    fn run() -> RunRecord {
+    pub(in crate::sweep) fn run() -> RunRecord {
         let cell = |id: &str, label: &str| CellRecord {
             id: id.into(),
             label: label.into(),
