@@ -113,6 +113,18 @@ impl Chart {
         if crowded || lengths.len() > 14 { vec![] } else { lengths }
     }
 
+    /// The names of lines beside which the others cannot be told apart: at most one, five times as high as all others.
+    pub(crate) fn outliers(&self) -> Vec<&str> {
+        const TIMES: f64 = 5.0;
+        if self.form != Form::Lines || self.series.len() < 3 {
+            return vec![];
+        }
+        let top = |series: &Series| series.points.iter().map(|(_, y)| *y).fold(f64::NEG_INFINITY, f64::max);
+        let Some(highest) = self.series.iter().max_by(|a, b| top(a).total_cmp(&top(b))) else { return vec![] };
+        let of_others = self.series.iter().filter(|series| series.name != highest.name).map(top).fold(f64::NEG_INFINITY, f64::max);
+        if of_others > 0.0 && top(highest) > TIMES * of_others { vec![&highest.name] } else { vec![] }
+    }
+
     /// The extent of the points along x and y, or `None` if there are none.
     pub(crate) fn bounds(&self) -> Option<((f64, f64), (f64, f64))> {
         let ends = |interval: &Interval| [(interval.x, interval.low), (interval.x, interval.high)];

@@ -206,6 +206,28 @@ fn memory_caption(results: &Results) -> String {
     }
 }
 
+/// A line of the charts over lengths.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Line {
+    /// As legends have it.
+    pub(crate) name: String,
+    pub(crate) label: String,
+    pub(crate) batch: usize,
+    pub(crate) style: usize,
+}
+
+/// Every line of the charts, in the order of the config.
+pub(crate) fn lines(results: &Results) -> Vec<Line> {
+    let names = Names::of(results);
+    let line = |(style, (label, batch)): (usize, &(String, usize))| Line {
+        name: names.name(label, *batch),
+        label: label.clone(),
+        batch: *batch,
+        style,
+    };
+    names.lines.iter().enumerate().map(line).collect()
+}
+
 /// The lines of a report: one per label, workload and batch, named by what distinguishes them.
 struct Names {
     /// In the order of the config.

@@ -1,71 +1,225 @@
 //! The report as a single page that works offline.
 
-use askama::Template;
+use std::collections::BTreeSet;
 
+use askama::Template;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+
+use crate::capacity::{Capacity, capacity};
+use crate::chart_numbers::{ChartNumber, chart_numbers};
+use crate::charts::{Line, lines};
 use crate::column::{COLUMNS, Cell, Column};
+use crate::decision::{Decisions, decisions};
 use crate::facts::facts;
-use crate::figure::figure;
 use crate::noise::noise;
-use crate::plotly;
-use crate::shown::shown;
+use crate::shown::{shortened, shown};
+use crate::style::colour;
+use crate::workload_charts::workload_of;
+use crate::{CellRecord, Form, Scale, page_data, plotly, png};
 use crate::{Chart, EqualBytes, Fact, ReportError, Results, Row, RunRecord, RunState, Status, equal_bytes, sentences, workload_sentences};
 
-/// The page, with all scripts and figures embedded.
+/// How a page shows its charts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Edition {
+    /// With the charts' library in it: 1.2 MB, interactive.
+    Interactive,
+    /// With pictures instead, for mail and places where scripts of that size are unwelcome.
+    Light,
+}
+
+/// The page, with all scripts, figures and data embedded.
 ///
 /// # Errors
-/// [`ReportError::Page`].
-pub fn html(results: &Results, charts: &[Chart]) -> Result<String, ReportError> {
+/// [`ReportError::Page`], or [`ReportError::Chart`] if a picture cannot be drawn.
+pub fn html(results: &Results, charts: &[Chart], edition: Edition) -> Result<String, ReportError> {
+    let lines = lines(results);
+    let figures = charts.iter().map(|chart| Figure::new(chart, edition)).collect::<Result<Vec<_>, ReportError>>()?;
+    let files = page_data::files(results);
+    let baselines = page_data::baselines(results);
+    let baseline = baselines.first().cloned().unwrap_or_default();
+    let data = page_data::data(results, &lines, if edition == Edition::Light { &[] } else { charts }, &baseline, &files);
+    let mut strategies: Vec<&Line> = vec![];
+    lines.iter().for_each(|line| {
+        if strategies.iter().all(|other| other.label != line.label) {
+            strategies.push(line);
+        }
+    });
+    let cells = || results.rows.iter().map(|row| &row.cell);
     let page = Page {
+        css: CSS,
+        script: SCRIPT,
+        is_light: edition == Edition::Light,
         run: &results.run,
+        asked: asked(results),
         counts: counts(results),
         level: results.run.of_level().join("; "),
         unfinished: unfinished(results),
         failures: results.rows.iter().filter(|row| row.status != Status::Ok).collect(),
         sentences: if is_judged(results) { sentences(results) } else { vec![] }.into_iter().chain(workload_sentences(results)).collect(),
+        decisions: decisions(results),
+        capacity: capacity(results),
         equal_bytes: equal_bytes(results),
-        figures: charts.iter().map(|chart| Figure { chart, json: inside_script(&figure(chart)) }).collect(),
+        figures,
         certainty: noise(results),
+        strategies: strategies.into_iter().map(Strategy::of).collect(),
+        baselines: &baselines,
+        baseline: &baseline,
+        workloads: distinct(cells().map(|cell| cell.workload.clone())),
+        lengths: distinct(cells().map(|cell| cell.seq_len)),
+        batches: distinct(cells().map(|cell| cell.batch)),
+        files: files.iter().map(|(name, _)| *name).chain(["run.json"]).collect(),
         all_columns: &COLUMNS,
         columns: COLUMNS.iter().filter(|column| column.on_page()).collect(),
-        rows: results.rows.iter().map(|row| TableRow { failed: row.status != Status::Ok, cells: cells(row) }).collect(),
+        rows: results
+            .rows
+            .iter()
+            .map(|row| TableRow { cell: &row.cell, failed: row.status != Status::Ok, cells: self::cells(row) })
+            .collect(),
         facts: facts(&results.run),
         config: serde_json::to_string_pretty(&results.run.config).unwrap_or_default(),
+        data: inside_script(&data),
         plotly_script: plotly::SCRIPT,
         plotly_license: plotly::LICENSE,
     };
     Ok(page.render()?)
 }
 
+const CSS: &str = include_str!("../templates/report.css");
+const SCRIPT: &str = include_str!("../templates/report.js");
+
+/// Each value once, in order.
+fn distinct<T: Ord>(values: impl Iterator<Item = T>) -> Vec<T> {
+    values.collect::<BTreeSet<T>>().into_iter().collect()
+}
+
 #[derive(Template)]
 #[template(path = "report.html")]
 struct Page<'a> {
+    css: &'static str,
+    script: &'static str,
+    is_light: bool,
     run: &'a RunRecord,
+    /// What the run was to find out, in a line.
+    asked: String,
     counts: String,
     /// What all rows have in common; empty at the level of a model.
     level: String,
     unfinished: Option<String>,
     failures: Vec<&'a Row>,
-    /// Of each instance, if quality was measured.
+    /// Of each instance, if quality was measured, and of each workload that is a script of its own.
     sentences: Vec<String>,
+    decisions: Option<Decisions>,
+    capacity: Option<Capacity>,
     equal_bytes: Option<EqualBytes>,
     figures: Vec<Figure<'a>>,
     certainty: Vec<String>,
+    strategies: Vec<Strategy>,
+    /// The labels that can be the baseline, the run's own first.
+    baselines: &'a [String],
+    baseline: &'a str,
+    workloads: Vec<String>,
+    lengths: Vec<usize>,
+    batches: Vec<usize>,
+    /// The files that can be saved from the page.
+    files: Vec<&'static str>,
     all_columns: &'a [Column],
     columns: Vec<&'static Column>,
-    rows: Vec<TableRow>,
+    rows: Vec<TableRow<'a>>,
     facts: Vec<Fact>,
     config: String,
+    /// What the script reads, as JSON that is safe inside a script.
+    data: String,
     plotly_script: &'static str,
     plotly_license: &'static str,
 }
 
-struct Figure<'a> {
-    chart: &'a Chart,
-    /// The figure as JSON for the plotting library, safe inside a script.
-    json: String,
+impl Page<'_> {
+    /// Whether it is the run's own baseline.
+    fn is_own(&self, label: &str) -> bool {
+        label == self.baseline
+    }
 }
 
-struct TableRow {
+/// A strategy that can be switched off.
+struct Strategy {
+    label: String,
+    color: String,
+}
+
+impl Strategy {
+    fn of(line: &Line) -> Strategy {
+        let (red, green, blue) = colour(line.style);
+        Strategy { label: line.label.clone(), color: format!("rgb({red},{green},{blue})") }
+    }
+
+    /// Its label, cut if it is very long.
+    fn short(&self) -> String {
+        shortened(&self.label)
+    }
+}
+
+struct Figure<'a> {
+    chart: &'a Chart,
+    workload: &'static str,
+    /// The picture as an address with the data in it, on a page without the charts' library.
+    picture: Option<String>,
+    has_scale: bool,
+    /// The lines beside which the others cannot be told apart.
+    outliers: Vec<String>,
+    numbers: Vec<ChartNumber>,
+    is_thinned: bool,
+}
+
+impl<'a> Figure<'a> {
+    fn new(chart: &'a Chart, edition: Edition) -> Result<Figure<'a>, ReportError> {
+        let picture = match edition {
+            Edition::Interactive => None,
+            Edition::Light => Some(format!("data:image/png;base64,{}", BASE64_STANDARD.encode(png(chart)?))),
+        };
+        let (numbers, is_thinned) = chart_numbers(chart);
+        Ok(Figure {
+            chart,
+            workload: workload_of(chart.name),
+            picture,
+            has_scale: chart.form == Form::Lines,
+            outliers: chart.outliers().into_iter().map(shortened).collect(),
+            numbers,
+            is_thinned,
+        })
+    }
+
+    fn is_log(&self) -> bool {
+        self.chart.y.scale == Scale::Log
+    }
+
+    fn x_heading(&self) -> &str {
+        if self.chart.x.label.is_empty() { "of" } else { &self.chart.x.label }
+    }
+}
+
+/// What was asked: how many strategies, with which model, at which lengths.
+fn asked(results: &Results) -> String {
+    let run = &results.run;
+    let strategies = distinct(run.cells.iter().map(|cell| &cell.label)).len();
+    let lengths =
+        distinct(run.cells.iter().filter(|cell| cell.workload == "decode" || cell.workload == "generate").map(|cell| cell.seq_len));
+    let at = match lengths.as_slice() {
+        [] => String::new(),
+        [length] => format!(" at {length} tokens"),
+        [first, .., last] => format!(" at {first} to {last} tokens"),
+    };
+    let others = distinct(run.cells.iter().map(|cell| cell.workload.as_str()).filter(|name| *name != "decode" && *name != "generate"));
+    let workloads = if others.is_empty() { String::new() } else { format!(", {}", others.join(", ")) };
+    let fact = |name: &str| run.environment.facts.iter().find(|fact| fact.name == name).and_then(|fact| fact.value.as_deref());
+    let on = fact("processor").or(fact("CPU")).map_or(String::new(), |cpu| format!(", on {cpu}"));
+    let model = if run.model.name.is_empty() { "an unnamed model".into() } else { run.model.name.clone() };
+    let noun = if strategies == 1 { "strategy" } else { "strategies" };
+    format!("Which KV cache? {strategies} {noun} with {model}{at}{workloads}{on}.")
+}
+
+struct TableRow<'a> {
+    cell: &'a CellRecord,
     failed: bool,
     cells: Vec<Shown>,
 }
@@ -122,7 +276,8 @@ fn cells(row: &Row) -> Vec<Shown> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Axis, Scale, Series, example};
+    use crate::figure::figure;
+    use crate::{Axis, Series, example};
 
     fn page(series: &str) -> String {
         let mut results = example::results();
@@ -131,13 +286,13 @@ mod tests {
             row.error = Some(series.into());
             row.phase = Some(series.into());
         }
-        html(&results, &[chart(series)]).unwrap()
+        html(&results, &[chart(series)], Edition::Interactive).unwrap()
     }
 
     /// The page's text before the script that draws its figures.
     fn text(results: &Results) -> String {
-        let page = html(results, &[]).unwrap();
-        page.split_once("<!-- The license").unwrap().0.to_owned()
+        let page = html(results, &[], Edition::Interactive).unwrap();
+        page.split_once("<script type=\"application/json\"").unwrap().0.to_owned()
     }
 
     fn chart(series: &str) -> Chart {
@@ -160,8 +315,9 @@ mod tests {
         for label in ["</script><script>alert(1)</script>", "<!--<script>", "a \"quoted\" \\ name", "×2 \u{2028} & <b>"] {
             let page = page(label);
             assert_eq!(count(&page), count(&self::page("a")), "{label}");
-            let json = page.lines().find_map(|line| line.strip_prefix("  \"chart-test\": ")).unwrap().trim_end_matches(',');
-            assert_eq!(serde_json::from_str::<serde_json::Value>(json).unwrap(), figure(&chart(label)), "{label}");
+            let json = page.split_once("id=\"data\">").unwrap().1.split_once("</script>").unwrap().0;
+            let data: serde_json::Value = serde_json::from_str(json).unwrap();
+            assert_eq!(data["figures"]["chart-test"]["data"], figure(&chart(label))["data"], "{label}");
         }
     }
 
@@ -170,11 +326,11 @@ mod tests {
         let results = crate::example_quality::results();
         let page = text(&results);
         let place = |words: &str| page.find(words).unwrap_or_else(|| panic!("{words}: {page}"));
-        assert!(place("<li>quantized q8_0 at 2048 tokens takes 0.53 times the baseline") < place("The charts need JavaScript"));
+        assert!(place("<li>quantized q8_0 at 2048 tokens takes 0.53 times the baseline") < place("<h2>Side by side</h2>"));
         assert!(place("<h2>Results</h2>") < place("<h2>At equal bytes, 2048 tokens</h2>"));
         assert!(page.contains("best: quantized q8_0"), "{page}");
         let without = text(&example::results());
-        assert!(!without.contains("<h2>What each strategy costs") && !without.contains("At equal bytes"));
+        assert!(!without.contains("<h2>The answer</h2>") && !without.contains("At equal bytes"));
     }
 
     #[test]

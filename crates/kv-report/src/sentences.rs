@@ -4,7 +4,7 @@ use crate::instances::{Instance, instances};
 use crate::metric::known;
 use crate::noise::is_baseline;
 use crate::quality_axis::{ATTENTION, KLD, QualityAxis};
-use crate::shown::{bytes, short};
+use crate::shown::{bytes, short, with_interval};
 use crate::{Metric, Results, Row, Value};
 
 const HEAP: &Metric = known("heap_live_bytes");
@@ -113,13 +113,6 @@ fn needles(row: &Row) -> Option<String> {
 /// A share without claiming that it is whole.
 fn percent(share: f64) -> String {
     if share == 1.0 { "100 %".into() } else { format!("{:.1} %", (share * 100.0).min(99.9)) }
-}
-
-fn with_interval(value: &Value) -> String {
-    match value.interval {
-        Some((low, high)) => format!("{} [{}, {}]", short(value.value), short(low), short(high)),
-        None => short(value.value),
-    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Numbers as people read them.
 
-use crate::{Metric, Unit};
+use crate::{Metric, Unit, Value};
 
 /// A number of a metric, with the unit of bytes.
 pub(crate) fn shown(metric: &Metric, number: f64) -> String {
@@ -30,6 +30,20 @@ pub(crate) fn short(number: f64) -> String {
         size if size >= 1e-3 => format!("{number:.4}"),
         size if size >= 1e-4 => format!("{number:.5}"),
         _ => format!("{number:.1e}"),
+    }
+}
+
+/// A name that is cut if it is very long.
+pub(crate) fn shortened(name: &str) -> String {
+    const MOST: usize = 48;
+    if name.chars().count() <= MOST { name.into() } else { name.chars().take(MOST - 1).chain(['…']).collect() }
+}
+
+/// A value with its interval, if it has one: "1.23 [1.10, 1.38]".
+pub(crate) fn with_interval(value: &Value) -> String {
+    match value.interval {
+        Some((low, high)) => format!("{} [{}, {}]", short(value.value), short(low), short(high)),
+        None => short(value.value),
     }
 }
 

@@ -70,6 +70,11 @@ pub(crate) fn names() -> impl Iterator<Item = &'static str> {
     SPECS.iter().map(|spec| spec.name)
 }
 
+/// The workloads that a chart shows, by its name.
+pub(crate) fn workload_of(chart: &str) -> &'static str {
+    SPECS.iter().find(|spec| spec.name == chart).map_or("decode generate", |spec| spec.workload)
+}
+
 /// The charts for which the results have points. `style` gives a label's name and style.
 pub(crate) fn charts(results: &Results, style: impl Fn(&str, usize) -> (String, usize), styles: usize) -> Vec<Chart> {
     let chart = |spec: &Spec| {

@@ -1,7 +1,7 @@
 //! What was found of each strategy instance in each workload that is a script of its own, in a sentence.
 
-use crate::shown::{bytes, short};
-use crate::{Results, Row, Status, Value};
+use crate::shown::{bytes, with_interval};
+use crate::{Results, Row, Status};
 
 /// One sentence for each row of such a workload, in the order of the rows.
 pub fn workload_sentences(results: &Results) -> Vec<String> {
@@ -28,7 +28,7 @@ fn sentence(row: &Row) -> String {
 fn of_chat(row: &Row) -> Vec<String> {
     let mut found = vec![];
     if let Some((_, ratio)) = row.along("shared prefix", "ttft_ratio").find(|(turn, _)| *turn == 1.0) {
-        found.push(format!("answers the first turn in {} of the time with a shared system prompt", times(ratio)));
+        found.push(format!("answers the first turn in {} of the time with a shared system prompt", with_interval(ratio)));
     }
     let last = |variant| row.along(variant, "heap_bytes").last().map(|(_, value)| value.value);
     if let Some((shared, separate)) = last("shared prefix").zip(last("separate")) {
@@ -40,12 +40,4 @@ fn of_chat(row: &Row) -> Vec<String> {
         None => found.push("does not pay for itself against recomputing within these turns".into()),
     }
     found
-}
-
-/// A ratio with its interval: "0.21 [0.20, 0.23]".
-fn times(ratio: &Value) -> String {
-    match ratio.interval {
-        Some((low, high)) => format!("{} [{}, {}]", short(ratio.value), short(low), short(high)),
-        None => short(ratio.value),
-    }
 }

@@ -11,7 +11,7 @@ use kv_model::Pages;
 
 use crate::config::HugePages;
 use crate::table::Format;
-use crate::{Problem, commands, exit, worker};
+use crate::{Problem, commands, exit, sweep, worker};
 
 /// Sweeps key-value cache strategies over sequence lengths and charts latency and memory.
 #[derive(Debug, Parser)]
@@ -62,6 +62,9 @@ enum Command {
         /// A CSV with measurements of another engine to draw beside ours; tests/peers/README.md describes it.
         #[arg(long, value_name = "FILE")]
         peer: Vec<PathBuf>,
+        /// Also write light.html: the page with pictures instead of the charts' library, for mail.
+        #[arg(long)]
+        light: bool,
         /// Also print the table of the run.
         #[arg(long, value_enum)]
         format: Option<Format>,
@@ -149,6 +152,9 @@ pub(crate) struct RunArguments {
     /// Keep the recorded prompt in the cache folder after the run; a later run of the same prompt uses it.
     #[arg(long)]
     pub(crate) keep_recordings: bool,
+    /// Also write light.html: the page with pictures instead of the charts' library, for mail.
+    #[arg(long)]
+    pub(crate) light: bool,
     /// How the table at the end is written.
     #[arg(long, value_enum, default_value_t = Format::Plain)]
     pub(crate) format: Format,
@@ -371,7 +377,7 @@ pub fn main(registry: Registry) -> ExitCode {
         Command::New { name } => commands::new(&name),
         Command::Generate(arguments) => commands::generate(&registry, &arguments),
         Command::Fetch { name } => commands::fetch(&name),
-        Command::Report { folder, peer, format } => commands::report(&folder, &peer, format),
+        Command::Report { folder, peer, light, format } => commands::report(&folder, &peer, &sweep::editions(light), format),
         Command::Calibrate(arguments) => commands::calibrate(&registry, &arguments, cli.kernel_path),
         Command::Best(arguments) => commands::best(&registry, &arguments),
         Command::Doctor => commands::doctor(),

@@ -113,6 +113,7 @@ fn as_run(out: &Path, threads: Option<usize>, overwrite: bool) -> RunArguments {
         resume: false,
         overwrite,
         keep_recordings: false,
+        light: false,
         format: Format::Plain,
     }
 }

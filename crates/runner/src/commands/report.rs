@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use kv_report::{CellRecord, Level, Pass, Peer, Results, RunState, Status};
+use kv_report::{CellRecord, Edition, Level, Pass, Peer, Results, RunState, Status};
 
 use super::print;
 use crate::files::write_durably;
@@ -13,7 +13,7 @@ use crate::screen::printable;
 use crate::table::Format;
 use crate::{Problem, exit, run_folder, summary, sweep};
 
-pub(crate) fn report(folder: &Path, peers: &[PathBuf], format: Option<Format>) -> Result<ExitCode, Problem> {
+pub(crate) fn report(folder: &Path, peers: &[PathBuf], editions: &[Edition], format: Option<Format>) -> Result<ExitCode, Problem> {
     let results = stored(folder)?;
     if results.run.level != Level::Model && !peers.is_empty() {
         let folder = folder.display();
@@ -22,7 +22,7 @@ pub(crate) fn report(folder: &Path, peers: &[PathBuf], format: Option<Format>) -
     }
     let peers = peers.iter().map(|file| read_peers(file)).collect::<Result<Vec<_>, _>>()?.concat();
     let files = sweep::tables(&results).map(|(name, bytes)| (name.to_owned(), bytes));
-    for (name, bytes) in files.into_iter().chain(sweep::draw(&results, &peers)?) {
+    for (name, bytes) in files.into_iter().chain(sweep::draw(&results, &peers, editions)?) {
         let path = folder.join(name);
         write_durably(&path, &bytes).map_err(|error| Problem::new(format!("cannot write `{}`", path.display())).caused_by(error))?;
     }

@@ -24,7 +24,6 @@ use crate::run_record::{Facts, cell_id, differences, now, record};
 use crate::screen::printable;
 use crate::summary::tables;
 use crate::sweep::{self, Gate, Prediction, Probes, Setting, Sweep, predict, results};
-use crate::table::Format;
 use crate::{Problem, build, environment, exit, free_memory, interrupt};
 
 pub(crate) fn run(registry: &Registry, arguments: &RunArguments, kernel_path: Option<KernelPath>) -> Result<ExitCode, Problem> {
@@ -115,7 +114,7 @@ pub(super) fn run_file(
         recording_is_due: prediction.recording.is_some(),
         due: RefCell::default(),
     };
-    conclude(sweep.run()?, arguments.format)
+    conclude(sweep.run()?, arguments)
 }
 
 fn unfinished(arguments: &RunArguments) -> Unfinished {
@@ -202,7 +201,7 @@ fn begin_or_go_on(now: RunRecord, left: Option<Left>) -> Result<(RunRecord, Vec<
 const NOTHING_MEASURED: &str = "interrupted before anything was measured";
 
 /// Draws the report and puts it where it belongs.
-fn conclude(ended: sweep::Ended, format: Format) -> Result<ExitCode, Problem> {
+fn conclude(ended: sweep::Ended, arguments: &RunArguments) -> Result<ExitCode, Problem> {
     let sweep::Ended { is_complete: complete, mut run, visits, folder } = ended;
     let has_begun = visits.iter().any(|visit| visit.pass != Pass::Gate);
     if !complete && !has_begun {
@@ -217,8 +216,8 @@ fn conclude(ended: sweep::Ended, format: Format) -> Result<ExitCode, Problem> {
     let results = results(&run, &visits);
     sweep::write_tables(&results, &folder)?;
     // Whatever happens to the page, this has been measured.
-    print(&tables(&results, format))?;
-    for (name, bytes) in sweep::draw(&results, &[])? {
+    print(&tables(&results, arguments.format))?;
+    for (name, bytes) in sweep::draw(&results, &[], &sweep::editions(arguments.light))? {
         folder.write(&name, &bytes)?;
     }
     let page = if complete { folder.finish()? } else { folder.keep() }.join("index.html");

@@ -34,7 +34,7 @@ pub(crate) use job::Setting;
 use passes::GATE_SECONDS;
 pub(crate) use prediction::{Prediction, predict};
 pub(crate) use probe::{Certainty, Probes};
-pub(crate) use report::{draw, tables, write_tables};
+pub(crate) use report::{LIGHT_PAGE, draw, editions, tables, write_tables};
 pub(crate) use rows::{MOST_OFF, results};
 
 /// A run under way.

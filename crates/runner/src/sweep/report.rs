@@ -1,9 +1,12 @@
 //! Files that are views of a run: tables, charts and the page.
 
-use kv_report::{Peer, ReportError, Results, charts};
+use kv_report::{Edition, Peer, ReportError, Results, charts};
 
 use crate::Problem;
 use crate::run_folder::RunFolder;
+
+/// The page without the charts' library.
+pub(crate) const LIGHT_PAGE: &str = "light.html";
 
 /// Writes `results.csv`, `metrics.csv`, `samples.csv`, `text.csv`, `quality.csv` and `workload.csv`.
 ///
@@ -25,17 +28,28 @@ pub(crate) fn tables(results: &Results) -> [(&'static str, Vec<u8>); 6] {
     ]
 }
 
-/// The charts and the page, with their names; the page is the last.
+/// The editions of the page that are drawn: the interactive one, and the light one if it is asked for.
+pub(crate) fn editions(light: bool) -> Vec<Edition> {
+    [Some(Edition::Interactive), light.then_some(Edition::Light)].into_iter().flatten().collect()
+}
+
+/// The charts and the pages, with their names; the pages are the last.
 ///
 /// # Errors
 /// A [`Problem`] that names the chart.
-pub(crate) fn draw(results: &Results, peers: &[Peer]) -> Result<Vec<(String, Vec<u8>)>, Problem> {
+pub(crate) fn draw(results: &Results, peers: &[Peer], editions: &[Edition]) -> Result<Vec<(String, Vec<u8>)>, Problem> {
     let undrawn = |error: ReportError| Problem::new("cannot draw the report").caused_by(error);
     let charts = charts(results, peers);
     let mut files = vec![];
     for chart in &charts {
         files.push((format!("{}.png", chart.name), kv_report::png(chart).map_err(undrawn)?));
     }
-    files.push(("index.html".into(), kv_report::html(results, &charts).map_err(undrawn)?.into_bytes()));
+    for edition in editions {
+        let name = match edition {
+            Edition::Interactive => "index.html",
+            Edition::Light => LIGHT_PAGE,
+        };
+        files.push((name.into(), kv_report::html(results, &charts, *edition).map_err(undrawn)?.into_bytes()));
+    }
     Ok(files)
 }

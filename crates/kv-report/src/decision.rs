@@ -1,0 +1,216 @@
+//! The decision table: at each length, what every strategy instance costs and what it does to the output, side by side.
+
+use crate::front::holds_tokens;
+use crate::instances::{Instance, common_length, instances};
+use crate::metric::known;
+use crate::noise::is_baseline;
+use crate::shown::{bytes, short, with_interval};
+use crate::spread::Spread;
+use crate::{Better, Metric, Results, Row};
+
+/// The columns whose numbers rank instances, with their headings.
+const COLUMNS: [(&str, &Metric); 8] = [
+    ("bytes", known("heap_live_bytes")),
+    ("bits per value", known("effective_bits")),
+    ("TPOT (ms)", known("tpot_ms_p50")),
+    ("of the baseline's", known("tpot_ratio")),
+    ("TTFT (ms)", known("ttft_ms")),
+    ("KL (nats)", known("kld_mean")),
+    ("same top-1", known("same_top1")),
+    ("needles found", known("needle_acc")),
+];
+
+/// What dominance is judged by: memory, latency and quality.
+const JUDGED: [&str; 3] = ["heap_live_bytes", "tpot_ms_p50", "kld_mean"];
+
+/// A decision table for each length of the decode workload with one sequence.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Decisions {
+    /// The headings behind the first, which names the instance, with what they mean.
+    pub(crate) headings: Vec<(&'static str, &'static str)>,
+    /// In order of lengths.
+    pub(crate) lengths: Vec<Decision>,
+    /// The length that a reader sees first: the longest that most instances have.
+    pub(crate) first: usize,
+}
+
+/// What the instances come to at a length.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Decision {
+    pub(crate) length: usize,
+    pub(crate) rows: Vec<Choice>,
+}
+
+/// An instance.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Choice {
+    pub(crate) label: String,
+    /// The id of its cell.
+    pub(crate) cell: String,
+    pub(crate) numbers: Vec<Number>,
+    /// What is said beside its name.
+    pub(crate) marks: Vec<&'static str>,
+    /// Whether another is no worse in memory, latency and quality, and better in one.
+    pub(crate) is_dominated: bool,
+}
+
+/// A number of an instance.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Number {
+    pub(crate) text: String,
+    pub(crate) value: Option<f64>,
+    /// Whether no other instance is better, as far as intervals tell.
+    pub(crate) is_best: bool,
+    /// Whether it is a ratio to the baseline, which the reader may change.
+    pub(crate) is_ratio: bool,
+}
+
+/// The decision tables. `None` without a row of the decode workload.
+pub(crate) fn decisions(results: &Results) -> Option<Decisions> {
+    let instances = instances(results);
+    let mut lengths: Vec<usize> = instances.iter().flat_map(|instance| &instance.rows).map(|row| row.cell.seq_len).collect();
+    lengths.sort_unstable();
+    lengths.dedup();
+    let first = common_length(&instances, |_| true)?;
+    // A column that no instance has at any length says nothing.
+    let has = |metric: &Metric| instances.iter().flat_map(|instance| &instance.rows).any(|row| row.values.contains_key(metric.id));
+    let columns: Vec<(&'static str, &'static Metric)> = COLUMNS.into_iter().filter(|(_, metric)| has(metric)).collect();
+    Some(Decisions {
+        headings: columns.iter().map(|(heading, metric)| (*heading, metric.meaning)).collect(),
+        lengths: lengths.into_iter().map(|length| decision(&instances, &columns, length)).collect(),
+        first,
+    })
+}
+
+fn decision(instances: &[Instance<'_>], columns: &[(&'static str, &'static Metric)], length: usize) -> Decision {
+    let rows: Vec<&Row> = instances.iter().filter_map(|instance| instance.at(length)).collect();
+    let choice = |row: &&Row| {
+        let is_dominated = holds_tokens(row) && rows.iter().any(|other| holds_tokens(other) && dominates(other, row));
+        let mut marks = vec![];
+        if is_baseline(row) {
+            marks.push("baseline");
+        }
+        if row.cell.baseline.is_none() {
+            marks.push("recomputes");
+        }
+        if holds_tokens(row) && !is_dominated {
+            marks.push("on the front");
+        }
+        if row.is_implementation_bound() {
+            marks.push("implementation-bound");
+        }
+        Choice {
+            label: row.cell.label.clone(),
+            cell: row.cell.id.clone(),
+            numbers: columns.iter().map(|(_, metric)| number(row, metric, &rows)).collect(),
+            marks,
+            is_dominated,
+        }
+    };
+    Decision { length, rows: rows.iter().map(choice).collect() }
+}
+
+fn number(row: &Row, metric: &'static Metric, rows: &[&Row]) -> Number {
+    let is_ratio = metric.id == "tpot_ratio";
+    let Some(value) = row.values.get(metric.id) else {
+        let text = if is_ratio && is_baseline(row) { "1 (baseline)" } else { "–" };
+        return Number { text: text.into(), value: None, is_best: false, is_ratio };
+    };
+    let text = match metric.id {
+        "heap_live_bytes" => bytes(value.value),
+        "tpot_ratio" => match &value.verdict {
+            Some(verdict) => format!("{} {verdict}", with_interval(value)),
+            None => format!("{} (no verdict)", short(value.value)),
+        },
+        _ => short(value.value),
+    };
+    // Ratios rank as the times do, and what holds nothing is no answer to how to hold it.
+    let can_be_best = !is_ratio && (metric.id != "heap_live_bytes" || holds_tokens(row));
+    let own = Spread::of(value).filter(|_| can_be_best);
+    let others = || rows.iter().filter(|other| metric.id != "heap_live_bytes" || holds_tokens(other));
+    let of_others = || others().filter_map(|other| other.values.get(metric.id).and_then(Spread::of));
+    let is_best = own.is_some_and(|own| match metric.better {
+        Better::Lower => !of_others().any(|other| other.is_below(&own)),
+        Better::Higher => !of_others().any(|other| own.is_below(&other)),
+        Better::Neither => false,
+    });
+    Number { text, value: Some(value.value), is_best, is_ratio }
+}
+
+/// Whether a row is no worse in all that both have of memory, latency and quality, and its interval lies apart in one. Rows of
+/// which one has no quality are not compared.
+fn dominates(a: &Row, b: &Row) -> bool {
+    if a.cell.id == b.cell.id || JUDGED.iter().any(|id| a.values.contains_key(*id) != b.values.contains_key(*id)) {
+        return false;
+    }
+    let spread = |row: &Row, id: &str| row.values.get(id).and_then(Spread::of);
+    let pairs: Vec<(Spread, Spread)> = JUDGED.iter().filter_map(|id| Some((spread(a, id)?, spread(b, id)?))).collect();
+    pairs.iter().all(|(a, b)| !b.is_below(a) && a.value <= b.value) && pairs.iter().any(|(a, b)| a.is_below(b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::example_quality;
+
+    fn table(results: &Results) -> Decision {
+        let decisions = decisions(results).unwrap();
+        decisions.lengths.into_iter().find(|decision| decision.length == decisions.first).unwrap()
+    }
+
+    fn choice<'a>(table: &'a Decision, label: &str) -> &'a Choice {
+        table.rows.iter().find(|choice| choice.label == label).unwrap()
+    }
+
+    #[test]
+    fn the_longest_length_that_most_have_comes_first_and_every_length_has_a_table() {
+        let decisions = decisions(&example_quality::results()).unwrap();
+        assert_eq!(decisions.first, 2048);
+        assert!(decisions.lengths.len() > 1 && decisions.lengths.iter().all(|decision| !decision.rows.is_empty()));
+        assert_eq!(decisions.headings.len(), decisions.lengths[0].rows[0].numbers.len());
+    }
+
+    #[test]
+    fn what_is_worse_in_everything_is_dominated_and_the_rest_is_the_front() {
+        let mut results = example_quality::results();
+        let table = self::table(&results);
+        assert!(choice(&table, "contiguous f16").marks.contains(&"baseline"));
+        assert!(choice(&table, "naive").marks.contains(&"recomputes") && !choice(&table, "naive").is_dominated);
+        // The same as q8_0, and a little worse in all.
+        let mut worse = results.rows.iter().find(|row| row.cell.label == "quantized q8_0" && row.cell.seq_len == 2048).unwrap().clone();
+        worse.cell.id = "worse".into();
+        worse.cell.label = "worse".into();
+        for id in JUDGED {
+            let value = worse.values.get_mut(id).unwrap();
+            value.value *= 2.0;
+            value.interval = value.interval.map(|(low, high)| (low * 2.0, high * 2.0));
+        }
+        results.rows.push(worse);
+        let table = self::table(&results);
+        assert!(choice(&table, "worse").is_dominated && !choice(&table, "worse").marks.contains(&"on the front"));
+        assert!(choice(&table, "quantized q8_0").marks.contains(&"on the front"));
+        assert!(choice(&table, "quantized q4_0").marks.contains(&"implementation-bound"));
+    }
+
+    #[test]
+    fn best_is_what_intervals_do_not_tell_from_the_best() {
+        let table = table(&example_quality::results());
+        let bytes = |label: &str| &choice(&table, label).numbers[0];
+        assert!(!bytes("naive").is_best, "it holds nothing");
+        let best: Vec<&str> = table.rows.iter().filter(|choice| choice.numbers[0].is_best).map(|choice| choice.label.as_str()).collect();
+        let least = table
+            .rows
+            .iter()
+            .filter(|choice| choice.label != "naive")
+            .filter_map(|choice| choice.numbers[0].value)
+            .fold(f64::MAX, f64::min);
+        assert!(!best.is_empty() && best.iter().all(|label| bytes(label).value == Some(least)), "{best:?}");
+    }
+
+    #[test]
+    fn without_rows_there_is_no_table() {
+        let mut results = example_quality::results();
+        results.rows.clear();
+        assert_eq!(decisions(&results), None);
+    }
+}

@@ -1,0 +1,178 @@
+"use strict";
+// All numbers were computed before: this script chooses what is shown, and draws it.
+(() => {
+  const data = JSON.parse(document.getElementById("data").textContent);
+  const root = document.documentElement;
+  const all = selector => [...document.querySelectorAll(selector)];
+  const charts = typeof Plotly === "undefined" ? {} : data.figures;
+  const state = { hidden: new Set(), baseline: data.baseline, batch: "", workload: "", length: "", scale: {}, outliers: {} };
+
+  // A line's name is its label, with the batch where there are several, and perhaps the way in which the work was done.
+  const lines = [...data.lines].sort((a, b) => b.name.length - a.name.length);
+  const plain = name => name.replace(/&lt;/g, "<").replace(/&amp;/g, "&").replace(/^\d+\*? {2}/, "");
+  const lineOf = name => lines.find(line => plain(name) === line.name || plain(name).startsWith(line.name + ", "));
+  const isShown = line => !line || (!state.hidden.has(line.label) && (!state.batch || String(line.batch) === state.batch));
+
+  const isDark = () => root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+  const ink = color => isDark() && color === "rgb(0,0,0)" ? "rgb(235,235,235)" : color;
+  const style = name => getComputedStyle(root).getPropertyValue(name).trim();
+
+  // The ratio of a cell to the one of the chosen baseline: [ratio, low, high, verdict].
+  const pair = (cell, metric) => {
+    const own = data.cells[cell];
+    const other = own && Object.keys(data.pairs[cell]?.[metric] ?? {}).find(id => data.cells[id]?.label === state.baseline);
+    return other ? data.pairs[cell][metric][other] : null;
+  };
+  const cellAt = (line, length) => Object.keys(data.cells).find(id => {
+    const cell = data.cells[id];
+    return cell.workload === "decode" && cell.label === line.label && cell.batch === line.batch && cell.length === length;
+  });
+
+  const relative = { "relative": "tpot_ratio", "cache-relative": "cache_ratio" };
+  function rebased(trace, line, metric) {
+    if (!line || state.baseline === data.baseline) return trace;
+    const kept = trace.x.map((x, index) => ({ x, index, found: line.label === state.baseline ? [1, null, null] : pair(cellAt(line, x), metric) })).filter(point => point.found);
+    return {
+      ...trace, x: kept.map(point => point.x), y: kept.map(point => point.found[0]),
+      error_y: { type: "data", symmetric: false, thickness: 1.5, width: 4,
+        array: kept.map(({ found }) => found[2] === null ? null : found[2] - found[0]),
+        arrayminus: kept.map(({ found }) => found[1] === null ? null : found[0] - found[1]) },
+    };
+  }
+
+  function traceNow(id, trace, figure) {
+    const name = id.slice("chart-".length);
+    if (trace.type === "bar") {
+      const keep = trace.x.map(category => isShown(lineOf(category)));
+      return { ...trace, x: trace.x.filter((_, index) => keep[index]), y: trace.y.filter((_, index) => keep[index]) };
+    }
+    const line = trace.name === undefined ? null : lineOf(trace.name);
+    let shown = relative[name] ? rebased(trace, line, relative[name]) : trace;
+    if (state.length && figure.over === "lengths") {
+      const keep = shown.x.map(x => String(x) === state.length);
+      const filter = list => list?.filter((_, index) => keep[index]);
+      shown = { ...shown, x: filter(shown.x), y: filter(shown.y) };
+      if (shown.error_y) shown.error_y = { ...shown.error_y, array: filter(shown.error_y.array), arrayminus: filter(shown.error_y.arrayminus) };
+    }
+    const isOutlier = figure.outliers?.includes(trace.name) && !state.outliers[id];
+    const colored = { ...shown, visible: isShown(line) && !isOutlier };
+    if (colored.line) colored.line = { ...colored.line, color: ink(colored.line.color) };
+    if (colored.marker) colored.marker = { ...colored.marker, color: ink(colored.marker.color) };
+    const exact = shown.error_y ? "%{y:.6g} [−%{error_y.arrayminus:.3g}, +%{error_y.array:.3g}]" : "%{y:.6g}";
+    colored.hovertemplate = `%{x}: ${exact}<extra>%{fullData.name}</extra>`;
+    return colored;
+  }
+
+  function draw(id) {
+    const element = document.getElementById(id);
+    if (!element || element.closest("[hidden]")) return;
+    const figure = charts[id];
+    const traces = figure.data.map(trace => traceNow(id, trace, figure));
+    const layout = structuredClone(figure.layout);
+    const narrow = element.clientWidth < 700;
+    layout.paper_bgcolor = layout.plot_bgcolor = "rgba(0,0,0,0)";
+    layout.font = { color: style("--ink"), size: narrow ? 11 : 12 };
+    if (narrow) {
+      layout.legend = { ...layout.legend, orientation: "h", x: 0, y: -0.25, xanchor: "left", yanchor: "top" };
+      layout.margin = { l: 45, r: 5, t: 10, b: 40 };
+      layout.height = 420 + 18 * traces.length;
+    }
+    for (const axis of ["xaxis", "yaxis"]) Object.assign(layout[axis], { gridcolor: style("--line"), zerolinecolor: style("--line"), linecolor: style("--line") });
+    const scale = state.scale[id];
+    if (scale && scale !== figure.layout.yaxis.type) {
+      layout.yaxis.type = scale;
+      delete layout.yaxis.tickvals;
+      delete layout.yaxis.ticktext;
+      delete layout.yaxis.range;
+    }
+    if (relative[id.slice("chart-".length)]) layout.yaxis.title = { text: `ratio to ${state.baseline}`.slice(0, 60) };
+    Plotly.react(id, traces, layout, { responsive: true, displaylogo: false, showSendToCloud: false, displayModeBar: !narrow });
+  }
+  const drawAll = () => Object.keys(charts).forEach(draw);
+
+  // Tables.
+  function baselineCells() {
+    for (const td of all("td[data-ratio]")) {
+      const found = pair(td.dataset.ratio, "tpot_ratio");
+      const label = data.cells[td.dataset.ratio]?.label;
+      if (state.baseline === data.baseline) td.textContent = td.dataset.own;
+      else if (label === state.baseline) td.textContent = "1 (baseline)";
+      else td.textContent = found ? `${number(found[0])} [${number(found[1])}, ${number(found[2])}] ${found[3]}` : "not compared";
+    }
+    for (const heading of all("[data-baseline-name]")) heading.textContent = state.baseline;
+  }
+  const number = value => Number(value.toPrecision(3)).toString();
+
+  function filterRows() {
+    const words = document.getElementById("filter").value.trim().toLowerCase();
+    let shown = 0;
+    for (const row of all(".results tbody tr")) {
+      const { label, workload, batch, length } = row.dataset;
+      row.hidden = state.hidden.has(label) || (state.workload && workload !== state.workload) || (state.batch && batch !== state.batch)
+        || (state.length && length !== state.length) || (words && !row.textContent.toLowerCase().includes(words));
+      shown += row.hidden ? 0 : 1;
+    }
+    document.getElementById("shown-rows").textContent = `${shown} of ${all(".results tbody tr").length} rows`;
+    for (const row of all(".decision tbody tr")) row.hidden = state.hidden.has(row.dataset.label);
+    for (const section of all("section[data-workload]")) section.hidden = Boolean(state.workload) && !section.dataset.workload.split(" ").includes(state.workload);
+  }
+
+  function update() { filterRows(); baselineCells(); drawAll(); }
+
+  for (const box of all("input[data-strategy]")) box.addEventListener("change", () => {
+    box.checked ? state.hidden.delete(box.dataset.strategy) : state.hidden.add(box.dataset.strategy);
+    update();
+  });
+  for (const key of ["batch", "workload", "length", "baseline"]) {
+    document.getElementById(`choose-${key}`)?.addEventListener("change", event => { state[key] = event.target.value; update(); });
+  }
+  document.getElementById("filter").addEventListener("input", filterRows);
+  document.getElementById("choose-decision")?.addEventListener("change", event => {
+    for (const table of all("[data-decision]")) table.hidden = table.dataset.decision !== event.target.value;
+  });
+  document.getElementById("theme").addEventListener("click", event => {
+    root.dataset.theme = isDark() ? "light" : "dark";
+    event.target.setAttribute("aria-pressed", String(isDark()));
+    drawAll();
+  });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
+  for (const button of all("button[data-scale]")) button.addEventListener("click", () => {
+    const id = button.dataset.scale;
+    const now = state.scale[id] ?? charts[id].layout.yaxis.type;
+    state.scale[id] = now === "log" ? "linear" : "log";
+    button.setAttribute("aria-pressed", String(state.scale[id] === "log"));
+    draw(id);
+  });
+  for (const button of all("button[data-outliers]")) button.addEventListener("click", () => {
+    const id = button.dataset.outliers;
+    state.outliers[id] = !state.outliers[id];
+    button.setAttribute("aria-pressed", String(state.outliers[id]));
+    draw(id);
+  });
+  for (const button of all("button[data-file]")) button.addEventListener("click", () => {
+    const name = button.dataset.file;
+    const content = name.endsWith(".json") ? JSON.stringify(data.files[name], null, 2) : data.files[name];
+    const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(new Blob([content])), download: name });
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  });
+  for (const [index, heading] of all(".results th").entries()) heading.firstElementChild.addEventListener("click", () => {
+    const descending = heading.getAttribute("aria-sort") === "ascending";
+    all(".results th").forEach(other => other.removeAttribute("aria-sort"));
+    heading.setAttribute("aria-sort", descending ? "descending" : "ascending");
+    const key = row => { const cell = row.cells[index]; return "number" in cell.dataset ? Number(cell.dataset.number) : cell.textContent; };
+    const compare = (a, b) => typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b));
+    const body = document.querySelector(".results tbody");
+    body.append(...[...body.rows].sort((a, b) => compare(key(a), key(b)) * (descending ? -1 : 1)));
+  });
+
+  // Charts are drawn when they come near, so that the page answers at once; all of them soon after.
+  const pending = new Set(Object.keys(charts));
+  const drawPending = id => { if (pending.delete(id)) draw(id); };
+  const near = new IntersectionObserver(entries => entries.filter(entry => entry.isIntersecting).forEach(entry => drawPending(entry.target.id)), { rootMargin: "600px" });
+  pending.forEach(id => near.observe(document.getElementById(id)));
+  const rest = () => { const [id] = pending; if (id) { drawPending(id); setTimeout(rest, 0); } else { root.dataset.drawn = "all"; } };
+  setTimeout(rest, 0);
+  addEventListener("beforeprint", () => pending.forEach(drawPending));
+  filterRows();
+})();
