@@ -91,7 +91,7 @@ pub struct Statistics {
     /// The share of tokens at which both have the same most likely token, ties apart.
     pub same_top1: Estimate,
     /// The share of tokens at which the reference's most likely tokens are tied and the candidate chose another of them.
-    pub tied_top1: f64,
+    pub tied_top1: Estimate,
     /// The root of the mean square of the change of the true token's probability.
     pub probability_rms: Estimate,
 }
@@ -230,7 +230,7 @@ impl Statistics {
             kl_p999: (tokens >= TOKENS_FOR_P999).then(|| kl_quantile(0.999)),
             kl_max: kl.iter().flatten().copied().fold(0.0, f64::max),
             same_top1: mean(|of| f64::from(u8::from(of.top1 == Top1::Same))).within(0.0, 1.0),
-            tied_top1: mean(|of| f64::from(u8::from(of.top1 == Top1::Tied))).value,
+            tied_top1: mean(|of| f64::from(u8::from(of.top1 == Top1::Tied))).within(0.0, 1.0),
             probability_rms: mean(|of| of.probability_change().powi(2)).root(),
         }
     }
@@ -294,7 +294,7 @@ mod tests {
         close(all.kl_max, 0.3);
         assert_eq!((all.kl_p99, all.kl_p999), (None, None));
         close(all.same_top1.value, (7.0 + 3.0) / 14.0);
-        close(all.tied_top1, 2.0 / 14.0);
+        close(all.tied_top1.value, 2.0 / 14.0);
         let (low, high) = all.same_top1.interval.unwrap();
         assert!((0.0..0.1).contains(&low) && high == 1.0, "t with one degree of freedom is wide: {low} to {high}");
         close(all.probability_rms.value, (0.25f64.powi(2) / 2.0).sqrt());

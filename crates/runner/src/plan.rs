@@ -148,7 +148,7 @@ pub fn plan(file: &ConfigFile, registry: &Registry, model: &ModelConfig, only: O
                             "length {seq_len} with {steps_after} decode steps needs {positions} positions, and the model's context is {context}"
                         );
                         let help = format!(
-                            "the largest length is {}; `max_length` leaves long cells out for one strategy, and `level = \"attention\"` with a `preset` measures caches alone at any length",
+                            "the largest length is {}; `max_length` leaves long cells out for one strategy, and `level = \"attention\"` with a `preset` of random weights measures caches alone at any length",
                             context.saturating_sub(steps_after)
                         );
                         return Err(file.problem(&sweep.lengths, message).help(help));
@@ -176,13 +176,7 @@ pub fn plan(file: &ConfigFile, registry: &Registry, model: &ModelConfig, only: O
     let context = cells.iter().map(|cell| cell.seq_len.saturating_add(steps_after(cell.workload, decode_steps))).fold(context, usize::max);
     let room = Geometry { context, ..model.geometry.clone() };
     room.check().map_err(|error| file.problem(&sweep.lengths, format!("impossible lengths: {error}")))?;
-    let longest = cells.iter().map(|cell| cell.seq_len).max().unwrap_or(0);
-    let quality = QualityPlan::of(file, longest, model.geometry.context)?;
-    if quality.is_some() && !cells.iter().any(is_judged) {
-        return Err(file
-            .problem(&sweep.batch, "quality is judged with one sequence after a prompt, and no cell has one")
-            .help("add 1 to `batch` and \"decode\" to `workloads`, or leave [quality] out"));
-    }
+    let quality = QualityPlan::of(file, &cells, model.geometry.context)?;
     let marked = file.config.strategies.iter().find(|instance| is_baseline(instance));
     let usual = || file.config.strategies.iter().find(|instance| is_usual_baseline(instance));
     // A chunk longer than any prompt is the whole prompt.
@@ -205,11 +199,6 @@ pub fn plan(file: &ConfigFile, registry: &Registry, model: &ModelConfig, only: O
         baseline_is: if marked.is_some() { Baseline::Marked } else { Baseline::Chosen },
         quality,
     })
-}
-
-/// Whether quality is judged in a cell, if it is judged at all.
-pub(crate) fn is_judged(cell: &Cell) -> bool {
-    cell.workload == Workload::Decode && cell.batch == 1
 }
 
 /// Steps that a workload takes after the cell's length is reached.
@@ -386,19 +375,18 @@ impl Plan {
         }
     }
 
-    /// Positions that a cell's sequences have in the end.
     /// The windows of the text that the model reads, given its tokens.
     ///
     /// # Errors
     /// A [`Problem`] if the text is too short.
     pub(crate) fn windows(&self, text: Option<&[u32]>) -> Result<Vec<Vec<u32>>, Problem> {
-        let longest = self.cells.iter().map(|cell| cell.seq_len).max().unwrap_or(0);
         match (&self.quality, text) {
-            (Some(quality), Some(text)) => quality.cut(text, longest),
+            (Some(quality), Some(text)) => quality.cut(text),
             _ => Ok(vec![]),
         }
     }
 
+    /// Positions that a cell's sequences have in the end.
     pub(crate) fn positions(&self, cell: &Cell) -> usize {
         cell.seq_len + steps_after(cell.workload, self.decode_steps)
     }

@@ -80,7 +80,11 @@ pub(super) fn run_file(
     require_room_to_record(&prediction, &setting)?;
 
     let ids: Vec<String> = plan.cells.iter().map(|cell| cell_id(cell, &plan, &hash)).collect();
-    let warnings = warnings(arguments);
+    let mut warnings = warnings(arguments);
+    if let Some(warning) = plan.quality.as_ref().and_then(|quality| quality.seen_before(file)) {
+        say(&warning);
+        warnings.push(warning);
+    }
     let facts = Facts {
         file,
         arguments,
@@ -212,7 +216,8 @@ fn conclude(ended: sweep::Ended, format: Format) -> Result<ExitCode, Problem> {
     }
     run.state = if complete { RunState::Finished } else { RunState::Interrupted };
     run.finished = complete.then(now);
-    run.warnings.extend(composed_warning(&results(&run, &visits).rows));
+    let rows = results(&run, &visits).rows;
+    run.warnings.extend(composed_warning(&rows).into_iter().chain(disturbed_warning(&rows)));
     folder.write_run(&run)?;
     let results = results(&run, &visits);
     sweep::write_tables(&results, &folder)?;
@@ -226,7 +231,8 @@ fn conclude(ended: sweep::Ended, format: Format) -> Result<ExitCode, Problem> {
     if let Ok(store) = Store::of_user() {
         store.remove_stale();
     }
-    print(&format!("\nreport: {}\n", printable(&page.display().to_string())))?;
+    let times = run.times().map_or(String::new(), |times| format!("time of the processes: {times}\n"));
+    print(&format!("\n{times}report: {}\n", printable(&page.display().to_string())))?;
     if !complete {
         say("interrupted: the same command with `--resume` goes on");
     }
@@ -235,6 +241,19 @@ fn conclude(ended: sweep::Ended, format: Format) -> Result<ExitCode, Problem> {
         _ if !complete => exit::interrupted(),
         0 => exit::OK,
         _ => exit::some_failed(),
+    })
+}
+
+/// A warning if verdicts rest on launches that were disturbed.
+fn disturbed_warning(rows: &[Row]) -> Option<String> {
+    let is_judged = |row: &&Row| ["tpot_ratio", "cache_ratio"].iter().any(|id| row.values.get(*id).is_some_and(|ratio| ratio.verdict.is_some()));
+    let judged: Vec<&Row> = rows.iter().filter(is_judged).collect();
+    let disturbed = judged.iter().filter(|row| row.notes.iter().any(|note| note.contains(sweep::COUNTED_DISTURBED))).count();
+    (disturbed > 0).then(|| {
+        format!(
+            "{disturbed} of {} rows have verdicts that rest on disturbed launches, because too few others were left: the machine was busy, so treat faster and slower there with care.",
+            judged.len()
+        )
     })
 }
 

@@ -218,6 +218,7 @@ mod tests {
             finished: None,
             command: String::new(),
             warnings: vec![],
+            seconds: BTreeMap::new(),
             margin: 0.03,
             order_seed: 0,
             memory_limit_bytes: 0,
