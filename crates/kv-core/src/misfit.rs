@@ -229,7 +229,7 @@ mod tests {
             ("growth = { reserve = 1, more = 2 }", format!("`growth` is {{ reserve = 1, more = 2 }}: {GROWTH}")),
             ("growth = { parts = {} }", format!("`growth` is {{ parts = {{}} }}: {GROWTH}")),
             ("if_full = 5", format!("`if_full` is 5: {GROWTH}")),
-            ("inner = { flag = 1 }", "`inner` is { flag = 1 }: it takes { flag = true or false }".into()),
+            ("inner = { flag = 1 }", "`inner.flag` is 1: it takes true or false".into()),
             ("needed = { flag = 1 }", "`needed.flag` is 1: it takes true or false".into()),
             ("several = [{ flag = true }, { flag = 1 }]", "`several[1].flag` is 1: it takes true or false".into()),
             ("list = 1", "`list` is 1: it takes a list of \"one\" or \"two\"".into()),

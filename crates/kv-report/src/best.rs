@@ -334,7 +334,10 @@ mod tests {
         );
         assert_eq!(answer.candidates.iter().filter(|candidate| candidate.fits()).count(), 1);
         assert_eq!(of(&answer, "contiguous f16").why_not, ["It takes 45.02 MiB, 15.02 MiB more than 30.00 MiB."]);
-        assert_eq!(of(&answer, "quantized q4_0").why_not, ["Its KL divergence (prompt exact) is 0.0340 nats, 3.40 times the bound of 0.0100 nats."]);
+        assert_eq!(
+            of(&answer, "quantized q4_0").why_not,
+            ["Its KL divergence (prompt exact) is 0.0340 nats, 3.40 times the bound of 0.0100 nats."]
+        );
         assert_eq!(of(&answer, "naive").why_not, ["Its time per token is 900 ms, 18.00 times the bound of 50.00 ms."]);
     }
 
@@ -345,7 +348,9 @@ mod tests {
         let why_not = &of(&answer, "quantized q4_0").why_not;
         assert_eq!(
             why_not,
-            &["Not shown: its KL divergence (prompt exact) is 0.0340 nats, and its interval reaches 0.0442 nats, beyond the bound of 0.0400 nats."]
+            &[
+                "Not shown: its KL divergence (prompt exact) is 0.0340 nats, and its interval reaches 0.0442 nats, beyond the bound of 0.0400 nats."
+            ]
         );
         let bounded = Question { max_tpot_ms: Some(27.0), max_kld: Some(0.001), ..at_2048() };
         assert_eq!(winner(&results, &bounded), "", "26.8 ms reach 27.3");
@@ -359,7 +364,10 @@ mod tests {
         assert_eq!(answer.winner().unwrap().label, "contiguous f32", "exact, and smaller than paged");
         assert!(answer.rule.contains("the least KL divergence (prompt exact) wins"), "{}", answer.rule);
         assert_eq!(answer.candidates[1].why_not, ["It fits, and takes 1.56 MiB more than contiguous f32."]);
-        assert_eq!(answer.candidates[2].why_not, ["It fits, and its KL divergence (prompt exact) is 2.0e-8, that of contiguous f32 1.0e-9."]);
+        assert_eq!(
+            answer.candidates[2].why_not,
+            ["It fits, and its KL divergence (prompt exact) is 2.0e-8, that of contiguous f32 1.0e-9."]
+        );
         // What is not told apart from the best is as good, and the fewest bytes decide.
         set(&mut results, "contiguous f16", "kld_mean", Value { interval: Some((0.0, 1e-7)), ..Value::from(2e-8) });
         assert_eq!(winner(&results, &question), "contiguous f16");

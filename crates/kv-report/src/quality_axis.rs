@@ -63,7 +63,8 @@ impl QualityAxis {
 
     /// The axis of charts.
     pub(crate) fn axis(&self) -> Axis {
-        let label = if self.metric == KLD { "mean KL divergence, prompt exact (nats)" } else { "relative L2 error of attention, rows alone" };
+        let label =
+            if self.metric == KLD { "mean KL divergence, prompt exact (nats)" } else { "relative L2 error of attention, rows alone" };
         Axis { label: label.into(), scale: Scale::Log }
     }
 

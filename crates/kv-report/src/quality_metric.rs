@@ -24,7 +24,10 @@ pub(crate) const QUALITY_METRICS: [Metric; 43] = [
     share("attn_cosine", "mean cosine between those outputs and the dense ones"),
     ratio("key_rel_l2", "relative L2 error of the decoded keys that the cache holds"),
     ratio("value_rel_l2", "relative L2 error of the decoded values that the cache holds"),
-    share("retained_mass", "share of exact attention that falls on the positions that the cache holds. The interval is over sequences, as that of attn_rel_l2"),
+    share(
+        "retained_mass",
+        "share of exact attention that falls on the positions that the cache holds. The interval is over sequences, as that of attn_rel_l2",
+    ),
     share("topk_recall", "share of the 32 positions with the largest exact attention that the cache holds"),
     share(
         "needle_acc",
@@ -45,10 +48,18 @@ pub(crate) const QUALITY_METRICS: [Metric; 43] = [
         "prompt exact: perplexity of the text's next tokens, each read from a cache that holds the exactly computed tokens before seq_len and its own after it",
     ),
     measured("ppl_reference", Unit::Perplexity, Better::Neither, "the perplexity with an exact f32 cache, in the same steps"),
-    measured("ppl_delta", Unit::Perplexity, Better::Lower, "ppl beyond ppl_reference, with a paired error over the windows of the text. All intervals of what a model says are over windows; none with one"),
+    measured(
+        "ppl_delta",
+        Unit::Perplexity,
+        Better::Lower,
+        "ppl beyond ppl_reference, with a paired error over the windows of the text. All intervals of what a model says are over windows; none with one",
+    ),
     nats("kld_mean", "prompt exact: mean KL divergence of the next token's distribution from that with an exact f32 cache, in nats"),
     nats("kld_median", "prompt exact: its median over tokens"),
-    nats("kld_p99", "prompt exact: its 99th percentile; none with fewer than 300 tokens, and no interval where its upper end would lie beyond what was seen"),
+    nats(
+        "kld_p99",
+        "prompt exact: its 99th percentile; none with fewer than 300 tokens, and no interval where its upper end would lie beyond what was seen",
+    ),
     nats("kld_p999", "prompt exact: its 99.9th percentile; none with fewer than 3000 tokens"),
     nats("kld_max", "prompt exact: its largest value"),
     measured(

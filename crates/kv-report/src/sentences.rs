@@ -91,8 +91,7 @@ fn of_quality(row: &Row, axis: Option<&QualityAxis>) -> String {
     };
     let floor = row.value(KLD_FLOOR.id).map_or("floor not measured".into(), |floor| format!("floor {}", short(floor)));
     let top1 = row.value(TOP1.id).map_or(String::new(), |share| format!("; same top token in {}", percent(share)));
-    let streamed =
-        row.values.get(STREAMED.id).map_or(String::new(), |value| format!(" and by {} nats (streamed)", with_interval(value)));
+    let streamed = row.values.get(STREAMED.id).map_or(String::new(), |value| format!(" and by {} nats (streamed)", with_interval(value)));
     let is_on_floor = axis.filter(|axis| axis.metric == KLD).is_some_and(|axis| divergence.value <= axis.floor);
     if is_on_floor {
         return format!(

@@ -219,7 +219,8 @@ mod tests {
 
     #[test]
     fn windows_are_spread_evenly_and_a_short_text_is_refused() {
-        let plan = QualityPlan { lengths: vec![2, 4], steps: 2, streamed: 0, chunk: 1, windows: 3, text: Some(TextSource::File("t".into())) };
+        let plan =
+            QualityPlan { lengths: vec![2, 4], steps: 2, streamed: 0, chunk: 1, windows: 3, text: Some(TextSource::File("t".into())) };
         let tokens: Vec<u32> = (0..30).collect();
         let windows = plan.cut(&tokens).unwrap();
         assert_eq!(windows, [(0..7).collect::<Vec<u32>>(), (10..17).collect(), (20..27).collect()]);

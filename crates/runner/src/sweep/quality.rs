@@ -69,12 +69,7 @@ impl Sweep<'_> {
     }
 
     /// On all windows of the text, or on the one prompt that was recorded, or on rows that are generated.
-    fn judge_attention(
-        &mut self,
-        index: usize,
-        prompt: Option<&StoredRecording>,
-        windows: &[StoredRecording],
-    ) -> Result<(), Problem> {
+    fn judge_attention(&mut self, index: usize, prompt: Option<&StoredRecording>, windows: &[StoredRecording]) -> Result<(), Problem> {
         if interrupt::requested() {
             return Ok(());
         }
@@ -154,7 +149,8 @@ impl Sweep<'_> {
     /// A number that is the same for all cells of this length, if one of them has it, with its interval.
     fn known(&self, index: usize, id: &str) -> Option<(f64, Option<(f64, f64)>)> {
         let length = self.plan.cells[index].seq_len;
-        let is_of_length = |visit: &&Visit| (0..self.ids.len()).any(|cell| self.ids[cell] == visit.cell && self.plan.cells[cell].seq_len == length);
+        let is_of_length =
+            |visit: &&Visit| (0..self.ids.len()).any(|cell| self.ids[cell] == visit.cell && self.plan.cells[cell].seq_len == length);
         let mut visits = self.visits.iter().filter(|visit| visit.values.contains_key(id)).filter(is_of_length);
         let visit = visits.next()?;
         Some((visit.values[id], visit.intervals.get(id).copied()))

@@ -15,7 +15,7 @@ use super::channel::Channel;
 use super::protocol::{AttentionTask, ExactAnswers, Sequences, Work};
 use super::{attention_of_prompt, caught};
 use crate::Problem;
-use crate::drivers::{CellRows, Generated};
+use crate::drivers::CellRows;
 use crate::recording::{Recording, exact_cache};
 
 /// Steps of each sequence that are compared.
@@ -31,9 +31,7 @@ pub(super) fn run(registry: &Registry, task: &AttentionTask, channel: &Channel) 
             let opened = folders.iter().map(|folder| Ok(recorded(Recording::of_worker(folder, geometry)?)));
             opened.collect::<Result<_, Problem>>()?
         }
-        Sequences::Generated(count) => {
-            (0..*count).map(|index| CellRows::generated(geometry.clone(), seed.wrapping_add(index))).collect()
-        }
+        Sequences::Generated(count) => (0..*count).map(|index| CellRows::generated(geometry.clone(), seed.wrapping_add(index))).collect(),
     };
     // The model's context limits a text, and not rows that are planted behind it.
     const QUESTIONS: usize = 64;

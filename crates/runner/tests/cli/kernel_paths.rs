@@ -46,9 +46,9 @@ fn assert_same(all: &BTreeMap<String, Rows>, label: &str, column: &str, toleranc
     }
 }
 
-/// Exact strategies differ by nothing on any path. Sums in another order change a perplexity in its sixth digit. The integer
-/// kernels round queries and weights to 16 bits, which changes an error of 8-bit rows by up to 1 %, its divergence by up to 5 %,
-/// and those of 4-bit rows by less.
+/// Exact strategies differ by nothing on any path, and sums in another order leave five digits of a perplexity. The integer
+/// kernels round queries and weights to 16 bits. Between AVX2 and plain arrays that changed errors of 8-bit rows by 0.03 % at
+/// most, their mean divergences by 0.03 % and their perplexity by 0.007 %, and those of 4-bit rows by less.
 fn assert_the_same_quality(all: &BTreeMap<String, Rows>) {
     for label in ["f32", "paged"] {
         for (path, rows) in all {
@@ -62,9 +62,15 @@ fn assert_the_same_quality(all: &BTreeMap<String, Rows>) {
         assert_same(all, label, "ppl", 1e-5);
     }
     for label in ["q8_0", "q4_0"] {
-        for (column, tolerance) in
-            [("ppl", 1e-4), ("attn_rel_l2", 0.01), ("key_rel_l2", 1e-6), ("kld_mean", 0.05), ("streamed_kld_mean", 0.05), ("needle_acc", 0.01)]
-        {
+        for (column, tolerance) in [
+            ("ppl", 1e-3),
+            ("attn_rel_l2", 5e-3),
+            ("key_rel_l2", 1e-3),
+            ("value_rel_l2", 1e-3),
+            ("kld_mean", 0.01),
+            ("streamed_kld_mean", 0.01),
+            ("needle_acc", 0.01),
+        ] {
             assert_same(all, label, column, tolerance);
         }
     }

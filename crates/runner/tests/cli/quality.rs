@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::{run, text, words};
+use crate::{run, runner, text, words};
 
 const STRATEGIES: &str = "
 [[strategy]]
@@ -91,7 +91,8 @@ fn a_model_reads_a_text_with_every_cache_and_an_exact_one() {
         assert_eq!(number(window, "recency_acc"), 1.0, "the newest tokens are in the window");
         assert!(number(window, "needle_acc") < 0.9, "{window:?}");
         assert_eq!((number(fine, "quality_windows"), number(fine, "quality_tokens")), (3.0, 24.0));
-        for column in ["ppl", "ppl_delta", "kld_mean", "same_top1", "attn_rel_l2", "retained_mass", "needle_acc", "recency_acc", "needle_acc_dense"]
+        for column in
+            ["ppl", "ppl_delta", "kld_mean", "same_top1", "attn_rel_l2", "retained_mass", "needle_acc", "recency_acc", "needle_acc_dense"]
         {
             for row in [fine, coarse, window] {
                 let of = |end: &str| number(row, &format!("{column}{end}"));
@@ -125,7 +126,9 @@ fn a_model_reads_a_text_with_every_cache_and_an_exact_one() {
         assert!(has(protocol, part), "{protocol}, {part}");
     }
     let metrics = |protocol: &str, part: &str| {
-        let of_part = parts.iter().filter(|row| row["protocol"] == protocol && row["part"] == part && row["label"] == "q4_0" && row["seq_len"] == "128");
+        let of_part = parts
+            .iter()
+            .filter(|row| row["protocol"] == protocol && row["part"] == part && row["label"] == "q4_0" && row["seq_len"] == "128");
         of_part.map(|row| row["metric"].as_str()).collect::<Vec<_>>()
     };
     assert_eq!(metrics("streamed", "tail"), metrics("prompt exact", "tail"));
@@ -210,6 +213,24 @@ fn quality_is_judged_at_the_lengths_that_are_asked_for() {
     assert!(longer["kld_mean"].is_empty() && longer["attn_rel_l2"].is_empty() && longer["status"] == "ok", "{longer:?}");
 }
 
+#[test]
+fn the_small_model_does_not_read_what_it_was_trained_on_without_a_warning() {
+    let folder = tempfile::tempdir().unwrap();
+    write_text(folder.path());
+    std::fs::copy(folder.path().join("text.txt"), folder.path().join("moby-dick.txt")).unwrap();
+    let warned = |text_of: &str, name: &str| {
+        let path = folder.path().join(name);
+        let small = "[model]\npreset = 'small'\n[sweep]\nlengths = [16]\n[quality]\nwindows = 2\nsteps = 4\n";
+        std::fs::write(&path, format!("{small}text = '{text_of}'\n{STRATEGIES}")).unwrap();
+        let output = runner(&[path.to_str().unwrap(), "--dry-run"]).env("KVLAB_CACHE", folder.path()).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        assert!(text(&output.stdout).contains("quality adds about"), "{}", text(&output.stdout));
+        text(&output.stderr).contains("`small` was trained on `moby-dick`")
+    };
+    assert!(warned("moby-dick", "seen.toml"));
+    assert!(!warned("held-out", "held-out.toml"));
+}
+
 /// A limit that holds one window is enough, and one that does not says so.
 #[test]
 fn a_cache_with_room_for_one_sequence_reads_the_windows_one_by_one() {
@@ -253,7 +274,8 @@ fn the_best_strategy_is_named_with_why_not_the_others() {
     // Bytes come from the formula where they were not measured, and a window is not judged by what it had not lost yet.
     let longer = answer(&["--context", "4096", "--max-kld", "0.05"]);
     assert!(
-        longer.contains("(predicted)") && longer.contains("It evicts, and its KL divergence (prompt exact) was measured at 256 tokens only."),
+        longer.contains("(predicted)")
+            && longer.contains("It evicts, and its KL divergence (prompt exact) was measured at 256 tokens only."),
         "{longer}"
     );
     let fast = best(&["--context", "1000", "--max-tpot-ms", "5"]);
