@@ -76,8 +76,7 @@ fn table_fits(root: &Json, schema: &Json, table: &Table) -> bool {
 fn allowed(root: &Json, schema: &Json) -> String {
     let schema = resolved(root, schema);
     if let Some(choices) = choices(schema) {
-        let is_left_out = |choice: &&Json| choice.get("type").and_then(Json::as_str) == Some("null");
-        return listed(choices.iter().filter(|choice| !is_left_out(choice)).map(|choice| allowed(root, choice)).collect());
+        return listed(choices.iter().filter(|choice| !is_null(choice)).map(|choice| allowed(root, choice)).collect());
     }
     if let Some(only) = schema.get("const") {
         return only.to_string();
@@ -115,10 +114,20 @@ fn choices(schema: &Json) -> Option<&Vec<Json>> {
     ["oneOf", "anyOf"].into_iter().find_map(|key| schema.get(key)?.as_array())
 }
 
-/// The schema that a reference stands for.
+/// The schema that a reference stands for, and of a value that may be left out the schema of the value: TOML has no null.
 fn resolved<'a>(root: &'a Json, schema: &'a Json) -> &'a Json {
     let reference = schema.get("$ref").and_then(Json::as_str).and_then(|reference| reference.strip_prefix('#'));
-    reference.and_then(|pointer| root.pointer(pointer)).unwrap_or(schema)
+    if let Some(target) = reference.and_then(|pointer| root.pointer(pointer)) {
+        return resolved(root, target);
+    }
+    match choices(schema).map(Vec::as_slice) {
+        Some([one, other]) if is_null(other) => resolved(root, one),
+        _ => schema,
+    }
+}
+
+fn is_null(schema: &Json) -> bool {
+    schema.get("type").and_then(Json::as_str) == Some("null")
 }
 
 /// Whether a schema allows values of a type, which it does if it names none.
@@ -220,7 +229,7 @@ mod tests {
             ("growth = { reserve = 1, more = 2 }", format!("`growth` is {{ reserve = 1, more = 2 }}: {GROWTH}")),
             ("growth = { parts = {} }", format!("`growth` is {{ parts = {{}} }}: {GROWTH}")),
             ("if_full = 5", format!("`if_full` is 5: {GROWTH}")),
-            ("inner = { flag = 1 }", "`inner` is { flag = 1 }: it takes { flag = true or false }".into()),
+            ("inner = { flag = 1 }", "`inner.flag` is 1: it takes true or false".into()),
             ("needed = { flag = 1 }", "`needed.flag` is 1: it takes true or false".into()),
             ("several = [{ flag = true }, { flag = 1 }]", "`several[1].flag` is 1: it takes true or false".into()),
             ("list = 1", "`list` is 1: it takes a list of \"one\" or \"two\"".into()),
@@ -240,6 +249,7 @@ mod tests {
             "growth = { parts = { first = 1 } }",
             "sise = 'x'",
             "needed = { flagg = true }",
+            "inner = { flagg = true }",
             "several = [{ flagg = true }]",
         ] {
             let config: Table = toml::from_str(config).unwrap();

@@ -1,12 +1,14 @@
 //! Errors of the keys and values that a cache decodes.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use kv_core::{Geometry, Rope, View};
 use kv_kernels::rotate_row;
 use serde::{Deserialize, Serialize};
 
 use crate::dense::check_finite;
+use crate::estimate::WindowSum;
 use crate::{DenseReference, QualityError};
 
 /// Sums up how far the rows that a cache holds are from those that were appended. Rows that it does not hold do not count.
@@ -33,8 +35,9 @@ pub struct RowErrors {
     pub moved_rows: usize,
 }
 
+/// Sums over rows.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-struct Sums {
+pub(crate) struct Sums {
     keys: Difference,
     values: Difference,
     rows: usize,
@@ -101,14 +104,19 @@ impl DecodedErrors {
 
     /// The errors over all layers.
     pub fn overall(&self) -> RowErrors {
+        self.sums(0..self.layers.len()).errors()
+    }
+
+    /// Over some layers.
+    pub(crate) fn sums(&self, layers: Range<usize>) -> Sums {
         let mut all = Sums::default();
-        for layer in &self.layers {
+        for layer in &self.layers[layers] {
             all.keys.merge(layer.keys);
             all.values.merge(layer.values);
             all.rows += layer.rows;
             all.moved_rows += layer.moved_rows;
         }
-        all.errors()
+        all
     }
 }
 
@@ -172,12 +180,26 @@ impl Difference {
         self.differences += other.differences;
     }
 
+    fn square(&self) -> WindowSum {
+        WindowSum { sum: self.differences, weight: self.squares }
+    }
+
     fn relative(&self) -> Option<f64> {
         (self.squares > 0.0).then(|| (self.differences / self.squares).sqrt())
     }
 }
 
 impl Sums {
+    /// The square of the keys' relative error.
+    pub(crate) fn keys(&self) -> WindowSum {
+        self.keys.square()
+    }
+
+    /// The same of the values.
+    pub(crate) fn values(&self) -> WindowSum {
+        self.values.square()
+    }
+
     fn errors(&self) -> RowErrors {
         let Sums { keys, values, rows, moved_rows } = *self;
         RowErrors { keys: keys.relative(), values: values.relative(), rows, moved_rows }

@@ -4,7 +4,8 @@
 //!
 //! - [`evaluate`] compares the next steps of a filled cache with dense attention over all rows ever appended
 //!   ([`DenseReference`]): errors of the outputs ([`OutputErrors`]), errors of decoded keys and values ([`DecodedErrors`]),
-//!   attention mass on the rows that are held, and top-k recall ([`RetainedMass`]).
+//!   attention mass on the rows that are held, and top-k recall ([`RetainedMass`]). [`AttentionSummary`] puts several sequences
+//!   together.
 //! - [`PlantedRetrieval`] makes rows in which every query looks for a known token, and counts the answers that are found.
 //!
 //! With a model, whose logits the caller hands over:
@@ -13,6 +14,7 @@
 //! - [`Divergence`] compares the logits of one position, and [`Divergences`] summarizes those of a text.
 #![forbid(unsafe_code)]
 
+mod attention_summary;
 mod decoded;
 mod dense;
 mod divergence;
@@ -28,6 +30,7 @@ mod summary;
 mod toy;
 mod unigram;
 
+pub use attention_summary::{AttentionStatistics, AttentionSummary};
 pub use decoded::{DecodedErrors, RowErrors};
 pub use dense::{DenseReference, TokenAttention};
 pub use divergence::{Divergence, DivergenceError, Of, TIE, Top1};

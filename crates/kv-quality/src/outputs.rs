@@ -1,10 +1,13 @@
 //! Errors of attention outputs.
 
+use std::ops::Range;
+
 use kv_core::Rows;
 use serde::{Deserialize, Serialize};
 
 use crate::QualityError;
 use crate::dense::check_finite;
+use crate::estimate::WindowSum;
 
 /// Sums up how far a candidate's attention outputs are from the reference's, layer by layer.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,8 +30,9 @@ pub struct OutputError {
     pub zero_rows: usize,
 }
 
+/// Sums over rows.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-struct Sums {
+pub(crate) struct Sums {
     differences: f64,
     squares: f64,
     cosines: f64,
@@ -71,15 +75,20 @@ impl OutputErrors {
 
     /// The errors over all layers.
     pub fn overall(&self) -> OutputError {
+        self.sums(0..self.layers.len()).error()
+    }
+
+    /// Over some layers.
+    pub(crate) fn sums(&self, layers: Range<usize>) -> Sums {
         let mut all = Sums::default();
-        for layer in &self.layers {
+        for layer in &self.layers[layers] {
             all.differences += layer.differences;
             all.squares += layer.squares;
             all.cosines += layer.cosines;
             all.rows += layer.rows;
             all.zero_rows += layer.zero_rows;
         }
-        all.error()
+        all
     }
 }
 
@@ -101,6 +110,19 @@ impl Sums {
             (false, false) => product / (squares * candidate_squares).sqrt(),
             _ => 0.0,
         };
+    }
+
+    /// The square of the relative error.
+    pub(crate) fn relative_square(&self) -> WindowSum {
+        WindowSum { sum: self.differences, weight: self.squares }
+    }
+
+    pub(crate) fn cosine(&self) -> WindowSum {
+        WindowSum { sum: self.cosines, weight: self.rows as f64 }
+    }
+
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
     }
 
     fn error(&self) -> OutputError {

@@ -1,8 +1,11 @@
 //! How much of the exact attention falls on the positions that a cache holds.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 
 use crate::QualityError;
+use crate::estimate::WindowSum;
 
 /// Sums up retained attention mass and top-k recall, by layer and query head.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,8 +27,9 @@ pub struct Retained {
     pub queries: usize,
 }
 
+/// Sums over queries.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-struct Sums {
+pub(crate) struct Sums {
     mass: f64,
     recall: f64,
     queries: usize,
@@ -75,25 +79,41 @@ impl RetainedMass {
 
     /// By layer and query head.
     pub fn heads(&self) -> Vec<Vec<Retained>> {
-        self.layers.iter().map(|heads| heads.iter().map(|sums| Sums::mean(&[*sums])).collect()).collect()
+        self.layers.iter().map(|heads| heads.iter().map(Sums::means).collect()).collect()
     }
 
     /// By layer.
     pub fn layers(&self) -> Vec<Retained> {
-        self.layers.iter().map(|heads| Sums::mean(heads)).collect()
+        (0..self.layers.len()).map(|layer| self.sums(layer..layer + 1).means()).collect()
     }
 
     /// Over all layers and heads.
     pub fn overall(&self) -> Retained {
-        Sums::mean(&self.layers.concat())
+        self.sums(0..self.layers.len()).means()
+    }
+
+    /// Over all heads of some layers.
+    pub(crate) fn sums(&self, layers: Range<usize>) -> Sums {
+        self.layers[layers].iter().flatten().fold(Sums::default(), |all, head| Sums {
+            mass: all.mass + head.mass,
+            recall: all.recall + head.recall,
+            queries: all.queries + head.queries,
+        })
     }
 }
 
 impl Sums {
-    fn mean(all: &[Sums]) -> Retained {
-        let queries: usize = all.iter().map(|sums| sums.queries).sum();
-        let mean = |of: fn(&Sums) -> f64| (queries > 0).then(|| all.iter().map(of).sum::<f64>() / queries as f64);
-        Retained { mass: mean(|sums| sums.mass), top_k_recall: mean(|sums| sums.recall), queries }
+    pub(crate) fn mass(&self) -> WindowSum {
+        WindowSum { sum: self.mass, weight: self.queries as f64 }
+    }
+
+    pub(crate) fn recall(&self) -> WindowSum {
+        WindowSum { sum: self.recall, weight: self.queries as f64 }
+    }
+
+    fn means(&self) -> Retained {
+        let mean = |sum: f64| (self.queries > 0).then(|| sum / self.queries as f64);
+        Retained { mass: mean(self.mass), top_k_recall: mean(self.recall), queries: self.queries }
     }
 }
 

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use kv_metrics::quantile;
 use serde::{Deserialize, Serialize};
 
 use crate::estimate::WindowSum;
@@ -82,17 +81,17 @@ pub struct Statistics {
     /// The mean KL divergence, in nats.
     pub kl_mean: Estimate,
     /// Its median.
-    pub kl_median: f64,
+    pub kl_median: Estimate,
     /// Its 99 % quantile. `None` with fewer than [`TOKENS_FOR_P99`] tokens.
-    pub kl_p99: Option<f64>,
+    pub kl_p99: Option<Estimate>,
     /// Its 99.9 % quantile. `None` with fewer than [`TOKENS_FOR_P999`] tokens.
-    pub kl_p999: Option<f64>,
+    pub kl_p999: Option<Estimate>,
     /// Its maximum.
     pub kl_max: f64,
     /// The share of tokens at which both have the same most likely token, ties apart.
     pub same_top1: Estimate,
     /// The share of tokens at which the reference's most likely tokens are tied and the candidate chose another of them.
-    pub tied_top1: f64,
+    pub tied_top1: Estimate,
     /// The root of the mean square of the change of the true token's probability.
     pub probability_rms: Estimate,
 }
@@ -211,51 +210,44 @@ impl Statistics {
     /// Of the divergences of each window. There is at least one.
     fn of(windows: &[Vec<Divergence>]) -> Statistics {
         let sums = |of: fn(&Divergence) -> f64| -> Vec<WindowSum> {
-            windows.iter().map(|window| WindowSum { sum: window.iter().map(of).sum(), tokens: window.len() }).collect()
+            windows.iter().map(|window| WindowSum { sum: window.iter().map(of).sum(), weight: window.len() as f64 }).collect()
         };
-        let mean = |of: fn(&Divergence) -> f64| Estimate::of_mean(&sums(of));
+        let mean = |of: fn(&Divergence) -> f64| Estimate::of_ratio(&sums(of));
         let tokens = windows.iter().map(Vec::len).sum();
-        let kl: Vec<f64> = windows.iter().flatten().map(|divergence| divergence.kl).collect();
-        let kl_quantile = |q| quantile(&kl, q).expect("there are tokens");
+        let kl: Vec<Vec<f64>> = windows.iter().map(|window| window.iter().map(|divergence| divergence.kl).collect()).collect();
+        let kl_quantile = |q| Estimate::of_quantile(&kl, q);
         let (before, after) = (sums(|of| -of.reference_log_probability), sums(|of| -of.candidate_log_probability));
-        let squares = mean(|of| of.probability_change().powi(2)).within(0.0, f64::INFINITY);
         Statistics {
             tokens,
             windows: windows.len(),
             reference_perplexity: perplexity(&before),
             perplexity: perplexity(&after),
-            perplexity_delta: perplexity_delta(&before, &after, tokens),
+            perplexity_delta: perplexity_delta(&before, &after),
             log_perplexity_delta: mean(|of| of.reference_log_probability - of.candidate_log_probability),
             kl_mean: mean(|of| of.kl).within(0.0, f64::INFINITY),
             kl_median: kl_quantile(0.5),
             kl_p99: (tokens >= TOKENS_FOR_P99).then(|| kl_quantile(0.99)),
             kl_p999: (tokens >= TOKENS_FOR_P999).then(|| kl_quantile(0.999)),
-            kl_max: kl_quantile(1.0),
+            kl_max: kl.iter().flatten().copied().fold(0.0, f64::max),
             same_top1: mean(|of| f64::from(u8::from(of.top1 == Top1::Same))).within(0.0, 1.0),
-            tied_top1: mean(|of| f64::from(u8::from(of.top1 == Top1::Tied))).value,
-            probability_rms: root(squares),
+            tied_top1: mean(|of| f64::from(u8::from(of.top1 == Top1::Tied))).within(0.0, 1.0),
+            probability_rms: mean(|of| of.probability_change().powi(2)).root(),
         }
     }
 }
 
 fn perplexity(losses: &[WindowSum]) -> Estimate {
-    let mean = Estimate::of_mean(losses);
+    let mean = Estimate::of_ratio(losses);
     mean.mapped(f64::exp, mean.value.exp())
 }
 
-fn perplexity_delta(before: &[WindowSum], after: &[WindowSum], tokens: usize) -> Estimate {
-    let mean = |losses: &[WindowSum]| Estimate::of_mean(losses).value;
+fn perplexity_delta(before: &[WindowSum], after: &[WindowSum]) -> Estimate {
+    let mean = |losses: &[WindowSum]| Estimate::of_ratio(losses).value;
     let (mean_before, mean_after) = (mean(before), mean(after));
-    let moved = |window: &WindowSum, mean: f64| mean.exp() * (window.sum - window.tokens as f64 * mean);
+    let moved = |window: &WindowSum, mean: f64| mean.exp() * (window.sum - window.weight * mean);
     let residuals = before.iter().zip(after).map(|(before, after)| moved(after, mean_after) - moved(before, mean_before));
+    let tokens = before.iter().map(|window| window.weight).sum();
     Estimate::of_residuals(mean_after.exp() - mean_before.exp(), residuals, tokens)
-}
-
-/// The root of an estimate that is not negative. The root of 0 has no derivative; its error is 0 all the same, because all
-/// observations are 0.
-fn root(squares: Estimate) -> Estimate {
-    let derivative = if squares.value > 0.0 { 0.5 / squares.value.sqrt() } else { 0.0 };
-    squares.mapped(f64::sqrt, derivative)
 }
 
 #[cfg(test)]
@@ -298,11 +290,11 @@ mod tests {
         close(all.perplexity.standard_error.unwrap(), 8f64.sqrt() * 0.5 * 2f64.ln());
         assert_eq!(all.reference_perplexity.standard_error, Some(0.0));
         close(all.kl_mean.value, 0.2);
-        close(all.kl_median, 0.2);
+        close(all.kl_median.value, 0.2);
         close(all.kl_max, 0.3);
         assert_eq!((all.kl_p99, all.kl_p999), (None, None));
         close(all.same_top1.value, (7.0 + 3.0) / 14.0);
-        close(all.tied_top1, 2.0 / 14.0);
+        close(all.tied_top1.value, 2.0 / 14.0);
         let (low, high) = all.same_top1.interval.unwrap();
         assert!((0.0..0.1).contains(&low) && high == 1.0, "t with one degree of freedom is wide: {low} to {high}");
         close(all.probability_rms.value, (0.25f64.powi(2) / 2.0).sqrt());
@@ -347,8 +339,8 @@ mod tests {
             }
         }
         let all = divergences.summary().unwrap();
-        close(all.overall.kl_p99.unwrap(), 0.99 * 2999.0);
-        close(all.overall.kl_p999.unwrap(), 0.999 * 2999.0);
+        close(all.overall.kl_p99.unwrap().value, 0.99 * 2999.0);
+        close(all.overall.kl_p999.unwrap().value, 0.999 * 2999.0);
         assert_eq!(all.tail, None);
         assert_eq!((all.overall.kl_mean.interval, all.overall.same_top1.interval), (None, None), "one window");
     }

@@ -5,6 +5,8 @@ use kv_contiguous::Contiguous;
 use kv_core::{KvCache, Strategy};
 use kv_kernels::WeightFormat;
 use kv_model::{Decoder, Fresh, Preset, Sequence, StepInput};
+use kv_naive::Naive;
+use kv_paged::Paged;
 use kv_quality::{Divergence, Divergences, Paired, Side, Summary};
 use kv_quantized::Quantized;
 use kv_sliding::Sliding;
@@ -56,7 +58,22 @@ fn two_exact_rows_of_a_step_have_bit_equal_logits() {
     assert_eq!(all.iter().count(), WINDOWS * (WINDOW_TOKENS - 1));
     assert!(all.iter().all(|(_, _, divergence)| divergence.kl == 0.0 && divergence.probability_change() == 0.0));
     let statistics = all.summary().unwrap().overall;
-    assert_eq!((statistics.same_top1.value, statistics.tied_top1, statistics.perplexity_delta.value), (1.0, 0.0, 0.0));
+    assert_eq!((statistics.same_top1.value, statistics.tied_top1.value, statistics.perplexity_delta.value), (1.0, 0.0, 0.0));
+}
+
+#[test]
+fn exact_strategies_say_the_same_but_for_ties() {
+    let decoder = decoder();
+    for (strategy, summary) in [
+        ("naive", summary::<Naive>(&decoder, "")),
+        ("contiguous that concatenates", summary::<Contiguous>(&decoder, "growth = 'concat'")),
+        ("paged", summary::<Paged>(&decoder, "block_size = 7")),
+        ("a window that holds all", summary::<Sliding>(&decoder, "window = 44\nsinks = 4")),
+    ] {
+        let all = summary.overall;
+        assert!(all.kl_max <= 1e-6, "{strategy}: {all:?}");
+        assert_eq!(all.same_top1.value + all.tied_top1.value, 1.0, "{strategy}: {all:?}");
+    }
 }
 
 #[test]

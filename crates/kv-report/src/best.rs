@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::instances::{Instance, instances};
 use crate::metric::known;
-use crate::quality_axis::{KLD, QualityAxis};
+use crate::quality_axis::{KLD, KLD_NAME, QualityAxis};
 use crate::shown::{bytes, short};
 use crate::spread::Spread;
 use crate::{Metric, Results, Row};
@@ -178,10 +178,10 @@ fn candidate(instance: &Instance<'_>, question: &Question, axis: Option<&Quality
     }
     if let Some(bound) = question.max_kld {
         let missing = || match instance.rows.iter().filter(|row| row.cell.seq_len <= context).find_map(|row| row.unranked()) {
-            Some(reason) => format!("Its KL divergence does not count: {reason}."),
-            None => format!("No KL divergence was measured at {context} tokens or fewer."),
+            Some(reason) => format!("Its {KLD_NAME} does not count: {reason}."),
+            None => format!("No {KLD_NAME} was measured at {context} tokens or fewer."),
         };
-        why_not.extend(divergence.map_or_else(|| Some(missing()), |value| beyond("KL divergence", value, bound, " nats")));
+        why_not.extend(divergence.map_or_else(|| Some(missing()), |value| beyond(KLD_NAME, value, bound, " nats")));
         // What it has not lost yet at a shorter length says nothing of what it will have lost.
         let longer = instance.rows.iter().find(|row| row.cell.seq_len > context && row.values.contains_key(KLD.id));
         if let Some((row, divergence)) = longer
@@ -190,10 +190,10 @@ fn candidate(instance: &Instance<'_>, question: &Question, axis: Option<&Quality
             .filter(|(_, divergence)| divergence.high > bound)
         {
             let reached = short(divergence.high);
-            why_not.push(format!("Not shown: at {} tokens its KL divergence reaches {reached} nats.", row.cell.seq_len));
+            why_not.push(format!("Not shown: at {} tokens its {KLD_NAME} reaches {reached} nats.", row.cell.seq_len));
         }
         if let Some(row) = judged.filter(|row| row.cell.seq_len < context && longer.is_none() && row.evicts()) {
-            why_not.push(format!("It evicts, and its KL divergence was measured at {} tokens only.", row.cell.seq_len));
+            why_not.push(format!("It evicts, and its {KLD_NAME} was measured at {} tokens only.", row.cell.seq_len));
         }
     }
     if let Some(bound) = question.max_tpot_ms {
@@ -331,11 +331,14 @@ mod tests {
         assert_eq!(answer.rule, "Of those that fit, the fewest bytes win, then the shortest time per token.");
         assert_eq!(
             answer.winner().unwrap().sentence,
-            "quantized q8_0 at 2048 tokens takes 24.02 MiB and 26.80 [26.26, 27.34] ms per token; its KL divergence is 0.00042 [0.00029, 0.00055] nats."
+            "quantized q8_0 at 2048 tokens takes 24.02 MiB and 26.80 [26.26, 27.34] ms per token; its KL divergence (prompt exact) is 0.00042 [0.00029, 0.00055] nats."
         );
         assert_eq!(answer.candidates.iter().filter(|candidate| candidate.fits()).count(), 1);
         assert_eq!(of(&answer, "contiguous f16").why_not, ["It takes 45.02 MiB, 15.02 MiB more than 30.00 MiB."]);
-        assert_eq!(of(&answer, "quantized q4_0").why_not, ["Its KL divergence is 0.0340 nats, 3.40 times the bound of 0.0100 nats."]);
+        assert_eq!(
+            of(&answer, "quantized q4_0").why_not,
+            ["Its KL divergence (prompt exact) is 0.0340 nats, 3.40 times the bound of 0.0100 nats."]
+        );
         assert_eq!(of(&answer, "naive").why_not, ["Its time per token is 900 ms, 18.00 times the bound of 50.00 ms."]);
     }
 
@@ -346,7 +349,9 @@ mod tests {
         let why_not = &of(&answer, "quantized q4_0").why_not;
         assert_eq!(
             why_not,
-            &["Not shown: its KL divergence is 0.0340 nats, and its interval reaches 0.0442 nats, beyond the bound of 0.0400 nats."]
+            &[
+                "Not shown: its KL divergence (prompt exact) is 0.0340 nats, and its interval reaches 0.0442 nats, beyond the bound of 0.0400 nats."
+            ]
         );
         let bounded = Question { max_tpot_ms: Some(27.0), max_kld: Some(0.001), ..at_2048() };
         assert_eq!(winner(&results, &bounded), "", "26.8 ms reach 27.3");
@@ -358,9 +363,12 @@ mod tests {
         let question = Question { max_tpot_ms: Some(50.0), ..at_2048() };
         let answer = best(&results, &question);
         assert_eq!(answer.winner().unwrap().label, "contiguous f32", "exact, and smaller than paged");
-        assert!(answer.rule.contains("the least KL divergence wins"), "{}", answer.rule);
+        assert!(answer.rule.contains("the least KL divergence (prompt exact) wins"), "{}", answer.rule);
         assert_eq!(answer.candidates[1].why_not, ["It fits, and takes 1.56 MiB more than contiguous f32."]);
-        assert_eq!(answer.candidates[2].why_not, ["It fits, and its KL divergence is 2.0e-8, that of contiguous f32 1.0e-9."]);
+        assert_eq!(
+            answer.candidates[2].why_not,
+            ["It fits, and its KL divergence (prompt exact) is 2.0e-8, that of contiguous f32 1.0e-9."]
+        );
         // What is not told apart from the best is as good, and the fewest bytes decide.
         set(&mut results, "contiguous f16", "kld_mean", Value { interval: Some((0.0, 1e-7)), ..Value::from(2e-8) });
         assert_eq!(winner(&results, &question), "contiguous f16");
@@ -385,7 +393,7 @@ mod tests {
         );
         assert_eq!(
             q8.sentence,
-            "quantized q8_0 at 1536 tokens takes 18.00 MiB (predicted) and a time per token that was not measured at this length (measured at 1024 and 2048); its KL divergence is 0.00021 [0.00015, 0.00027] nats, measured at 1024 tokens."
+            "quantized q8_0 at 1536 tokens takes 18.00 MiB (predicted) and a time per token that was not measured at this length (measured at 1024 and 2048); its KL divergence (prompt exact) is 0.00021 [0.00015, 0.00027] nats, measured at 1024 tokens."
         );
         assert_eq!(of(&answer, "contiguous f16").why_not, ["It takes 34.00 MiB (predicted), 14.00 MiB more than 20.00 MiB."]);
         assert_eq!(of(&answer, "contiguous f32").why_not, ["Its bytes at this length are neither measured nor predicted."]);
@@ -410,12 +418,12 @@ mod tests {
             of(&best(results, &question), "quantized q8_0").why_not.clone()
         };
         let unranked = q8(&mut results, |row| row.notes.push(format!("{UNRANKED}: the perplexity is 60000")));
-        assert_eq!(unranked, [format!("Its KL divergence does not count: {UNRANKED}: the perplexity is 60000.")]);
+        assert_eq!(unranked, [format!("Its KL divergence (prompt exact) does not count: {UNRANKED}: the perplexity is 60000.")]);
         let without = q8(&mut results, |row| {
             row.notes.clear();
             row.values.remove("kld_mean");
         });
-        assert_eq!(without, ["No KL divergence was measured at 2048 tokens or fewer."]);
+        assert_eq!(without, ["No KL divergence (prompt exact) was measured at 2048 tokens or fewer."]);
         let failed = q8(&mut results, |row| (row.status, row.error) = (Status::Oom, Some("3 GiB".into())));
         assert_eq!(failed[0], "At this length it ran out of memory: 3 GiB.");
         let attention = example_quality::results();

@@ -145,7 +145,7 @@ pub(crate) const COLUMNS: [Column; OF_COSTS.len() + QUALITY_METRICS.len() + OF_I
 };
 
 /// Intervals of the metrics of quality.
-const OF_INTERVALS: [Column; 10] = [
+const OF_INTERVALS: [Column; 20] = [
     low("ppl_delta_low", "ppl_delta"),
     high("ppl_delta_high", "ppl_delta"),
     low("kld_mean_low", "kld_mean"),
@@ -156,6 +156,16 @@ const OF_INTERVALS: [Column; 10] = [
     high("needle_acc_high", "needle_acc"),
     low("recency_acc_low", "recency_acc"),
     high("recency_acc_high", "recency_acc"),
+    low("ppl_low", "ppl"),
+    high("ppl_high", "ppl"),
+    low("kld_p99_low", "kld_p99"),
+    high("kld_p99_high", "kld_p99"),
+    low("attn_rel_l2_low", "attn_rel_l2"),
+    high("attn_rel_l2_high", "attn_rel_l2"),
+    low("retained_mass_low", "retained_mass"),
+    high("retained_mass_high", "retained_mass"),
+    low("needle_acc_dense_low", "needle_acc_dense"),
+    high("needle_acc_dense_high", "needle_acc_dense"),
 ];
 
 /// The cell, and what it costs.

@@ -6,19 +6,21 @@ use crate::metric::known;
 use crate::quality_axis::QualityAxis;
 use crate::shown::short;
 use crate::spread::Spread;
-use crate::{Metric, Results, Row};
+use crate::{Metric, Protocol, Results, Row};
 
 const BYTES: &Metric = known("bytes_per_token");
 /// Bytes are equal up to this ratio.
 const EQUAL: f64 = 1.1;
 
 /// The table: instances in order of their bytes, in bands of equal bytes.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct EqualBytes {
     /// Tokens of each sequence.
     pub length: usize,
     /// What quality is judged by: the id of its metric.
     pub metric: &'static str,
+    /// How that was measured.
+    pub protocol: Protocol,
     /// The bands, that with the fewest bytes first.
     pub bands: Vec<Band>,
     /// What it shows of policies that evict, in sentences.
@@ -88,7 +90,13 @@ pub fn equal_bytes(results: &Results) -> Option<EqualBytes> {
         }
     }
     let sentences = all.iter().filter_map(|each| judged(each, &all, &axis, results)).collect();
-    Some(EqualBytes { length, metric: axis.metric.id, bands: bands.iter().map(|band| of_band(band)).collect(), sentences })
+    Some(EqualBytes {
+        length,
+        metric: axis.metric.id,
+        protocol: axis.protocol(),
+        bands: bands.iter().map(|band| of_band(band)).collect(),
+        sentences,
+    })
 }
 
 fn measured<'a>(row: &'a Row, axis: &QualityAxis) -> Option<Measured<'a>> {
@@ -177,7 +185,7 @@ mod tests {
     #[test]
     fn bands_hold_what_takes_equal_bytes_and_name_the_best() {
         let table = equal_bytes(&example_quality::results()).unwrap();
-        assert_eq!((table.length, table.metric), (2048, "kld_mean"));
+        assert_eq!((table.length, table.metric, table.protocol), (2048, "kld_mean", Protocol::PromptExact));
         let bands: Vec<_> = table.bands.iter().map(|band| (labels(band), band.best.as_str())).collect();
         assert_eq!(
             bands,
@@ -204,7 +212,7 @@ mod tests {
     fn a_policy_that_does_not_beat_the_newest_tokens_is_told() {
         let mut results = example_quality::results();
         set(&mut results, "window 512 + 4 sinks", "kld_mean", Value { interval: Some((1.0, 3.5)), ..Value::from(2.0) });
-        let sentence = "window 512 + 4 sinks does not beat keeping the newest tokens at equal bytes: its KL divergence is 2.00 [1.00, 3.50], and that of window 512 3.10 [2.17, 4.03].";
+        let sentence = "window 512 + 4 sinks does not beat keeping the newest tokens at equal bytes: its KL divergence (prompt exact) is 2.00 [1.00, 3.50], and that of window 512 3.10 [2.17, 4.03].";
         assert_eq!(equal_bytes(&results).unwrap().sentences, [sentence]);
         // With 20 % fewer bytes, it is compared with nobody.
         set(&mut results, "window 512", "bytes_per_token", Value::from(9_000.0));

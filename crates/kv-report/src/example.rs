@@ -1,5 +1,7 @@
 //! A small run with everything that a run can have, for tests.
 
+use std::collections::BTreeMap;
+
 use crate::{
     BuildRecord, CellRecord, Environment, Fact, Fill, FormatBytes, GeometryRecord, Level, ModelRecord, Pass, Results, Row, RunRecord,
     RunState, SCHEMA_VERSION, Status, StepTime, TtftSource, Value, Visit,
@@ -54,6 +56,7 @@ pub(crate) fn run() -> RunRecord {
         order_seed: 7,
         memory_limit_bytes: 8 << 30,
         warnings: vec!["The machine was busy.".into()],
+        seconds: BTreeMap::from([("latency".into(), 41.25), ("quality".into(), 180.0)]),
         environment: Environment {
             facts: vec![
                 known("CPU", "a CPU"),

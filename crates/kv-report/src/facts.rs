@@ -9,6 +9,7 @@ const OF_WEIGHTS: [&str; 3] = ["weights in memory", "pages of the weights", "tim
 pub(crate) fn facts(run: &RunRecord) -> Vec<Fact> {
     let mut facts =
         vec![recorded("run", &run.run_id), recorded("hash of the plan", &run.plan_hash), fact("machine (hashed)", run.machine_id.clone())];
+    facts.push(fact("time of the processes", run.times()));
     facts.extend(of_model(&run.model).into_iter().filter(|fact| run.level == Level::Model || !OF_WEIGHTS.contains(&fact.name.as_str())));
     facts.extend(of_build(&run.build));
     facts.extend(run.environment.facts.iter().cloned());

@@ -27,8 +27,8 @@ struct Cost {
 }
 
 const COSTS: [Cost; 2] = [
-    Cost { chart: "front-bytes", title: "Quality against bytes per token", axis: "bytes per token of the cache", metric: BYTES },
-    Cost { chart: "front-latency", title: "Quality against time per output token", axis: "time per output token (ms)", metric: TPOT },
+    Cost { chart: "front-bytes", title: "against bytes per token", axis: "bytes per token of the cache", metric: BYTES },
+    Cost { chart: "front-latency", title: "against time per output token", axis: "time per output token (ms)", metric: TPOT },
 ];
 
 /// The charts of quality against bytes and against time. `style` gives an instance's name and style by its label and batch.
@@ -69,6 +69,7 @@ fn chart(cost: &Cost, instances: &[Instance<'_>], axis: &QualityAxis, style: imp
     front.sort_by(|a, b| a.0.total_cmp(&b.0).then(b.1.total_cmp(&a.1)));
     let mut caption = vec![
         "Toward the lower left is better. The line joins the points that no other dominates: one does if it is no worse in both and its interval lies apart in one; a value without an interval is taken as it is.".to_owned(),
+        axis.protocol_caption().to_owned(),
     ];
     if places.iter().any(|(_, quality)| quality.value <= axis.floor) {
         caption.push(axis.floor_caption());
@@ -76,10 +77,10 @@ fn chart(cost: &Cost, instances: &[Instance<'_>], axis: &QualityAxis, style: imp
     if rows.iter().any(|(row, _)| is_marked(row)) {
         caption.push("*: bound by its implementation, not by memory.".into());
     }
-    caption.extend(left_out(&missing, cost));
+    caption.extend(left_out(&missing, cost, length));
     Some(Chart {
         name: cost.chart,
-        title: format!("{}, {length} tokens", cost.title),
+        title: format!("{} {}, {length} tokens", capital(axis.name()), cost.title),
         caption: caption.join(" "),
         x: Axis { label: cost.axis.into(), scale: Scale::Log },
         y: axis.axis(),
@@ -100,17 +101,28 @@ fn dominates(a: &(Spread, Spread), b: &(Spread, Spread)) -> bool {
 }
 
 /// Which instances have no point, and why.
-fn left_out(missing: &[&Instance<'_>], cost: &Cost) -> Vec<String> {
-    let holds_nothing = |instance: &&&Instance<'_>| cost.metric == BYTES && instance.rows.iter().any(|row| !holds_tokens(row));
-    let (empty, others): (Vec<&Instance<'_>>, Vec<&Instance<'_>>) = missing.iter().copied().partition(|instance| holds_nothing(&instance));
-    let sentence = |words: &str, instances: Vec<&Instance<'_>>| {
-        let labels = instances.iter().map(|instance| instance.label).collect::<Vec<_>>().join(", ");
-        (!labels.is_empty()).then(|| format!("{words}: {labels}."))
+fn left_out(missing: &[&Instance<'_>], cost: &Cost, length: usize) -> Vec<String> {
+    let reason = |instance: &Instance<'_>| match instance.at(length) {
+        _ if cost.metric == BYTES && instance.rows.iter().any(|row| !holds_tokens(row)) => "Hold nothing between steps, not drawn",
+        // What recomputes is what quality is compared with.
+        Some(row) if row.values.contains_key(cost.metric.id) => "Their quality was not measured at this length",
+        _ => "Not measured at this length",
     };
-    [sentence("Hold nothing between steps, not drawn", empty), sentence("Not measured at this length", others)]
-        .into_iter()
-        .flatten()
-        .collect()
+    let mut sentences: Vec<(&str, Vec<&str>)> = vec![];
+    for instance in missing {
+        let reason = reason(instance);
+        match sentences.iter_mut().find(|(other, _)| *other == reason) {
+            Some((_, labels)) => labels.push(instance.label),
+            None => sentences.push((reason, vec![instance.label])),
+        }
+    }
+    sentences.into_iter().map(|(reason, labels)| format!("{reason}: {}.", labels.join(", "))).collect()
+}
+
+/// With a capital letter at its beginning.
+fn capital(text: &str) -> String {
+    let mut characters = text.chars();
+    characters.next().map_or(String::new(), |first| first.to_uppercase().chain(characters).collect())
 }
 
 #[cfg(test)]
@@ -154,8 +166,8 @@ mod tests {
         assert_eq!(
             names,
             [
-                ("front-bytes", "Quality against bytes per token, 2048 tokens"),
-                ("front-latency", "Quality against time per output token, 2048 tokens")
+                ("front-bytes", "KL divergence (prompt exact) against bytes per token, 2048 tokens"),
+                ("front-latency", "KL divergence (prompt exact) against time per output token, 2048 tokens")
             ]
         );
         let bytes = &charts[0];
@@ -178,6 +190,10 @@ mod tests {
         let charts = drawn(&results);
         assert!(charts[0].title.ends_with("2048 tokens"));
         assert!(charts[0].caption.contains("Not measured at this length: quantized q8_0."), "{}", charts[0].caption);
+        let mut results = example_quality::results();
+        results.rows.iter_mut().filter(|row| row.cell.label == "naive").for_each(|row| drop(row.values.remove("kld_mean")));
+        let latency = &drawn(&results)[1].caption;
+        assert!(latency.contains("Their quality was not measured at this length: naive."), "{latency}");
     }
 
     #[test]
@@ -186,12 +202,13 @@ mod tests {
         let charts = drawn(&results);
         let lowest = charts[0].bounds().unwrap().1.0;
         assert_eq!(lowest, 1e-9, "ten times the floor of 1e-10");
-        assert_eq!(charts[0].y.label, "mean KL divergence (nats)");
+        assert_eq!(charts[0].y.label, "mean KL divergence, prompt exact (nats)");
+        assert!(charts[0].caption.contains("Quality is that of prompt exact"), "{}", charts[0].caption);
         results.rows.iter_mut().for_each(|row| {
             row.values.remove("kld_mean");
             row.values.insert("attn_rel_l2".into(), Value::from(0.25));
         });
-        assert_eq!(drawn(&results)[0].y.label, "relative L2 error of attention");
+        assert_eq!(drawn(&results)[0].y.label, "relative L2 error of attention, rows alone");
         // One that has both is drawn by what all are drawn by.
         results.rows[0].values.insert("kld_mean".into(), Value::from(0.5));
         assert!(drawn(&results).is_empty(), "one point is no comparison");

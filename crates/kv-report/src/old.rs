@@ -42,6 +42,7 @@ pub fn read_old(results_json: &[u8], samples_csv: &[u8]) -> Result<Results, Repo
         order_seed: 0,
         memory_limit_bytes: 0,
         warnings: old.warnings,
+        seconds: BTreeMap::new(),
         environment,
         build,
         level: Level::Model,

@@ -3,11 +3,13 @@
 use crate::instances::Instance;
 use crate::metric::known;
 use crate::spread::Spread;
-use crate::{Axis, Metric, Row, Scale};
+use crate::{Axis, Metric, Protocol, Row, Scale};
 
 pub(crate) const KLD: &Metric = known("kld_mean");
 pub(crate) const ATTENTION: &Metric = known("attn_rel_l2");
 const KLD_FLOOR: &Metric = known("kld_floor");
+/// The divergence in words, with its protocol.
+pub(crate) const KLD_NAME: &str = "KL divergence (prompt exact)";
 
 /// A KL divergence below this many nats is rounding on any machine.
 const LEAST_KLD: f64 = 1e-9;
@@ -40,14 +42,29 @@ impl QualityAxis {
         Some(ranked(row, self.metric)?.at_least(self.floor))
     }
 
-    /// The quantity in words.
+    /// How it was measured.
+    pub(crate) fn protocol(&self) -> Protocol {
+        if self.metric == KLD { Protocol::PromptExact } else { Protocol::Rows }
+    }
+
+    /// The quantity in words, with its protocol.
     pub(crate) fn name(&self) -> &'static str {
-        if self.metric == KLD { "KL divergence" } else { "error of attention" }
+        if self.metric == KLD { KLD_NAME } else { "error of attention (rows alone)" }
+    }
+
+    /// What the protocol is, in a sentence.
+    pub(crate) fn protocol_caption(&self) -> &'static str {
+        if self.metric == KLD {
+            "Quality is that of prompt exact: the exactly computed prompt was put into the cache, and the model read on."
+        } else {
+            "Quality is that of attention on rows alone: no model read a text."
+        }
     }
 
     /// The axis of charts.
     pub(crate) fn axis(&self) -> Axis {
-        let label = if self.metric == KLD { "mean KL divergence (nats)" } else { "relative L2 error of attention" };
+        let label =
+            if self.metric == KLD { "mean KL divergence, prompt exact (nats)" } else { "relative L2 error of attention, rows alone" };
         Axis { label: label.into(), scale: Scale::Log }
     }
 

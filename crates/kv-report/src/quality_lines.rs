@@ -21,7 +21,7 @@ pub(crate) fn length_chart(axis: &QualityAxis, depth: Axis, series: Vec<Series>)
     };
     Chart {
         name: "quality",
-        title: if is_kld { "KL divergence by length".into() } else { "Error of attention by length".into() },
+        title: if is_kld { "KL divergence by length, prompt exact".into() } else { "Error of attention by length, rows alone".into() },
         caption: format!("{what} Lower is better.{}", on_floor(axis, &series)),
         x: depth,
         y: axis.axis(),

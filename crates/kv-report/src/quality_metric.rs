@@ -16,19 +16,22 @@ const fn nats(id: &'static str, meaning: &'static str) -> Metric {
 }
 
 /// Every metric of quality. Sums depend on the order in which a machine adds, so their last digits do.
-pub(crate) const QUALITY_METRICS: [Metric; 36] = [
+pub(crate) const QUALITY_METRICS: [Metric; 43] = [
     ratio(
         "attn_rel_l2",
-        "relative L2 error of attention's outputs against dense attention over all rows ever appended: the root of the sum of squared differences over that of squared outputs, over all layers, heads and steps",
+        "relative L2 error of attention's outputs against dense attention over all rows ever appended: the root of the sum of squared differences over that of squared outputs, over all layers, heads and steps. The interval is over sequences: the windows of the text, or 4 generated ones; none with one",
     ),
     share("attn_cosine", "mean cosine between those outputs and the dense ones"),
     ratio("key_rel_l2", "relative L2 error of the decoded keys that the cache holds"),
     ratio("value_rel_l2", "relative L2 error of the decoded values that the cache holds"),
-    share("retained_mass", "share of exact attention that falls on the positions that the cache holds"),
+    share(
+        "retained_mass",
+        "share of exact attention that falls on the positions that the cache holds. The interval is over sequences, as that of attn_rel_l2",
+    ),
     share("topk_recall", "share of the 32 positions with the largest exact attention that the cache holds"),
     share(
         "needle_acc",
-        "planted retrieval: share of needles, spread over all depths, whose word is next to attention's output; 1 with an exact cache, by construction",
+        "planted retrieval: share of needles, spread over all depths, whose word is next to attention's output; 1 with an exact cache, by construction. The interval is over needles, each with keys, decoys and a place of its own (Wilson)",
     ),
     share("needle_acc_dense", "the same of an exact f32 cache, fed the same rows"),
     share(
@@ -45,10 +48,18 @@ pub(crate) const QUALITY_METRICS: [Metric; 36] = [
         "prompt exact: perplexity of the text's next tokens, each read from a cache that holds the exactly computed tokens before seq_len and its own after it",
     ),
     measured("ppl_reference", Unit::Perplexity, Better::Neither, "the perplexity with an exact f32 cache, in the same steps"),
-    measured("ppl_delta", Unit::Perplexity, Better::Lower, "ppl beyond ppl_reference, with a paired error over the windows of the text"),
+    measured(
+        "ppl_delta",
+        Unit::Perplexity,
+        Better::Lower,
+        "ppl beyond ppl_reference, with a paired error over the windows of the text. All intervals of what a model says are over windows; none with one",
+    ),
     nats("kld_mean", "prompt exact: mean KL divergence of the next token's distribution from that with an exact f32 cache, in nats"),
     nats("kld_median", "prompt exact: its median over tokens"),
-    nats("kld_p99", "prompt exact: its 99th percentile; none with fewer than 300 tokens"),
+    nats(
+        "kld_p99",
+        "prompt exact: its 99th percentile; none with fewer than 300 tokens, and no interval where its upper end would lie beyond what was seen",
+    ),
     nats("kld_p999", "prompt exact: its 99.9th percentile; none with fewer than 3000 tokens"),
     nats("kld_max", "prompt exact: its largest value"),
     measured(
@@ -78,8 +89,20 @@ pub(crate) const QUALITY_METRICS: [Metric; 36] = [
     measured("streamed_ppl_reference", Unit::Perplexity, Better::Neither, "the same with an exact f32 cache, in the same steps"),
     measured("streamed_ppl_delta", Unit::Perplexity, Better::Lower, "streamed_ppl beyond streamed_ppl_reference"),
     nats("streamed_kld_mean", "streamed: mean KL divergence from an exact f32 cache in the same steps"),
-    nats("streamed_kld_p99", "streamed: its 99th percentile"),
+    nats("streamed_kld_p99", "streamed: its 99th percentile, as kld_p99"),
     share("streamed_same_top1", "streamed: share of tokens whose most likely next token is that of the exact cache"),
     nats("streamed_tail_kld_mean", "streamed: streamed_kld_mean of the last quarter of the text"),
     measured("streamed_chunk_tokens", Unit::Tokens, Better::Neither, "streamed: tokens of a step, which see each other unrounded"),
+    nats("streamed_kld_median", "streamed: its median over tokens"),
+    nats("streamed_kld_p999", "streamed: its 99.9th percentile; none with fewer than 3000 tokens"),
+    nats("streamed_kld_max", "streamed: its largest value"),
+    share("streamed_tied_top1", "streamed: share of tokens whose most likely next token differs between logits that are tied"),
+    ratio("streamed_p_rms", "streamed: root of the mean squared change of the right next token's probability"),
+    measured(
+        "streamed_first_difference_tokens",
+        Unit::Tokens,
+        Better::Higher,
+        "streamed: tokens of the text until the most likely next token first differs, in the window where that is soonest; none if it never does",
+    ),
+    measured("streamed_tokens", Unit::Tokens, Better::Neither, "tokens that were judged, streamed"),
 ];

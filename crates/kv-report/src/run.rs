@@ -1,5 +1,7 @@
 //! `run.json`: what was planned, with which model and program, and where.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +38,9 @@ pub struct RunRecord {
     pub command: String,
     /// Warnings that the reader must know before trusting a number.
     pub warnings: Vec<String>,
+    /// Seconds of the processes of each kind so far, from start to end. Empty in older results.
+    #[serde(default)]
+    pub seconds: BTreeMap<String, f64>,
     /// The share by which times may differ and still be the same.
     #[serde(default = "default_margin")]
     pub margin: f64,
@@ -103,6 +108,13 @@ impl RunRecord {
             Level::Attention { measured_layers, .. } if measured_layers > 0 => self.model.geometry.layers as f64 / measured_layers as f64,
             Level::Attention { .. } | Level::Model => 1.0,
         }
+    }
+
+    /// How long the processes of each kind took, in words, the longest first. `None` if that was not recorded.
+    pub fn times(&self) -> Option<String> {
+        let mut times: Vec<(&String, &f64)> = self.seconds.iter().collect();
+        times.sort_by(|a, b| b.1.total_cmp(a.1));
+        (!times.is_empty()).then(|| times.iter().map(|(kind, seconds)| format!("{kind} {seconds:.0} s")).collect::<Vec<_>>().join(", "))
     }
 
     /// What a reader must know of all rows of caches that were measured alone: sentences without a stop.

@@ -165,8 +165,11 @@ mod tests {
              needle_acc_dense,needle_acc_tight,recency_acc,start_acc,needle_chance,ppl,ppl_reference,ppl_delta,kld_mean,kld_median,\
              kld_p99,kld_p999,kld_max,kld_floor,same_top1,tied_top1,p_rms,first_difference_tokens,tail_kld_mean,quality_windows,\
              quality_tokens,streamed_ppl,streamed_ppl_reference,streamed_ppl_delta,streamed_kld_mean,streamed_kld_p99,\
-             streamed_same_top1,streamed_tail_kld_mean,streamed_chunk_tokens,ppl_delta_low,ppl_delta_high,kld_mean_low,kld_mean_high,\
-             same_top1_low,same_top1_high,needle_acc_low,needle_acc_high,recency_acc_low,recency_acc_high"
+             streamed_same_top1,streamed_tail_kld_mean,streamed_chunk_tokens,streamed_kld_median,streamed_kld_p999,streamed_kld_max,\
+             streamed_tied_top1,streamed_p_rms,streamed_first_difference_tokens,streamed_tokens,ppl_delta_low,ppl_delta_high,\
+             kld_mean_low,kld_mean_high,same_top1_low,same_top1_high,needle_acc_low,needle_acc_high,recency_acc_low,recency_acc_high,\
+             ppl_low,ppl_high,kld_p99_low,kld_p99_high,attn_rel_l2_low,attn_rel_l2_high,retained_mass_low,retained_mass_high,\
+             needle_acc_dense_low,needle_acc_dense_high"
         );
         assert_eq!(
             header(metrics_csv(&results)),

@@ -212,9 +212,9 @@ pub(crate) struct PlanArguments {
     /// ollama:name:tag. A path that exists goes first, then a fetched model; preset:NAME is always a preset. No weights are read.
     #[arg(long, value_name = "SHAPE")]
     pub(crate) model: String,
-    /// Tokens of each sequence. More than the model was made for are allowed, and told.
+    /// Tokens of each sequence [default: what the model was made for]. More are allowed, and told.
     #[arg(long, value_name = "TOKENS")]
-    pub(crate) context: usize,
+    pub(crate) context: Option<usize>,
     /// Sequences at once, which share no tokens.
     #[arg(long, default_value_t = 1, value_name = "SEQUENCES")]
     pub(crate) batch: usize,

@@ -159,13 +159,7 @@ pub fn plan(file: &ConfigFile, registry: &Registry, model: &ModelConfig, only: O
     let room = Geometry { context, ..model.geometry.clone() };
     let lengths_span = sweep.lengths.as_ref().map(Spanned::span);
     room.check().map_err(|error| file.problem_at(lengths_span, format!("impossible lengths: {error}")))?;
-    let longest = cells.iter().filter(|cell| cell.workload.has_lengths()).map(|cell| cell.seq_len).max().unwrap_or(0);
-    let quality = QualityPlan::of(file, longest, model.geometry.context)?;
-    if quality.is_some() && !cells.iter().any(is_judged) && !varied.scripted.iter().any(|(_, script)| script.reads_text()) {
-        return Err(file
-            .problem_at(sweep.batch.as_ref().map(Spanned::span), "quality is judged with one sequence after a prompt, and no cell has one")
-            .help("add 1 to `batch` and \"decode\" to `workloads`, or leave [quality] out"));
-    }
+    let quality = QualityPlan::of(file, &cells, &varied.scripted, model.geometry.context)?;
     let marked = file.config.strategies.iter().find(|instance| is_baseline(instance));
     let usual = || file.config.strategies.iter().find(|instance| is_usual_baseline(instance));
     // A chunk longer than any prompt is the whole prompt.
@@ -201,15 +195,10 @@ fn beyond_context(file: &ConfigFile, workload: Workload, (seq_len, steps_after):
     let message =
         format!("length {seq_len} with {steps_after} decode steps needs {positions} positions, and the model's context is {context}");
     let help = format!(
-        "the largest length is {}; `max_length` leaves long cells out for one strategy, and `level = \"attention\"` with a `preset` measures caches alone at any length",
+        "the largest length is {}; `max_length` leaves long cells out for one strategy, and `level = \"attention\"` with a `preset` of random weights measures caches alone at any length",
         context.saturating_sub(steps_after)
     );
     file.problem_at(file.config.sweep.lengths.as_ref().map(Spanned::span), message).help(help)
-}
-
-/// Whether quality is judged in a cell, if it is judged at all.
-pub(crate) fn is_judged(cell: &Cell) -> bool {
-    cell.workload == Workload::Decode && cell.batch == 1
 }
 
 /// Steps that a workload takes after the cell's length is reached.
@@ -387,19 +376,18 @@ impl Plan {
         }
     }
 
-    /// Positions that a cell's sequences have in the end.
     /// The windows of the text that the model reads, given its tokens.
     ///
     /// # Errors
     /// A [`Problem`] if the text is too short.
     pub(crate) fn windows(&self, text: Option<&[u32]>) -> Result<Vec<Vec<u32>>, Problem> {
-        let longest = self.cells.iter().map(|cell| cell.seq_len).max().unwrap_or(0);
         match (&self.quality, text) {
-            (Some(quality), Some(text)) => quality.cut(text, longest),
+            (Some(quality), Some(text)) => quality.cut(text),
             _ => Ok(vec![]),
         }
     }
 
+    /// Positions that a cell's sequences have in the end.
     pub(crate) fn positions(&self, cell: &Cell) -> usize {
         cell.seq_len + steps_after(cell.workload, self.decode_steps)
     }

@@ -1,18 +1,23 @@
 //! What is judged of each cell, and the text that it is judged on.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::PathBuf;
 
 use toml::Spanned;
 
 use crate::Problem;
-use crate::config::{ConfigFile, Level, Quality};
+use crate::config::{ConfigFile, Lengths, Level, Quality, Workload};
 use crate::models::Fetchable;
+use crate::plan::Cell;
 use crate::text_file::read_text;
+use crate::workloads::Scripted;
 
 /// Quality, as a plan asks for it.
 #[derive(Debug, Clone)]
 pub struct QualityPlan {
+    /// The lengths at which it is judged, ascending.
+    pub lengths: Vec<usize>,
     /// Tokens that are judged after each length, prompt exact.
     pub steps: usize,
     /// Tokens of each window that are streamed; 0 if they are not.
@@ -36,6 +41,8 @@ pub enum TextSource {
 
 /// The name of the text that is in the program.
 const HELD_OUT: &str = "held-out";
+/// The name of the text that the small model was trained on, but for its end.
+const SEEN_BY_SMALL: &str = "moby-dick";
 
 impl std::fmt::Display for TextSource {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -47,13 +54,20 @@ impl std::fmt::Display for TextSource {
 }
 
 impl QualityPlan {
-    /// What a config asks for, with the longest length of its cells and the positions that the model has.
+    /// What a config asks for, with its cells, its workloads that are scripts of their own, and the positions that the model has.
     ///
     /// # Errors
     /// A [`Problem`] that points at a value that makes no sense.
-    pub(crate) fn of(file: &ConfigFile, longest: usize, context: usize) -> Result<Option<QualityPlan>, Problem> {
+    pub(crate) fn of(
+        file: &ConfigFile,
+        cells: &[Cell],
+        scripted: &[(Workload, Scripted)],
+        context: usize,
+    ) -> Result<Option<QualityPlan>, Problem> {
         let Some(quality) = &file.config.quality else { return Ok(None) };
-        let Quality { text, windows, steps, streamed, chunk } = quality;
+        let Quality { text, lengths, windows, steps, streamed, chunk } = quality;
+        let lengths = judged_lengths(file, lengths.as_ref(), cells, scripted)?;
+        let longest = lengths.last().copied().unwrap_or(0);
         let at_least_one = |name: &str, value: &Spanned<usize>| match *value.get_ref() {
             0 => Err(file.problem(value, format!("`{name}` in [quality] is 0: it must be at least 1"))),
             number => Ok(number),
@@ -65,6 +79,7 @@ impl QualityPlan {
             chunk: at_least_one("chunk", chunk)?,
             windows: at_least_one("windows", windows)?,
             text: text.as_ref().map(|text| text_source(file, text)).transpose()?,
+            lengths,
         };
         let Some(text) = text else {
             // Left out, they have no place in the file.
@@ -95,17 +110,22 @@ impl QualityPlan {
         Ok(Some(plan))
     }
 
+    /// Whether quality is judged in a cell: with one sequence after a prompt of one of the lengths.
+    pub(crate) fn judges(&self, cell: &Cell) -> bool {
+        is_judgeable(cell) && self.lengths.contains(&cell.seq_len)
+    }
+
     /// Tokens of a window, the one that follows the last included.
-    fn window_tokens(&self, longest: usize) -> usize {
-        (longest + self.steps).max(self.streamed) + 1
+    fn window_tokens(&self) -> usize {
+        (self.lengths.last().copied().unwrap_or(0) + self.steps).max(self.streamed) + 1
     }
 
     /// The windows of a text, spread evenly over it, the first at its beginning.
     ///
     /// # Errors
     /// A [`Problem`] with both numbers if the text is too short.
-    pub(crate) fn cut(&self, tokens: &[u32], longest: usize) -> Result<Vec<Vec<u32>>, Problem> {
-        let width = self.window_tokens(longest);
+    pub(crate) fn cut(&self, tokens: &[u32]) -> Result<Vec<Vec<u32>>, Problem> {
+        let width = self.window_tokens();
         let apart = tokens.len() / self.windows;
         if apart < width {
             let shown = self.text.as_ref().map_or(String::new(), TextSource::to_string);
@@ -118,6 +138,16 @@ impl QualityPlan {
             return Err(Problem::new(message).help("a longer text, fewer `windows` in [quality], or shorter `lengths`"));
         }
         Ok((0..self.windows).map(|window| tokens[window * apart..][..width].to_vec()).collect())
+    }
+
+    /// That the small model reads a text that it was trained on, if it does.
+    pub(crate) fn seen_before(&self, file: &ConfigFile) -> Option<String> {
+        let is_small = file.config.model.get_ref().preset.as_deref() == Some(kv_model::SMALL);
+        let Some(TextSource::File(path)) = self.text.as_ref().filter(|_| is_small) else { return None };
+        let is_seen = Fetchable::find(SEEN_BY_SMALL)?.path().is_ok_and(|seen| seen == *path);
+        is_seen.then(|| {
+            format!("The model `small` was trained on `{SEEN_BY_SMALL}`, so its perplexity there is better than on a text that it does not know: it was not trained on `{HELD_OUT}`.")
+        })
     }
 
     /// Reads the text that a config names.
@@ -136,6 +166,46 @@ impl QualityPlan {
         }
         read_text(File::open(&path), &format!("the text in `{}`", path.display())).map(Some)
     }
+}
+
+fn is_judgeable(cell: &Cell) -> bool {
+    cell.workload == Workload::Decode && cell.batch == 1
+}
+
+/// The lengths at which cells are judged, ascending.
+fn judged_lengths(
+    file: &ConfigFile,
+    asked: Option<&Spanned<Lengths>>,
+    cells: &[Cell],
+    scripted: &[(Workload, Scripted)],
+) -> Result<Vec<usize>, Problem> {
+    let swept = file.config.sweep.lengths.as_ref().map_or(&[][..], |lengths| &lengths.get_ref().0);
+    if let Some(asked) = asked {
+        let listed = |lengths: &[usize]| lengths.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
+        let unknown: Vec<usize> = asked.get_ref().0.iter().copied().filter(|length| !swept.contains(length)).collect();
+        if asked.get_ref().0.is_empty() || !unknown.is_empty() {
+            let message = match unknown.as_slice() {
+                [] => "`lengths` in [quality] is empty: at least one is judged".to_owned(),
+                unknown => format!("`lengths` in [quality] has {}, which [sweep] does not measure", listed(unknown)),
+            };
+            return Err(file.problem(asked, message).help(format!("[sweep] has {}", listed(swept))));
+        }
+    }
+    let is_asked = |cell: &&Cell| asked.is_none_or(|asked| asked.get_ref().0.contains(&cell.seq_len));
+    let judged: BTreeSet<usize> = cells.iter().filter(|cell| is_judgeable(cell)).filter(is_asked).map(|cell| cell.seq_len).collect();
+    if judged.is_empty() && scripted.iter().any(|(_, script)| script.reads_text()) {
+        return Ok(vec![]);
+    }
+    if judged.is_empty() {
+        let at = if asked.is_some() { " of the lengths in [quality]" } else { "" };
+        return Err(file
+            .problem_at(
+                file.config.sweep.batch.as_ref().map(Spanned::span),
+                format!("quality is judged with one sequence after a prompt, and no cell{at} has one"),
+            )
+            .help("add 1 to `batch` and \"decode\" to `workloads`, or leave [quality] out"));
+    }
+    Ok(judged.into_iter().collect())
 }
 
 /// Where a text is: a path, the one in the program, or one of the catalog.
@@ -166,12 +236,13 @@ mod tests {
 
     #[test]
     fn windows_are_spread_evenly_and_a_short_text_is_refused() {
-        let plan = QualityPlan { steps: 2, streamed: 0, chunk: 1, windows: 3, text: Some(TextSource::File("t".into())) };
+        let plan =
+            QualityPlan { lengths: vec![2, 4], steps: 2, streamed: 0, chunk: 1, windows: 3, text: Some(TextSource::File("t".into())) };
         let tokens: Vec<u32> = (0..30).collect();
-        let windows = plan.cut(&tokens, 4).unwrap();
+        let windows = plan.cut(&tokens).unwrap();
         assert_eq!(windows, [(0..7).collect::<Vec<u32>>(), (10..17).collect(), (20..27).collect()]);
-        let error = plan.cut(&tokens, 8).unwrap_err().to_string();
+        let error = QualityPlan { lengths: vec![8], ..plan.clone() }.cut(&tokens).unwrap_err().to_string();
         assert!(error.contains("`t` has 30 tokens for this model, and 3 windows of 11 need 33"), "{error}");
-        assert_eq!(QualityPlan { streamed: 9, ..plan }.cut(&tokens, 4).unwrap()[1], (10..20).collect::<Vec<u32>>());
+        assert_eq!(QualityPlan { streamed: 9, ..plan }.cut(&tokens).unwrap()[1], (10..20).collect::<Vec<u32>>());
     }
 }

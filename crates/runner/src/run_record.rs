@@ -1,5 +1,7 @@
 //! The record of a run: what was planned, where and with what program.
 
+use std::collections::BTreeMap;
+
 use kv_core::Geometry;
 use kv_kernels::KernelPath;
 use kv_model::ModelConfig;
@@ -72,6 +74,7 @@ pub(crate) fn record(facts: Facts<'_>) -> RunRecord {
         command: command(arguments, kernel_path, other),
         memory_limit_bytes: memory_limit,
         warnings,
+        seconds: BTreeMap::new(),
         environment: environment::of_run(threads, plan.huge_pages),
         build: build_record(),
         level,

@@ -8,6 +8,7 @@ mod cli {
     mod attention_level;
     mod chat;
     mod folders;
+    mod kernel_paths;
     #[cfg(target_os = "linux")]
     mod kills;
     mod labels;
@@ -245,7 +246,7 @@ fn generating_with_a_trace_shows_what_is_saved() {
         let line = trace.lines().filter(|line| line.contains("..")).nth(row).unwrap();
         line.split_whitespace().rev().take(6).map(str::to_owned).collect::<Vec<_>>().into_iter().rev().collect()
     };
-    // positions run, computed, reused, evicted
+    // positions run, computed, held, evicted
     let naive = generate("naive", &[]);
     assert_eq!(columns(&naive, 0)[..4], ["0..12", "12", "0", "12"], "{naive}");
     assert_eq!(columns(&naive, 1)[..4], ["0..13", "13", "0", "13"], "{naive}");

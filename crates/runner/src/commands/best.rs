@@ -29,7 +29,8 @@ pub(crate) struct BestArguments {
     /// The most memory that the cache may take, for example 64MiB.
     #[arg(long, value_name = "SIZE")]
     bytes: Option<String>,
-    /// The largest mean KL divergence of the next token's distribution from that with an exact cache, in nats.
+    /// The largest mean KL divergence of the next token's distribution from that with an exact cache, in nats, prompt exact: read
+    /// after an exactly computed prompt.
     #[arg(long, value_name = "NATS", allow_negative_numbers = true)]
     max_kld: Option<f64>,
     /// The longest time per output token, in milliseconds. It holds only where it was measured at exactly this context.
@@ -91,7 +92,7 @@ fn text(question: &Question, answer: &Answer, context: usize) -> String {
     let bound = |name: &str, value: Option<String>| value.map(|value| format!("{name} {value}"));
     let bounds: Vec<String> = [
         bound("bytes at most", question.bytes.map(|bytes| bytes.to_string())),
-        bound("KL divergence at most", question.max_kld.map(|kld| kld.to_string())),
+        bound("KL divergence (prompt exact) at most", question.max_kld.map(|kld| kld.to_string())),
         bound("milliseconds per token at most", question.max_tpot_ms.map(|ms| ms.to_string())),
     ]
     .into_iter()
@@ -102,13 +103,16 @@ fn text(question: &Question, answer: &Answer, context: usize) -> String {
     } else {
         String::new()
     };
-    let bounds = if bounds.is_empty() { "no bounds".to_owned() } else { bounds.join(", ") };
-    let mut text = format!("One sequence of {} tokens, {bounds}.{made_for}\n\n", question.context);
+    let shown = if bounds.is_empty() { "no bounds".to_owned() } else { bounds.join(", ") };
+    let mut text = format!("One sequence of {} tokens, {shown}.{made_for}\n\n", question.context);
     text.push_str(&match answer.winner() {
         Some(Candidate { label, sentence, .. }) => format!("{}\n  {}\n", printable(label), printable(sentence)),
         None => "None of the strategies that were measured fits.\n".to_owned(),
     });
     text.push_str(&format!("\n{}\n", answer.rule));
+    if bounds.is_empty() {
+        text.push_str("Nothing was asked for but the context, so the most exact is named: `--bytes`, `--max-kld` and `--max-tpot-ms` are bounds that it must fit.\n");
+    }
     let others: Vec<&Candidate> = answer.candidates.iter().skip(usize::from(answer.winner().is_some())).collect();
     if !others.is_empty() {
         text.push_str("\nWhy not the others:\n");

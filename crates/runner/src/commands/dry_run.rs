@@ -32,9 +32,10 @@ pub(crate) fn print_plan(prediction: &Prediction<'_>, setting: &Setting<'_>) -> 
             size(recording.disk_bytes)
         ));
     }
+    let windows_seconds = prediction.windows.len() as f64 * prediction.window_seconds();
+    total += windows_seconds;
     if let Some(window) = prediction.windows.first() {
         let (windows, seconds) = (prediction.windows.len(), prediction.window_seconds());
-        total += windows as f64 * seconds;
         text.push_str(&format!(
             "{windows} windows of the text are recorded, {} tokens of each, in about {} and {} on disk each; then the model reads on\n\n",
             window.key.tokens.len(),
@@ -70,6 +71,11 @@ pub(crate) fn print_plan(prediction: &Prediction<'_>, setting: &Setting<'_>) -> 
     let ttft = prediction.ttft_seconds();
     if ttft > 0.0 {
         text.push_str(&format!("the time to first token adds about {} of that; `ttft = false` in [sweep] leaves it out\n", human(ttft)));
+    }
+    let judged = prediction.blocks.iter().flat_map(|block| &block.cells);
+    let quality = judged.map(|cell| prediction.quality_seconds(*cell)).sum::<f64>() + windows_seconds;
+    if quality > 0.0 {
+        text.push_str(&format!("quality adds about {} of that, its windows included\n", human(quality)));
     }
     text.push_str(&format!(
         "\n{} cells, about {} on {} threads, in {} (an order of magnitude; the running sweep corrects it)\n",

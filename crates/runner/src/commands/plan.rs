@@ -37,7 +37,7 @@ const PREDICTED: usize = 1;
 
 pub(crate) fn plan(registry: &Registry, arguments: &PlanArguments) -> Result<ExitCode, Problem> {
     let PlanArguments { context, batch, .. } = *arguments;
-    if context == 0 {
+    if context == Some(0) {
         return Err(Problem::new("`--context 0`: a cache of no tokens takes nothing").help("the smallest context is 1 token"));
     }
     if batch == 0 {
@@ -47,6 +47,7 @@ pub(crate) fn plan(registry: &Registry, arguments: &PlanArguments) -> Result<Exi
     let format = arguments.weights.as_deref().map(weight_format).transpose()?;
     let file = strategies(registry, arguments)?;
     let shape = ModelShape::of_argument(&arguments.model, format, &ModelFolders::of_environment())?;
+    let context = context.unwrap_or(shape.config.geometry.context);
     let question = Question { context, batch, memory, shape: &shape, geometry: asked_geometry(&shape.config.geometry, context) };
 
     let rows = file.config.strategies.iter().map(|instance| question.row(registry, instance)).collect::<Result<Vec<_>, _>>()?;

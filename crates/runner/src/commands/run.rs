@@ -54,6 +54,8 @@ pub(super) fn run_file(
     let Looked { config: mut model_config, record: model, text } = subject.look_at(arguments, text.as_deref())?;
     let mut plan = plan(file, registry, &model_config, arguments.only.as_deref())?;
     let windows = plan.windows(text.as_deref())?;
+    let seen_before = plan.quality.as_ref().and_then(|quality| quality.seen_before(file));
+    seen_before.iter().for_each(|warning| say(warning));
     plan.seed = arguments.seed.unwrap_or(plan.seed);
     model_config.geometry.context = plan.context;
     // What was free when the run began decided what fits.
@@ -79,7 +81,7 @@ pub(super) fn run_file(
     require_room_to_record(&prediction, &setting)?;
 
     let ids: Vec<String> = plan.cells.iter().map(|cell| cell_id(cell, &plan, &hash)).collect();
-    let warnings = warnings(arguments);
+    let warnings = warnings(arguments).into_iter().chain(seen_before).collect();
     let facts = Facts {
         file,
         arguments,
@@ -211,7 +213,8 @@ fn conclude(ended: sweep::Ended, arguments: &RunArguments) -> Result<ExitCode, P
     }
     run.state = if complete { RunState::Finished } else { RunState::Interrupted };
     run.finished = complete.then(now);
-    run.warnings.extend(composed_warning(&results(&run, &visits).rows));
+    let rows = results(&run, &visits).rows;
+    run.warnings.extend(composed_warning(&rows).into_iter().chain(disturbed_warning(&rows)));
     folder.write_run(&run)?;
     let results = results(&run, &visits);
     sweep::write_tables(&results, &folder)?;
@@ -225,7 +228,8 @@ fn conclude(ended: sweep::Ended, arguments: &RunArguments) -> Result<ExitCode, P
     if let Ok(store) = Store::of_user() {
         store.remove_stale();
     }
-    print(&format!("\nreport: {}\n", printable(&page.display().to_string())))?;
+    let times = run.times().map_or(String::new(), |times| format!("time of the processes: {times}\n"));
+    print(&format!("\n{times}report: {}\n", printable(&page.display().to_string())))?;
     if !complete {
         say("interrupted: the same command with `--resume` goes on");
     }
@@ -235,6 +239,20 @@ fn conclude(ended: sweep::Ended, arguments: &RunArguments) -> Result<ExitCode, P
         _ if !complete => exit::interrupted(),
         0 => exit::OK,
         _ => exit::some_failed(),
+    })
+}
+
+/// A warning if verdicts rest on launches that were disturbed.
+fn disturbed_warning(rows: &[Row]) -> Option<String> {
+    let is_judged =
+        |row: &&Row| ["tpot_ratio", "cache_ratio"].iter().any(|id| row.values.get(*id).is_some_and(|ratio| ratio.verdict.is_some()));
+    let judged: Vec<&Row> = rows.iter().filter(is_judged).collect();
+    let disturbed = judged.iter().filter(|row| row.notes.iter().any(|note| note.contains(sweep::COUNTED_DISTURBED))).count();
+    (disturbed > 0).then(|| {
+        format!(
+            "{disturbed} of {} rows have verdicts that rest on disturbed launches, because too few others were left: the machine was busy, so treat faster and slower there with care.",
+            judged.len()
+        )
     })
 }
 
@@ -249,4 +267,26 @@ fn composed_warning(rows: &[Row]) -> Option<String> {
             checked.len()
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use kv_report::Value;
+
+    use super::*;
+
+    #[test]
+    fn verdicts_from_disturbed_launches_are_a_warning() {
+        let judged = |note: &str| Row {
+            notes: vec![note.to_owned()],
+            values: [("tpot_ratio".to_owned(), Value { verdict: Some("slower".into()), ..Value::from(1.2) })].into(),
+            ..Row::default()
+        };
+        let disturbed = judged(&format!("3 of 8 launches were disturbed and are {}: and so on", sweep::COUNTED_DISTURBED));
+        let left_out = judged("1 of 8 launches were disturbed and are left out: and so on");
+        let unjudged = Row { values: [].into(), ..disturbed.clone() };
+        let warning = disturbed_warning(&[disturbed, left_out.clone(), unjudged]).unwrap();
+        assert!(warning.starts_with("1 of 2 rows have verdicts that rest on disturbed launches"), "{warning}");
+        assert_eq!(disturbed_warning(&[left_out]), None);
+    }
 }

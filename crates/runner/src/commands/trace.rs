@@ -33,15 +33,15 @@ impl Trace {
     pub(super) fn new() -> Result<Trace, Problem> {
         print(
             "A row counts keys and values of one head in one layer; every head of every layer has as many.\n\
-             positions run: positions the model processed; computed: rows of keys and values it computed; reused: rows read from \
-             the cache; evicted: rows dropped from it\n",
+             positions run: positions the model processed; computed: rows of keys and values it computed; held: rows that \
+             the cache held before, of which a full window reads all but the oldest; evicted: rows dropped from it\n",
         )?;
         print(&format!(
             "{} {:>13} {:>9} {:>8} {:>8} {:>12} {:>9}\n",
             padded("token fed", TOKEN_WIDTH),
             "positions run",
             "computed",
-            "reused",
+            "held",
             "evicted",
             "cache bytes",
             "ms"

@@ -4,6 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
+use super::Lengths;
+
 /// What each cache does to attention and, where a `text` is named, to what the model says. An empty table asks for attention alone.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -12,6 +14,9 @@ pub struct Quality {
     /// has brought, such as "moby-dick"; or a path, which starts at the config's folder if it is relative. Left out, only attention is compared, on recorded or generated rows.
     #[schemars(with = "Option<String>")]
     pub text: Option<Spanned<String>>,
+    /// The lengths at which quality is judged: some of those of [sweep], written as there. The default is all of them.
+    #[schemars(with = "Option<Lengths>")]
+    pub lengths: Option<Spanned<Lengths>>,
     /// Parts of the text that are read, spread evenly over it. They are the independent observations behind every interval.
     #[serde(default = "default_windows")]
     #[schemars(with = "usize")]
@@ -20,7 +25,8 @@ pub struct Quality {
     #[serde(default = "default_steps")]
     #[schemars(with = "usize")]
     pub steps: Spanned<usize>,
-    /// Streamed: tokens of each window that a cache reads from the first on. The default is the longest length; 0 leaves it out.
+    /// Streamed: tokens of each window that a cache reads from the first on. The default is the longest length
+    /// at which quality is judged; 0 leaves it out.
     #[schemars(with = "Option<usize>")]
     pub streamed: Option<Spanned<usize>>,
     /// Streamed: tokens of a step. They see each other before anything is rounded or evicted.

@@ -85,10 +85,13 @@ fn note_direction(row: &mut Row, baseline: Option<&Row>) {
     }
 }
 
+/// What a note says of disturbed launches that count.
+pub(crate) const COUNTED_DISTURBED: &str = "counted, because too few others are left";
+
 fn note_disturbed(row: &mut Row, compared: &OfCell) {
     let (disturbed, all) = compared.disturbed;
     if disturbed > 0 {
-        let done = if compared.counted < all { "left out" } else { "counted, because too few others are left" };
+        let done = if compared.counted < all { "left out" } else { COUNTED_DISTURBED };
         row.notes.push(format!(
             "{disturbed} of {all} launches were disturbed and are {done}: for more than 5 % of the time threads waited for a processor, the machine's host gave the time to others, or pages were read from a disk"
         ));

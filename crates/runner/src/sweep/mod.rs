@@ -31,6 +31,7 @@ use crate::{Problem, interrupt};
 
 pub(crate) use comparisons::spreads;
 pub(crate) use job::Setting;
+pub(crate) use judged::COUNTED_DISTURBED;
 use passes::GATE_SECONDS;
 pub(crate) use prediction::{Prediction, predict};
 pub(crate) use probe::{Certainty, Probes};

@@ -1,6 +1,6 @@
 //! The passes over the cells, each in a worker.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kv_report::{Pass, Status, Visit};
 
@@ -176,27 +176,27 @@ impl Sweep<'_> {
         let longest = cells.iter().map(seconds).fold(0.0, f64::max);
         let patience = self.setting.patience(longest + self.prediction.load_seconds());
         let mut now = String::new();
-        process::run(job, patience, OnInterrupt::AfterDecoding, |message| {
+        self.run_worker(job, patience, OnInterrupt::AfterDecoding, |sweep, message| {
             match message {
-                Message::Model(record) => self.note_model(record),
+                Message::Model(record) => sweep.note_model(record),
                 Message::Phase(phase) => {
-                    let label = phase.id.as_ref().and_then(|id| self.label_of(id)).map_or(String::new(), |label| format!(", {label}"));
+                    let label = phase.id.as_ref().and_then(|id| sweep.label_of(id)).map_or(String::new(), |label| format!(", {label}"));
                     now = format!("{}{label}: {}", block.name, phase.work);
-                    self.progress.phase(&now);
+                    sweep.progress.phase(&now);
                 }
-                Message::Progress { done, all } => self.progress.phase(&format!("{now}, {done} of {all}")),
-                Message::Visit(visit) => match self.ids.iter().position(|id| *id == visit.cell) {
+                Message::Progress { done, all } => sweep.progress.phase(&format!("{now}, {done} of {all}")),
+                Message::Visit(visit) => match sweep.ids.iter().position(|id| *id == visit.cell) {
                     Some(cell) if block.cells.contains(&cell) && visit.pass == Pass::Latency && !visit.control => {
-                        self.finish_cell(cell, block, visit)?
+                        sweep.finish_cell(cell, block, visit)?
                     }
                     // The check of a composed time, the control, or the baseline, timed again. That one failed makes no row.
                     _ if visit.pass == Pass::Check || visit.status == Status::Ok => {
-                        self.keep(Visit { block: Some(block.name.clone()), ..visit })?;
+                        sweep.keep(Visit { block: Some(block.name.clone()), ..visit })?;
                     }
                     _ => {
                         let what = if visit.control { "the baseline's double" } else { "the baseline, timed again," };
                         let error = visit.error.unwrap_or_default();
-                        self.warn(format!("{}: {what} failed in launch {}: {error}", block.name, visit.launch + 1));
+                        sweep.warn(format!("{}: {what} failed in launch {}: {error}", block.name, visit.launch + 1));
                     }
                 },
                 _ => {}
@@ -293,12 +293,26 @@ impl Sweep<'_> {
         mut hear: impl FnMut(&mut Self, Message) -> Result<(), Problem>,
     ) -> Result<Ended, Problem> {
         let job = self.setting.job(task);
-        let ended = process::run(&job, patience, on_interrupt, |message| hear(self, message))?;
+        let ended = self.run_worker(&job, patience, on_interrupt, &mut hear)?;
         if !matches!(ended.how, How::Died(_, _, By::SomebodyElse)) {
             return Ok(ended);
         }
         self.note_retry(what);
-        process::run(&job, patience, on_interrupt, |message| hear(self, message))
+        self.run_worker(&job, patience, on_interrupt, &mut hear)
+    }
+
+    /// Runs a worker, and adds up how long those of its kind took.
+    fn run_worker(
+        &mut self,
+        job: &Job,
+        patience: Duration,
+        on_interrupt: OnInterrupt,
+        mut hear: impl FnMut(&mut Self, Message) -> Result<(), Problem>,
+    ) -> Result<Ended, Problem> {
+        let begun = Instant::now();
+        let ended = process::run(job, patience, on_interrupt, |message| hear(self, message));
+        *self.run.seconds.entry(job.task.name().to_owned()).or_default() += begun.elapsed().as_secs_f64();
+        ended
     }
 
     /// Notes that a worker was ended from outside and is started again.

@@ -1,5 +1,7 @@
 //! The passes that judge quality, each in a worker.
 
+use std::path::PathBuf;
+
 use kv_report::{Pass, Status, Visit};
 
 use super::Sweep;
@@ -8,8 +10,11 @@ use super::passes::in_words;
 use super::record::Recorded;
 use crate::recording::{Store, StoredRecording};
 use crate::worker::process::{Ended, How, OnInterrupt};
-use crate::worker::protocol::{AttentionTask, Message, QualityTask, Streamed, Task, Window};
+use crate::worker::protocol::{AttentionTask, ExactAnswers, Message, QualityTask, Sequences, Streamed, Task, Window};
 use crate::{Problem, interrupt};
+
+/// Sequences that are generated where none are recorded: attention is compared on each, and intervals are over them.
+const GENERATED_SEQUENCES: u64 = 4;
 
 impl Sweep<'_> {
     /// Records the beginnings of the text's windows. Fewer than all if they cannot be recorded or after Ctrl-C: then no text is
@@ -49,7 +54,7 @@ impl Sweep<'_> {
         windows: &[StoredRecording],
     ) -> Result<(), Problem> {
         if self.prediction.judges_attention(index) && !self.has_failed(index) && !self.was_judged(index, Pass::Attention) {
-            self.judge_attention(index, windows.first().or(prompt))?;
+            self.judge_attention(index, prompt, windows)?;
         }
         let is_wanted = self.prediction.reads_text(index) && !self.has_failed(index) && !self.was_judged(index, Pass::Quality);
         if is_wanted && !interrupt::requested() {
@@ -63,11 +68,14 @@ impl Sweep<'_> {
         Ok(())
     }
 
-    fn judge_attention(&mut self, index: usize, recording: Option<&StoredRecording>) -> Result<(), Problem> {
+    /// On all windows of the text, or on the one prompt that was recorded, or on rows that are generated.
+    fn judge_attention(&mut self, index: usize, prompt: Option<&StoredRecording>, windows: &[StoredRecording]) -> Result<(), Problem> {
         if interrupt::requested() {
             return Ok(());
         }
         let cell = self.cell(index);
+        let recordings = windows.iter().chain(prompt.filter(|_| windows.is_empty()));
+        let recorded: Vec<PathBuf> = recordings.map(|recording| recording.folder().to_owned()).collect();
         let script = self.prediction.script(index);
         let task = AttentionTask {
             instance: instance_of(cell, &self.ids[index]),
@@ -75,7 +83,8 @@ impl Sweep<'_> {
             tokens: script.seq_len,
             chunk: script.prefill_chunk,
             seed: script.seed,
-            recording: recording.map(|recording| recording.folder().to_owned()),
+            sequences: if recorded.is_empty() { Sequences::Generated(GENERATED_SEQUENCES) } else { Sequences::Recorded(recorded) },
+            exact_answers: self.known(index, "needle_acc_dense").map(|(share, interval)| ExactAnswers { share, interval }),
         };
         let seconds = self.prediction.attention_seconds(index);
         self.judge(index, Pass::Attention, Task::Attention(task), seconds)
@@ -98,6 +107,7 @@ impl Sweep<'_> {
             windows: self.setting.windows.iter().zip(recordings).map(window).collect(),
             together: self.prediction.windows_together(index),
             streamed: self.prediction.streams(index).then_some(Streamed { tokens: quality.streamed, chunk: quality.chunk }),
+            floor: self.known(index, "kld_floor").map(|(floor, _)| floor),
         };
         let seconds = self.prediction.text_seconds(index);
         self.judge(index, Pass::Quality, Task::Quality(task), seconds)
@@ -134,6 +144,16 @@ impl Sweep<'_> {
         judged.into_iter().try_for_each(|visit| self.keep(visit))?;
         self.advance(seconds);
         Ok(())
+    }
+
+    /// A number that is the same for all cells of this length, if one of them has it, with its interval.
+    fn known(&self, index: usize, id: &str) -> Option<(f64, Option<(f64, f64)>)> {
+        let length = self.plan.cells[index].seq_len;
+        let is_of_length =
+            |visit: &&Visit| (0..self.ids.len()).any(|cell| self.ids[cell] == visit.cell && self.plan.cells[cell].seq_len == length);
+        let mut visits = self.visits.iter().filter(|visit| visit.values.contains_key(id)).filter(is_of_length);
+        let visit = visits.next()?;
+        Some((visit.values[id], visit.intervals.get(id).copied()))
     }
 
     /// Whether a pass over a cell's quality was made, well or not.

@@ -3,7 +3,6 @@
 use super::{Prediction, Setting};
 use crate::config::Level;
 use crate::estimate::Reuse;
-use crate::plan::is_judged;
 use crate::recording::{Queries, RecordingKey, Times, prompt_key};
 
 impl Prediction<'_> {
@@ -11,7 +10,7 @@ impl Prediction<'_> {
     /// recomputes is what the others are compared with.
     pub(crate) fn judges_attention(&self, index: usize) -> bool {
         let cell = &self.plan.cells[index];
-        self.plan.quality.is_some() && is_judged(cell) && !self.probes.recomputes(&cell.label)
+        self.plan.quality.as_ref().is_some_and(|quality| quality.judges(cell)) && !self.probes.recomputes(&cell.label)
     }
 
     /// Whether the model reads the text with a cell's cache.
@@ -50,8 +49,9 @@ impl Prediction<'_> {
 
     /// Seconds to compare a cell's attention.
     pub(crate) fn attention_seconds(&self, index: usize) -> f64 {
-        // The rows come into the cache, into the reference, and planted into two caches.
-        if self.judges_attention(index) { 4.0 * self.estimate.replay(self.plan.cells[index].seq_len) + 2.0 } else { 0.0 }
+        // The rows of each sequence come into the cache and into the reference, and planted ones into one cache or two.
+        let fills = 2.0 * self.windows.len().max(1) as f64 + 2.0;
+        if self.judges_attention(index) { fills * self.estimate.replay(self.plan.cells[index].seq_len) + 2.0 } else { 0.0 }
     }
 
     /// Seconds to read the text with a cell's cache.

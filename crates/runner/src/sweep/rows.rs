@@ -245,6 +245,7 @@ pub(super) mod tests {
             finished: None,
             command: String::new(),
             warnings: vec![],
+            seconds: BTreeMap::new(),
             margin: 0.03,
             order_seed: 0,
             memory_limit_bytes: 0,

@@ -5,32 +5,38 @@ use std::fmt::Display;
 
 use kv_core::{CacheError, Geometry, KvCache, Registry, SeqId};
 use kv_quality::{
-    Accuracy, DenseReference, Evaluation, OutputError, PlantedPlan, PlantedRetrieval, Retained, Retrieval, RowErrors, evaluate,
+    Accuracy, AttentionStatistics, AttentionSummary, DenseReference, Estimate, Evaluation, PlantedPlan, PlantedRetrieval, Retrieval,
+    evaluate,
 };
 use kv_report::{Part, Pass, Protocol, QualityPoint, Status, Visit};
 use kv_script::{RowSource, chunks, step};
 
 use super::channel::Channel;
-use super::protocol::{AttentionTask, Work};
+use super::protocol::{AttentionTask, ExactAnswers, Sequences, Work};
 use super::{attention_of_prompt, caught};
 use crate::Problem;
-use crate::drivers::{CellRows, Generated};
+use crate::drivers::CellRows;
 use crate::recording::{Recording, exact_cache};
 
-/// Steps that are compared.
+/// Steps of each sequence that are compared.
 const STEPS: usize = 8;
 /// Positions with the largest weights that a cache should hold. The metric's meaning names it.
 const TOP: usize = 32;
 
 pub(super) fn run(registry: &Registry, task: &AttentionTask, channel: &Channel) -> Result<(), Problem> {
-    let AttentionTask { geometry, recording, seed, .. } = task;
-    let recording = recording.as_ref().map(|folder| Recording::of_worker(folder, geometry)).transpose()?;
-    let generated = recording.is_none().then(|| Generated::new(geometry.clone(), *seed));
-    let rows = CellRows { geometry: geometry.clone(), recording, generated };
+    let AttentionTask { geometry, seed, .. } = task;
+    let recorded = |recording| CellRows { geometry: geometry.clone(), recording: Some(recording), generated: None };
+    let sequences: Vec<CellRows> = match &task.sequences {
+        Sequences::Recorded(folders) => {
+            let opened = folders.iter().map(|folder| Ok(recorded(Recording::of_worker(folder, geometry)?)));
+            opened.collect::<Result<_, Problem>>()?
+        }
+        Sequences::Generated(count) => (0..*count).map(|index| CellRows::generated(geometry.clone(), seed.wrapping_add(index))).collect(),
+    };
     // The model's context limits a text, and not rows that are planted behind it.
     const QUESTIONS: usize = 64;
     let room = Geometry { context: geometry.context.max(task.tokens + QUESTIONS), ..geometry.clone() };
-    let judge = Judge { registry, task, channel, rows, room };
+    let judge = Judge { registry, task, channel, sequences, room };
     // On a thread of the pool, as everywhere else.
     let mut visit = Visit::passed(&task.instance.id, Pass::Attention);
     let compared = caught(|| rayon::scope(|_| judge.compare(&mut visit)));
@@ -51,7 +57,7 @@ struct Judge<'a> {
     registry: &'a Registry,
     task: &'a AttentionTask,
     channel: &'a Channel,
-    rows: CellRows,
+    sequences: Vec<CellRows>,
     /// The shape, with room for questions after the cell's tokens.
     room: Geometry,
 }
@@ -64,15 +70,18 @@ impl Judge<'_> {
     /// Errors of the last steps' outputs and of the rows that are held, and the attention that falls on them.
     fn compare(&self, visit: &mut Visit) -> Result<(), String> {
         self.enter(Work::CompareAttention);
+        let evaluations = self.sequences.iter().map(|rows| self.evaluate(rows.clone())).collect::<Result<Vec<_>, _>>()?;
+        add_summary(visit, &AttentionSummary::of(&evaluations));
+        Ok(())
+    }
+
+    fn evaluate(&self, mut rows: CellRows) -> Result<Evaluation, String> {
         let tokens = self.task.tokens;
         let steps = STEPS.min(tokens.saturating_sub(1));
-        let mut rows = self.rows.clone();
         let reference = DenseReference::build(&mut rows, tokens).map_err(in_words)?;
         let mut cache = self.build()?;
         let seq = self.filled(cache.as_mut(), &mut rows, tokens - steps)?;
-        let evaluation = evaluate(cache.as_mut(), seq, &mut rows, &reference, steps, TOP).map_err(in_words)?;
-        add_evaluation(visit, &evaluation);
-        Ok(())
+        evaluate(cache.as_mut(), seq, &mut rows, &reference, steps, TOP).map_err(in_words)
     }
 
     /// Needles that are planted at known depths.
@@ -91,9 +100,17 @@ impl Judge<'_> {
             let seq = self.filled(cache.as_mut(), &mut planted, tokens)?;
             planted.ask(cache.as_mut(), seq).map_err(in_words)
         };
-        let dense = asked(exact_cache(&self.room, tokens + steps).map_err(|problem| problem.line())?)?;
+        let exact = match self.task.exact_answers {
+            Some(answers) => answers,
+            None => {
+                let dense = asked(exact_cache(&self.room, tokens + steps).map_err(|problem| problem.line())?)?.needle();
+                ExactAnswers { share: dense.share().ok_or("no needle was asked for")?, interval: dense.interval() }
+            }
+        };
+        visit.values.insert("needle_acc_dense".into(), exact.share);
+        visit.intervals.extend(exact.interval.map(|interval| ("needle_acc_dense".to_owned(), interval)));
         let found = asked(self.build()?)?;
-        add_retrieval(visit, &found, &dense, &planted);
+        add_retrieval(visit, &found, &planted);
         Ok(())
     }
 
@@ -119,38 +136,37 @@ fn in_words(error: impl Display) -> String {
     error.to_string()
 }
 
-fn add_evaluation(visit: &mut Visit, evaluation: &Evaluation) {
-    let OutputError { relative_l2, cosine, rows: outputs, .. } = evaluation.outputs.overall();
-    let Retained { mass, top_k_recall, .. } = evaluation.retained.overall();
-    let RowErrors { keys, values, .. } = evaluation.decoded.overall();
-    for (id, value) in [
-        ("attn_rel_l2", relative_l2),
-        ("attn_cosine", cosine),
-        ("key_rel_l2", keys),
-        ("value_rel_l2", values),
-        ("retained_mass", mass),
-        ("topk_recall", top_k_recall),
-    ] {
-        visit.values.extend(value.map(|value| (id.to_owned(), value)));
+/// Every number of some layers, under the id of its metric.
+fn numbers(of: &AttentionStatistics) -> impl Iterator<Item = (&'static str, Estimate)> {
+    let all = [
+        ("attn_rel_l2", of.relative_l2),
+        ("attn_cosine", of.cosine),
+        ("key_rel_l2", of.keys),
+        ("value_rel_l2", of.values),
+        ("retained_mass", of.mass),
+        ("topk_recall", of.top_k_recall),
+    ];
+    all.into_iter().filter_map(|(id, estimate)| Some((id, estimate?)))
+}
+
+fn add_summary(visit: &mut Visit, AttentionSummary { overall, layers }: &AttentionSummary) {
+    for (id, Estimate { value, interval, .. }) in numbers(overall) {
+        visit.values.insert(id.to_owned(), value);
+        visit.intervals.extend(interval.map(|interval| (id.to_owned(), interval)));
     }
-    let layers = evaluation.outputs.layers().len();
-    for layer in 0..layers {
-        let OutputError { relative_l2, .. } = evaluation.outputs.layers()[layer];
-        let Retained { mass, .. } = evaluation.retained.layers()[layer];
-        for (metric, value) in [("attn_rel_l2", relative_l2), ("retained_mass", mass)] {
-            visit.quality.extend(value.map(|value| QualityPoint {
-                protocol: Protocol::Rows,
-                part: Part::Layer(layer),
-                metric: metric.into(),
-                value,
-                interval: None,
-                count: outputs / layers,
-            }));
-        }
+    for (layer, statistics) in layers.iter().enumerate() {
+        visit.quality.extend(numbers(statistics).map(|(metric, Estimate { value, interval, .. })| QualityPoint {
+            protocol: Protocol::Rows,
+            part: Part::Layer(layer),
+            metric: metric.into(),
+            value,
+            interval,
+            count: statistics.outputs,
+        }));
     }
 }
 
-fn add_retrieval(visit: &mut Visit, found: &Retrieval, dense: &Retrieval, planted: &PlantedRetrieval) {
+fn add_retrieval(visit: &mut Visit, found: &Retrieval, planted: &PlantedRetrieval) {
     let tightest = found.cells().iter().map(|cell| cell.margin).fold(f64::INFINITY, f64::min);
     let tight = found.of(|cell| matches!(cell.place, kv_quality::Place::Depth(_)) && cell.margin == tightest);
     let mut add = |id: &str, accuracy: Accuracy| {
@@ -158,7 +174,6 @@ fn add_retrieval(visit: &mut Visit, found: &Retrieval, dense: &Retrieval, plante
         visit.intervals.extend(accuracy.interval().map(|interval| (id.to_owned(), interval)));
     };
     add("needle_acc", found.needle());
-    add("needle_acc_dense", dense.needle());
     add("needle_acc_tight", tight);
     add("recency_acc", found.recency());
     if planted.finds_moved_starts() {

@@ -49,6 +49,23 @@ pub(crate) enum Task {
     Roofline(RooflineTask),
 }
 
+impl Task {
+    /// Its name in records.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Task::Probe(_) => "probe",
+            Task::Gate(_) => "gate",
+            Task::Record(_) => "record",
+            Task::Latency(_) => "latency",
+            Task::Memory(_) => "memory",
+            Task::Scripted(_) => "scripts",
+            Task::Attention(_) => "attention",
+            Task::Quality(_) => "quality",
+            Task::Roofline(_) => "roofline",
+        }
+    }
+}
+
 /// A strategy with its parameters.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct InstanceSpec {
@@ -224,8 +241,26 @@ pub(crate) struct AttentionTask {
     pub(crate) chunk: usize,
     /// Seed of rows that are generated or planted.
     pub(crate) seed: u64,
-    /// The folder of the recording whose rows fill the cache.
-    pub(crate) recording: Option<PathBuf>,
+    pub(crate) sequences: Sequences,
+    /// What an exact cache answers, if it was asked at this length before.
+    pub(crate) exact_answers: Option<ExactAnswers>,
+}
+
+/// The sequences on which attention is compared, one after the other.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Sequences {
+    /// The folders of their recordings.
+    Recorded(Vec<PathBuf>),
+    /// So many, generated.
+    Generated(u64),
+}
+
+/// The share of planted needles that an exact cache finds, and its interval.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ExactAnswers {
+    pub(crate) share: f64,
+    pub(crate) interval: Option<(f64, f64)>,
 }
 
 /// Compares what a model says with one instance and with an exact cache.
@@ -243,6 +278,8 @@ pub(crate) struct QualityTask {
     /// Windows that are read at once.
     pub(crate) together: usize,
     pub(crate) streamed: Option<Streamed>,
+    /// What an exact cache differs from itself by, if that was measured at this length before.
+    pub(crate) floor: Option<f64>,
 }
 
 /// A part of a text.
@@ -363,7 +400,8 @@ mod tests {
                 tokens: 64,
                 chunk: 16,
                 seed: u64::MAX,
-                recording: None,
+                sequences: Sequences::Recorded(vec!["/a folder".into()]),
+                exact_answers: Some(ExactAnswers { share: 1.0, interval: Some((0.75, 1.0)) }),
             }),
             Task::Quality(QualityTask {
                 model: model(SourceSpec::Gguf("/a model".into())),
@@ -374,6 +412,7 @@ mod tests {
                 windows: vec![Window { tokens: vec![0, u32::MAX], recording: "/tmp".into() }],
                 together: 1,
                 streamed: Some(Streamed { tokens: 64, chunk: 8 }),
+                floor: Some(0.25),
             }),
             Task::Record(RecordTask { model: model(SourceSpec::Gguf("/a model".into())), key: key(), folder: "/tmp".into() }),
         ];

@@ -117,7 +117,7 @@ fn what_is_about_a_model_is_refused_without_one() {
         (
             config("", "lengths = [8190]").replace("level = 'attention'", ""),
             &[],
-            "`level = \"attention\"` with a `preset` measures caches alone",
+            "`level = \"attention\"` with a `preset` of random weights measures caches alone",
         ),
     ] {
         let output = sweep(folder.path(), &config, arguments);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::{run, text, words};
+use crate::{run, runner, text, words};
 
 const STRATEGIES: &str = "
 [[strategy]]
@@ -30,7 +30,7 @@ use = 'naive'
 ";
 
 /// A text of 6000 bytes, which are the tokens of random weights.
-fn write_text(folder: &Path) {
+pub(super) fn write_text(folder: &Path) {
     let text: String = (0..1000).map(|index| format!("{:05} ", index * 7919 % 99_991)).collect();
     std::fs::write(folder.join("text.txt"), text).unwrap();
 }
@@ -42,24 +42,24 @@ fn config(sweep: &str, quality: &str) -> String {
     )
 }
 
-fn sweep(folder: &Path, config: &str, arguments: &[&str]) -> std::process::Output {
+pub(super) fn sweep(folder: &Path, config: &str, arguments: &[&str]) -> std::process::Output {
     let path = folder.join("sweep.toml");
     std::fs::write(&path, config).unwrap();
     let out = folder.join("report");
     run(&[&[path.to_str().unwrap(), "--unchecked", "--out", out.to_str().unwrap()], arguments].concat())
 }
 
-type Rows = Vec<BTreeMap<String, String>>;
+pub(super) type Rows = Vec<BTreeMap<String, String>>;
 
-fn table(path: &Path) -> Rows {
+pub(super) fn table(path: &Path) -> Rows {
     csv::Reader::from_path(path).unwrap().deserialize().map(Result::unwrap).collect()
 }
 
-fn number(row: &BTreeMap<String, String>, column: &str) -> f64 {
+pub(super) fn number(row: &BTreeMap<String, String>, column: &str) -> f64 {
     row[column].parse().unwrap_or_else(|_| panic!("{} has no {column}: {row:?}", row["label"]))
 }
 
-fn of<'a>(rows: &'a Rows, label: &str, length: &str) -> &'a BTreeMap<String, String> {
+pub(super) fn of<'a>(rows: &'a Rows, label: &str, length: &str) -> &'a BTreeMap<String, String> {
     rows.iter().find(|row| row["label"] == label && row["seq_len"] == length).unwrap()
 }
 
@@ -91,7 +91,15 @@ fn a_model_reads_a_text_with_every_cache_and_an_exact_one() {
         assert_eq!(number(window, "recency_acc"), 1.0, "the newest tokens are in the window");
         assert!(number(window, "needle_acc") < 0.9, "{window:?}");
         assert_eq!((number(fine, "quality_windows"), number(fine, "quality_tokens")), (3.0, 24.0));
-        assert!(number(fine, "kld_mean_low") <= number(fine, "kld_mean") && number(fine, "kld_mean") <= number(fine, "kld_mean_high"));
+        for column in
+            ["ppl", "ppl_delta", "kld_mean", "same_top1", "attn_rel_l2", "retained_mass", "needle_acc", "recency_acc", "needle_acc_dense"]
+        {
+            for row in [fine, coarse, window] {
+                let of = |end: &str| number(row, &format!("{column}{end}"));
+                assert!(of("_low") <= of("") && of("") <= of("_high"), "{column}: {row:?}");
+            }
+        }
+        assert_eq!((fine["kld_p99"].as_str(), fine["kld_p99_low"].as_str()), ("", ""), "24 tokens have no 99th percentile");
         assert!(
             fine["notes"].contains("quality is not ranked: the model does not know this text"),
             "random weights know nothing: {}",
@@ -100,6 +108,10 @@ fn a_model_reads_a_text_with_every_cache_and_an_exact_one() {
         // The reference is the same whatever is beside it.
         assert_eq!(fine["ppl_reference"], coarse["ppl_reference"]);
         assert_eq!(of("naive")["kld_mean"], "", "what recomputes is the reference");
+        // The same for all of a length.
+        for column in ["kld_floor", "needle_acc_dense", "needle_acc_dense_low"] {
+            assert_eq!(fine[column], window[column], "{column}");
+        }
         assert_eq!(!fine["streamed_kld_mean"].is_empty(), length == "128", "streamed once, at the longest length");
     }
     let parts = table(&folder.path().join("report/quality.csv"));
@@ -113,6 +125,17 @@ fn a_model_reads_a_text_with_every_cache_and_an_exact_one() {
     ] {
         assert!(has(protocol, part), "{protocol}, {part}");
     }
+    let metrics = |protocol: &str, part: &str| {
+        let of_part = parts
+            .iter()
+            .filter(|row| row["protocol"] == protocol && row["part"] == part && row["label"] == "q4_0" && row["seq_len"] == "128");
+        of_part.map(|row| row["metric"].as_str()).collect::<Vec<_>>()
+    };
+    assert_eq!(metrics("streamed", "tail"), metrics("prompt exact", "tail"));
+    assert_eq!(metrics("streamed", "tail").len(), 9, "{:?}", metrics("streamed", "tail"));
+    assert!(metrics("rows", "layer 1").contains(&"attn_cosine"), "{:?}", metrics("rows", "layer 1"));
+    let time = text(&output.stdout).lines().find(|line| line.starts_with("time of the processes: ")).map(str::to_owned).unwrap();
+    assert!(time.contains("quality ") && time.contains("attention "), "{time}");
     assert!(text(&output.stdout).contains("\nQuality\n"), "{}", text(&output.stdout));
 
     // The same seed, text and threads say the same; on one thread sums are taken in another order.
@@ -163,7 +186,9 @@ fn what_cannot_be_judged_is_refused() {
         ("", "text = 'text.txt'\nstreamed = 16\nchunk = 16", "`streamed` is 16: it must be more than `chunk`, 16"),
         ("", "text = 'text.txt'\nwindows = 50", "has 6000 tokens for this model, and 50 windows of 193 need 9650"),
         ("", "text = 'text.txt'\nsteps = 100000", "quality needs 100128 positions, and the model's context is"),
-        ("", "txt = 'text.txt'", "txt"),
+        ("", "txt = 'text.txt'", "did you mean `text`?"),
+        ("", "lengths = [60, 90]", "`lengths` in [quality] has 90, which [sweep] does not measure"),
+        ("", "lengths = []", "`lengths` in [quality] is empty"),
         ("level = 'attention'", "text = 'text.txt'", "`text` in [quality] is for a model to read"),
         ("", "windows = 3", "`windows` in [quality] is about a text, and none is named"),
         ("batch = 2", "", "quality is judged with one sequence after a prompt"),
@@ -173,6 +198,37 @@ fn what_cannot_be_judged_is_refused() {
         assert_eq!(output.status.code(), Some(1), "{quality}: {error}");
         assert!(error.contains(expected), "{quality}: {error}");
     }
+}
+
+#[test]
+fn quality_is_judged_at_the_lengths_that_are_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    write_text(folder.path());
+    let quality = "text = 'text.txt'\nlengths = 60\nwindows = 2\nsteps = 4\nstreamed = 0";
+    let output = sweep(folder.path(), &config("ttft = false", quality), &["--only", "{f32,q4_0}"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let rows = table(&folder.path().join("report/results.csv"));
+    assert!(number(of(&rows, "q4_0", "60"), "kld_mean") > 0.0 && number(of(&rows, "q4_0", "60"), "attn_rel_l2") > 0.0);
+    let longer = of(&rows, "q4_0", "128");
+    assert!(longer["kld_mean"].is_empty() && longer["attn_rel_l2"].is_empty() && longer["status"] == "ok", "{longer:?}");
+}
+
+#[test]
+fn the_small_model_does_not_read_what_it_was_trained_on_without_a_warning() {
+    let folder = tempfile::tempdir().unwrap();
+    write_text(folder.path());
+    std::fs::copy(folder.path().join("text.txt"), folder.path().join("moby-dick.txt")).unwrap();
+    let warned = |text_of: &str, name: &str| {
+        let path = folder.path().join(name);
+        let small = "[model]\npreset = 'small'\n[sweep]\nlengths = [16]\n[quality]\nwindows = 2\nsteps = 4\n";
+        std::fs::write(&path, format!("{small}text = '{text_of}'\n{STRATEGIES}")).unwrap();
+        let output = runner(&[path.to_str().unwrap(), "--dry-run"]).env("KVLAB_CACHE", folder.path()).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        assert!(text(&output.stdout).contains("quality adds about"), "{}", text(&output.stdout));
+        text(&output.stderr).contains("`small` was trained on `moby-dick`")
+    };
+    assert!(warned("moby-dick", "seen.toml"));
+    assert!(!warned("held-out", "held-out.toml"));
 }
 
 /// A limit that holds one window is enough, and one that does not says so.
@@ -207,6 +263,9 @@ fn the_best_strategy_is_named_with_why_not_the_others() {
     let best = |arguments: &[&str]| run(&[&["best", report.to_str().unwrap()], arguments].concat());
     let answer = |arguments: &[&str]| text(&best(arguments).stdout);
 
+    let unbounded = words(&answer(&["--context", "256"]));
+    assert!(unbounded.contains("Nothing was asked for but the context, so the most exact is named"), "{unbounded}");
+    assert!(unbounded.contains("its KL divergence (prompt exact) is"), "{unbounded}");
     let all = answer(&["--context", "256", "--max-kld", "1"]);
     assert!(all.contains("\nq4_0\n") && all.find("q4_0") < all.find("Why not the others"), "{all}");
     let strict = answer(&["--context", "256", "--max-kld", "0"]);
@@ -215,7 +274,8 @@ fn the_best_strategy_is_named_with_why_not_the_others() {
     // Bytes come from the formula where they were not measured, and a window is not judged by what it had not lost yet.
     let longer = answer(&["--context", "4096", "--max-kld", "0.05"]);
     assert!(
-        longer.contains("(predicted)") && longer.contains("It evicts, and its KL divergence was measured at 256 tokens only."),
+        longer.contains("(predicted)")
+            && longer.contains("It evicts, and its KL divergence (prompt exact) was measured at 256 tokens only."),
         "{longer}"
     );
     let fast = best(&["--context", "1000", "--max-tpot-ms", "5"]);

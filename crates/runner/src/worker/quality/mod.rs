@@ -4,6 +4,7 @@
 //! can make their logits differ. No logits are kept.
 
 mod floor;
+mod numbers;
 mod prompt_exact;
 mod streamed;
 
@@ -11,8 +12,8 @@ use std::fmt::Display;
 
 use kv_core::{KvCache, Registry};
 use kv_model::{Decoder, Fresh, Sequence, StepInput};
-use kv_quality::{Divergence, Divergences, Estimate, Paired, Side, Statistics, Summary, unigram_perplexity};
-use kv_report::{Part, Pass, Protocol, QualityPoint, Status, UNRANKED, Visit};
+use kv_quality::{Divergence, Divergences, Paired, Side, Statistics, unigram_perplexity};
+use kv_report::{Pass, Protocol, Status, UNRANKED, Visit};
 use kv_script::{Attention, chunks, step};
 use rayon::prelude::*;
 
@@ -74,9 +75,9 @@ impl Reader<'_> {
     fn read_after_prompt(&self, visit: &mut Visit) -> Result<(), String> {
         self.enter(Work::ReadAfterPrompt);
         let summary = prompt_exact::read(self)?.summary().map_err(in_words)?;
-        add_prompt_exact(visit, &summary);
+        numbers::add(visit, Protocol::PromptExact, &summary);
         self.say_if_absurd(visit, &summary.overall);
-        match floor::of(self) {
+        match self.task.floor.map_or_else(|| floor::of(self), Ok) {
             Ok(floor) => _ = visit.values.insert("kld_floor".into(), floor),
             Err(reason) => visit.notes.push(format!("kld_floor was not measured: {reason}")),
         }
@@ -86,7 +87,7 @@ impl Reader<'_> {
     fn stream(&self, visit: &mut Visit, streamed: Streamed) -> Result<(), String> {
         self.enter(Work::Stream);
         let summary = streamed::read(self, streamed)?.summary().map_err(in_words)?;
-        add_streamed(visit, &summary);
+        numbers::add(visit, Protocol::Streamed, &summary);
         visit.values.insert("streamed_chunk_tokens".into(), streamed.chunk as f64);
         Ok(())
     }
@@ -168,93 +169,4 @@ impl Reader<'_> {
 
 fn in_words(error: impl Display) -> String {
     error.to_string()
-}
-
-/// Writes numbers down under the ids of their metrics.
-fn put(visit: &mut Visit, id: &str, estimate: Estimate) {
-    if !estimate.value.is_finite() {
-        visit.notes.push(format!("`{id}` is too large to be counted"));
-        return;
-    }
-    visit.values.insert(id.to_owned(), estimate.value);
-    visit.intervals.extend(finite(estimate.interval).map(|interval| (id.to_owned(), interval)));
-}
-
-/// An interval with two ends. That of a perplexity may reach beyond all counting.
-fn finite(interval: Option<(f64, f64)>) -> Option<(f64, f64)> {
-    interval.filter(|(low, high)| low.is_finite() && high.is_finite())
-}
-
-fn add_prompt_exact(visit: &mut Visit, summary: &Summary) {
-    let all = &summary.overall;
-    for (id, estimate) in [
-        ("ppl", all.perplexity),
-        ("ppl_reference", all.reference_perplexity),
-        ("ppl_delta", all.perplexity_delta),
-        ("kld_mean", all.kl_mean),
-        ("same_top1", all.same_top1),
-        ("p_rms", all.probability_rms),
-    ] {
-        put(visit, id, estimate);
-    }
-    let first = summary.first_differences.iter().filter_map(|difference| difference.depth).min();
-    for (id, value) in [
-        ("tied_top1", Some(all.tied_top1)),
-        ("kld_median", Some(all.kl_median)),
-        ("kld_p99", all.kl_p99),
-        ("kld_p999", all.kl_p999),
-        ("kld_max", Some(all.kl_max)),
-        ("first_difference_tokens", first.map(|depth| depth as f64)),
-        ("quality_windows", Some(all.windows as f64)),
-        ("quality_tokens", Some(all.tokens as f64)),
-    ] {
-        visit.values.extend(value.map(|value| (id.to_owned(), value)));
-    }
-    if let Some(tail) = &summary.tail {
-        put(visit, "tail_kld_mean", tail.kl_mean);
-    }
-    add_parts(visit, Protocol::PromptExact, summary);
-}
-
-fn add_streamed(visit: &mut Visit, summary: &Summary) {
-    let all = &summary.overall;
-    for (id, estimate) in [
-        ("streamed_ppl", all.perplexity),
-        ("streamed_ppl_reference", all.reference_perplexity),
-        ("streamed_ppl_delta", all.perplexity_delta),
-        ("streamed_kld_mean", all.kl_mean),
-        ("streamed_same_top1", all.same_top1),
-    ] {
-        put(visit, id, estimate);
-    }
-    visit.values.extend(all.kl_p99.map(|kl| ("streamed_kld_p99".to_owned(), kl)));
-    if let Some(tail) = &summary.tail {
-        put(visit, "streamed_tail_kld_mean", tail.kl_mean);
-    }
-    add_parts(visit, Protocol::Streamed, summary);
-}
-
-/// Numbers by depth, and of the tail.
-fn add_parts(visit: &mut Visit, protocol: Protocol, summary: &Summary) {
-    let depths = summary.depths.iter().map(|depth| (Part::Depth { from: depth.depths.start, to: depth.depths.end }, &depth.statistics));
-    let tail = summary.tail.iter().map(|statistics| (Part::Tail, statistics));
-    for (part, statistics) in depths.chain(tail) {
-        for (metric, estimate) in [
-            ("kld_mean", statistics.kl_mean),
-            ("ppl", statistics.perplexity),
-            ("ppl_delta", statistics.perplexity_delta),
-            ("same_top1", statistics.same_top1),
-        ] {
-            if estimate.value.is_finite() {
-                visit.quality.push(QualityPoint {
-                    protocol,
-                    part: part.clone(),
-                    metric: metric.into(),
-                    value: estimate.value,
-                    interval: finite(estimate.interval),
-                    count: statistics.tokens,
-                });
-            }
-        }
-    }
 }
