@@ -45,9 +45,11 @@ macro_rules! conformance_checks {
             starts_empty_and_forgets
             refusals_leave_no_trace
             attend_equals_view
+            read_equals_view
             guarantee_holds
             nothing_evicted_is_exact
             positions_are_relative
+            reach_holds
             chunks_do_not_matter
             truncate_then_append_is_fresh
             forks_are_isolated

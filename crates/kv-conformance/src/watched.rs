@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use kv_core::{CacheError, Entry, Geometry, Guarantee, KvCache, SeqId, Tensor, Usage, View};
+use kv_core::{CacheError, Entry, Geometry, KvCache, SeqId, Tensor};
 
 use crate::room::Room;
 
@@ -117,6 +117,8 @@ impl Watched {
 
 #[deny(clippy::missing_trait_methods)]
 impl KvCache for Watched {
+    kv_core::forward!(inner: seen view usage least_bytes guarantee reach recomputes);
+
     fn open(&mut self) -> Result<SeqId, CacheError> {
         let answer = self.inner.open();
         match answer {
@@ -193,32 +195,13 @@ impl KvCache for Watched {
         self.never_full("attend", answer)
     }
 
+    fn read(&mut self, seq: SeqId, layer: usize, queries: Tensor<3>) -> Result<Tensor<3>, CacheError> {
+        let answer = self.inner.read(seq, layer, queries);
+        self.never_full("read", answer)
+    }
+
     fn prompt_end(&mut self, seq: SeqId) -> Result<(), CacheError> {
         let answer = self.inner.prompt_end(seq);
         self.never_full("prompt_end", answer)
-    }
-
-    fn seen(&self, seq: SeqId) -> Result<usize, CacheError> {
-        self.inner.seen(seq)
-    }
-
-    fn view(&self, seq: SeqId, layer: usize, kv_head: usize) -> Result<View, CacheError> {
-        self.inner.view(seq, layer, kv_head)
-    }
-
-    fn usage(&self) -> Usage {
-        self.inner.usage()
-    }
-
-    fn least_bytes(&self, tokens: usize) -> usize {
-        self.inner.least_bytes(tokens)
-    }
-
-    fn guarantee(&self) -> Guarantee {
-        self.inner.guarantee()
-    }
-
-    fn recomputes(&self) -> bool {
-        self.inner.recomputes()
     }
 }

@@ -100,6 +100,12 @@ caught! {
     predicts_no_slack by predicted_bytes_hold, others Only(&[]);
     predicts_everything by predicted_bytes_hold, others Only(&[]);
     predicts_any_slack by predicted_bytes_hold, others Only(&[]);
+    read_is_causal by read_equals_view, others Only(&[]);
+    read_sees_step by read_equals_view, others Only(&[]);
+    read_ends_step by read_equals_view, others Only(&[]);
+    reads_nothing by read_equals_view, others Only(&[]);
+    reaches_too_far by reach_holds, others Only(&[]);
+    reaches_one_too_far by reach_holds, others Only(&[]);
 }
 
 #[test]
@@ -118,7 +124,7 @@ fn every_outcome_names_the_length_it_reached() {
             "guarantee_holds" => assert_eq!(tokens, 514),
             "long_runs_hold" => assert_eq!(tokens, 700),
             // Those that do not apply to an exact cache feed it nothing.
-            "nothing_evicted_is_exact" | "positions_are_relative" => assert_eq!(tokens, 0),
+            "nothing_evicted_is_exact" | "positions_are_relative" | "reach_holds" => assert_eq!(tokens, 0),
             name => assert!((1..4096 + 61).contains(&tokens), "{name}: {tokens}"),
         }
     }

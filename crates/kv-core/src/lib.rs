@@ -22,13 +22,16 @@
 //! # }
 //! ```
 //!
+//! Rows that were committed can also be read without a step ([`KvCache::read`]), as cross-attention does.
+//!
 //! Reading order: [`Geometry`], [`KvCache`], [`CacheError`], [`Usage`], [`Guarantee`]. Then [`Strategy`] and
 //! [`Registry`], which name, configure and build a cache. Then [`Sequences`] for the bookkeeping, or
-//! [`HeldRows`] for strategies that differ only in which tokens they keep.
+//! [`HeldRows`] for strategies that differ only in which tokens they keep, and [`forward!`] for what wraps a cache.
 #![forbid(unsafe_code)]
 
 mod cache;
 mod error;
+mod forward;
 mod geometry;
 mod guarantee;
 mod held_rows;

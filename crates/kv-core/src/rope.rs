@@ -40,3 +40,25 @@ impl Rope {
         self.inverse_frequencies.iter().map(turn).map(|(sin, cos)| (sin as f32, cos as f32)).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A key far out and a query at a distance behind it meet as they would at the beginning.
+    #[test]
+    fn turns_stay_exact_far_beyond_any_context() {
+        let plain = Rope::new(10_000.0, 64);
+        let slowed = |factor: f64| plain.inverse_frequencies().iter().map(|frequency| frequency / factor).collect();
+        let ropes = [plain.clone(), Rope::new(500_000.0, 128), Rope::from_inverse_frequencies(slowed(8.0))];
+        for (rope, context) in ropes.iter().flat_map(|rope| [(rope, 4096), (rope, 131_072)]) {
+            for (position, distance) in [4, 100].into_iter().flat_map(|times| [1, 63, context - 1].map(|back| (times * context, back))) {
+                let (far, near) = (rope.turns(position), rope.turns(position - distance));
+                for (((sin, cos), (other_sin, other_cos)), (wanted_sin, wanted_cos)) in far.iter().zip(near).zip(rope.turns(distance)) {
+                    let errors = [sin * other_cos - cos * other_sin - wanted_sin, cos * other_cos + sin * other_sin - wanted_cos];
+                    assert!(errors.iter().all(|error| error.abs() < 3e-7), "{distance} before {position}: {errors:?}");
+                }
+            }
+        }
+    }
+}

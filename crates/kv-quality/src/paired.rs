@@ -92,6 +92,7 @@ impl Paired {
     }
 }
 
+#[deny(clippy::missing_trait_methods)]
 impl KvCache for Paired {
     fn open(&mut self) -> Result<SeqId, CacheError> {
         self.open_on(self.opens_on)
@@ -116,6 +117,10 @@ impl KvCache for Paired {
 
     fn attend(&mut self, seq: SeqId, layer: usize, queries: Tensor<3>) -> Result<Tensor<3>, CacheError> {
         self.tell(seq, |cache, seq| cache.attend(seq, layer, queries))
+    }
+
+    fn read(&mut self, seq: SeqId, layer: usize, queries: Tensor<3>) -> Result<Tensor<3>, CacheError> {
+        self.tell(seq, |cache, seq| cache.read(seq, layer, queries))
     }
 
     fn commit(&mut self, seq: SeqId) -> Result<(), CacheError> {
@@ -156,6 +161,11 @@ impl KvCache for Paired {
     /// What holds on both sides.
     fn guarantee(&self) -> Guarantee {
         weaker(self.reference.guarantee(), self.candidate.guarantee())
+    }
+
+    /// As far as both do: a step feeds a sequence of each side.
+    fn reach(&self, context: usize) -> Option<usize> {
+        [&self.reference, &self.candidate].into_iter().filter_map(|cache| cache.reach(context)).min()
     }
 
     /// Whether either side does. A driver that feeds both in one step must not feed a prompt in chunks then.
@@ -294,6 +304,7 @@ mod tests {
 
     #[test]
     fn what_a_pair_says_of_itself_covers_both() {
+        let window = || boxed::<Sliding>("window = 60\nsinks = 4");
         let mut pair = pair(boxed::<Quantized>("format = 'q8_0'"));
         outputs(&mut pair, &[33]);
         let (reference, candidate) = (pair.on(Side::Reference).usage(), pair.on(Side::Candidate).usage());
@@ -308,6 +319,7 @@ mod tests {
         pair.open_next_on(Side::Candidate);
         assert!(pair.least_bytes(1000) < least && pair.least_bytes(1000) > 0);
         assert!(!pair.recomputes());
+        assert_eq!((pair.reach(64), Paired::new(source().geometry(), window(), window()).reach(64)), (Some(64), None));
         assert!(Paired::new(source().geometry(), boxed::<Contiguous>(""), boxed::<Naive>("")).recomputes());
     }
 

@@ -13,6 +13,11 @@
 //! is, moved by `δ = s − n`. Scores depend only on the difference of positions, `q·R(δ)k = R(−δ)q·k`. The
 //! stored keys therefore stay as they are, and a copy of the *queries* is rotated back by `δ`. This takes one
 //! rotation per query head, is correct for every query of a chunk, and accumulates no rounding error.
+//!
+//! # Beyond the context
+//! No query is `window + sinks` or more positions away from a key that it sees, however long the sequence is. If that is no
+//! more than the model's context, a sequence has no limit. A wider window would show distances that the model was not
+//! trained on, so its sequences end where the context does.
 #![forbid(unsafe_code)]
 
 mod config;

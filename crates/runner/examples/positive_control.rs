@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use kv_contiguous::Contiguous;
-use kv_core::{CacheError, ConfigError, Geometry, Guarantee, KvCache, PredictedBytes, SeqId, Strategy, Tensor, Usage, View};
+use kv_core::{CacheError, ConfigError, Geometry, KvCache, PredictedBytes, SeqId, Strategy};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -60,6 +60,9 @@ impl Strategy for Slower {
 
 #[deny(clippy::missing_trait_methods)]
 impl KvCache for Slower {
+    kv_core::forward!(inner: open close seen append attend read prompt_end fork truncate view usage);
+    kv_core::forward!(inner: least_bytes guarantee reach recomputes);
+
     fn begin(&mut self, seq: SeqId, fresh: Range<usize>) -> Result<Range<usize>, CacheError> {
         self.began = Instant::now();
         self.inner.begin(seq, fresh)
@@ -73,57 +76,5 @@ impl KvCache for Slower {
             std::hint::spin_loop();
         }
         self.inner.commit(seq)
-    }
-
-    fn append(&mut self, seq: SeqId, layer: usize, keys: Tensor<3>, values: Tensor<3>) -> Result<(), CacheError> {
-        self.inner.append(seq, layer, keys, values)
-    }
-
-    fn attend(&mut self, seq: SeqId, layer: usize, queries: Tensor<3>) -> Result<Tensor<3>, CacheError> {
-        self.inner.attend(seq, layer, queries)
-    }
-
-    fn open(&mut self) -> Result<SeqId, CacheError> {
-        self.inner.open()
-    }
-
-    fn close(&mut self, seq: SeqId) -> Result<(), CacheError> {
-        self.inner.close(seq)
-    }
-
-    fn seen(&self, seq: SeqId) -> Result<usize, CacheError> {
-        self.inner.seen(seq)
-    }
-
-    fn prompt_end(&mut self, seq: SeqId) -> Result<(), CacheError> {
-        self.inner.prompt_end(seq)
-    }
-
-    fn fork(&mut self, seq: SeqId) -> Result<SeqId, CacheError> {
-        self.inner.fork(seq)
-    }
-
-    fn truncate(&mut self, seq: SeqId, len: usize) -> Result<(), CacheError> {
-        self.inner.truncate(seq, len)
-    }
-
-    fn view(&self, seq: SeqId, layer: usize, kv_head: usize) -> Result<View, CacheError> {
-        self.inner.view(seq, layer, kv_head)
-    }
-
-    fn usage(&self) -> Usage {
-        self.inner.usage()
-    }
-
-    fn least_bytes(&self, tokens: usize) -> usize {
-        self.inner.least_bytes(tokens)
-    }
-
-    fn guarantee(&self) -> Guarantee {
-        self.inner.guarantee()
-    }
-
-    fn recomputes(&self) -> bool {
-        self.inner.recomputes()
     }
 }

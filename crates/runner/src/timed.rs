@@ -3,11 +3,12 @@
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use kv_core::{CacheError, Guarantee, KvCache, SeqId, Tensor, Usage, View, device};
+use kv_core::{CacheError, KvCache, SeqId, Tensor, device};
 
 use crate::recording::RowWriter;
 
-/// Forwards every call and adds up the time of a step's calls: `begin`, `append`, `attend`, `commit` and `prompt_end`.
+/// Forwards every call and adds up the time of a step's calls: `begin`, `append`, `attend`, `commit` and
+/// `prompt_end`, and of `read`.
 ///
 /// Rows of a batch are parts of one tensor, and would be copied by whoever takes their values: they are copied before
 /// the cache's clock starts, on a clock of their own.
@@ -75,6 +76,8 @@ impl Timed {
 
 #[deny(clippy::missing_trait_methods)]
 impl KvCache for Timed {
+    kv_core::forward!(inner: open close seen fork truncate view usage least_bytes guarantee reach recomputes);
+
     fn append(&mut self, seq: SeqId, layer: usize, keys: Tensor<3>, values: Tensor<3>) -> Result<(), CacheError> {
         let (keys, values) = (self.unshared(keys), self.unshared(values));
         self.write(|rows| rows.appended(&keys, &values));
@@ -87,20 +90,13 @@ impl KvCache for Timed {
         self.timed(|cache| cache.attend(seq, layer, queries))
     }
 
+    fn read(&mut self, seq: SeqId, layer: usize, queries: Tensor<3>) -> Result<Tensor<3>, CacheError> {
+        let queries = self.unshared(queries);
+        self.timed(|cache| cache.read(seq, layer, queries))
+    }
+
     fn commit(&mut self, seq: SeqId) -> Result<(), CacheError> {
         self.timed(|cache| cache.commit(seq))
-    }
-
-    fn open(&mut self) -> Result<SeqId, CacheError> {
-        self.inner.open()
-    }
-
-    fn close(&mut self, seq: SeqId) -> Result<(), CacheError> {
-        self.inner.close(seq)
-    }
-
-    fn seen(&self, seq: SeqId) -> Result<usize, CacheError> {
-        self.inner.seen(seq)
     }
 
     fn begin(&mut self, seq: SeqId, fresh: Range<usize>) -> Result<Range<usize>, CacheError> {
@@ -110,39 +106,11 @@ impl KvCache for Timed {
     fn prompt_end(&mut self, seq: SeqId) -> Result<(), CacheError> {
         self.timed(|cache| cache.prompt_end(seq))
     }
-
-    fn fork(&mut self, seq: SeqId) -> Result<SeqId, CacheError> {
-        self.inner.fork(seq)
-    }
-
-    fn truncate(&mut self, seq: SeqId, len: usize) -> Result<(), CacheError> {
-        self.inner.truncate(seq, len)
-    }
-
-    fn view(&self, seq: SeqId, layer: usize, kv_head: usize) -> Result<View, CacheError> {
-        self.inner.view(seq, layer, kv_head)
-    }
-
-    fn usage(&self) -> Usage {
-        self.inner.usage()
-    }
-
-    fn least_bytes(&self, tokens: usize) -> usize {
-        self.inner.least_bytes(tokens)
-    }
-
-    fn guarantee(&self) -> Guarantee {
-        self.inner.guarantee()
-    }
-
-    fn recomputes(&self) -> bool {
-        self.inner.recomputes()
-    }
 }
 
 #[cfg(test)]
 mod tests {
-    use kv_core::{Rows, SeqId};
+    use kv_core::{Guarantee, Rows, Usage, View};
     use kv_metrics::ThreadMeter;
 
     use super::*;

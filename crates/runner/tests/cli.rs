@@ -274,7 +274,7 @@ fn checking_shows_what_passed_and_what_does_not_apply() {
     let output = run(&["check", "naive", "--json"]);
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(json[0]["strategy"], "naive");
-    assert_eq!(json[0]["checks"].as_array().unwrap().len(), 18);
+    assert_eq!(json[0]["checks"].as_array().unwrap().len(), 20);
     let long_runs = json[0]["checks"].as_array().unwrap().iter().find(|check| check["check"] == "long_runs_hold").unwrap();
     assert_eq!(long_runs["tokens"], 1538, "naive recomputes a prompt once");
     let output = run(&["check", "sliding", "--set", "windw=16"]);

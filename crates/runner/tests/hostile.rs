@@ -5,12 +5,11 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
-use kv_core::{CacheError, ConfigError, Geometry, Guarantee, HeldRows, KvCache, SeqId, Strategy, Tensor, Usage, View};
+use kv_core::{CacheError, ConfigError, Geometry, Guarantee, HeldRows, KvCache, SeqId, Strategy, Tensor, View};
 use serde::{Deserialize, Serialize};
 
 #[global_allocator]
@@ -113,25 +112,7 @@ fn deep(depth: u64) -> u64 {
 }
 
 impl KvCache for Hostile {
-    fn open(&mut self) -> Result<SeqId, CacheError> {
-        self.rows.open()
-    }
-
-    fn close(&mut self, seq: SeqId) -> Result<(), CacheError> {
-        self.rows.close(seq)
-    }
-
-    fn seen(&self, seq: SeqId) -> Result<usize, CacheError> {
-        self.rows.seen(seq)
-    }
-
-    fn begin(&mut self, seq: SeqId, fresh: Range<usize>) -> Result<Range<usize>, CacheError> {
-        self.rows.begin(seq, fresh)
-    }
-
-    fn append(&mut self, seq: SeqId, layer: usize, keys: Tensor<3>, values: Tensor<3>) -> Result<(), CacheError> {
-        self.rows.append(seq, layer, keys, values)
-    }
+    kv_core::forward!(rows: open close seen begin append usage);
 
     fn attend(&mut self, seq: SeqId, layer: usize, queries: Tensor<3>) -> Result<Tensor<3>, CacheError> {
         let [tokens, ..] = queries.dims();
@@ -150,10 +131,6 @@ impl KvCache for Hostile {
     fn view(&self, seq: SeqId, layer: usize, kv_head: usize) -> Result<View, CacheError> {
         let forgets = self.deed == Deed::Forget;
         self.rows.view(seq, layer, kv_head, |newest, key| !forgets || key + 8 > newest)
-    }
-
-    fn usage(&self) -> Usage {
-        self.rows.usage()
     }
 
     fn guarantee(&self) -> Guarantee {

@@ -4,11 +4,10 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::collections::BTreeSet;
-use std::ops::Range;
 use std::process::{Command, ExitCode};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use kv_core::{CacheError, ConfigError, Geometry, Guarantee, HeldRows, KvCache, SeqId, Strategy, Tensor, Usage, View};
+use kv_core::{CacheError, ConfigError, Geometry, Guarantee, HeldRows, KvCache, SeqId, Strategy, Tensor, View};
 use kv_metrics::{AllocatorMode, allocator_mode};
 use serde::{Deserialize, Serialize};
 
@@ -48,25 +47,7 @@ impl Strategy for Looker {
 }
 
 impl KvCache for Looker {
-    fn open(&mut self) -> Result<SeqId, CacheError> {
-        self.rows.open()
-    }
-
-    fn close(&mut self, seq: SeqId) -> Result<(), CacheError> {
-        self.rows.close(seq)
-    }
-
-    fn seen(&self, seq: SeqId) -> Result<usize, CacheError> {
-        self.rows.seen(seq)
-    }
-
-    fn begin(&mut self, seq: SeqId, fresh: Range<usize>) -> Result<Range<usize>, CacheError> {
-        self.rows.begin(seq, fresh)
-    }
-
-    fn append(&mut self, seq: SeqId, layer: usize, keys: Tensor<3>, values: Tensor<3>) -> Result<(), CacheError> {
-        self.rows.append(seq, layer, keys, values)
-    }
+    kv_core::forward!(rows: open close seen begin append usage);
 
     fn attend(&mut self, seq: SeqId, layer: usize, queries: Tensor<3>) -> Result<Tensor<3>, CacheError> {
         look();
@@ -79,10 +60,6 @@ impl KvCache for Looker {
 
     fn view(&self, seq: SeqId, layer: usize, kv_head: usize) -> Result<View, CacheError> {
         self.rows.view(seq, layer, kv_head, |_, _| true)
-    }
-
-    fn usage(&self) -> Usage {
-        self.rows.usage()
     }
 
     fn guarantee(&self) -> Guarantee {

@@ -9,14 +9,14 @@ use crate::failure::ensure;
 use crate::{Failure, Outcome, Subject, Text, Verdict, fill, step};
 
 /// Step sizes that reach every length up to 70, and after that the lengths around powers of two.
-fn approach() -> impl Iterator<Item = usize> {
+pub(super) fn approach() -> impl Iterator<Item = usize> {
     let singles = std::iter::repeat_n(1, 70);
     let around = |jump: usize| std::iter::once(jump).chain(std::iter::repeat_n(1, 5));
     // Reaches 125 … 130, 253 … 258 and 509 … 514.
     singles.chain(around(55)).chain(around(123)).chain(around(251))
 }
 
-const APPROACHED: usize = 70 + 60 + 128 + 256;
+pub(super) const APPROACHED: usize = 70 + 60 + 128 + 256;
 
 /// `attend` of a one-token step equals dense attention over `view`, at every length. With a single KV head, and
 /// with as many KV heads as query heads, only short lengths are checked.
@@ -145,7 +145,7 @@ fn exact(subject: &Subject) -> Outcome {
 }
 
 /// The largest length to check: as many tokens as fit.
-fn limit_of(subject: &Subject) -> Result<usize, Failure> {
+pub(super) fn limit_of(subject: &Subject) -> Result<usize, Failure> {
     let mut cache = subject.build()?;
     let seq = cache.open()?;
     match cache.begin(seq, 0..APPROACHED) {

@@ -6,6 +6,8 @@ mod configs;
 mod lifecycle;
 mod long_runs;
 mod predictions;
+mod reaches;
+mod reads;
 mod refusals;
 mod rows;
 mod spread;
@@ -19,6 +21,8 @@ pub use configs::config_is_strict;
 pub use lifecycle::{forks_are_isolated, starts_empty_and_forgets, truncate_then_append_is_fresh};
 pub use long_runs::long_runs_hold;
 pub use predictions::predicted_bytes_hold;
+pub use reaches::reach_holds;
+pub use reads::read_equals_view;
 pub use refusals::{full_loses_nothing, refusals_leave_no_trace};
 pub use spread::{nothing_leaks, threads_and_nans_do_not_spread};
 pub use traces::{random_traces_agree_with_a_model, runs_are_reproducible};
@@ -39,7 +43,7 @@ const fn check(name: &'static str, what: &'static str, run: fn(&Subject) -> Outc
 }
 
 /// Every check, the cheapest first.
-pub const CHECKS: [Check; 18] = [
+pub const CHECKS: [Check; 20] = [
     check("config_is_strict", "the config survives a TOML round trip, and unknown keys are refused by name", config_is_strict),
     check(
         "starts_empty_and_forgets",
@@ -48,6 +52,7 @@ pub const CHECKS: [Check; 18] = [
     ),
     check("refusals_leave_no_trace", "every misuse returns its documented error and changes nothing", refusals_leave_no_trace),
     check("attend_equals_view", "`attend` of one token equals dense attention over `view`, at every length", attend_equals_view),
+    check("read_equals_view", "`read` equals dense attention over `view`, at every length, or is refused", read_equals_view),
     check(
         "guarantee_holds",
         "exact caches equal recomputation, lossy ones stay within their bound, evicting ones keep the remaining rows intact",
@@ -59,6 +64,7 @@ pub const CHECKS: [Check; 18] = [
         "after eviction, attention equals dense attention over the kept tokens at any base position",
         positions_are_relative,
     ),
+    check("reach_holds", "beyond the context, no query sees a key that is as far away as the context is long", reach_holds),
     check("chunks_do_not_matter", "one chunk, single tokens and uneven chunks give the same result", chunks_do_not_matter),
     check(
         "truncate_then_append_is_fresh",

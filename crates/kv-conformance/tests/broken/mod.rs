@@ -97,6 +97,18 @@ pub(crate) enum Bug {
     PredictsEverything,
     /// The same, as slack.
     PredictsAnySlack,
+    /// `read` has a causal mask, as if its queries were the sequence's first.
+    ReadIsCausal,
+    /// `read` sees the rows of the step in progress.
+    ReadSeesStep,
+    /// `read` abandons the step in progress.
+    ReadEndsStep,
+    /// `read` of a sequence without rows gives numbers.
+    ReadsNothing,
+    /// Keeps every row where it is, and says that positions may go on.
+    ReachesTooFar,
+    /// The same for a window, one row wider than the context that it says it fits into.
+    ReachesOneTooFar,
 }
 
 /// The mistake, by its name.
@@ -183,7 +195,12 @@ impl Broken {
     fn window(&self) -> usize {
         let windowed = matches!(
             self.bug,
-            Bug::PositionsAfterEviction | Bug::RingOverwritesWithinStep | Bug::WindowNeverTrims | Bug::SeenIsResident | Bug::WindowOneShort
+            Bug::PositionsAfterEviction
+                | Bug::RingOverwritesWithinStep
+                | Bug::WindowNeverTrims
+                | Bug::SeenIsResident
+                | Bug::WindowOneShort
+                | Bug::ReachesOneTooFar
         );
         if windowed { WINDOW } else { usize::MAX }
     }
@@ -315,6 +332,33 @@ impl KvCache for Broken {
             _ => {}
         }
         Ok(reference::attend_views(&geometry, first_query, &queries, &views, |query, key| self.sees(query, key)).into_tensor())
+    }
+
+    fn read(&mut self, seq: SeqId, layer: usize, queries: Tensor<3>) -> Result<Tensor<3>, CacheError> {
+        let geometry = self.sequences.geometry().clone();
+        let (heads, value_dim) = (geometry.heads, geometry.value_dim);
+        if self.bug == Bug::ReadsNothing && self.sequences.seen(seq)? == 0 {
+            return Ok(Rows::new([1, heads, value_dim], vec![0.0; heads * value_dim]).into_tensor());
+        }
+        let (_, queries) = self.sequences.read_queries(seq, layer, queries)?;
+        let views = match self.bug {
+            Bug::ReadSeesStep => (0..geometry.kv_heads).map(|kv_head| self.view(seq, layer, kv_head)).collect::<Result<_, _>>()?,
+            _ => self.sequences.state(seq)?[layer].clone(),
+        };
+        if self.bug == Bug::ReadEndsStep && self.sequences.is_in_step(seq)? {
+            let seen = self.sequences.seen(seq)?;
+            self.sequences.truncate(seq, seen)?;
+        }
+        let is_causal = self.bug == Bug::ReadIsCausal;
+        Ok(reference::attend_views(&geometry, 0, &queries, &views, |query, key| !is_causal || key <= query).into_tensor())
+    }
+
+    fn reach(&self, context: usize) -> Option<usize> {
+        match self.bug {
+            Bug::ReachesTooFar => None,
+            Bug::ReachesOneTooFar => (WINDOW > context + 1).then_some(context),
+            _ => Some(context),
+        }
     }
 
     fn commit(&mut self, seq: SeqId) -> Result<(), CacheError> {

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use kv_core::{CacheError, Guarantee, KvCache, Rows, SeqId, Tensor, Usage, View};
+use kv_core::{CacheError, KvCache, Rows, SeqId, Tensor};
 use kv_metrics::HeapMeter;
 
 /// Forwards every call, and tells the strategy's own bytes from those of the rows that it is given: these are lent, however long
@@ -84,6 +84,8 @@ impl<'a> Weighed<'a> {
 
 #[deny(clippy::missing_trait_methods)]
 impl KvCache for Weighed<'_> {
+    kv_core::forward!(inner: seen view usage least_bytes guarantee reach recomputes);
+
     fn begin(&mut self, seq: SeqId, fresh: Range<usize>) -> Result<Range<usize>, CacheError> {
         self.weighed(|cache| cache.begin(seq, fresh), |_| 0)
     }
@@ -96,8 +98,12 @@ impl KvCache for Weighed<'_> {
 
     fn attend(&mut self, seq: SeqId, layer: usize, queries: Tensor<3>) -> Result<Tensor<3>, CacheError> {
         let queries = self.lent("queries", queries)?;
-        let bytes = |rows: &Tensor<3>| (rows.dims().iter().product::<usize>() * size_of::<f32>()) as i64;
-        self.weighed(|cache| cache.attend(seq, layer, queries), |answer| answer.as_ref().map_or(0, bytes))
+        self.weighed(|cache| cache.attend(seq, layer, queries), attended_bytes)
+    }
+
+    fn read(&mut self, seq: SeqId, layer: usize, queries: Tensor<3>) -> Result<Tensor<3>, CacheError> {
+        let queries = self.lent("queries", queries)?;
+        self.weighed(|cache| cache.read(seq, layer, queries), attended_bytes)
     }
 
     fn commit(&mut self, seq: SeqId) -> Result<(), CacheError> {
@@ -116,10 +122,6 @@ impl KvCache for Weighed<'_> {
         self.kept(|cache| cache.close(seq))
     }
 
-    fn seen(&self, seq: SeqId) -> Result<usize, CacheError> {
-        self.inner.seen(seq)
-    }
-
     fn fork(&mut self, seq: SeqId) -> Result<SeqId, CacheError> {
         self.kept(|cache| cache.fork(seq))
     }
@@ -127,24 +129,8 @@ impl KvCache for Weighed<'_> {
     fn truncate(&mut self, seq: SeqId, len: usize) -> Result<(), CacheError> {
         self.kept(|cache| cache.truncate(seq, len))
     }
+}
 
-    fn view(&self, seq: SeqId, layer: usize, kv_head: usize) -> Result<View, CacheError> {
-        self.inner.view(seq, layer, kv_head)
-    }
-
-    fn usage(&self) -> Usage {
-        self.inner.usage()
-    }
-
-    fn least_bytes(&self, tokens: usize) -> usize {
-        self.inner.least_bytes(tokens)
-    }
-
-    fn guarantee(&self) -> Guarantee {
-        self.inner.guarantee()
-    }
-
-    fn recomputes(&self) -> bool {
-        self.inner.recomputes()
-    }
+fn attended_bytes(answer: &Result<Tensor<3>, CacheError>) -> i64 {
+    answer.as_ref().map_or(0, |rows| (rows.dims().iter().product::<usize>() * size_of::<f32>()) as i64)
 }

@@ -80,8 +80,12 @@ fn a_prompt_that_fills_the_context_is_refused_before_the_first_step() {
         let output = from_file("x".repeat(length).as_bytes());
         let message = text(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{message}");
-        let expected = format!("the prompt has {length} tokens, and the model's context is 16384");
-        assert!(words(&message).contains(&expected), "{message}");
+        for expected in [
+            format!("there is no room for a new token behind the prompt's {length}"),
+            format!("{} positions needed, and with this cache a sequence may have 16384: the model's context is 16384", length + 1),
+        ] {
+            assert!(words(&message).contains(&expected), "{message}");
+        }
         assert!(words(&message).contains("the longest prompt has 16383 tokens"), "{message}");
     }
 }
@@ -91,7 +95,28 @@ fn more_new_tokens_than_the_context_has_room_for_are_announced() {
     let small = ["--set", "growth.reserve=8", "--prompt", "abcdef"];
     let output = run(&[&["generate", "--model", "tiny", "--max-new-tokens", "18446744073709551615"][..], &small].concat());
     let message = words(&text(&output.stderr));
-    assert!(message.contains("after the prompt's 6 tokens the model's context of 16384 has room for 16378 more"), "{message}");
+    assert!(message.contains("generation stops after 16378 of the 18446744073709551615 tokens requested"), "{message}");
+    assert!(message.contains("positions needed, and with this cache a sequence may have 16384"), "{message}");
     let enough = run(&[&["generate", "--model", "tiny", "--max-new-tokens", "20"][..], &small].concat());
-    assert!(!text(&enough.stderr).contains("has room for"), "{}", text(&enough.stderr));
+    assert!(!text(&enough.stderr).contains("positions needed"), "{}", text(&enough.stderr));
+}
+
+#[test]
+fn a_window_that_fits_into_the_context_takes_a_prompt_and_writes_a_text_that_are_longer() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("prompt.txt");
+    std::fs::write(&path, "The whale! ".repeat(1500)).unwrap();
+    let generate = |more: &[&str]| {
+        let prompt = ["generate", "--model", "small", "--max-new-tokens", "3", "--prompt-file", path.to_str().unwrap()];
+        run(&[&prompt[..], more].concat())
+    };
+    let (_, tokens) = written(&generate(&["--strategy", "sliding", "--set", "window=252", "--set", "sinks=4"]));
+    assert!(tokens.parse::<usize>().unwrap() > 4096, "{tokens}");
+    for more in [&["--strategy", "paged"][..], &["--strategy", "sliding", "--set", "window=4097"]] {
+        let output = generate(more);
+        let message = words(&text(&output.stderr));
+        assert_eq!(output.status.code(), Some(1), "{message}");
+        assert!(message.contains("a sequence may have 4096: the model's context is 4096"), "{message}");
+        assert!(message.contains("`--strategy sliding`"), "{message}");
+    }
 }

@@ -1,9 +1,7 @@
 //! Keeps only the most recent tokens. A minimal strategy in a crate outside kvlab's workspace.
 #![forbid(unsafe_code)]
 
-use std::ops::Range;
-
-use kv_core::{CacheError, ConfigError, Geometry, Guarantee, HeldRows, KvCache, SeqId, Strategy, Tensor, Usage, View};
+use kv_core::{CacheError, ConfigError, Geometry, Guarantee, HeldRows, KvCache, SeqId, Strategy, Tensor, View};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -41,15 +39,12 @@ impl Strategy for RecentWindow {
 
 #[rustfmt::skip]
 impl KvCache for RecentWindow {
-    fn open(&mut self) -> Result<SeqId, CacheError> { self.rows.open() }
-    fn close(&mut self, seq: SeqId) -> Result<(), CacheError> { self.rows.close(seq) }
-    fn seen(&self, seq: SeqId) -> Result<usize, CacheError> { self.rows.seen(seq) }
-    fn begin(&mut self, seq: SeqId, fresh: Range<usize>) -> Result<Range<usize>, CacheError> { self.rows.begin(seq, fresh) }
-    fn append(&mut self, seq: SeqId, layer: usize, keys: Tensor<3>, values: Tensor<3>) -> Result<(), CacheError> {
-        self.rows.append(seq, layer, keys, values)
-    }
+    kv_core::forward!(rows: open close seen begin append usage);
     fn attend(&mut self, seq: SeqId, layer: usize, queries: Tensor<3>) -> Result<Tensor<3>, CacheError> {
         self.rows.attend(seq, layer, queries, |query, key| key + self.window > query)
+    }
+    fn read(&mut self, seq: SeqId, layer: usize, queries: Tensor<3>) -> Result<Tensor<3>, CacheError> {
+        self.rows.read(seq, layer, queries, |newest, key| key + self.window > newest)
     }
     fn commit(&mut self, seq: SeqId) -> Result<(), CacheError> {
         self.rows.commit(seq, |seen, position| position + self.window >= seen)
@@ -57,6 +52,6 @@ impl KvCache for RecentWindow {
     fn view(&self, seq: SeqId, layer: usize, kv_head: usize) -> Result<View, CacheError> {
         self.rows.view(seq, layer, kv_head, |newest, key| key + self.window > newest)
     }
-    fn usage(&self) -> Usage { self.rows.usage() }
     fn guarantee(&self) -> Guarantee { Guarantee::Evicts(None) }
+    fn reach(&self, context: usize) -> Option<usize> { (self.window > context).then_some(context) }
 }
