@@ -99,7 +99,7 @@ pub fn plan(file: &ConfigFile, registry: &Registry, model: &ModelConfig, only: O
         return Err(file.problem(&sweep.decode_steps, message));
     }
     let prefill_chunk = at_least_one("prefill_chunk", &sweep.prefill_chunk)?;
-    let varied = Varied::of(file)?;
+    let varied = Varied::of(file, context)?;
     if let Some(fill) = sweep.fill.as_ref().filter(|_| sweep.level == Level::Attention) {
         let message = "`fill` says what becomes of a model's prompts, and `level = \"attention\"` feeds caches with rows alone";
         return Err(file.problem(fill, message).help("leave it out"));
@@ -161,10 +161,16 @@ pub fn plan(file: &ConfigFile, registry: &Registry, model: &ModelConfig, only: O
     room.check().map_err(|error| file.problem_at(lengths_span, format!("impossible lengths: {error}")))?;
     let longest = cells.iter().filter(|cell| cell.workload.has_lengths()).map(|cell| cell.seq_len).max().unwrap_or(0);
     let quality = QualityPlan::of(file, longest, model.geometry.context)?;
-    if quality.is_some() && !cells.iter().any(is_judged) && !varied.scripted.iter().any(|(_, script)| script.reads_text()) {
-        return Err(file
-            .problem_at(sweep.batch.as_ref().map(Spanned::span), "quality is judged with one sequence after a prompt, and no cell has one")
-            .help("add 1 to `batch` and \"decode\" to `workloads`, or leave [quality] out"));
+    if quality.is_some() && !cells.iter().any(is_judged) {
+        if !varied.scripted.iter().any(|(_, script)| script.text_tokens().is_some()) {
+            return Err(file
+                .problem_at(
+                    sweep.batch.as_ref().map(Spanned::span),
+                    "quality is judged with one sequence after a prompt, and no cell has one",
+                )
+                .help("add 1 to `batch` and \"decode\" to `workloads`, or leave [quality] out"));
+        }
+        QualityPlan::require_text_alone(file)?;
     }
     let marked = file.config.strategies.iter().find(|instance| is_baseline(instance));
     let usual = || file.config.strategies.iter().find(|instance| is_usual_baseline(instance));
@@ -387,19 +393,36 @@ impl Plan {
         }
     }
 
-    /// Positions that a cell's sequences have in the end.
     /// The windows of the text that the model reads, given its tokens.
     ///
     /// # Errors
     /// A [`Problem`] if the text is too short.
     pub(crate) fn windows(&self, text: Option<&[u32]>) -> Result<Vec<Vec<u32>>, Problem> {
-        let longest = self.cells.iter().map(|cell| cell.seq_len).max().unwrap_or(0);
+        let longest = self.cells.iter().filter(|cell| cell.workload.has_lengths()).map(|cell| cell.seq_len).max().unwrap_or(0);
         match (&self.quality, text) {
-            (Some(quality), Some(text)) => quality.cut(text, longest),
+            (Some(quality), Some(text)) if self.cells.iter().any(is_judged) => quality.cut(text, longest),
             _ => Ok(vec![]),
         }
     }
 
+    /// The beginning of the text that scripts are fed, given its tokens; empty if none reads it.
+    ///
+    /// # Errors
+    /// A [`Problem`] with both numbers if the text is too short.
+    pub(crate) fn text(&self, text: Option<&[u32]>) -> Result<Vec<u32>, Problem> {
+        let longest = self.scripted.iter().filter_map(|(_, script)| script.text_tokens()).max();
+        match (&self.quality, text, longest) {
+            (Some(quality), Some(text), Some(longest)) => quality.beginning(text, longest),
+            _ => Ok(vec![]),
+        }
+    }
+
+    /// Whether a cell goes on as far as its cache does.
+    pub(crate) fn exceeds_context(&self, cell: &Cell) -> bool {
+        self.scripted.iter().any(|(workload, script)| *workload == cell.workload && script.exceeds_context())
+    }
+
+    /// Positions that a cell's sequences have in the end.
     pub(crate) fn positions(&self, cell: &Cell) -> usize {
         cell.seq_len + steps_after(cell.workload, self.decode_steps)
     }

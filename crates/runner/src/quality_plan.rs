@@ -95,6 +95,44 @@ impl QualityPlan {
         Ok(Some(plan))
     }
 
+    /// Refuses what a workload would not read that reads the text and nothing else of `[quality]`.
+    ///
+    /// # Errors
+    /// A [`Problem`] that points at the value.
+    pub(crate) fn require_text_alone(file: &ConfigFile) -> Result<(), Problem> {
+        let Some(Quality { text, windows, steps, streamed, chunk }) = &file.config.quality else { return Ok(()) };
+        let others = [("windows", Some(windows)), ("steps", Some(steps)), ("streamed", streamed.as_ref()), ("chunk", Some(chunk))];
+        // Left out, they have no place in the file.
+        if let Some((name, value)) =
+            others.into_iter().find_map(|(name, value)| Some((name, value.filter(|value| !value.span().is_empty())?)))
+        {
+            let message = format!("`{name}` in [quality] is read where \"decode\" is among `workloads`, and here it is not");
+            return Err(file.problem(value, message).help("leave it out: a stream reads the text from its beginning"));
+        }
+        match text {
+            Some(_) => Ok(()),
+            None => Err(file
+                .problem_at(None, "[quality] names no `text`, and a stream reads nothing else of it")
+                .help("name a `text`, such as \"held-out\", or leave [quality] out")),
+        }
+    }
+
+    /// The beginning of a text.
+    ///
+    /// # Errors
+    /// A [`Problem`] with both numbers if the text is too short.
+    pub(crate) fn beginning(&self, tokens: &[u32], wanted: usize) -> Result<Vec<u32>, Problem> {
+        let shown = self.text.as_ref().map_or(String::new(), TextSource::to_string);
+        match tokens.get(..wanted) {
+            Some(beginning) => Ok(beginning.to_vec()),
+            None => Err(Problem::new(format!(
+                "`{shown}` has {} tokens for this model, and the stream needs {wanted}, the one that follows its last included",
+                tokens.len()
+            ))
+            .help("a longer text, or fewer `tokens` in [stream]; without [quality], tokens are drawn at random")),
+        }
+    }
+
     /// Tokens of a window, the one that follows the last included.
     fn window_tokens(&self, longest: usize) -> usize {
         (longest + self.steps).max(self.streamed) + 1
@@ -172,6 +210,9 @@ mod tests {
         assert_eq!(windows, [(0..7).collect::<Vec<u32>>(), (10..17).collect(), (20..27).collect()]);
         let error = plan.cut(&tokens, 8).unwrap_err().to_string();
         assert!(error.contains("`t` has 30 tokens for this model, and 3 windows of 11 need 33"), "{error}");
+        assert_eq!(plan.beginning(&tokens, 30).unwrap(), tokens);
+        let error = plan.beginning(&tokens, 31).unwrap_err().to_string();
+        assert!(error.contains("`t` has 30 tokens for this model, and the stream needs 31"), "{error}");
         assert_eq!(QualityPlan { streamed: 9, ..plan }.cut(&tokens, 4).unwrap()[1], (10..20).collect::<Vec<u32>>());
     }
 }

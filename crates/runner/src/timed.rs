@@ -7,7 +7,8 @@ use kv_core::{CacheError, Guarantee, KvCache, SeqId, Tensor, Usage, View, device
 
 use crate::recording::RowWriter;
 
-/// Forwards every call and adds up the time of a step's calls: `begin`, `append`, `attend`, `commit` and `prompt_end`.
+/// Forwards every call and adds up the time of a step's calls: `begin`, `append`, `attend`, `commit` and
+/// `prompt_end`, and of `read`.
 ///
 /// Rows of a batch are parts of one tensor, and would be copied by whoever takes their values: they are copied before
 /// the cache's clock starts, on a clock of their own.
@@ -87,6 +88,11 @@ impl KvCache for Timed {
         self.timed(|cache| cache.attend(seq, layer, queries))
     }
 
+    fn read(&mut self, seq: SeqId, layer: usize, queries: Tensor<3>) -> Result<Tensor<3>, CacheError> {
+        let queries = self.unshared(queries);
+        self.timed(|cache| cache.read(seq, layer, queries))
+    }
+
     fn commit(&mut self, seq: SeqId) -> Result<(), CacheError> {
         self.timed(|cache| cache.commit(seq))
     }
@@ -133,6 +139,10 @@ impl KvCache for Timed {
 
     fn guarantee(&self) -> Guarantee {
         self.inner.guarantee()
+    }
+
+    fn reach(&self, context: usize) -> Option<usize> {
+        self.inner.reach(context)
     }
 
     fn recomputes(&self) -> bool {

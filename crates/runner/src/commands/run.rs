@@ -55,6 +55,7 @@ pub(super) fn run_file(
     let Looked { config: mut model_config, record: model, text } = subject.look_at(arguments, text.as_deref())?;
     let mut plan = plan(file, registry, &model_config, arguments.only.as_deref())?;
     let windows = plan.windows(text.as_deref())?;
+    let text = plan.text(text.as_deref())?;
     plan.seed = arguments.seed.unwrap_or(plan.seed);
     model_config.geometry.context = plan.context;
     // What was free when the run began decided what fits.
@@ -63,6 +64,7 @@ pub(super) fn run_file(
         rows: subject.rows(file, arguments, &model_config, plan.seed),
         model_config: &model_config,
         windows,
+        text,
         threads,
         memory_limit: plan.memory_limit.or(limit_before).unwrap_or_else(free_memory::share),
         huge_pages: plan.huge_pages,

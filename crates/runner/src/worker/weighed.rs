@@ -96,8 +96,12 @@ impl KvCache for Weighed<'_> {
 
     fn attend(&mut self, seq: SeqId, layer: usize, queries: Tensor<3>) -> Result<Tensor<3>, CacheError> {
         let queries = self.lent("queries", queries)?;
-        let bytes = |rows: &Tensor<3>| (rows.dims().iter().product::<usize>() * size_of::<f32>()) as i64;
-        self.weighed(|cache| cache.attend(seq, layer, queries), |answer| answer.as_ref().map_or(0, bytes))
+        self.weighed(|cache| cache.attend(seq, layer, queries), answered_bytes)
+    }
+
+    fn read(&mut self, seq: SeqId, layer: usize, queries: Tensor<3>) -> Result<Tensor<3>, CacheError> {
+        let queries = self.lent("queries", queries)?;
+        self.weighed(|cache| cache.read(seq, layer, queries), answered_bytes)
     }
 
     fn commit(&mut self, seq: SeqId) -> Result<(), CacheError> {
@@ -144,7 +148,16 @@ impl KvCache for Weighed<'_> {
         self.inner.guarantee()
     }
 
+    fn reach(&self, context: usize) -> Option<usize> {
+        self.inner.reach(context)
+    }
+
     fn recomputes(&self) -> bool {
         self.inner.recomputes()
     }
+}
+
+/// Bytes of the outputs of attention.
+fn answered_bytes(answer: &Result<Tensor<3>, CacheError>) -> i64 {
+    answer.as_ref().map_or(0, |rows| (rows.dims().iter().product::<usize>() * size_of::<f32>()) as i64)
 }
