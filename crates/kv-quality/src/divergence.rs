@@ -114,6 +114,18 @@ impl Divergence {
     }
 }
 
+/// The log-probability of the token `next`, in nats, by the logits of the position before it: `vocabulary` values.
+///
+/// # Errors
+/// [`DivergenceError::Token`], and [`DivergenceError::NotFinite`] of the candidate.
+pub fn log_probability(logits: &[f32], next: u32) -> Result<f64, DivergenceError> {
+    let index = next as usize;
+    if index >= logits.len() {
+        return Err(DivergenceError::Token { token: next, vocabulary: logits.len() });
+    }
+    Ok(LogSoftmax::new(Of::Candidate, logits)?.of(index))
+}
+
 fn is_tie(a: f32, b: f32) -> bool {
     let (a, b) = (f64::from(a), f64::from(b));
     (a - b).abs() <= TIE * a.abs().max(b.abs())
@@ -172,6 +184,7 @@ mod tests {
         assert!((divergence.kl - 0.25 * 2f64.ln()).abs() < 1e-7, "{divergence:?}");
         assert!((divergence.reference_log_probability - 0.5f64.ln()).abs() < 1e-7);
         assert!((divergence.candidate_log_probability - 0.25f64.ln()).abs() < 1e-7);
+        assert_eq!(log_probability(&logits(&q), 0), Ok(divergence.candidate_log_probability));
         assert!((divergence.probability_change() + 0.25).abs() < 1e-7);
         assert_eq!(divergence.top1, Top1::Different);
         // It is not symmetric.
@@ -226,6 +239,7 @@ mod tests {
         assert_eq!(error(&row, &row[..1], 0), DivergenceError::Lengths { reference: 2, candidate: 1 });
         assert_eq!(error(&row, &row, 2), DivergenceError::Token { token: 2, vocabulary: 2 });
         assert_eq!(error(&[], &[], 0), DivergenceError::Token { token: 0, vocabulary: 0 });
+        assert_eq!(log_probability(&row, 2), Err(DivergenceError::Token { token: 2, vocabulary: 2 }));
         let nan = error(&row, &[0.0, f32::NAN], 0);
         assert_eq!(nan.to_string(), "the candidate's logit of token 1 is NaN: logits must be finite");
         let infinite = DivergenceError::NotFinite { of: Of::Reference, token: 0, logit: f32::INFINITY };

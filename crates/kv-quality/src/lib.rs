@@ -33,7 +33,7 @@ mod unigram;
 pub use attention_summary::{AttentionStatistics, AttentionSummary};
 pub use decoded::{DecodedErrors, RowErrors};
 pub use dense::{DenseReference, TokenAttention};
-pub use divergence::{Divergence, DivergenceError, Of, TIE, Top1};
+pub use divergence::{Divergence, DivergenceError, Of, TIE, Top1, log_probability};
 pub use error::{EvaluateError, QualityError};
 pub use estimate::Estimate;
 pub use evaluate::{Evaluation, evaluate};

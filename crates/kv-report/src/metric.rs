@@ -125,7 +125,7 @@ pub const METRICS: [Metric; COSTS.len() + QUALITY_METRICS.len()] = {
 };
 
 /// The metrics of latency and memory.
-const COSTS: [Metric; 66] = [
+const COSTS: [Metric; 68] = [
     time("ttft_ms", Better::Lower, "time to first token, from the start of the prompt until the first token is chosen, in milliseconds"),
     time(
         "tpot_ms_p50",
@@ -241,6 +241,13 @@ const COSTS: [Metric; 66] = [
         Better::Neither,
         "what a step reads: model_bytes and read_bytes, or payload_bytes where those are unknown",
     ),
+    count(
+        "ended_at_tokens",
+        Unit::Tokens,
+        Better::Higher,
+        "tokens after which a stream ended, because the cache was full or reached no further; absent if it took all of them",
+    ),
+    count("needed_bytes", Unit::Bytes, Better::Lower, "what the strategy predicts for all tokens of a stream that ended before"),
     measured("last_level_cache_bytes", Unit::Bytes, Better::Neither, "the processor's last-level cache"),
     count("formula_bytes", Unit::Bytes, Better::Lower, "ledger, level 1: what the strategy predicts at exactly the cell's length"),
     count("usage_bytes", Unit::Bytes, Better::Lower, "ledger, level 2: the cache's own account, payload + metadata + slack"),

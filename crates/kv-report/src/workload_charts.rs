@@ -17,11 +17,18 @@ struct Spec {
     x_scale: Scale,
     y: &'static str,
     y_scale: Scale,
-    /// The ways of doing the work of which every strategy has a line, in order of preference: the first that a row has.
+    /// The ways of doing the work of which every strategy has a line, in order of preference: the first that a row has. Where a
+    /// config sweeps the ways, they are not known here and none is named: it is the one in the middle.
     of_all: &'static [&'static str],
-    /// The ways that are set beside them, with the baseline's cache alone.
+    /// The ways that are set beside them, with the baseline's cache alone. Where a config sweeps the ways, all others.
     beside: &'static [&'static str],
 }
+
+/// Of workloads whose ways a config sweeps.
+const SWEPT: &[&str] = &[];
+
+/// How a stream is fed.
+const FED: &[&str] = &["in chunks", "one by one"];
 
 const SPECS: &[Spec] = &[
     Spec {
@@ -63,6 +70,58 @@ const SPECS: &[Spec] = &[
         of_all: &["shared prefix", "separate"],
         beside: &["separate"],
     },
+    Spec {
+        name: "stream-time",
+        workload: "stream",
+        metric: "tpot_ms",
+        title: "Stream: time per token along the text",
+        caption: "Median time of the single steps before each depth. A line ends where the cache is full or reaches no further. Lower is better. A flat line is best.",
+        x: "tokens fed",
+        x_scale: Scale::Linear,
+        y: "time per token (ms)",
+        y_scale: Scale::Log,
+        of_all: FED,
+        beside: &[],
+    },
+    Spec {
+        name: "stream-bytes",
+        workload: "stream",
+        metric: "heap_bytes",
+        title: "Stream: heap along the text",
+        caption: "Exact bytes of the cache at each depth, counted by the allocator. Lower is better. A flat line is bounded memory.",
+        x: "tokens fed",
+        x_scale: Scale::Linear,
+        y: "live heap (MiB)",
+        y_scale: Scale::Log,
+        of_all: FED,
+        beside: &[],
+    },
+    Spec {
+        name: "stream-perplexity",
+        workload: "stream",
+        metric: "ppl",
+        title: "Stream: perplexity along the text",
+        caption: "Of the text's tokens between each depth and the one before, as the model reads them with this cache. All lines read the same tokens: where they part, the cache does it. Lower is better.",
+        x: "tokens fed",
+        x_scale: Scale::Linear,
+        y: "perplexity",
+        y_scale: Scale::Log,
+        of_all: FED,
+        beside: &[],
+    },
+    Spec {
+        name: "speculative-speedup",
+        workload: "speculative",
+        metric: "speedup",
+        title: "Speculative decoding: speed-up by the length of a draft",
+        caption: "Time per token of plain decoding over that with drafts, rejected tokens taken back; above 1, drafts pay. p is the probability that a drafted token is right. What a draft model itself would cost is not included.",
+        x: "tokens of a draft (k)",
+        x_scale: Scale::Linear,
+        y: "speed-up over plain decoding",
+        y_scale: Scale::Linear,
+        of_all: SWEPT,
+        beside: SWEPT,
+    },
 ];
 
 /// The names of all charts of workloads.
@@ -81,14 +140,14 @@ pub(crate) fn charts(results: &Results, style: impl Fn(&str, usize) -> (String, 
         let rows: Vec<&Row> = results.rows.iter().filter(|row| row.status == Status::Ok && row.cell.workload == spec.workload).collect();
         let mut series = vec![];
         for row in &rows {
-            let has = |variant: &&&str| row.along(variant, spec.metric).next().is_some();
-            if let Some(variant) = spec.of_all.iter().find(has) {
+            if let Some(variant) = spec.way_of_all(row) {
                 let (name, style) = style(&row.cell.label, row.cell.batch);
+                let name = if spec.of_all.is_empty() { format!("{name}, {variant}") } else { name };
                 series.push(line(row, variant, spec, name, style));
             }
         }
         let baseline = rows.iter().find(|row| is_baseline(row)).or(rows.first());
-        for (index, variant) in spec.beside.iter().enumerate() {
+        for (index, variant) in baseline.map(|row| spec.ways_beside(row)).unwrap_or_default().into_iter().enumerate() {
             let Some(row) = baseline else { break };
             let (name, _) = style(&row.cell.label, row.cell.batch);
             series.push(line(row, variant, spec, format!("{name}, {variant}"), styles + index));
@@ -105,6 +164,35 @@ pub(crate) fn charts(results: &Results, style: impl Fn(&str, usize) -> (String, 
         }
     };
     SPECS.iter().map(chart).filter(|chart| !chart.series.is_empty()).collect()
+}
+
+impl Spec {
+    /// The way of doing the work of which every strategy has a line, for a row that has been measured in it.
+    fn way_of_all<'a>(&self, row: &'a Row) -> Option<&'a str> {
+        let ways = self.ways(row);
+        if self.of_all.is_empty() {
+            return ways.get(ways.len() / 2).copied();
+        }
+        self.of_all.iter().find_map(|wanted| ways.iter().find(|way| *way == wanted).copied())
+    }
+
+    /// The ways that are set beside it.
+    fn ways_beside<'a>(&self, row: &'a Row) -> Vec<&'a str> {
+        let of_all = self.way_of_all(row);
+        let is_beside = |way: &&str| if self.of_all.is_empty() { Some(*way) != of_all } else { self.beside.contains(way) };
+        self.ways(row).into_iter().filter(is_beside).collect()
+    }
+
+    /// The ways in which a row's metric was measured, in order.
+    fn ways<'a>(&self, row: &'a Row) -> Vec<&'a str> {
+        let mut ways: Vec<&str> = vec![];
+        for value in row.workload.iter().filter(|value| value.metric == self.metric) {
+            if !ways.contains(&value.variant.as_str()) {
+                ways.push(&value.variant);
+            }
+        }
+        ways
+    }
 }
 
 fn line(row: &Row, variant: &str, spec: &Spec, name: String, style: usize) -> Series {

@@ -60,6 +60,50 @@ pub const WORKLOAD_METRICS: &[WorkloadMetric] = &[
     ),
     of("heap_bytes", Unit::Bytes, Better::Lower, "Live heap bytes of the cache there, all sequences together, counted by the allocator."),
     of("heap_bytes_per_user", Unit::Bytes, Better::Lower, "heap_bytes over the number of users."),
+    of(
+        "tpot_ms",
+        Unit::Milliseconds,
+        Better::Lower,
+        "Time of a single step there: the median of those before this depth. The first of them does not count.",
+    ),
+    of(
+        "tpot_growth",
+        Unit::Ratio,
+        Better::Lower,
+        "tpot_ms at the last depth over that at the first, paired within a round: 1 where time per token is flat.",
+    ),
+    of(
+        "ppl",
+        Unit::Perplexity,
+        Better::Lower,
+        "Perplexity of the text's tokens between the depth before and this one, each predicted by the model with this cache from those before it.",
+    ),
+    of(
+        "ppl_within_context",
+        Unit::Perplexity,
+        Better::Lower,
+        "Perplexity of the tokens that follow the first ones, as many as the model has positions.",
+    ),
+    of("ppl_beyond_context", Unit::Perplexity, Better::Lower, "Perplexity of the tokens that follow all later ones."),
+    of(
+        "cost_ms",
+        Unit::Milliseconds,
+        Better::Lower,
+        "Time per token written: of all steps, and of taking rejected tokens back. What a draft model itself would cost is not included.",
+    ),
+    of(
+        "speedup",
+        Unit::Ratio,
+        Better::Higher,
+        "cost_ms of plain decoding over that with drafts, paired within a round: above 1, drafts pay.",
+    ),
+    of(
+        "accepted_share",
+        Unit::Share,
+        Better::Neither,
+        "Drafted tokens that were accepted, of those up to the first wrong one of each draft: near p, unless the text becomes another one.",
+    ),
+    of("tokens_per_step", Unit::Tokens, Better::Higher, "Tokens written per step, the model's own included."),
 ];
 
 /// The metric with an id.

@@ -1,6 +1,8 @@
 //! What was found of each strategy instance in each workload that is a script of its own, in a sentence.
 
 use crate::shown::{bytes, with_interval};
+use crate::speculative_sentence::of_speculative;
+use crate::stream_sentence::of_stream;
 use crate::{Results, Row, Status};
 
 /// One sentence for each row of such a workload, in the order of the rows.
@@ -16,6 +18,8 @@ fn sentence(row: &Row) -> String {
     }
     let found = match workload.as_str() {
         "chat" => of_chat(row),
+        "stream" => of_stream(row),
+        "speculative" => of_speculative(row),
         _ => vec![],
     };
     let mut found = found.join("; ");

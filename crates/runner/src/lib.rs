@@ -67,7 +67,7 @@ pub use models::fetched;
 pub use plan::{Cell, Plan, plan};
 pub use problem::Problem;
 pub use quality_plan::QualityPlan;
-pub use workloads::Chat;
+pub use workloads::{Chat, Speculative, Steps, Stream};
 
 use kv_core::Registry;
 

@@ -99,7 +99,7 @@ pub fn plan(file: &ConfigFile, registry: &Registry, model: &ModelConfig, only: O
         return Err(file.problem(&sweep.decode_steps, message));
     }
     let prefill_chunk = at_least_one("prefill_chunk", &sweep.prefill_chunk)?;
-    let varied = Varied::of(file)?;
+    let varied = Varied::of(file, context)?;
     if let Some(fill) = sweep.fill.as_ref().filter(|_| sweep.level == Level::Attention) {
         let message = "`fill` says what becomes of a model's prompts, and `level = \"attention\"` feeds caches with rows alone";
         return Err(file.problem(fill, message).help("leave it out"));
@@ -382,9 +382,26 @@ impl Plan {
     /// A [`Problem`] if the text is too short.
     pub(crate) fn windows(&self, text: Option<&[u32]>) -> Result<Vec<Vec<u32>>, Problem> {
         match (&self.quality, text) {
-            (Some(quality), Some(text)) => quality.cut(text),
+            (Some(quality), Some(text)) if !quality.lengths.is_empty() => quality.cut(text),
             _ => Ok(vec![]),
         }
+    }
+
+    /// The beginning of the text that scripts are fed, given its tokens; empty if none reads it.
+    ///
+    /// # Errors
+    /// A [`Problem`] with both numbers if the text is too short.
+    pub(crate) fn text(&self, text: Option<&[u32]>) -> Result<Vec<u32>, Problem> {
+        let longest = self.scripted.iter().filter_map(|(_, script)| script.text_tokens()).max();
+        match (&self.quality, text, longest) {
+            (Some(quality), Some(text), Some(longest)) => quality.beginning(text, longest),
+            _ => Ok(vec![]),
+        }
+    }
+
+    /// Whether a cell goes on as far as its cache does.
+    pub(crate) fn exceeds_context(&self, cell: &Cell) -> bool {
+        self.scripted.iter().any(|(workload, script)| *workload == cell.workload && script.exceeds_context())
     }
 
     /// Positions that a cell's sequences have in the end.

@@ -115,6 +115,48 @@ impl QualityPlan {
         is_judgeable(cell) && self.lengths.contains(&cell.seq_len)
     }
 
+    /// Refuses what a workload would not read that reads the text and nothing else of `[quality]`.
+    ///
+    /// # Errors
+    /// A [`Problem`] that points at the value.
+    fn require_text_alone(file: &ConfigFile) -> Result<(), Problem> {
+        let Some(Quality { text, lengths, windows, steps, streamed, chunk }) = &file.config.quality else { return Ok(()) };
+        if let Some(lengths) = lengths {
+            let message = "`lengths` in [quality] is read where \"decode\" is among `workloads`, and here it is not";
+            return Err(file.problem(lengths, message).help("leave it out: a stream reads the text from its beginning"));
+        }
+        let others = [("windows", Some(windows)), ("steps", Some(steps)), ("streamed", streamed.as_ref()), ("chunk", Some(chunk))];
+        // Left out, they have no place in the file.
+        if let Some((name, value)) =
+            others.into_iter().find_map(|(name, value)| Some((name, value.filter(|value| !value.span().is_empty())?)))
+        {
+            let message = format!("`{name}` in [quality] is read where \"decode\" is among `workloads`, and here it is not");
+            return Err(file.problem(value, message).help("leave it out: a stream reads the text from its beginning"));
+        }
+        match text {
+            Some(_) => Ok(()),
+            None => Err(file
+                .problem_at(None, "[quality] names no `text`, and a stream reads nothing else of it")
+                .help("name a `text`, such as \"held-out\", or leave [quality] out")),
+        }
+    }
+
+    /// The beginning of a text.
+    ///
+    /// # Errors
+    /// A [`Problem`] with both numbers if the text is too short.
+    pub(crate) fn beginning(&self, tokens: &[u32], wanted: usize) -> Result<Vec<u32>, Problem> {
+        let shown = self.text.as_ref().map_or(String::new(), TextSource::to_string);
+        match tokens.get(..wanted) {
+            Some(beginning) => Ok(beginning.to_vec()),
+            None => Err(Problem::new(format!(
+                "`{shown}` has {} tokens for this model, and the stream needs {wanted}, the one that follows its last included",
+                tokens.len()
+            ))
+            .help("a longer text, or fewer `tokens` in [stream]; without [quality], tokens are drawn at random")),
+        }
+    }
+
     /// Tokens of a window, the one that follows the last included.
     fn window_tokens(&self) -> usize {
         (self.lengths.last().copied().unwrap_or(0) + self.steps).max(self.streamed) + 1
@@ -179,6 +221,10 @@ fn judged_lengths(
     cells: &[Cell],
     scripted: &[(Workload, Scripted)],
 ) -> Result<Vec<usize>, Problem> {
+    if !cells.iter().any(is_judgeable) && scripted.iter().any(|(_, script)| script.text_tokens().is_some()) {
+        QualityPlan::require_text_alone(file)?;
+        return Ok(vec![]);
+    }
     let swept = file.config.sweep.lengths.as_ref().map_or(&[][..], |lengths| &lengths.get_ref().0);
     if let Some(asked) = asked {
         let listed = |lengths: &[usize]| lengths.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
@@ -193,9 +239,6 @@ fn judged_lengths(
     }
     let is_asked = |cell: &&Cell| asked.is_none_or(|asked| asked.get_ref().0.contains(&cell.seq_len));
     let judged: BTreeSet<usize> = cells.iter().filter(|cell| is_judgeable(cell)).filter(is_asked).map(|cell| cell.seq_len).collect();
-    if judged.is_empty() && scripted.iter().any(|(_, script)| script.reads_text()) {
-        return Ok(vec![]);
-    }
     if judged.is_empty() {
         let at = if asked.is_some() { " of the lengths in [quality]" } else { "" };
         return Err(file
@@ -243,6 +286,9 @@ mod tests {
         assert_eq!(windows, [(0..7).collect::<Vec<u32>>(), (10..17).collect(), (20..27).collect()]);
         let error = QualityPlan { lengths: vec![8], ..plan.clone() }.cut(&tokens).unwrap_err().to_string();
         assert!(error.contains("`t` has 30 tokens for this model, and 3 windows of 11 need 33"), "{error}");
+        assert_eq!(plan.beginning(&tokens, 30).unwrap(), tokens);
+        let error = plan.beginning(&tokens, 31).unwrap_err().to_string();
+        assert!(error.contains("`t` has 30 tokens for this model, and the stream needs 31"), "{error}");
         assert_eq!(QualityPlan { streamed: 9, ..plan }.cut(&tokens).unwrap()[1], (10..20).collect::<Vec<u32>>());
     }
 }

@@ -56,6 +56,7 @@ pub(super) fn run_file(
     let windows = plan.windows(text.as_deref())?;
     let seen_before = plan.quality.as_ref().and_then(|quality| quality.seen_before(file));
     seen_before.iter().for_each(|warning| say(warning));
+    let text = plan.text(text.as_deref())?;
     plan.seed = arguments.seed.unwrap_or(plan.seed);
     model_config.geometry.context = plan.context;
     // What was free when the run began decided what fits.
@@ -64,6 +65,7 @@ pub(super) fn run_file(
         rows: subject.rows(file, arguments, &model_config, plan.seed),
         model_config: &model_config,
         windows,
+        text,
         threads,
         memory_limit: plan.memory_limit.or(limit_before).unwrap_or_else(free_memory::share),
         huge_pages: plan.huge_pages,

@@ -14,7 +14,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
-use crate::workloads::Chat;
+use crate::workloads::{Chat, Speculative, Stream};
 
 pub use file::{ConfigFile, load_config};
 pub(crate) use file::{changed, unknown_field_help};
@@ -40,6 +40,12 @@ pub struct Config {
     /// The workload `chat`, if it is among `workloads`.
     #[schemars(with = "Option<Chat>")]
     pub chat: Option<Spanned<Chat>>,
+    /// The workload `stream`, if it is among `workloads`.
+    #[schemars(with = "Option<Stream>")]
+    pub stream: Option<Spanned<Stream>>,
+    /// The workload `speculative`, if it is among `workloads`.
+    #[schemars(with = "Option<Speculative>")]
+    pub speculative: Option<Spanned<Speculative>>,
     /// The strategies, in the order of the legend.
     #[serde(default, rename = "strategy")]
     pub strategies: Vec<Instance>,
@@ -236,6 +242,8 @@ impl Config {
         match workload {
             Workload::Decode | Workload::Generate => None,
             Workload::Chat => self.chat.as_ref().map(Spanned::span),
+            Workload::Stream => self.stream.as_ref().map(Spanned::span),
+            Workload::Speculative => self.speculative.as_ref().map(Spanned::span),
         }
     }
 }

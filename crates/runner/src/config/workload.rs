@@ -15,11 +15,15 @@ pub enum Workload {
     Generate,
     /// A system prompt that several users share, then turns: section `chat`.
     Chat,
+    /// A text far beyond a window and the model's context: section `stream`.
+    Stream,
+    /// Drafts that are checked in one step: section `speculative`.
+    Speculative,
 }
 
 impl Workload {
     /// All of them.
-    pub(crate) const ALL: [Workload; 3] = [Workload::Decode, Workload::Generate, Workload::Chat];
+    pub(crate) const ALL: [Workload; 5] = [Workload::Decode, Workload::Generate, Workload::Chat, Workload::Stream, Workload::Speculative];
 
     /// Its name in configs and results.
     pub fn name(self) -> &'static str {
@@ -27,6 +31,8 @@ impl Workload {
             Workload::Decode => "decode",
             Workload::Generate => "generate",
             Workload::Chat => "chat",
+            Workload::Stream => "stream",
+            Workload::Speculative => "speculative",
         }
     }
 
@@ -36,6 +42,8 @@ impl Workload {
             Workload::Decode => "how fast a step is with so many tokens in the cache, and what they weigh",
             Workload::Generate => "what a text costs that is written from its first token on",
             Workload::Chat => "what a shared system prompt and kept turns save several users",
+            Workload::Stream => "what becomes of time, bytes and perplexity far beyond a window and the model's context",
+            Workload::Speculative => "whether drafts that are checked in one step pay, by their length and acceptance",
         }
     }
 

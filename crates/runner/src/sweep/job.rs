@@ -19,6 +19,8 @@ pub(crate) struct Setting<'a> {
     pub(crate) threads: usize,
     /// The windows of the text that the model reads, in tokens.
     pub(crate) windows: Vec<Vec<u32>>,
+    /// The beginning of the text that scripts are fed, in tokens. Empty if none is.
+    pub(crate) text: Vec<u32>,
     /// Bytes that a worker may take.
     pub(crate) memory_limit: u64,
     /// The memory pages of large buffers while times are measured.

@@ -162,6 +162,7 @@ impl Sweep<'_> {
             geometry: self.setting.model_config.geometry.clone(),
             script: self.prediction.script(left[0]),
             instances: again.iter().chain(left).map(|cell| instance_of(self.cell(*cell), &self.ids[*cell])).collect(),
+            text: self.setting.text.clone(),
             purpose: Purpose::Time {
                 launch,
                 control: block.control.map(|baseline| self.ids[baseline].clone()),
@@ -223,6 +224,7 @@ impl Sweep<'_> {
                 geometry: self.setting.model_config.geometry.clone(),
                 script,
                 instances: vec![instance],
+                text: self.setting.text.clone(),
                 purpose: Purpose::Bytes,
             })
         } else {

@@ -68,18 +68,12 @@ pub(crate) fn predict<'a>(plan: &'a Plan, probes: &'a Probes, setting: &Setting<
     let config = setting.model_config;
     let buffers = |cell: &Cell| (2 * config.geometry.layers as u64).saturating_mul(cell.batch as u64);
     let in_pages = |cell: &Cell, bytes: u64| bytes.saturating_add(rounding(setting.huge_pages, bytes, buffers(cell)));
-    let caches: Vec<u64> = plan.cells.iter().map(|cell| probes.bytes(plan, cell).map_or(0, |(bytes, _)| in_pages(cell, bytes))).collect();
+    let caches: Vec<u64> =
+        plan.cells.iter().map(|cell| probes.bytes_in_the_end(plan, cell).map_or(0, |bytes| in_pages(cell, bytes))).collect();
     // Where rows were recorded, the model is not there any more.
     let loaded_bytes = if plan.level == Level::Model { model_bytes } else { 0 };
     let beside: Vec<u64> = (plan.cells.iter())
-        .map(|cell| {
-            loaded_bytes.saturating_add(process_bytes(setting.threads)).saturating_add(step_bytes(
-                plan,
-                cell,
-                config,
-                probes.recomputes(&cell.label),
-            ))
-        })
+        .map(|cell| loaded_bytes.saturating_add(process_bytes(setting.threads)).saturating_add(step_bytes(plan, cell, config, probes)))
         .collect();
     let sizes = Sizes { caches: &|cell| caches[cell], beside: &|cell| beside[cell], limit: setting.memory_limit };
     let is_whole = |cell: usize| probes.refusal(plan, &plan.cells[cell]).is_none();
@@ -95,7 +89,9 @@ pub(crate) fn predict<'a>(plan: &'a Plan, probes: &'a Probes, setting: &Setting<
         blocks,
         too_large,
         recording: None,
-        text_hash: hash::short(&setting.windows.concat().iter().flat_map(|token| token.to_le_bytes()).collect::<Vec<u8>>()),
+        text_hash: hash::short(
+            &setting.windows.iter().chain([&setting.text]).flatten().flat_map(|token| token.to_le_bytes()).collect::<Vec<u8>>(),
+        ),
         windows: vec![],
         estimate: Estimate::new(config, plan.level, setting.threads),
         caches,
@@ -117,9 +113,14 @@ pub(crate) fn predict<'a>(plan: &'a Plan, probes: &'a Probes, setting: &Setting<
 }
 
 /// What a step of a cell takes beside its cache: activations, logits, and the rows that are on their way to the cache.
-fn step_bytes(plan: &Plan, cell: &Cell, config: &ModelConfig, recomputes: bool) -> u64 {
-    let tokens = if recomputes { plan.positions(cell) } else { plan.prefill_chunk.min(cell.seq_len) };
-    (cell.batch as u64).saturating_mul(chunk_bytes(config, plan.level, tokens))
+fn step_bytes(plan: &Plan, cell: &Cell, config: &ModelConfig, probes: &Probes) -> u64 {
+    /// As they are computed, as they are handed over, and as whoever wants them has them.
+    const COPIES_OF_LOGITS: usize = 3;
+    let scripted = plan.script(cell).scripted;
+    let (chunk, logits) = scripted.map_or((plan.prefill_chunk, 0), |script| script.step_tokens(plan.prefill_chunk));
+    let tokens = if probes.recomputes(&cell.label) { probes.positions(plan, cell) } else { chunk.min(cell.seq_len) };
+    let logits = logits.saturating_mul(COPIES_OF_LOGITS * config.vocabulary * size_of::<f32>()) as u64;
+    (cell.batch as u64).saturating_mul(chunk_bytes(config, plan.level, tokens)).saturating_add(logits)
 }
 
 /// What a step of one sequence takes.

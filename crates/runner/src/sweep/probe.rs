@@ -34,7 +34,10 @@ impl Probes {
     /// # Errors
     /// A [`Problem`] that points at a config that its strategy refuses, or if no worker can be started.
     pub(crate) fn ask(setting: &Setting<'_>, plan: &Plan, file: &ConfigFile) -> Result<Option<Probes>, Problem> {
-        let mut sizes: Vec<(usize, usize)> = plan.cells.iter().map(|cell| (plan.positions(cell), cell.batch)).collect();
+        let size = |cell: &Cell| (plan.positions(cell), cell.batch);
+        // Most caches end with the context.
+        let within = |cell: &Cell| (plan.positions(cell).min(plan.context), cell.batch);
+        let mut sizes: Vec<(usize, usize)> = plan.cells.iter().flat_map(|cell| [size(cell), within(cell)]).collect();
         sizes.sort_unstable();
         sizes.dedup();
         let mut left: Vec<&Cell> = vec![];
@@ -90,10 +93,14 @@ impl Probes {
         self.broken.get(label)
     }
 
-    /// Why a cell is not measured whatever the memory, if it is not: its instance cannot be built, or has no room for its tokens.
+    /// Why a cell is not measured whatever the memory, if it is not: its instance cannot be built, or has no room for its tokens
+    /// though they are all to be there.
     pub(crate) fn refusal(&self, plan: &Plan, cell: &Cell) -> Option<Broken> {
         let no_room = || {
             let most = self.known.get(&cell.label)?.room.get(self.size(plan, cell)?).copied().flatten()?;
+            if plan.exceeds_context(cell) {
+                return None;
+            }
             let reason = format!("it has room for {most} tokens of each sequence only, and the cell needs {}", plan.positions(cell));
             Some(Broken { status: Status::Failed, phase: "plan".into(), reason })
         };
@@ -105,7 +112,20 @@ impl Probes {
         self.known.get(label).is_some_and(|probed| probed.recomputes)
     }
 
-    /// Bytes of a cell's caches, and whether that is a prediction or merely the least that the strategy says it takes.
+    /// Positions of a cell's sequences in the end, no further than its cache reaches.
+    pub(crate) fn positions(&self, plan: &Plan, cell: &Cell) -> usize {
+        let reach = self.known.get(&cell.label).and_then(|probed| probed.reach).filter(|_| plan.exceeds_context(cell));
+        plan.positions(cell).min(reach.unwrap_or(usize::MAX))
+    }
+
+    /// Bytes of a cell's caches in the end, as far as they reach. `None` if the strategy says nothing.
+    pub(crate) fn bytes_in_the_end(&self, plan: &Plan, cell: &Cell) -> Option<u64> {
+        let size = (self.positions(plan, cell), cell.batch);
+        let at = self.sizes.iter().position(|other| *other == size);
+        at.and_then(|at| self.known.get(&cell.label)?.bytes.get(at).copied().flatten()).or(self.bytes(plan, cell).map(|(bytes, _)| bytes))
+    }
+
+    /// Bytes of caches of all of a cell's tokens, and whether that is a prediction or merely the least that the strategy says it takes.
     /// `None` if it says nothing.
     pub(crate) fn bytes(&self, plan: &Plan, cell: &Cell) -> Option<(u64, Certainty)> {
         let probed = self.known.get(&cell.label)?;

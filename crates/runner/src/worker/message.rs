@@ -105,6 +105,8 @@ pub(crate) struct Probed {
     pub(crate) bytes: Vec<Option<u64>>,
     /// Whether `bytes` are a prediction and not merely the least.
     pub(crate) is_predicted: bool,
+    /// How many positions a sequence may have; any number if `None`.
+    pub(crate) reach: Option<usize>,
     /// For each size asked for: the most tokens of each sequence, if its config makes room for fewer than that.
     pub(crate) room: Vec<Option<usize>>,
 }

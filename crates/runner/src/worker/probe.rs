@@ -32,7 +32,7 @@ fn probed(task: &ProbeTask, instance: &InstanceSpec, entry: &Entry) -> Result<Pr
     let is_predicted = predicted.iter().all(Option::is_some);
     let bytes = if is_predicted { predicted } else { task.sizes.iter().map(|size| least(cache.as_ref(), *size)).collect() };
     let room = task.sizes.iter().map(|size| room(task, instance, entry, *size)).collect::<Result<Vec<_>, String>>()?;
-    Ok(Probed { recomputes: cache.recomputes(), bytes, is_predicted, room })
+    Ok(Probed { recomputes: cache.recomputes(), bytes, is_predicted, reach: cache.reach(task.geometry.context), room })
 }
 
 /// The most tokens of each sequence, if these are more.

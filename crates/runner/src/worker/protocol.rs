@@ -18,7 +18,7 @@ use crate::workloads::Scripted;
 pub(crate) use super::message::{Message, Phase, ProbeFailure, Probed, Work};
 
 /// Is raised with every change. Runner and worker are the same program, unless it was replaced while it ran.
-pub(crate) const PROTOCOL: u32 = 7;
+pub(crate) const PROTOCOL: u32 = 8;
 
 /// What a worker is to do.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -169,6 +169,8 @@ pub(crate) struct ScriptedTask {
     /// What is done, its `scripted` above all.
     pub(crate) script: ScriptSpec,
     pub(crate) instances: Vec<InstanceSpec>,
+    /// The tokens of the text that is fed, if one is.
+    pub(crate) text: Vec<u32>,
     /// What is measured.
     pub(crate) purpose: Purpose,
 }
@@ -441,7 +443,7 @@ mod tests {
             comes_back(&Message::Progress { done: 1, all: usize::MAX });
             let loaded = Loaded { bytes: u64::MAX, formats: vec![], pages: text.clone(), seconds: f64::from(number) };
             comes_back(&Message::Model(loaded));
-            let probed = Probed { recomputes: true, bytes: vec![None, Some(u64::MAX)], is_predicted: false, room: vec![None, Some(3)] };
+            let probed = Probed { recomputes: true, bytes: vec![None, Some(u64::MAX)], is_predicted: false, reach: Some(4), room: vec![None, Some(3)] };
             comes_back(&Message::Probed { id: text.clone(), answer: Ok(probed) });
             comes_back(&Message::Refused(crate::Problem::new(text.clone()).help(text.clone()).record()));
             comes_back(&Message::Finished);

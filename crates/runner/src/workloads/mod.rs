@@ -2,6 +2,8 @@
 //! config says of each; `worker/scripted` runs them.
 
 mod chat;
+mod speculative;
+mod stream;
 mod tokens;
 
 use schemars::{Schema, schema_for};
@@ -12,6 +14,9 @@ use crate::Problem;
 use crate::config::{ConfigFile, Level, Workload};
 
 pub use chat::Chat;
+pub use speculative::Speculative;
+pub(crate) use stream::StreamScript;
+pub use stream::{Steps, Stream};
 pub(crate) use tokens::{decode_steps, prompt, prompt_len, random_tokens};
 
 /// What a cell of such a workload does.
@@ -19,6 +24,8 @@ pub(crate) use tokens::{decode_steps, prompt, prompt_len, random_tokens};
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Scripted {
     Chat(Chat),
+    Stream(StreamScript),
+    Speculative(Speculative),
 }
 
 /// What a script takes, roughly, for estimates.
@@ -35,19 +42,24 @@ pub(crate) struct Load {
 }
 
 impl Scripted {
-    /// What a config says of a workload, if it is one that is a script of its own.
+    /// What a config says of a workload, if it is one that is a script of its own, for a model with so many positions.
     ///
     /// # Errors
     /// A [`Problem`] that names the key.
-    pub(crate) fn of(workload: Workload, file: &ConfigFile) -> Result<Option<Scripted>, Problem> {
+    pub(crate) fn of(workload: Workload, file: &ConfigFile, context: usize) -> Result<Option<Scripted>, Problem> {
         let config = &file.config;
-        let scripted = match workload {
-            Workload::Decode | Workload::Generate => return Ok(None),
-            Workload::Chat => Scripted::Chat(section(&config.chat)),
-        };
         let wrong = |message: String| {
             let help = format!("`runner describe {workload}` explains its keys");
             file.problem_at(config.section_span(workload), format!("in [{workload}], {message}")).help(help)
+        };
+        let scripted = match workload {
+            Workload::Decode | Workload::Generate => return Ok(None),
+            Workload::Chat => Scripted::Chat(section(&config.chat)),
+            Workload::Stream => {
+                let chunk = *config.sweep.prefill_chunk.get_ref();
+                Scripted::Stream(section(&config.stream).of_model(context, chunk).map_err(wrong)?)
+            }
+            Workload::Speculative => Scripted::Speculative(section(&config.speculative)),
         };
         scripted.check().map_err(wrong)?;
         if config.sweep.level == Level::Attention && scripted.needs_model() {
@@ -60,13 +72,16 @@ impl Scripted {
     fn check(&self) -> Result<(), String> {
         match self {
             Scripted::Chat(chat) => chat.check(),
+            // It was checked when its numbers were put together.
+            Scripted::Stream(_) => Ok(()),
+            Scripted::Speculative(speculative) => speculative.check(),
         }
     }
 
     /// Whether a model drives it. The others feed rows of the model's shape.
     pub(crate) fn needs_model(&self) -> bool {
         match self {
-            Scripted::Chat(_) => true,
+            Scripted::Chat(_) | Scripted::Stream(_) | Scripted::Speculative(_) => true,
         }
     }
 
@@ -74,20 +89,35 @@ impl Scripted {
     pub(crate) fn size(&self) -> (usize, usize) {
         match self {
             Scripted::Chat(chat) => (chat.tokens(), chat.users),
+            Scripted::Stream(stream) => (stream.tokens, 1),
+            Scripted::Speculative(speculative) => (speculative.positions(), 1),
         }
     }
 
-    /// Whether it goes on beyond the model's context with caches that reach further.
+    /// Whether it goes on as far as each cache does: beyond the model's context with those that reach further, and not to its end
+    /// with those that are full before.
     pub(crate) fn exceeds_context(&self) -> bool {
         match self {
-            Scripted::Chat(_) => false,
+            Scripted::Chat(_) | Scripted::Speculative(_) => false,
+            Scripted::Stream(_) => true,
         }
     }
 
-    /// Whether it reads the text of `[quality]`.
-    pub(crate) fn reads_text(&self) -> bool {
+    /// Tokens that it reads of the text of `[quality]`, if it reads it.
+    pub(crate) fn text_tokens(&self) -> Option<usize> {
         match self {
-            Scripted::Chat(_) => false,
+            Scripted::Chat(_) | Scripted::Speculative(_) => None,
+            // What follows the last is judged.
+            Scripted::Stream(stream) => Some(stream.tokens.saturating_add(1)),
+        }
+    }
+
+    /// Tokens of its largest step, and positions of a step whose logits are kept.
+    pub(crate) fn step_tokens(&self, prefill_chunk: usize) -> (usize, usize) {
+        match self {
+            Scripted::Chat(_) => (prefill_chunk, 0),
+            Scripted::Stream(stream) => (stream.chunk, stream.chunk),
+            Scripted::Speculative(speculative) => (prefill_chunk.max(speculative.step_tokens()), speculative.step_tokens()),
         }
     }
 
@@ -95,6 +125,8 @@ impl Scripted {
     pub(crate) fn load(&self) -> Load {
         match self {
             Scripted::Chat(chat) => chat.load(),
+            Scripted::Stream(stream) => stream.load(),
+            Scripted::Speculative(speculative) => speculative.load(),
         }
     }
 }
@@ -104,6 +136,8 @@ pub(crate) fn schema(workload: Workload) -> Option<Schema> {
     match workload {
         Workload::Decode | Workload::Generate => None,
         Workload::Chat => Some(schema_for!(Chat)),
+        Workload::Stream => Some(schema_for!(Stream)),
+        Workload::Speculative => Some(schema_for!(Speculative)),
     }
 }
 

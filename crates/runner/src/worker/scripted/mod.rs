@@ -6,7 +6,9 @@
 mod chat;
 mod outcome;
 mod refusal;
+mod speculative;
 mod stage;
+mod stream;
 
 use kv_core::Registry;
 use kv_metrics::HeapMeter;
@@ -17,7 +19,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::channel::Channel;
 use super::disturbance::{Disturbance, Watch};
-use super::protocol::{InstanceSpec, Message, Purpose, RowsSpec, ScriptSpec, ScriptedTask, Work};
+use super::protocol::{InstanceSpec, Message, Purpose, RowsSpec, ScriptedTask, Work};
 use super::{caught, memory_bandwidth, on_the_pool, record};
 use crate::Problem;
 use crate::roofline::last_level_cache;
@@ -45,9 +47,12 @@ fn is_of_model(task: &ScriptedTask) -> bool {
 }
 
 /// Runs the script of a task once.
-fn perform<H: Host>(host: &H, script: &ScriptSpec, progress: &dyn Fn(usize, usize)) -> Result<Outcome, Refusal> {
+fn perform<H: Host>(host: &H, task: &ScriptedTask, progress: &dyn Fn(usize, usize)) -> Result<Outcome, Refusal> {
+    let script = &task.script;
     match &script.scripted {
         Some(Scripted::Chat(chat)) => chat::run(host, chat, script, progress),
+        Some(Scripted::Stream(stream)) => stream::run(host, stream, script, &task.text, progress),
+        Some(Scripted::Speculative(speculative)) => speculative::run(host, speculative, script, progress),
         None => Err(Refusal::Failed(format!("the workload `{}` is no script of its own", script.workload))),
     }
 }
@@ -97,7 +102,7 @@ fn time<'a, H: Host>(task: &'a ScriptedTask, channel: &Channel, host: &dyn Fn(&'
             player.turns.push(turn as u32);
             channel.phase(Some(&player.instance.id), Work::Script);
             let (watch, read) = (Watch::start(), kv_kernels::read_bytes());
-            let ran = caught(|| Ok(on_the_pool(|| perform(&player.host, &task.script, &|done, all| channel.progress(done, all)))));
+            let ran = caught(|| Ok(on_the_pool(|| perform(&player.host, task, &|done, all| channel.progress(done, all)))));
             player.disturbance.add(watch.stop());
             match ran.unwrap_or_else(|panic| Err(Refusal::Failed(panic))) {
                 Ok(outcome) => {
@@ -143,7 +148,7 @@ fn weigh(registry: &Registry, task: &ScriptedTask, channel: &Channel) {
         Ok(on_the_pool(|| {
             rayon::broadcast(|_| ());
             let meter = HeapMeter::start();
-            perform(&RowsHost::weighed(registry, task, instance, &meter), &task.script, &|done, all| channel.progress(done, all))
+            perform(&RowsHost::weighed(registry, task, instance, &meter), task, &|done, all| channel.progress(done, all))
         }))
     });
     channel.visit(match counted.unwrap_or_else(|panic| Err(Refusal::Failed(panic))) {

@@ -13,7 +13,7 @@ pub(super) struct Outcome {
     pub(super) points: Vec<WorkloadPoint>,
     /// Decode steps: the depth after them, and their times. They are what a run is compared by.
     pub(super) steps: Vec<(usize, Took)>,
-    /// All steps in which the cache attended, those above included.
+    /// All steps in which the cache attended, those above included; 0 if what they read is among the values.
     pub(super) all_steps: usize,
     /// Numbers of the whole, by the id of their metric.
     pub(super) values: BTreeMap<&'static str, f64>,
@@ -21,6 +21,15 @@ pub(super) struct Outcome {
 }
 
 impl Outcome {
+    /// Decode steps that instances are compared by, with what attention read in them.
+    pub(super) fn compare_by(&mut self, steps: Vec<(usize, Took)>) {
+        let read: u64 = steps.iter().map(|(_, took)| took.read_bytes).sum();
+        if read > 0 {
+            self.values.insert("read_bytes", read as f64 / steps.len() as f64);
+        }
+        self.steps = steps;
+    }
+
     /// Adds a number.
     pub(super) fn put(&mut self, variant: &str, metric: &str, at: usize, value: f64) {
         self.points.push(WorkloadPoint { variant: variant.into(), metric: metric.into(), at: at as f64, value });

@@ -12,6 +12,8 @@ use crate::recording::ReplayError;
 pub(super) enum Refusal {
     /// The strategy cannot do what the script asks for.
     Unsupported(String),
+    /// The sequence takes no more tokens: the cache is full, or reaches no further.
+    Full(String),
     /// It failed.
     Failed(String),
 }
@@ -20,13 +22,13 @@ impl Refusal {
     pub(super) fn status(&self) -> Status {
         match self {
             Refusal::Unsupported(_) => Status::Unsupported,
-            Refusal::Failed(_) => Status::Failed,
+            Refusal::Full(_) | Refusal::Failed(_) => Status::Failed,
         }
     }
 
     pub(super) fn reason(&self) -> &str {
         match self {
-            Refusal::Unsupported(reason) | Refusal::Failed(reason) => reason,
+            Refusal::Unsupported(reason) | Refusal::Full(reason) | Refusal::Failed(reason) => reason,
         }
     }
 }
@@ -35,11 +37,20 @@ impl Refusal {
 pub(super) trait MayBeCaches: std::fmt::Display {
     /// The cache's error, if it is one.
     fn of_cache(&self) -> Option<&CacheError>;
+
+    /// Whether the sequence takes no more tokens.
+    fn is_full(&self) -> bool {
+        matches!(self.of_cache(), Some(CacheError::Full { .. }))
+    }
 }
 
 impl MayBeCaches for ModelError {
     fn of_cache(&self) -> Option<&CacheError> {
         if let ModelError::Cache(error) = self { Some(error) } else { None }
+    }
+
+    fn is_full(&self) -> bool {
+        matches!(self, ModelError::Reach { .. } | ModelError::Cache(CacheError::Full { .. }))
     }
 }
 
@@ -65,6 +76,7 @@ impl<E: MayBeCaches> From<ScriptError<E>> for Refusal {
             ScriptError::Driver(driver) if matches!(driver.of_cache(), Some(CacheError::Unsupported { .. })) => {
                 Refusal::Unsupported(error.to_string())
             }
+            ScriptError::Driver(driver) if driver.is_full() => Refusal::Full(error.to_string()),
             _ => Refusal::Failed(error.to_string()),
         }
     }

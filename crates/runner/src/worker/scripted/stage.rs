@@ -9,6 +9,7 @@ use kv_script::{Attention, Driver, Event, Input, Interpreter, Name, RowsDriver};
 
 use super::refusal::{MayBeCaches, Refusal};
 use crate::drivers::{CellRows, Keeps, ModelDriver};
+use crate::footprint::{Answer, Footprint};
 use crate::timed::Timed;
 use crate::worker::protocol::{InstanceSpec, ScriptedTask};
 use crate::worker::weighed::Weighed;
@@ -27,6 +28,12 @@ pub(super) trait Host: Sync {
 
     /// Tokens of the vocabulary that messages are drawn from.
     fn vocabulary(&self) -> usize;
+
+    /// Positions of the model.
+    fn context(&self) -> usize;
+
+    /// Bytes of a cache of so many tokens by its strategy's formula, if it has one and the config makes room for them.
+    fn predicted_bytes(&self, tokens: usize) -> Option<u64>;
 }
 
 /// A driver that may know more of what follows than the next token.
@@ -78,6 +85,14 @@ impl<'a> Host for ModelHost<'a> {
     fn vocabulary(&self) -> usize {
         self.decoder.config().vocabulary
     }
+
+    fn context(&self) -> usize {
+        self.decoder.config().geometry.context
+    }
+
+    fn predicted_bytes(&self, tokens: usize) -> Option<u64> {
+        predicted_bytes(self.registry, self.instance, &self.decoder.config().geometry, tokens)
+    }
 }
 
 /// Rows of the model's shape feed the caches.
@@ -128,6 +143,23 @@ impl Host for RowsHost<'_> {
     fn vocabulary(&self) -> usize {
         2
     }
+
+    fn context(&self) -> usize {
+        self.geometry().context
+    }
+
+    fn predicted_bytes(&self, tokens: usize) -> Option<u64> {
+        predicted_bytes(self.registry, self.instance, self.geometry(), tokens)
+    }
+}
+
+/// What an instance's strategy predicts.
+fn predicted_bytes(registry: &Registry, instance: &InstanceSpec, geometry: &Geometry, tokens: usize) -> Option<u64> {
+    let entry = registry.get(&instance.strategy).ok()?;
+    match Footprint::of(*entry, &instance.config, geometry, 1).ok()?.answer(tokens) {
+        Answer::Bytes(bytes) => Some(bytes.total() as u64),
+        Answer::Uncountable | Answer::DoesNotSay | Answer::NoRoom { .. } => None,
+    }
 }
 
 /// What stands between the script and the cache.
@@ -146,7 +178,7 @@ pub(super) struct Stage<'m, D: Driver> {
     interpreter: Interpreter<D>,
 }
 
-/// What events took, in milliseconds. All 0 where bytes are counted.
+/// What events took: milliseconds, and bytes read. All 0 where the cache's bytes are counted.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct Took {
     /// All of it.
@@ -155,6 +187,8 @@ pub(super) struct Took {
     pub(super) cache_ms: f64,
     /// Copying rows on their way to it.
     pub(super) seam_ms: f64,
+    /// Encoded bytes that attention read.
+    pub(super) read_bytes: u64,
 }
 
 impl std::ops::AddAssign for Took {
@@ -162,6 +196,7 @@ impl std::ops::AddAssign for Took {
         self.ms += other.ms;
         self.cache_ms += other.cache_ms;
         self.seam_ms += other.seam_ms;
+        self.read_bytes += other.read_bytes;
     }
 }
 
@@ -171,11 +206,17 @@ impl<D: Driver<Error: MayBeCaches> + Answers> Stage<'_, D> {
         match &mut self.instrument {
             Instrument::Clock(cache) => {
                 cache.take_spent();
+                let read = kv_kernels::read_bytes();
                 let began = Instant::now();
                 self.interpreter.run(cache.as_mut(), event)?;
                 let elapsed = began.elapsed();
                 let spent = cache.take_spent();
-                Ok(Took { ms: milliseconds(elapsed), cache_ms: milliseconds(spent.cache), seam_ms: milliseconds(spent.seam) })
+                Ok(Took {
+                    ms: milliseconds(elapsed),
+                    cache_ms: milliseconds(spent.cache),
+                    seam_ms: milliseconds(spent.seam),
+                    read_bytes: kv_kernels::read_bytes() - read,
+                })
             }
             Instrument::Scales { cache, .. } => {
                 self.interpreter.run(cache.as_mut(), event)?;
@@ -194,9 +235,14 @@ impl<D: Driver<Error: MayBeCaches> + Answers> Stage<'_, D> {
         let chunk = if self.cache().recomputes() { tokens.len() } else { chunk };
         let mut took = Took::default();
         for part in tokens.chunks(chunk.max(1)) {
-            took += self.run(&Event::Append { inputs: vec![(sequence.clone(), Input::Tokens(part.to_vec()))] })?;
+            took += self.feed(sequence, part)?;
         }
         Ok(took)
+    }
+
+    /// Feeds a sequence tokens in one step.
+    pub(super) fn feed(&mut self, sequence: &Name, tokens: &[u32]) -> Result<Took, Refusal> {
+        self.run(&Event::Append { inputs: vec![(sequence.clone(), Input::Tokens(tokens.to_vec()))] })
     }
 
     /// The token that follows a sequence; 0 if nobody knows.
