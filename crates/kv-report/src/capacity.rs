@@ -17,8 +17,8 @@ pub(crate) struct Capacity {
 
 /// `None` without a baseline, or if fewer than two instances tell how they grow.
 ///
-/// Tokens follow from the line of least squares through the heap along the text, `intercept + slope × tokens`: what was not
-/// measured is predicted.
+/// Tokens follow from the heap at an instance's longest length and the slope of the heap along the text: what was not measured is
+/// predicted.
 pub(crate) fn capacity(results: &Results) -> Option<Capacity> {
     let instances = instances(results);
     let baseline = instances.iter().filter_map(|instance| instance.longest(is_baseline)).max_by_key(|row| row.cell.seq_len)?;
@@ -36,8 +36,7 @@ pub(crate) fn capacity(results: &Results) -> Option<Capacity> {
 fn words(row: &Row, budget: f64, length: usize) -> Option<String> {
     /// A cache that grows by less than a number in a byte per token does not grow.
     const LEAST_SLOPE: f64 = 1.0;
-    let (slope, intercept) = (row.value("heap_slope")?, row.value("heap_intercept_bytes")?);
-    let held = row.value("heap_live_bytes")?;
+    let (slope, held) = (row.value("heap_slope")?, row.value("heap_live_bytes")?);
     let is_bounded = slope < LEAST_SLOPE || (row.evicts() && held <= budget && row.value("resident_tokens")? < row.value("seen_tokens")?);
     if is_bounded {
         return Some(if held <= budget {
@@ -46,7 +45,7 @@ fn words(row: &Row, budget: f64, length: usize) -> Option<String> {
             "none: it takes more at once".into()
         });
     }
-    let tokens = ((budget - intercept) / slope).max(0.0).floor();
+    let tokens = (row.cell.seq_len as f64 + (budget - held) / slope).max(0.0).floor();
     Some(format!("about {tokens:.0} ({:.2}× of {length}), predicted from how it grows", tokens / length as f64))
 }
 
@@ -66,10 +65,7 @@ mod tests {
                 "window 512" => (0.0, 512_000.0),
                 _ => continue,
             };
-            row.values.extend(
-                [("heap_slope", slope), ("heap_intercept_bytes", 0.0), ("heap_live_bytes", heap)]
-                    .map(|(id, value)| (id.into(), Value::from(value))),
-            );
+            row.values.extend([("heap_slope", slope), ("heap_live_bytes", heap)].map(|(id, value)| (id.into(), Value::from(value))));
         }
         let capacity = capacity(&results).unwrap();
         assert!(

@@ -113,10 +113,11 @@ impl Chart {
         if crowded || lengths.len() > 14 { vec![] } else { lengths }
     }
 
-    /// The names of lines beside which the others cannot be told apart: at most one, five times as high as all others.
+    /// The names of lines beside which the others cannot be told apart: at most one, five times as high as all others, in a chart of times.
     pub(crate) fn outliers(&self) -> Vec<&str> {
         const TIMES: f64 = 5.0;
-        if self.form != Form::Lines || self.series.len() < 3 {
+        // Where quality is drawn, what is far off is what the chart is about.
+        if self.form != Form::Lines || self.series.len() < 3 || !self.y.label.contains("time") {
             return vec![];
         }
         let top = |series: &Series| series.points.iter().map(|(_, y)| *y).fold(f64::NEG_INFINITY, f64::max);

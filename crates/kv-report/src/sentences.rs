@@ -1,5 +1,6 @@
 //! What was found of each strategy instance, in a sentence.
 
+use crate::front::NEXT_TO_NOTHING;
 use crate::instances::{Instance, instances};
 use crate::metric::known;
 use crate::noise::is_baseline;
@@ -58,6 +59,7 @@ fn costs(row: &Row, all: &[Instance<'_>], margin: f64) -> String {
     let baseline = all.iter().filter_map(|instance| instance.at(row.cell.seq_len)).find(|row| is_baseline(row));
     let ratio = row.value(HEAP.id).zip(baseline.and_then(|baseline| baseline.value(HEAP.id))).filter(|(_, usual)| *usual > 0.0);
     let heap = match (ratio, row.value(HEAP.id)) {
+        (_, Some(own)) if own < NEXT_TO_NOTHING => "holds nothing between steps".to_owned(),
         (Some((own, usual)), _) => format!("takes {:.2} times the baseline's bytes", own / usual),
         (None, Some(own)) => format!("takes {}", bytes(own)),
         (None, None) => "takes bytes that were not counted".into(),
