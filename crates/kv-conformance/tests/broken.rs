@@ -79,7 +79,7 @@ caught! {
     window_never_trims by bytes_are_true, others Only(&["nothing_evicted_is_exact"]);
     warm_across_cells by starts_empty_and_forgets, others Any;
     overflow_loses by full_loses_nothing, others Only(&[]);
-    abandoned_step_stays by refusals_leave_no_trace, others Only(&[]);
+    abandoned_step_stays by refusals_leave_no_trace, others Only(&["read_equals_view"]);
     mask_multiplies by threads_and_nans_do_not_spread, others Only(&["nothing_leaks"]);
     heads_dealt_in_turn by attend_equals_view, others Only(&["guarantee_holds", "nothing_leaks", "random_traces_agree_with_a_model"]);
     unseeded by runs_are_reproducible, others Any;
@@ -92,7 +92,7 @@ caught! {
     prompt_end_forgets by long_runs_hold, others Only(&["random_traces_agree_with_a_model"]);
     full_by_step_size by full_loses_nothing, others Only(&[]);
     full_from_the_start by starts_empty_and_forgets, others Any;
-    full_for_forks by forks_are_isolated, others Only(&["bytes_are_true", "random_traces_agree_with_a_model"]);
+    full_for_forks by forks_are_isolated, others Only(&["read_equals_view", "bytes_are_true", "random_traces_agree_with_a_model"]);
     full_at_commit by starts_empty_and_forgets, others Any;
     full_before_it_is by forks_are_isolated, others Any;
     predicts_keys_only by predicted_bytes_hold, others Only(&[]);

@@ -221,6 +221,25 @@ impl Broken {
         Ok(view)
     }
 
+    /// Those of these rows that the newest query sees, as it sees them.
+    fn shown(&self, mut view: View) -> View {
+        let (key_dim, value_dim) = self.dims();
+        let newest = view.positions.iter().max().copied().unwrap_or_default();
+        view.retain(key_dim, value_dim, |position| self.sees(newest, position));
+        if self.bug == Bug::PositionsAfterEviction {
+            for row in 0..view.positions.len() {
+                let turns = self.sequences.geometry().rope.turns(row as i64 - view.positions[row] as i64);
+                let key = &mut view.keys[row * key_dim..(row + 1) * key_dim];
+                for (plane, (sin, cos)) in turns.iter().enumerate() {
+                    let (x, y) = (key[plane], key[plane + turns.len()]);
+                    key[plane] = x * cos - y * sin;
+                    key[plane + turns.len()] = y * cos + x * sin;
+                }
+            }
+        }
+        view
+    }
+
     fn sees(&self, query: usize, key: usize) -> bool {
         let short = usize::from(self.bug == Bug::WindowOneShort && query > 2);
         key <= query && key.saturating_add(self.window()) > query + short
@@ -341,9 +360,9 @@ impl KvCache for Broken {
             return Ok(Rows::new([1, heads, value_dim], vec![0.0; heads * value_dim]).into_tensor());
         }
         let (_, queries) = self.sequences.read_queries(seq, layer, queries)?;
-        let views = match self.bug {
+        let views: Vec<View> = match self.bug {
             Bug::ReadSeesStep => (0..geometry.kv_heads).map(|kv_head| self.view(seq, layer, kv_head)).collect::<Result<_, _>>()?,
-            _ => self.sequences.state(seq)?[layer].clone(),
+            _ => self.sequences.state(seq)?[layer].iter().map(|view| self.shown(view.clone())).collect(),
         };
         if self.bug == Bug::ReadEndsStep && self.sequences.is_in_step(seq)? {
             let seen = self.sequences.seen(seq)?;
@@ -475,22 +494,7 @@ impl KvCache for Broken {
     }
 
     fn view(&self, seq: SeqId, layer: usize, kv_head: usize) -> Result<View, CacheError> {
-        let (key_dim, value_dim) = self.dims();
-        let mut view = self.all(seq, layer, kv_head)?;
-        let newest = view.positions.iter().max().copied().unwrap_or_default();
-        view.retain(key_dim, value_dim, |position| self.sees(newest, position));
-        if self.bug == Bug::PositionsAfterEviction {
-            for row in 0..view.positions.len() {
-                let turns = self.sequences.geometry().rope.turns(row as i64 - view.positions[row] as i64);
-                let key = &mut view.keys[row * key_dim..(row + 1) * key_dim];
-                for (plane, (sin, cos)) in turns.iter().enumerate() {
-                    let (x, y) = (key[plane], key[plane + turns.len()]);
-                    key[plane] = x * cos - y * sin;
-                    key[plane + turns.len()] = y * cos + x * sin;
-                }
-            }
-        }
-        Ok(view)
+        Ok(self.shown(self.all(seq, layer, kv_head)?))
     }
 
     fn usage(&self) -> Usage {

@@ -38,7 +38,6 @@ pub(crate) fn profile(registry: &Registry, arguments: &ProfileArguments) -> Resu
     let entry = known_strategy(registry, strategy)?;
     let config = parameters(sets)?;
     let (_, geometry) = shape_of(model)?;
-    check_length(*length, model, &geometry)?;
     if !counts_allocations() {
         let message = "this program does not install the counting allocator, and nothing can be profiled without it";
         let help = "add to its `main.rs`: #[global_allocator] static ALLOCATOR: runner::CountingAllocator = runner::CountingAllocator;";
@@ -47,8 +46,10 @@ pub(crate) fn profile(registry: &Registry, arguments: &ProfileArguments) -> Resu
     let recomputes = match caught(|| Ok(build_cache(entry, &config, &geometry))) {
         Ok(cache) => {
             let cache = cache?;
-            // A fork may copy everything.
-            let bytes = cache.least_bytes(length + STEPS + 1).saturating_mul(2);
+            check_length(*length, model, geometry.context, cache.reach(geometry.context))?;
+            // A fork may copy everything. The script has the tokens twice.
+            let tokens = length.saturating_mul(size_of::<u32>());
+            let bytes = cache.least_bytes(length.saturating_add(STEPS + 1)).saturating_add(tokens).saturating_mul(2);
             free_memory::require(bytes, &format!("`{strategy}` with {length} tokens and a fork of them"))?;
             cache.recomputes()
         }
@@ -110,11 +111,11 @@ impl Drop for Partial {
     }
 }
 
-fn check_length(length: usize, model: &str, geometry: &Geometry) -> Result<(), Problem> {
+fn check_length(length: usize, model: &str, context: usize, reach: Option<usize>) -> Result<(), Problem> {
     // The step after the fork is one more.
-    let longest = geometry.context.saturating_sub(STEPS + 1);
+    let longest = reach.unwrap_or(usize::MAX).saturating_sub(STEPS + 1);
     if !(1..=longest).contains(&length) {
-        let message = format!("`--length {length}`: the context of `{model}` is {}", geometry.context);
+        let message = format!("`--length {length}`: the context of `{model}` is {context}");
         let help = format!("with {STEPS} decode steps and one after the fork, a length is at least 1 and at most {longest}");
         return Err(Problem::new(message).help(help));
     }

@@ -49,6 +49,15 @@ fn a_strategy_that_recomputes_or_cannot_fork_is_profiled_too() {
 }
 
 #[test]
+fn a_window_is_profiled_beyond_the_context() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("heap.json");
+    let output = run(&["profile", "sliding", "--set", "window=64", "--length", "16400", "--out", file.to_str().unwrap()]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains("16400 tokens in steps of 512"), "{}", text(&output.stdout));
+}
+
+#[test]
 fn what_cannot_be_profiled_is_told_before_anything_is_written() {
     let folder = tempfile::tempdir().unwrap();
     let missing = folder.path().join("none/heap.json");
@@ -59,6 +68,7 @@ fn what_cannot_be_profiled_is_told_before_anything_is_written() {
         (&["paged", "--set", "block_size=0"], "`block_size` is 0"),
         (&["paged", "--length", "0"], "a length is at least 1 and at most 16367"),
         (&["paged", "--length", "16368"], "the context of `tiny` is 16384"),
+        (&["sliding", "--length", "16368", "--set", "window=16385"], "the context of `tiny` is 16384"),
         (&["paged", "--out", missing.to_str().unwrap()], "cannot write"),
     ] {
         let output = runner(&[&["profile"][..], arguments].concat()).current_dir(folder.path()).output().unwrap();
