@@ -162,15 +162,7 @@ pub fn plan(file: &ConfigFile, registry: &Registry, model: &ModelConfig, only: O
     let longest = cells.iter().filter(|cell| cell.workload.has_lengths()).map(|cell| cell.seq_len).max().unwrap_or(0);
     let quality = QualityPlan::of(file, longest, model.geometry.context)?;
     if quality.is_some() && !cells.iter().any(is_judged) {
-        if !varied.scripted.iter().any(|(_, script)| script.text_tokens().is_some()) {
-            return Err(file
-                .problem_at(
-                    sweep.batch.as_ref().map(Spanned::span),
-                    "quality is judged with one sequence after a prompt, and no cell has one",
-                )
-                .help("add 1 to `batch` and \"decode\" to `workloads`, or leave [quality] out"));
-        }
-        QualityPlan::require_text_alone(file)?;
+        QualityPlan::require_text_alone(file, &varied.scripted)?;
     }
     let marked = file.config.strategies.iter().find(|instance| is_baseline(instance));
     let usual = || file.config.strategies.iter().find(|instance| is_usual_baseline(instance));

@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use toml::Spanned;
 
 use crate::Problem;
-use crate::config::{ConfigFile, Level, Quality};
+use crate::config::{ConfigFile, Level, Quality, Workload};
 use crate::models::Fetchable;
 use crate::text_file::read_text;
+use crate::workloads::Scripted;
 
 /// Quality, as a plan asks for it.
 #[derive(Debug, Clone)]
@@ -95,11 +96,17 @@ impl QualityPlan {
         Ok(Some(plan))
     }
 
-    /// Refuses what a workload would not read that reads the text and nothing else of `[quality]`.
+    /// Where no cell is judged: refuses all of `[quality]` but the text, which some of the scripts must read.
     ///
     /// # Errors
     /// A [`Problem`] that points at the value.
-    pub(crate) fn require_text_alone(file: &ConfigFile) -> Result<(), Problem> {
+    pub(crate) fn require_text_alone(file: &ConfigFile, scripts: &[(Workload, Scripted)]) -> Result<(), Problem> {
+        if !scripts.iter().any(|(_, script)| script.text_tokens().is_some()) {
+            let batch = file.config.sweep.batch.as_ref().map(Spanned::span);
+            return Err(file
+                .problem_at(batch, "quality is judged with one sequence after a prompt, and no cell has one")
+                .help("add 1 to `batch` and \"decode\" to `workloads`, or leave [quality] out"));
+        }
         let Some(Quality { text, windows, steps, streamed, chunk }) = &file.config.quality else { return Ok(()) };
         let others = [("windows", Some(windows)), ("steps", Some(steps)), ("streamed", streamed.as_ref()), ("chunk", Some(chunk))];
         // Left out, they have no place in the file.
