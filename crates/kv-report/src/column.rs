@@ -44,7 +44,9 @@ impl Column {
 
     /// Whether the page's table has it. The others are for scripts.
     pub(crate) fn on_page(&self) -> bool {
-        const FOR_SCRIPTS: [&str; 25] = [
+        const FOR_SCRIPTS: [&str; 27] = [
+            "ended_at_tokens",
+            "needed_bytes",
             "model_ratio",
             "control_tpot_ratio",
             "control_cache_ratio",
@@ -169,7 +171,7 @@ const OF_INTERVALS: [Column; 20] = [
 ];
 
 /// The cell, and what it costs.
-const OF_COSTS: [Column; 95] = [
+const OF_COSTS: [Column; 97] = [
     text("label", |row| row.cell.label.clone(), "the strategy instance's label in the config"),
     text("strategy", |row| row.cell.strategy.clone(), "the strategy's id"),
     text("model", |row| row.model.clone(), "the model that used the cache"),
@@ -289,6 +291,8 @@ const OF_COSTS: [Column; 95] = [
     measured("fork_shared_bytes"),
     measured("heap_slope"),
     measured("heap_intercept_bytes"),
+    measured("ended_at_tokens"),
+    measured("needed_bytes"),
 ];
 
 fn worded(of: Option<impl std::fmt::Display>) -> String {

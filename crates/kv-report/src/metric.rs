@@ -241,13 +241,6 @@ const COSTS: [Metric; 68] = [
         Better::Neither,
         "what a step reads: model_bytes and read_bytes, or payload_bytes where those are unknown",
     ),
-    count(
-        "ended_at_tokens",
-        Unit::Tokens,
-        Better::Higher,
-        "tokens after which a stream ended, because the cache was full or reached no further; absent if it took all of them",
-    ),
-    count("needed_bytes", Unit::Bytes, Better::Lower, "what the strategy predicts for all tokens of a stream that ended before"),
     measured("last_level_cache_bytes", Unit::Bytes, Better::Neither, "the processor's last-level cache"),
     count("formula_bytes", Unit::Bytes, Better::Lower, "ledger, level 1: what the strategy predicts at exactly the cell's length"),
     count("usage_bytes", Unit::Bytes, Better::Lower, "ledger, level 2: the cache's own account, payload + metadata + slack"),
@@ -320,6 +313,13 @@ const COSTS: [Metric; 68] = [
     ),
     count("heap_slope", Unit::BytesPerToken, Better::Lower, "bytes per token: the slope of the heap along the text, over all sequences"),
     count("heap_intercept_bytes", Unit::Bytes, Better::Lower, "fixed cost: the intercept of the heap along the text"),
+    count(
+        "ended_at_tokens",
+        Unit::Tokens,
+        Better::Higher,
+        "tokens after which a stream ended, because the cache was full or reached no further; absent if it took all of them",
+    ),
+    count("needed_bytes", Unit::Bytes, Better::Lower, "what the strategy predicts for all tokens of a stream that ended before"),
 ];
 
 /// [`METRICS`] in one place, so that references to its members last.

@@ -161,7 +161,7 @@ mod tests {
              rss_peak_prefill_bytes,rss_peak_decode_bytes,transient_peak_prefill_bytes,\
              transient_peak_decode_bytes,harness_rows_bytes,allocs_per_token,allocated_bytes_per_token,\
              effective_bits,heap_open_bytes,heap_closed_bytes,fork_bytes,fork_step_bytes,shared_bytes,sequence_bytes,fork_shared_bytes,heap_slope,\
-             heap_intercept_bytes,attn_rel_l2,attn_cosine,key_rel_l2,value_rel_l2,retained_mass,topk_recall,needle_acc,\
+             heap_intercept_bytes,ended_at_tokens,needed_bytes,attn_rel_l2,attn_cosine,key_rel_l2,value_rel_l2,retained_mass,topk_recall,needle_acc,\
              needle_acc_dense,needle_acc_tight,recency_acc,start_acc,needle_chance,ppl,ppl_reference,ppl_delta,kld_mean,kld_median,\
              kld_p99,kld_p999,kld_max,kld_floor,same_top1,tied_top1,p_rms,first_difference_tokens,tail_kld_mean,quality_windows,\
              quality_tokens,streamed_ppl,streamed_ppl_reference,streamed_ppl_delta,streamed_kld_mean,streamed_kld_p99,\

@@ -20,8 +20,10 @@ mod cli {
     mod prompts;
     mod quality;
     mod sizes;
+    mod speculative;
     mod stored_models;
     mod strategy_sizes;
+    mod stream;
     mod verdicts;
     mod weights;
 }
