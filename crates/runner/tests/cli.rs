@@ -6,20 +6,25 @@ use std::process::{Command, Output, Stdio};
 
 mod cli {
     mod attention_level;
+    mod classify;
     mod folders;
     #[cfg(target_os = "linux")]
     mod kills;
     mod labels;
     mod ledger;
+    mod multimodal;
     mod output;
     mod parameters;
     mod plan;
     mod profiles;
     mod prompts;
     mod quality;
+    mod scripted;
+    mod serve;
     mod sizes;
     mod stored_models;
     mod strategy_sizes;
+    mod summarise;
     mod verdicts;
     mod weights;
 }
