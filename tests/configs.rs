@@ -40,6 +40,8 @@ fn every_config_makes_a_plan() {
     assert_eq!(
         names,
         [
+            "beyond-generation.toml",
+            "chat.toml",
             "composed.toml",
             "llama-3-8b-attention.toml",
             "long.toml",
@@ -48,8 +50,11 @@ fn every_config_makes_a_plan() {
             "plan.toml",
             "quality.toml",
             "quickstart.toml",
+            "serve.toml",
             "smoke.toml",
-            "smollm2.toml"
+            "smollm2.toml",
+            "speculative.toml",
+            "stream.toml"
         ]
     );
 }

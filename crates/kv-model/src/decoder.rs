@@ -26,15 +26,6 @@ pub struct StepInput<'a> {
     pub fresh: Fresh<'a>,
 }
 
-/// Which positions of a step the logits are wanted of.
-#[derive(Debug, Clone, Copy)]
-enum Logits {
-    /// The last one of each sequence.
-    OfLast,
-    /// Every fresh one.
-    OfEach,
-}
-
 /// A sequence's rows among those of the step.
 struct Slice {
     id: SeqId,
@@ -67,7 +58,7 @@ impl Decoder {
     /// # Errors
     /// [`ModelError`]; no sequence is changed.
     pub fn step(&self, cache: &mut dyn KvCache, inputs: &mut [StepInput<'_>]) -> Result<Vec<Vec<f32>>, ModelError> {
-        awake(|| self.run(cache, inputs, Logits::OfLast))
+        self.step_last(cache, inputs, 1)
     }
 
     /// Like [`step`](Decoder::step), but answers the logits after every fresh position, which a text that is known needs.
@@ -78,10 +69,34 @@ impl Decoder {
     /// # Errors
     /// [`ModelError`]; no sequence is changed.
     pub fn step_each(&self, cache: &mut dyn KvCache, inputs: &mut [StepInput<'_>]) -> Result<Vec<Vec<f32>>, ModelError> {
-        awake(|| self.run(cache, inputs, Logits::OfEach))
+        self.step_last(cache, inputs, usize::MAX)
     }
 
-    fn run(&self, cache: &mut dyn KvCache, inputs: &mut [StepInput<'_>], wanted: Logits) -> Result<Vec<Vec<f32>>, ModelError> {
+    /// Like [`step`](Decoder::step), but answers the logits after each of the last `positions` fresh positions, or after all of
+    /// them if there are fewer: what the end of a text needs.
+    ///
+    /// # Shapes
+    /// - returns: for each input, in order, `[positions or fewer, vocabulary]` logits
+    ///
+    /// # Errors
+    /// [`ModelError`]; no sequence is changed.
+    pub fn step_last(&self, cache: &mut dyn KvCache, inputs: &mut [StepInput<'_>], positions: usize) -> Result<Vec<Vec<f32>>, ModelError> {
+        awake(|| self.run(cache, inputs, positions))
+    }
+
+    /// The embedding of a token, `[hidden]`.
+    ///
+    /// # Errors
+    /// [`ModelError::Token`] if the vocabulary has no such token.
+    pub fn embedding(&self, token: u32) -> Result<Vec<f32>, ModelError> {
+        let vocabulary = self.config.vocabulary;
+        if token as usize >= vocabulary {
+            return Err(ModelError::Token { token, vocabulary });
+        }
+        Ok(self.weights.embed(&[Fed::Token(token)]).into_values())
+    }
+
+    fn run(&self, cache: &mut dyn KvCache, inputs: &mut [StepInput<'_>], wanted: usize) -> Result<Vec<Vec<f32>>, ModelError> {
         let vocabulary = self.config.vocabulary;
         let mut rows: Vec<Fed> = vec![];
         let mut positions = vec![];
@@ -110,10 +125,8 @@ impl Decoder {
             let [down] = self.weights.project([&layer.down], &gate.gate(&up));
             hidden.add(&down);
         }
-        let wanted_rows = |(slice, input): (&Slice, &StepInput<'_>)| match wanted {
-            Logits::OfLast => slice.rows.end - 1..slice.rows.end,
-            Logits::OfEach => slice.rows.end - input.fresh.len().min(slice.rows.len())..slice.rows.end,
-        };
+        let wanted_rows =
+            |(slice, input): (&Slice, &StepInput<'_>)| slice.rows.end - wanted.min(input.fresh.len()).min(slice.rows.len())..slice.rows.end;
         let wanted_rows: Vec<Range<usize>> = slices.iter().zip(inputs.iter()).map(wanted_rows).collect();
         let selected = hidden.select(wanted_rows.iter().cloned().flatten());
         let [logits] = self.weights.project([&self.weights.head], &selected.rms_norm(&self.weights.norm, epsilon));

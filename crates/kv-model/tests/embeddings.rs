@@ -106,5 +106,21 @@ fn the_logits_of_each_position_are_those_of_single_steps() {
         let actual = first[0].iter().chain(&second[0]);
         assert!(actual.zip(&expected).all(|(actual, expected)| (actual - expected).abs() < 1e-4));
         assert!(first[1].iter().zip(&expected).all(|(actual, expected)| (actual - expected).abs() < 1e-4));
+        // Those of the last positions alone, and of all where there are fewer.
+        let mut last = Sequence::open(cache).unwrap();
+        let mut inputs = [StepInput { sequence: &mut last, fresh: Fresh::Tokens(&tokens) }];
+        let two = model.decoder.step_last(cache, &mut inputs, 2).unwrap().remove(0);
+        assert_eq!(two.len(), 2 * VOCABULARY);
+        assert!(two.iter().zip(&expected[3 * VOCABULARY..]).all(|(actual, expected)| (actual - expected).abs() < 1e-4));
+        let mut inputs = [StepInput { sequence: &mut last, fresh: Fresh::Tokens(&tokens[..1]) }];
+        assert_eq!(model.decoder.step_last(cache, &mut inputs, 2).unwrap()[0].len(), VOCABULARY);
     }
+}
+
+#[test]
+fn a_tokens_embedding_is_what_the_model_reads_for_it() {
+    let model = model();
+    assert_eq!(model.decoder.embedding(9).unwrap()[..], *embedded(&[9])[0]);
+    let refused = model.decoder.embedding(VOCABULARY as u32);
+    assert_eq!(refused, Err(ModelError::Token { token: VOCABULARY as u32, vocabulary: VOCABULARY }));
 }

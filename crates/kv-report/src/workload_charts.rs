@@ -27,6 +27,13 @@ struct Spec {
 /// Of workloads whose ways a config sweeps.
 const SWEPT: &[&str] = &[];
 
+/// What is computed once, and forked for each that builds on it; and what is computed again for each.
+const FORKED: &[&str] = &["forked"];
+const RECOMPUTED: &[&str] = &["recomputed"];
+
+/// There is only one way to serve.
+const SERVED: &[&str] = &["served"];
+
 /// How a stream is fed.
 const FED: &[&str] = &["in chunks", "one by one"];
 
@@ -69,6 +76,97 @@ const SPECS: &[Spec] = &[
         y_scale: Scale::Linear,
         of_all: &["shared prefix", "separate"],
         beside: &["separate"],
+    },
+    Spec {
+        name: "classify-time",
+        workload: "classify",
+        metric: "cumulative_ms",
+        title: "Classify: time to score so many labels",
+        caption: "Since the start; 0 is when the prefix was computed. Each label is scored in a fork of the prefix. Beside it the baseline with the prefix computed again for each label. Lower is better.",
+        x: "labels scored",
+        x_scale: Scale::Linear,
+        y: "time since the start (ms)",
+        y_scale: Scale::Log,
+        of_all: FORKED,
+        beside: RECOMPUTED,
+    },
+    Spec {
+        name: "classify-bytes",
+        workload: "classify",
+        metric: "heap_bytes",
+        title: "Classify: heap by labels",
+        caption: "Exact bytes, counted by the allocator, with the sequences of all labels kept; 0 is after the prefix. A cache that shares counts the prefix once. Beside it the baseline without forks. Lower is better.",
+        x: "labels scored",
+        x_scale: Scale::Linear,
+        y: "live heap (MiB)",
+        y_scale: Scale::Linear,
+        of_all: FORKED,
+        beside: RECOMPUTED,
+    },
+    Spec {
+        name: "multimodal-ttft",
+        workload: "multimodal",
+        metric: "ttft_ms",
+        title: "Multimodal: time to first token by question",
+        caption: "From a question to the first token of its answer, each in a fork of the image; the first question waits for the image. Beside it the baseline with the image computed again for each question. Lower is better.",
+        x: "question",
+        x_scale: Scale::Linear,
+        y: "time to first token (ms)",
+        y_scale: Scale::Log,
+        of_all: FORKED,
+        beside: RECOMPUTED,
+    },
+    Spec {
+        name: "multimodal-bytes",
+        workload: "multimodal",
+        metric: "heap_bytes",
+        title: "Multimodal: heap by questions",
+        caption: "Exact bytes, counted by the allocator, with the sequences of all questions kept; 0 is after the image. A cache that shares counts the image once. Beside it the baseline without forks. Lower is better.",
+        x: "questions answered",
+        x_scale: Scale::Linear,
+        y: "live heap (MiB)",
+        y_scale: Scale::Linear,
+        of_all: FORKED,
+        beside: RECOMPUTED,
+    },
+    Spec {
+        name: "serve-running",
+        workload: "serve",
+        metric: "running",
+        title: "Serve: sequences in each step",
+        caption: "Requests that are decoded together under the same memory limit. A line ends when all are served: higher and shorter is better. No model runs.",
+        x: "step",
+        x_scale: Scale::Linear,
+        y: "sequences",
+        y_scale: Scale::Linear,
+        of_all: SERVED,
+        beside: &[],
+    },
+    Spec {
+        name: "serve-bytes",
+        workload: "serve",
+        metric: "heap_bytes",
+        title: "Serve: heap after each step",
+        caption: "Exact bytes of the cache, counted by the allocator: a pool keeps the pages of sequences that have ended. What is admitted is decided by what sequences take, not by this.",
+        x: "step",
+        x_scale: Scale::Linear,
+        y: "live heap (MiB)",
+        y_scale: Scale::Linear,
+        of_all: SERVED,
+        beside: &[],
+    },
+    Spec {
+        name: "summarise-time",
+        workload: "summarise",
+        metric: "step_ms",
+        title: "Summarise: time of a decoder's step",
+        caption: "The cache's time to append, attend and read the encoder's rows, with the encoder's keys and values kept. Beside it the baseline with them computed again at the first and the last step. No model runs. Lower is better.",
+        x: "step",
+        x_scale: Scale::Linear,
+        y: "time per step (ms)",
+        y_scale: Scale::Log,
+        of_all: &["encoder kept"],
+        beside: RECOMPUTED,
     },
     Spec {
         name: "stream-time",

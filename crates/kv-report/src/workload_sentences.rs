@@ -1,5 +1,7 @@
 //! What was found of each strategy instance in each workload that is a script of its own, in a sentence.
 
+use crate::forked_sentences::{of_classify, of_multimodal};
+use crate::rows_sentences::{of_serve, of_summarise};
 use crate::shown::{bytes, with_interval};
 use crate::speculative_sentence::of_speculative;
 use crate::stream_sentence::of_stream;
@@ -18,7 +20,11 @@ fn sentence(row: &Row) -> String {
     }
     let found = match workload.as_str() {
         "chat" => of_chat(row),
+        "classify" => of_classify(row),
+        "multimodal" => of_multimodal(row),
+        "serve" => of_serve(row),
         "stream" => of_stream(row),
+        "summarise" => of_summarise(row),
         "speculative" => of_speculative(row),
         _ => vec![],
     };

@@ -180,7 +180,7 @@ mod tests {
     use kv_core::{CacheError, Geometry, Rope, Rows, Strategy};
 
     use super::*;
-    use crate::{Attention, RowSource, RowsDriver, Script, names};
+    use crate::{Attention, Fed, RowSource, RowsDriver, Script, cross_step, names};
 
     fn geometry() -> Geometry {
         Geometry { layers: 2, heads: 2, kv_heads: 1, key_dim: 4, value_dim: 4, rope: Rope::new(1e4, 4), context: 64 }
@@ -267,6 +267,27 @@ mod tests {
         let lengths =
             names(2).iter().map(|name| interpreter.sequence(name).unwrap().id()).map(|id| cache.seen(id).unwrap()).collect::<Vec<_>>();
         assert_eq!(lengths, [6, 4]);
+    }
+
+    #[test]
+    fn a_decoder_reads_all_of_the_encoders_rows_beside_its_own() {
+        let mut cache = Contiguous::new(Default::default(), &geometry()).unwrap();
+        let (mut encoder, mut decoder) = (Positions(geometry()), Positions(geometry()));
+        let (of_encoder, of_decoder) = (cache.open().unwrap(), cache.open().unwrap());
+        crate::step(&mut cache, &mut encoder, &[(of_encoder, 0..5)], Attention::Skipped).unwrap();
+        let views = [cache.view(of_encoder, 1, 0).unwrap()];
+        for position in 0..2 {
+            let mut read = vec![];
+            let own = Fed { sequence: of_decoder, source: &mut decoder };
+            let other = Fed { sequence: of_encoder, source: &mut encoder };
+            cross_step(&mut cache, own, position..position + 1, other, |layer, rows| read.push((layer, rows))).unwrap();
+            assert_eq!(read.iter().map(|(layer, _)| *layer).collect::<Vec<_>>(), [0, 1]);
+            // Behind the encoder's five rows.
+            let queries = Positions::rows(5 + position..6 + position, 2).unwrap();
+            let dense = kv_core::reference::attend_views(&geometry(), 0, &queries, &views, |_, _| true);
+            assert!(dense.values().iter().zip(read[1].1.values()).all(|(dense, read)| (dense - read).abs() < 1e-5), "{read:?}");
+        }
+        assert_eq!([of_encoder, of_decoder].map(|seq| cache.seen(seq).unwrap()), [5, 2]);
     }
 
     #[test]

@@ -7,12 +7,14 @@
 //! This crate measures nothing. Whoever times events runs them one by one.
 #![forbid(unsafe_code)]
 
+mod cross;
 mod driver;
 mod event;
 mod interpreter;
 mod rows;
 mod script;
 
+pub use cross::{Fed, cross_step};
 pub use driver::Driver;
 pub use event::{Event, Input, Name};
 pub use interpreter::{Interpreter, ScriptError};

@@ -109,7 +109,9 @@ impl Estimate {
     pub(crate) fn latency(&self, script: &ScriptSpec, reuse: Reuse, filling: Filling) -> f64 {
         let ScriptSpec { seq_len, batch, decode_steps, .. } = *script;
         if let Some(scripted) = &script.scripted {
-            return self.scripted(&scripted.load(), batch, reuse);
+            let weights = if scripted.needs_model() { self.weights } else { 0.0 };
+            let own = scripted.multiply_adds() / (MATRIX_RATE * self.threads);
+            return Estimate { weights, ..*self }.scripted(&scripted.load(), batch, reuse) + own;
         }
         match (script.workload, reuse) {
             (Workload::Decode, Reuse::Recomputes) => {

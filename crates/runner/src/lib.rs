@@ -67,7 +67,7 @@ pub use models::fetched;
 pub use plan::{Cell, Plan, plan};
 pub use problem::Problem;
 pub use quality_plan::QualityPlan;
-pub use workloads::{Chat, Speculative, Steps, Stream};
+pub use workloads::{Chat, Classify, EncoderDecoder, Multimodal, Serve, Speculative, Steps, Stream, Summarise};
 
 use kv_core::Registry;
 

@@ -99,7 +99,7 @@ pub fn plan(file: &ConfigFile, registry: &Registry, model: &ModelConfig, only: O
         return Err(file.problem(&sweep.decode_steps, message));
     }
     let prefill_chunk = at_least_one("prefill_chunk", &sweep.prefill_chunk)?;
-    let varied = Varied::of(file, context)?;
+    let varied = Varied::of(file, model)?;
     if let Some(fill) = sweep.fill.as_ref().filter(|_| sweep.level == Level::Attention) {
         let message = "`fill` says what becomes of a model's prompts, and `level = \"attention\"` feeds caches with rows alone";
         return Err(file.problem(fill, message).help("leave it out"));
@@ -402,6 +402,11 @@ impl Plan {
     /// Whether a cell goes on as far as its cache does.
     pub(crate) fn exceeds_context(&self, cell: &Cell) -> bool {
         self.scripted.iter().any(|(workload, script)| *workload == cell.workload && script.exceeds_context())
+    }
+
+    /// Bytes that a cell's caches take at most, where that does not follow from its size.
+    pub(crate) fn cache_bytes(&self, cell: &Cell) -> Option<u64> {
+        self.scripted.iter().find(|(workload, _)| *workload == cell.workload)?.1.cache_bytes()
     }
 
     /// Positions that a cell's sequences have in the end.

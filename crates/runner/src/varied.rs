@@ -1,5 +1,7 @@
 //! What a sweep varies: workloads, and the lengths and batches of those that have them.
 
+use kv_model::ModelConfig;
+
 use crate::Problem;
 use crate::config::{ConfigFile, Workload};
 use crate::workloads::{Scripted, unused_section};
@@ -13,11 +15,11 @@ pub(crate) struct Varied {
 }
 
 impl Varied {
-    /// What a config varies, of a model with so many positions.
+    /// What a config varies, with a model.
     ///
     /// # Errors
     /// A [`Problem`] that points at a value that makes no sense, or that nothing would read.
-    pub(crate) fn of(file: &ConfigFile, context: usize) -> Result<Varied, Problem> {
+    pub(crate) fn of(file: &ConfigFile, model: &ModelConfig) -> Result<Varied, Problem> {
         let workloads = &file.config.sweep.workloads.0;
         if workloads.is_empty() {
             let supported = Workload::ALL.map(|workload| format!("\"{workload}\"")).join(", ");
@@ -34,7 +36,7 @@ impl Varied {
         }
         let mut scripted = vec![];
         for workload in workloads {
-            scripted.extend(Scripted::of(*workload, file, context)?.map(|script| (*workload, script)));
+            scripted.extend(Scripted::of(*workload, file, model)?.map(|script| (*workload, script)));
         }
         let read = if workloads.iter().any(|workload| workload.has_lengths()) { Read::ByAWorkload } else { Read::ByNone };
         Ok(Varied { lengths: lengths(file, read)?, batches: batches(file, read)?, scripted })

@@ -7,23 +7,28 @@ use std::process::{Command, Output, Stdio};
 mod cli {
     mod attention_level;
     mod chat;
+    mod classify;
     mod folders;
     mod kernel_paths;
     #[cfg(target_os = "linux")]
     mod kills;
     mod labels;
     mod ledger;
+    mod multimodal;
     mod output;
     mod parameters;
     mod plan;
     mod profiles;
     mod prompts;
     mod quality;
+    mod scripted;
+    mod serve;
     mod sizes;
     mod speculative;
     mod stored_models;
     mod strategy_sizes;
     mod stream;
+    mod summarise;
     mod verdicts;
     mod weights;
 }

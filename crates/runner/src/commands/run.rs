@@ -156,8 +156,13 @@ fn require_one_that_fits(prediction: &Prediction<'_>) -> Result<(), Problem> {
             let cell = &plan.cells[too_large.cell];
             let sequences = if cell.batch == 1 { String::new() } else { format!(" with {} sequences at once", cell.batch) };
             let what = format!("`{}` at length {}{sequences}", cell.label, cell.seq_len);
-            Err(Problem::new(format!("{what}: {}", prediction.refusal(too_large)))
-                .help("shorter `lengths` or a smaller `batch` need less; `max_length` leaves long cells out for one strategy"))
+            let help = match cell.workload {
+                workload if workload.has_lengths() => {
+                    "shorter `lengths` or a smaller `batch` need less; `max_length` leaves long cells out for one strategy".into()
+                }
+                workload => format!("smaller numbers in [{workload}] need less"),
+            };
+            Err(Problem::new(format!("{what}: {}", prediction.refusal(too_large))).help(help))
         }
         _ => Ok(()),
     }

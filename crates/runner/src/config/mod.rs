@@ -14,7 +14,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
-use crate::workloads::{Chat, Speculative, Stream};
+use crate::workloads::{Chat, Classify, Multimodal, Serve, Speculative, Stream, Summarise};
 
 pub use file::{ConfigFile, load_config};
 pub(crate) use file::{changed, unknown_field_help};
@@ -40,6 +40,18 @@ pub struct Config {
     /// The workload `chat`, if it is among `workloads`.
     #[schemars(with = "Option<Chat>")]
     pub chat: Option<Spanned<Chat>>,
+    /// The workload `classify`, if it is among `workloads`.
+    #[schemars(with = "Option<Classify>")]
+    pub classify: Option<Spanned<Classify>>,
+    /// The workload `multimodal`, if it is among `workloads`.
+    #[schemars(with = "Option<Multimodal>")]
+    pub multimodal: Option<Spanned<Multimodal>>,
+    /// The workload `serve`, if it is among `workloads`.
+    #[schemars(with = "Option<Serve>")]
+    pub serve: Option<Spanned<Serve>>,
+    /// The workload `summarise`, if it is among `workloads`.
+    #[schemars(with = "Option<Summarise>")]
+    pub summarise: Option<Spanned<Summarise>>,
     /// The workload `stream`, if it is among `workloads`.
     #[schemars(with = "Option<Stream>")]
     pub stream: Option<Spanned<Stream>>,
@@ -242,6 +254,10 @@ impl Config {
         match workload {
             Workload::Decode | Workload::Generate => None,
             Workload::Chat => self.chat.as_ref().map(Spanned::span),
+            Workload::Classify => self.classify.as_ref().map(Spanned::span),
+            Workload::Multimodal => self.multimodal.as_ref().map(Spanned::span),
+            Workload::Serve => self.serve.as_ref().map(Spanned::span),
+            Workload::Summarise => self.summarise.as_ref().map(Spanned::span),
             Workload::Stream => self.stream.as_ref().map(Spanned::span),
             Workload::Speculative => self.speculative.as_ref().map(Spanned::span),
         }

@@ -21,6 +21,8 @@ pub(crate) enum Keeps {
     None,
     /// Those after every fresh position.
     OfEach,
+    /// Those after so many of the last fresh positions.
+    OfLast(usize),
 }
 
 impl<'a> ModelDriver<'a> {
@@ -28,8 +30,7 @@ impl<'a> ModelDriver<'a> {
         ModelDriver { decoder, keeps: Keeps::None, logits: vec![] }
     }
 
-    /// The logits after every fresh position of the last step: for each input `[fresh positions, vocabulary]`. Empty if none are
-    /// kept.
+    /// The logits of the last step that are kept: for each input `[positions, vocabulary]`. Empty if none are.
     pub(crate) fn take_logits(&mut self) -> Vec<Vec<f32>> {
         std::mem::take(&mut self.logits)
     }
@@ -67,11 +68,14 @@ impl Driver for ModelDriver<'_> {
     fn feed(&mut self, cache: &mut dyn KvCache, inputs: &mut [(&mut Sequence, &Input)]) -> Result<Vec<Option<u32>>, ModelError> {
         let mut inputs: Vec<StepInput<'_>> =
             inputs.iter_mut().map(|(sequence, input)| StepInput { sequence, fresh: fresh(input) }).collect();
-        if self.keeps == Keeps::None {
-            let logits = self.decoder.step(cache, &mut inputs)?;
-            return Ok(logits.iter().map(|logits| Some(argmax(logits))).collect());
-        }
-        self.logits = self.decoder.step_each(cache, &mut inputs)?;
+        self.logits = match self.keeps {
+            Keeps::None => {
+                let logits = self.decoder.step(cache, &mut inputs)?;
+                return Ok(logits.iter().map(|logits| Some(argmax(logits))).collect());
+            }
+            Keeps::OfEach => self.decoder.step_each(cache, &mut inputs)?,
+            Keeps::OfLast(positions) => self.decoder.step_last(cache, &mut inputs, positions)?,
+        };
         let vocabulary = self.decoder.config().vocabulary;
         Ok(self.logits.iter().map(|logits| Some(argmax(&logits[logits.len() - vocabulary..]))).collect())
     }

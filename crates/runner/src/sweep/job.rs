@@ -47,16 +47,17 @@ impl Setting<'_> {
     /// layer of every sequence, before and behind.
     fn untouched_bytes(&self, task: &Task) -> u64 {
         const OF_A_BUFFER: u64 = 4 << 20;
-        let caches = match task {
-            Task::Latency(task) => (task.instances.len() + 1).saturating_mul(task.script.batch),
-            Task::Scripted(ScriptedTask { purpose: Purpose::Time { .. }, instances, script, .. }) => {
-                (instances.len() + 1).saturating_mul(2 * script.batch)
+        let layers = self.model_config.geometry.layers;
+        let (caches, layers) = match task {
+            Task::Latency(task) => ((task.instances.len() + 1).saturating_mul(task.script.batch), layers),
+            Task::Scripted(ScriptedTask { purpose: Purpose::Time { .. }, instances, script, geometry, .. }) => {
+                ((instances.len() + 1).saturating_mul(2 * script.batch), geometry.layers)
             }
-            Task::Record(_) => 1,
-            _ => 0,
+            Task::Record(_) => (1, layers),
+            _ => (0, layers),
         };
         match self.huge_pages {
-            HugePages::Advise => (OF_A_BUFFER * 2 * self.model_config.geometry.layers as u64).saturating_mul(caches as u64),
+            HugePages::Advise => (OF_A_BUFFER * 2 * layers as u64).saturating_mul(caches as u64),
             HugePages::Never | HugePages::System => 0,
         }
     }

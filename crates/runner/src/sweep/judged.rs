@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use kv_metrics::{Comparison, Verdict};
-use kv_report::{Row, RunRecord, Status, Value, Visit, is_baseline};
+use kv_report::{Fill, Row, RunRecord, Status, Value, Visit, is_baseline};
 
 use super::comparisons::{Comparisons, OfCell};
 use super::observations::Part;
@@ -16,6 +16,8 @@ pub(super) fn judge(rows: &mut [Row], run: &RunRecord, visits: &[Visit]) {
     for row in rows.iter_mut().filter(|row| row.status == Status::Ok) {
         let compared = comparisons.cell(&row.cell.id);
         let baseline = baselines.get(&length(row));
+        // Rows that are generated have none.
+        let model = compared.parts.get(&Part::Model).filter(|_| row.fill != Some(Fill::Generated));
         if is_baseline(row) {
             add(row, "control_tpot_ratio", compared.parts.get(&Part::Step));
             add(row, "control_cache_ratio", compared.parts.get(&Part::Cache));
@@ -26,12 +28,12 @@ pub(super) fn judge(rows: &mut [Row], run: &RunRecord, visits: &[Visit]) {
                     None => add_plain(row, id, (of, part), baseline, &compared),
                 }
             }
-            add(row, "model_ratio", compared.parts.get(&Part::Model));
+            add(row, "model_ratio", model);
         }
         note_disturbed(row, &compared);
         if !is_baseline(row) {
             note_direction(row, baseline);
-            note_canary(row, compared.parts.get(&Part::Model));
+            note_canary(row, model);
         }
         add_bandwidth(row, baseline);
     }

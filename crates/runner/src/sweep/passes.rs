@@ -1,5 +1,6 @@
 //! The passes over the cells, each in a worker.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use kv_report::{Pass, Status, Visit};
@@ -12,7 +13,10 @@ use crate::config::{Level, Workload};
 use crate::progress::say;
 use crate::recording::StoredRecording;
 use crate::worker::process::{self, By, Ended, How, OnInterrupt};
-use crate::worker::protocol::{GateTask, Job, LatencyTask, MemoryTask, Message, Phase, Purpose, ScriptedTask, Task, Text, Ttft};
+use crate::worker::protocol::{
+    GateTask, InstanceSpec, Job, LatencyTask, MemoryTask, Message, Phase, Purpose, ScriptSpec, ScriptedTask, Task, Text, Ttft,
+};
+use crate::workloads::Scripted;
 use crate::{Problem, hash, interrupt};
 
 /// Estimated seconds of the conformance suite for one instance.
@@ -157,19 +161,22 @@ impl Sweep<'_> {
 
     /// Runs a workload that is a script of its own with the cells of a block.
     fn scripted_task(&self, block: &Block, again: Option<usize>, left: &[usize], launch: u32) -> ScriptedTask {
-        ScriptedTask {
-            rows: self.setting.rows.clone(),
-            geometry: self.setting.model_config.geometry.clone(),
-            script: self.prediction.script(left[0]),
-            instances: again.iter().chain(left).map(|cell| instance_of(self.cell(*cell), &self.ids[*cell])).collect(),
-            text: self.setting.text.clone(),
-            purpose: Purpose::Time {
-                launch,
-                control: block.control.map(|baseline| self.ids[baseline].clone()),
-                rounds: self.prediction.rounds(block),
-                order_seed: hash::number(format!("{} {} {launch}", self.run.order_seed, block.name).as_bytes()),
-            },
-        }
+        let instances = again.iter().chain(left).map(|cell| instance_of(self.cell(*cell), &self.ids[*cell])).collect();
+        let purpose = Purpose::Time {
+            launch,
+            control: block.control.map(|baseline| self.ids[baseline].clone()),
+            rounds: self.prediction.rounds(block),
+            order_seed: hash::number(format!("{} {} {launch}", self.run.order_seed, block.name).as_bytes()),
+        };
+        self.script_for(self.prediction.script(left[0]), instances, purpose)
+    }
+
+    fn script_for(&self, script: ScriptSpec, instances: Vec<InstanceSpec>, purpose: Purpose) -> ScriptedTask {
+        let text = self.setting.text.clone();
+        let image = script.scripted.as_ref().and_then(Scripted::image).map(Path::to_owned);
+        let model = &self.setting.model_config.geometry;
+        let geometry = script.scripted.as_ref().map_or_else(|| model.clone(), |scripted| scripted.geometry(model));
+        ScriptedTask { rows: self.setting.rows.clone(), geometry, script, instances, text, image, purpose }
     }
 
     fn hear_latency(&mut self, job: &Job, block: &Block, cells: &[usize], launch: u32) -> Result<Ended, Problem> {
@@ -219,14 +226,7 @@ impl Sweep<'_> {
         let seconds = self.prediction.memory_seconds(index);
         let text = self.prediction.text(index);
         let task = if script.scripted.is_some() {
-            Task::Scripted(ScriptedTask {
-                rows: self.setting.rows.clone(),
-                geometry: self.setting.model_config.geometry.clone(),
-                script,
-                instances: vec![instance],
-                text: self.setting.text.clone(),
-                purpose: Purpose::Bytes,
-            })
+            Task::Scripted(self.script_for(script, vec![instance], Purpose::Bytes))
         } else {
             Task::Memory(MemoryTask {
                 instance,
@@ -267,7 +267,8 @@ impl Sweep<'_> {
 
     /// Keeps a cell's latency visit and shows it.
     fn finish_cell(&mut self, index: usize, block: &Block, mut visit: Visit) -> Result<(), Problem> {
-        if let Some((bytes, Certainty::Predicted)) = self.probes.bytes(self.plan, self.cell(index)) {
+        let predicted = Some(self.cell(index)).filter(|cell| cell.workload.has_lengths());
+        if let Some((bytes, Certainty::Predicted)) = predicted.and_then(|cell| self.probes.bytes(self.plan, cell)) {
             visit.values.insert("predicted_bytes".into(), bytes as f64);
         }
         visit.block = Some(block.name.clone());

@@ -70,10 +70,12 @@ pub(crate) fn predict<'a>(plan: &'a Plan, probes: &'a Probes, setting: &Setting<
     let in_pages = |cell: &Cell, bytes: u64| bytes.saturating_add(rounding(setting.huge_pages, bytes, buffers(cell)));
     let caches: Vec<u64> =
         plan.cells.iter().map(|cell| probes.bytes_in_the_end(plan, cell).map_or(0, |bytes| in_pages(cell, bytes))).collect();
-    // Where rows were recorded, the model is not there any more.
-    let loaded_bytes = if plan.level == Level::Model { model_bytes } else { 0 };
+    // Where rows were recorded or are generated, the model is not there.
+    let loaded_bytes = |cell: &Cell| if level_of(plan, cell) == Level::Model { model_bytes } else { 0 };
     let beside: Vec<u64> = (plan.cells.iter())
-        .map(|cell| loaded_bytes.saturating_add(process_bytes(setting.threads)).saturating_add(step_bytes(plan, cell, config, probes)))
+        .map(|cell| {
+            loaded_bytes(cell).saturating_add(process_bytes(setting.threads)).saturating_add(step_bytes(plan, cell, config, probes))
+        })
         .collect();
     let sizes = Sizes { caches: &|cell| caches[cell], beside: &|cell| beside[cell], limit: setting.memory_limit };
     let is_whole = |cell: usize| probes.refusal(plan, &plan.cells[cell]).is_none();
@@ -117,10 +119,22 @@ fn step_bytes(plan: &Plan, cell: &Cell, config: &ModelConfig, probes: &Probes) -
     /// As they are computed, as they are handed over, and as whoever wants them has them.
     const COPIES_OF_LOGITS: usize = 3;
     let scripted = plan.script(cell).scripted;
-    let (chunk, logits) = scripted.map_or((plan.prefill_chunk, 0), |script| script.step_tokens(plan.prefill_chunk));
-    let tokens = if probes.recomputes(&cell.label) { probes.positions(plan, cell) } else { chunk.min(cell.seq_len) };
+    let (chunk, logits) = scripted.as_ref().map_or((plan.prefill_chunk, 0), |script| script.step_tokens(plan.prefill_chunk));
+    let chunk = chunk.min(cell.seq_len);
+    let (tokens, sequences) = match (probes.recomputes(&cell.label), &scripted) {
+        (true, _) => (probes.positions(plan, cell), cell.batch),
+        // A script feeds one prompt at a time, and decodes together.
+        (false, Some(_)) => (chunk.max(cell.batch), 1),
+        (false, None) => (chunk, cell.batch),
+    };
     let logits = logits.saturating_mul(COPIES_OF_LOGITS * config.vocabulary * size_of::<f32>()) as u64;
-    (cell.batch as u64).saturating_mul(chunk_bytes(config, plan.level, tokens)).saturating_add(logits)
+    let of_steps = (sequences as u64).saturating_mul(chunk_bytes(config, level_of(plan, cell), tokens));
+    of_steps.saturating_add(logits).saturating_add(scripted.map_or(0, |script| script.bytes_beside()))
+}
+
+/// What a cell runs: scripts that feed rows run no model.
+fn level_of(plan: &Plan, cell: &Cell) -> Level {
+    if plan.script(cell).scripted.is_some_and(|script| !script.needs_model()) { Level::Attention } else { plan.level }
 }
 
 /// What a step of one sequence takes.

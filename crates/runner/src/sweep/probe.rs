@@ -98,7 +98,7 @@ impl Probes {
     pub(crate) fn refusal(&self, plan: &Plan, cell: &Cell) -> Option<Broken> {
         let no_room = || {
             let most = self.known.get(&cell.label)?.room.get(self.size(plan, cell)?).copied().flatten()?;
-            if plan.exceeds_context(cell) {
+            if plan.exceeds_context(cell) || plan.cache_bytes(cell).is_some() {
                 return None;
             }
             let reason = format!("it has room for {most} tokens of each sequence only, and the cell needs {}", plan.positions(cell));
@@ -120,6 +120,9 @@ impl Probes {
 
     /// Bytes of a cell's caches in the end, as far as they reach. `None` if the strategy says nothing.
     pub(crate) fn bytes_in_the_end(&self, plan: &Plan, cell: &Cell) -> Option<u64> {
+        if let Some(bytes) = plan.cache_bytes(cell) {
+            return Some(bytes);
+        }
         let size = (self.positions(plan, cell), cell.batch);
         let at = self.sizes.iter().position(|other| *other == size);
         at.and_then(|at| self.known.get(&cell.label)?.bytes.get(at).copied().flatten()).or(self.bytes(plan, cell).map(|(bytes, _)| bytes))
@@ -129,6 +132,9 @@ impl Probes {
     /// `None` if it says nothing.
     pub(crate) fn bytes(&self, plan: &Plan, cell: &Cell) -> Option<(u64, Certainty)> {
         let probed = self.known.get(&cell.label)?;
+        if let Some(bytes) = plan.cache_bytes(cell) {
+            return Some((bytes, Certainty::Predicted));
+        }
         let at = self.size(plan, cell)?;
         let certainty = if probed.is_predicted { Certainty::Predicted } else { Certainty::Least };
         Some((probed.bytes.get(at).copied().flatten()?, certainty))

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use kv_metrics::{geometric_mean, quantile};
 use kv_report::{
-    CellRecord, Level, Pass, Results, Row, RunRecord, Status, StepTime, Value, Visit, WorkloadPoint, WorkloadValue, workload_metric,
+    CellRecord, Fill, Level, Pass, Results, Row, RunRecord, Status, StepTime, Value, Visit, WorkloadPoint, WorkloadValue, workload_metric,
 };
 
 use super::judged::judge;
 use super::level::add_level;
 use super::observations::{BlockVisits, Part, steady_steps};
 use super::pairs::pairs;
+use crate::config::Workload;
 
 /// A run's results. Cells that were not timed have no row.
 pub(crate) fn results(run: &RunRecord, visits: &[Visit]) -> Results {
@@ -63,6 +64,9 @@ fn row(run: &RunRecord, cell: &CellRecord, visits: &[Visit]) -> Option<Row> {
     if let Some(first) = launches.first() {
         row.guarantee.clone_from(&first.guarantee);
         row.fill = first.fill;
+        if !has_model(&row, run) {
+            row.values.remove("model_bytes");
+        }
         row.ttft_source = all.iter().find_map(|visit| visit.ttft_source);
     }
     let judged: Vec<&Visit> = of(Pass::Attention).chain(of(Pass::Quality)).collect();
@@ -84,6 +88,11 @@ fn row(run: &RunRecord, cell: &CellRecord, visits: &[Visit]) -> Option<Row> {
         add_check(&mut row, check);
     }
     Some(row)
+}
+
+/// Whether a model fed the caches of a row that was timed.
+fn has_model(row: &Row, run: &RunRecord) -> bool {
+    run.level == Level::Model && row.fill != Some(Fill::Generated)
 }
 
 /// Takes over how a pass failed.
@@ -168,7 +177,7 @@ fn add_times(row: &mut Row, run: &RunRecord, launches: &[&Visit]) {
         ("seam_ms_p50", decode(|step| step.seam_ms), 0.5, "p50"),
         ("model_ms_p50", decode(|step| step.step_ms - step.cache_ms - step.seam_ms), 0.5, "p50"),
     ] {
-        if id == "model_ms_p50" && run.level != Level::Model {
+        if id == "model_ms_p50" && !has_model(row, run) {
             continue;
         }
         // So that at least three steps are above it.
@@ -202,8 +211,9 @@ fn add_times(row: &mut Row, run: &RunRecord, launches: &[&Visit]) {
     if let (Some(live), Some(seen)) = (row.value("heap_live_bytes"), row.value("seen_tokens")) {
         row.values.insert("bytes_per_token".into(), Value::from(live / seen.max(1.0)));
     }
-    // Caches alone decode nothing.
-    if let Some(tpot) = row.value("tpot_ms_p50").filter(|_| run.level == Level::Model) {
+    // Caches alone decode nothing, and not every script decodes a batch.
+    let decodes = Workload::ALL.iter().filter(|workload| !workload.decodes_batches()).all(|workload| workload.name() != row.cell.workload);
+    if let Some(tpot) = row.value("tpot_ms_p50").filter(|_| run.level == Level::Model && decodes) {
         row.values.insert("tokens_per_s".into(), Value::from(row.cell.batch as f64 * 1e3 / tpot));
     }
     if let Some(first) = launches.first() {

@@ -18,7 +18,7 @@ use crate::workloads::Scripted;
 pub(crate) use super::message::{Message, Phase, ProbeFailure, Probed, Work};
 
 /// Is raised with every change. Runner and worker are the same program, unless it was replaced while it ran.
-pub(crate) const PROTOCOL: u32 = 8;
+pub(crate) const PROTOCOL: u32 = 9;
 
 /// What a worker is to do.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -171,6 +171,8 @@ pub(crate) struct ScriptedTask {
     pub(crate) instances: Vec<InstanceSpec>,
     /// The tokens of the text that is fed, if one is.
     pub(crate) text: Vec<u32>,
+    /// Where the image lies that is asked about, if one does.
+    pub(crate) image: Option<PathBuf>,
     /// What is measured.
     pub(crate) purpose: Purpose,
 }

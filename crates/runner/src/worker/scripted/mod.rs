@@ -4,11 +4,17 @@
 //! instance runs it on rows of the model's shape, without the model, so that every byte is the cache's.
 
 mod chat;
+mod classify;
+mod multimodal;
 mod outcome;
 mod refusal;
+mod serve;
 mod speculative;
 mod stage;
 mod stream;
+mod summarise;
+#[cfg(test)]
+mod testing;
 
 use kv_core::Registry;
 use kv_metrics::HeapMeter;
@@ -51,6 +57,10 @@ fn perform<H: Host>(host: &H, task: &ScriptedTask, progress: &dyn Fn(usize, usiz
     let script = &task.script;
     match &script.scripted {
         Some(Scripted::Chat(chat)) => chat::run(host, chat, script, progress),
+        Some(Scripted::Classify(classify)) => classify::run(host, classify, script, progress),
+        Some(Scripted::Multimodal(multimodal)) => multimodal::run(host, multimodal, script, task.image.as_deref(), progress),
+        Some(Scripted::Serve(serve)) => serve::run(host, serve, script, progress),
+        Some(Scripted::Summarise(summarise)) => summarise::run(host, summarise, script, progress),
         Some(Scripted::Stream(stream)) => stream::run(host, stream, script, &task.text, progress),
         Some(Scripted::Speculative(speculative)) => speculative::run(host, speculative, script, progress),
         None => Err(Refusal::Failed(format!("the workload `{}` is no script of its own", script.workload))),
@@ -129,7 +139,8 @@ fn time<'a, H: Host>(task: &'a ScriptedTask, channel: &Channel, host: &dyn Fn(&'
         if let (read @ 1.., steps @ 1..) = player.read {
             values.push(("read_bytes", read as f64 / steps as f64));
         }
-        let mut visit = Visit { guarantee, fill: Some(Fill::Prefill), ..player.rounds.into_visit(visit) };
+        let fill = if is_of_model(task) { Fill::Prefill } else { Fill::Generated };
+        let mut visit = Visit { guarantee, fill: Some(fill), ..player.rounds.into_visit(visit) };
         visit.values.extend(values.into_iter().map(|(id, value)| (id.to_owned(), value)));
         channel.visit(visit);
     }

@@ -1,11 +1,12 @@
 //! What scripts are run on: a fresh cache, what feeds it, and an instrument.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use kv_core::{Geometry, KvCache, Registry};
 use kv_metrics::HeapMeter;
 use kv_model::Decoder;
-use kv_script::{Attention, Driver, Event, Input, Interpreter, Name, RowsDriver};
+use kv_script::{Attention, Driver, Event, Input, Interpreter, Name, RowsDriver, ScriptError};
 
 use super::refusal::{MayBeCaches, Refusal};
 use crate::drivers::{CellRows, Keeps, ModelDriver};
@@ -29,11 +30,21 @@ pub(super) trait Host: Sync {
     /// Tokens of the vocabulary that messages are drawn from.
     fn vocabulary(&self) -> usize;
 
+    /// The embedding of a token, `[hidden]`. Empty without a model.
+    fn embedding(&self, token: u32) -> Result<Arc<[f32]>, Refusal>;
+
     /// Positions of the model.
     fn context(&self) -> usize;
 
     /// Bytes of a cache of so many tokens by its strategy's formula, if it has one and the config makes room for them.
     fn predicted_bytes(&self, tokens: usize) -> Option<u64>;
+
+    /// Bytes of a sequence of so many tokens among many others by its strategy's formula, if it has one: what all of them share,
+    /// as the unfilled end of a pool, counts next to nothing.
+    fn bytes_among_many(&self, tokens: usize) -> Option<usize>;
+
+    /// The shape of the caches.
+    fn geometry(&self) -> &Geometry;
 }
 
 /// A driver that may know more of what follows than the next token.
@@ -86,12 +97,24 @@ impl<'a> Host for ModelHost<'a> {
         self.decoder.config().vocabulary
     }
 
+    fn embedding(&self, token: u32) -> Result<Arc<[f32]>, Refusal> {
+        Ok(self.decoder.embedding(token).map_err(|error| error.to_string())?.into())
+    }
+
     fn context(&self) -> usize {
         self.decoder.config().geometry.context
     }
 
     fn predicted_bytes(&self, tokens: usize) -> Option<u64> {
-        predicted_bytes(self.registry, self.instance, &self.decoder.config().geometry, tokens)
+        predicted_bytes(self.registry, self.instance, self.geometry(), tokens)
+    }
+
+    fn bytes_among_many(&self, tokens: usize) -> Option<usize> {
+        bytes_among_many(self.registry, self.instance, self.geometry(), tokens)
+    }
+
+    fn geometry(&self) -> &Geometry {
+        &self.decoder.config().geometry
     }
 }
 
@@ -113,10 +136,6 @@ impl<'a> RowsHost<'a> {
     /// Bytes are counted.
     pub(super) fn weighed(registry: &'a Registry, task: &ScriptedTask, instance: &'a InstanceSpec, meter: &'a HeapMeter) -> RowsHost<'a> {
         RowsHost { meter: Some(meter), ..RowsHost::timed(registry, task, instance) }
-    }
-
-    fn geometry(&self) -> &Geometry {
-        &self.rows.geometry
     }
 }
 
@@ -141,7 +160,11 @@ impl Host for RowsHost<'_> {
 
     /// Rows do not depend on tokens.
     fn vocabulary(&self) -> usize {
-        2
+        1 << 16
+    }
+
+    fn embedding(&self, _: u32) -> Result<Arc<[f32]>, Refusal> {
+        Ok([].into())
     }
 
     fn context(&self) -> usize {
@@ -151,6 +174,22 @@ impl Host for RowsHost<'_> {
     fn predicted_bytes(&self, tokens: usize) -> Option<u64> {
         predicted_bytes(self.registry, self.instance, self.geometry(), tokens)
     }
+
+    fn bytes_among_many(&self, tokens: usize) -> Option<usize> {
+        bytes_among_many(self.registry, self.instance, self.geometry(), tokens)
+    }
+
+    fn geometry(&self) -> &Geometry {
+        &self.rows.geometry
+    }
+}
+
+/// What an instance's strategy predicts of a sequence among many.
+fn bytes_among_many(registry: &Registry, instance: &InstanceSpec, geometry: &Geometry, tokens: usize) -> Option<usize> {
+    const MANY: usize = 1 << 16;
+    let entry = registry.get(&instance.strategy).ok()?;
+    let bytes = entry.predicted_bytes(&instance.config, geometry, tokens, MANY).ok().flatten()?;
+    Some(bytes.total() / MANY)
 }
 
 /// What an instance's strategy predicts.
@@ -172,6 +211,30 @@ enum Instrument<'m> {
     },
 }
 
+impl Instrument<'_> {
+    /// Does something with the cache, and says what it took.
+    fn measured<T, E>(&mut self, work: impl FnOnce(&mut dyn KvCache) -> Result<T, E>) -> Result<(T, Took), E> {
+        match self {
+            Instrument::Clock(cache) => {
+                cache.take_spent();
+                let read = kv_kernels::read_bytes();
+                let began = Instant::now();
+                let answer = work(cache.as_mut())?;
+                let elapsed = began.elapsed();
+                let spent = cache.take_spent();
+                let took = Took {
+                    ms: milliseconds(elapsed),
+                    cache_ms: milliseconds(spent.cache),
+                    seam_ms: milliseconds(spent.seam),
+                    read_bytes: kv_kernels::read_bytes() - read,
+                };
+                Ok((answer, took))
+            }
+            Instrument::Scales { cache, .. } => Ok((work(cache.as_mut())?, Took::default())),
+        }
+    }
+}
+
 /// A fresh cache and what feeds it.
 pub(super) struct Stage<'m, D: Driver> {
     instrument: Instrument<'m>,
@@ -191,6 +254,20 @@ pub(super) struct Took {
     pub(super) read_bytes: u64,
 }
 
+impl Took {
+    /// The cache's part and the way to it alone, where rows are generated in between.
+    pub(super) fn of_cache(self) -> Took {
+        Took { ms: self.cache_ms + self.seam_ms, ..self }
+    }
+
+    /// A part of so many equal ones.
+    pub(super) fn share(self, parts: usize) -> Took {
+        let of = |ms: f64| ms / parts as f64;
+        let Took { ms, cache_ms, seam_ms, read_bytes } = self;
+        Took { ms: of(ms), cache_ms: of(cache_ms), seam_ms: of(seam_ms), read_bytes: read_bytes / parts as u64 }
+    }
+}
+
 impl std::ops::AddAssign for Took {
     fn add_assign(&mut self, other: Took) {
         self.ms += other.ms;
@@ -203,26 +280,14 @@ impl std::ops::AddAssign for Took {
 impl<D: Driver<Error: MayBeCaches> + Answers> Stage<'_, D> {
     /// Runs an event.
     pub(super) fn run(&mut self, event: &Event) -> Result<Took, Refusal> {
-        match &mut self.instrument {
-            Instrument::Clock(cache) => {
-                cache.take_spent();
-                let read = kv_kernels::read_bytes();
-                let began = Instant::now();
-                self.interpreter.run(cache.as_mut(), event)?;
-                let elapsed = began.elapsed();
-                let spent = cache.take_spent();
-                Ok(Took {
-                    ms: milliseconds(elapsed),
-                    cache_ms: milliseconds(spent.cache),
-                    seam_ms: milliseconds(spent.seam),
-                    read_bytes: kv_kernels::read_bytes() - read,
-                })
-            }
-            Instrument::Scales { cache, .. } => {
-                self.interpreter.run(cache.as_mut(), event)?;
-                Ok(Took::default())
-            }
-        }
+        let Stage { instrument, interpreter } = self;
+        let ((), took) = instrument.measured(|cache| interpreter.run(cache, event))?;
+        Ok(took)
+    }
+
+    /// Does with the cache what no event says.
+    pub(super) fn call<T, E: MayBeCaches>(&mut self, work: impl FnOnce(&mut dyn KvCache) -> Result<T, E>) -> Result<(T, Took), Refusal> {
+        Ok(self.instrument.measured(|cache| work(cache).map_err(ScriptError::Driver))?)
     }
 
     /// Opens a sequence.
@@ -242,7 +307,12 @@ impl<D: Driver<Error: MayBeCaches> + Answers> Stage<'_, D> {
 
     /// Feeds a sequence tokens in one step.
     pub(super) fn feed(&mut self, sequence: &Name, tokens: &[u32]) -> Result<Took, Refusal> {
-        self.run(&Event::Append { inputs: vec![(sequence.clone(), Input::Tokens(tokens.to_vec()))] })
+        self.give(sequence, Input::Tokens(tokens.to_vec()))
+    }
+
+    /// Feeds a sequence in one step.
+    pub(super) fn give(&mut self, sequence: &Name, input: Input) -> Result<Took, Refusal> {
+        self.run(&Event::Append { inputs: vec![(sequence.clone(), input)] })
     }
 
     /// The token that follows a sequence; 0 if nobody knows.
