@@ -24,7 +24,7 @@ fn misfit_at(root: &Json, schema: &Json, value: &Value, path: &str) -> Option<St
     if fits(root, schema, value) {
         return None;
     }
-    let schema = resolved(root, schema);
+    let schema = meant(root, resolved(root, schema), value);
     let deeper = match (value, schema.get("items")) {
         (Value::Table(table), _) => misfit_in_table(root, schema, table, path),
         (Value::Array(list), Some(items)) => {
@@ -67,8 +67,7 @@ fn table_fits(root: &Json, schema: &Json, table: &Table) -> bool {
     let empty = Map::new();
     let properties = schema.get("properties").and_then(Json::as_object).unwrap_or(&empty);
     let is_closed = schema.get("additionalProperties") == Some(&Json::Bool(false));
-    let required = schema.get("required").and_then(Json::as_array).into_iter().flatten();
-    required.filter_map(Json::as_str).all(|key| table.contains_key(key))
+    has_required(schema, table)
         && table.iter().all(|(key, value)| properties.get(key).map_or(!is_closed, |schema| fits(root, schema, value)))
 }
 
@@ -109,6 +108,29 @@ fn allowed(root: &Json, schema: &Json) -> String {
 fn listed(mut texts: Vec<String>) -> String {
     let last = texts.pop().unwrap_or_default();
     if texts.is_empty() { last } else { format!("{} or {last}", texts.join(", ")) }
+}
+
+/// Of several choices the only one that a list can be meant for, or a table with all keys that it needs; otherwise the schema itself.
+fn meant<'a>(root: &'a Json, schema: &'a Json, value: &Value) -> &'a Json {
+    let is_meant = |choice: &&Json| match value {
+        Value::Array(_) => is_only(choice, "array"),
+        Value::Table(table) => is_only(choice, "object") && has_required(choice, table),
+        _ => false,
+    };
+    let mut choices = choices(schema).into_iter().flatten().map(|choice| resolved(root, choice)).filter(is_meant);
+    match (choices.next(), choices.next()) {
+        (Some(only), None) => only,
+        _ => schema,
+    }
+}
+
+fn is_only(schema: &Json, name: &str) -> bool {
+    schema.get("type").is_some_and(|only| only == name)
+}
+
+fn has_required(schema: &Json, table: &Table) -> bool {
+    let required = schema.get("required").and_then(Json::as_array).into_iter().flatten();
+    required.filter_map(Json::as_str).all(|key| table.contains_key(key))
 }
 
 fn choices(schema: &Json) -> Option<&Vec<Json>> {
@@ -171,6 +193,7 @@ mod tests {
         inner: Option<Inner>,
         needed: Inner,
         several: Vec<Inner>,
+        one_or_many: OneOrMany,
         list: Vec<Kind>,
     }
 
@@ -190,6 +213,14 @@ mod tests {
         Reserve(usize),
         /// With parts.
         Parts { first: usize },
+    }
+
+    #[derive(JsonSchema)]
+    #[serde(untagged)]
+    #[expect(dead_code, reason = "only its schema is used")]
+    enum OneOrMany {
+        One(Inner),
+        Many(Vec<Inner>),
     }
 
     #[derive(JsonSchema)]
@@ -220,7 +251,10 @@ mod tests {
             ("growth = { reserve = 1, more = 2 }", format!("`growth` is {{ reserve = 1, more = 2 }}: {GROWTH}")),
             ("growth = { parts = {} }", format!("`growth` is {{ parts = {{}} }}: {GROWTH}")),
             ("if_full = 5", format!("`if_full` is 5: {GROWTH}")),
-            ("inner = { flag = 1 }", "`inner` is { flag = 1 }: it takes { flag = true or false }".into()),
+            ("inner = { flag = 1 }", "`inner.flag` is 1: it takes true or false".into()),
+            ("inner = { flagg = 1 }", "`inner` is { flagg = 1 }: it takes { flag = true or false }".into()),
+            ("one_or_many = { flag = 1 }", "`one_or_many.flag` is 1: it takes true or false".into()),
+            ("one_or_many = [{ flag = 1 }]", "`one_or_many[0].flag` is 1: it takes true or false".into()),
             ("needed = { flag = 1 }", "`needed.flag` is 1: it takes true or false".into()),
             ("several = [{ flag = true }, { flag = 1 }]", "`several[1].flag` is 1: it takes true or false".into()),
             ("list = 1", "`list` is 1: it takes a list of \"one\" or \"two\"".into()),

@@ -11,6 +11,7 @@ mod cli {
     mod kills;
     mod labels;
     mod ledger;
+    mod models;
     mod output;
     mod parameters;
     mod plan;
