@@ -67,7 +67,8 @@ fn table_fits(root: &Json, schema: &Json, table: &Table) -> bool {
     let empty = Map::new();
     let properties = schema.get("properties").and_then(Json::as_object).unwrap_or(&empty);
     let is_closed = schema.get("additionalProperties") == Some(&Json::Bool(false));
-    has_required(schema, table)
+    let required = schema.get("required").and_then(Json::as_array).into_iter().flatten();
+    required.filter_map(Json::as_str).all(|key| table.contains_key(key))
         && table.iter().all(|(key, value)| properties.get(key).map_or(!is_closed, |schema| fits(root, schema, value)))
 }
 
@@ -110,27 +111,22 @@ fn listed(mut texts: Vec<String>) -> String {
     if texts.is_empty() { last } else { format!("{} or {last}", texts.join(", ")) }
 }
 
-/// Of several choices the only one that a list can be meant for, or a table with all keys that it needs; otherwise the schema itself.
+/// Of several choices the only one that a list can be meant for, or a table; otherwise the schema itself. A choice of tables that needs
+/// a key is a variant of an enum, which explains itself as a whole.
 fn meant<'a>(root: &'a Json, schema: &'a Json, value: &Value) -> &'a Json {
-    let is_meant = |choice: &&Json| match value {
-        Value::Array(_) => is_only(choice, "array"),
-        Value::Table(table) => is_only(choice, "object") && has_required(choice, table),
-        _ => false,
+    let is_meant = |choice: &&Json| {
+        let is = |name: &str| choice.get("type").is_some_and(|only| only == name);
+        match value {
+            Value::Array(_) => is("array"),
+            Value::Table(_) => is("object") && choice.get("required").is_none(),
+            _ => false,
+        }
     };
     let mut choices = choices(schema).into_iter().flatten().map(|choice| resolved(root, choice)).filter(is_meant);
     match (choices.next(), choices.next()) {
         (Some(only), None) => only,
         _ => schema,
     }
-}
-
-fn is_only(schema: &Json, name: &str) -> bool {
-    schema.get("type").is_some_and(|only| only == name)
-}
-
-fn has_required(schema: &Json, table: &Table) -> bool {
-    let required = schema.get("required").and_then(Json::as_array).into_iter().flatten();
-    required.filter_map(Json::as_str).all(|key| table.contains_key(key))
 }
 
 fn choices(schema: &Json) -> Option<&Vec<Json>> {
@@ -216,11 +212,17 @@ mod tests {
     }
 
     #[derive(JsonSchema)]
+    #[expect(dead_code, reason = "only its schema is used")]
+    struct Loose {
+        flag: Option<bool>,
+    }
+
+    #[derive(JsonSchema)]
     #[serde(untagged)]
     #[expect(dead_code, reason = "only its schema is used")]
     enum OneOrMany {
-        One(Inner),
-        Many(Vec<Inner>),
+        One(Loose),
+        Many(Vec<Loose>),
     }
 
     #[derive(JsonSchema)]
@@ -251,8 +253,7 @@ mod tests {
             ("growth = { reserve = 1, more = 2 }", format!("`growth` is {{ reserve = 1, more = 2 }}: {GROWTH}")),
             ("growth = { parts = {} }", format!("`growth` is {{ parts = {{}} }}: {GROWTH}")),
             ("if_full = 5", format!("`if_full` is 5: {GROWTH}")),
-            ("inner = { flag = 1 }", "`inner.flag` is 1: it takes true or false".into()),
-            ("inner = { flagg = 1 }", "`inner` is { flagg = 1 }: it takes { flag = true or false }".into()),
+            ("inner = { flag = 1 }", "`inner` is { flag = 1 }: it takes { flag = true or false }".into()),
             ("one_or_many = { flag = 1 }", "`one_or_many.flag` is 1: it takes true or false".into()),
             ("one_or_many = [{ flag = 1 }]", "`one_or_many[0].flag` is 1: it takes true or false".into()),
             ("needed = { flag = 1 }", "`needed.flag` is 1: it takes true or false".into()),
@@ -275,6 +276,8 @@ mod tests {
             "sise = 'x'",
             "needed = { flagg = true }",
             "several = [{ flagg = true }]",
+            "one_or_many = { flagg = true }",
+            "one_or_many = [{ flagg = true }]",
         ] {
             let config: Table = toml::from_str(config).unwrap();
             assert_eq!(misfit(&schemars::schema_for!(Config), &config), None, "{config}");

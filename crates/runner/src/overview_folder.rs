@@ -23,7 +23,7 @@ const SCHEMA: u32 = 1;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Models {
-    schema: u32,
+    pub(crate) schema: u32,
     /// The config's title.
     pub(crate) title: String,
     /// In the order of the config.

@@ -32,10 +32,9 @@ impl ModelChoice {
     /// The name that it is given, or else that of what it chooses: of a file without folder and ending. `None` if it chooses nothing.
     pub(crate) fn short_name(&self) -> Option<String> {
         let last = |path: &String| Path::new(path).file_name().map(|name| name.to_string_lossy().into_owned());
-        let stem = |path: &String| Path::new(path).file_stem().map(|name| name.to_string_lossy().into_owned());
         let given = self.name.as_ref().or(self.preset.as_ref()).or(self.fetched.as_ref());
-        let of_files = || self.gguf.as_ref().and_then(stem).or_else(|| self.hugging_face.as_ref().and_then(last));
-        given.cloned().or_else(of_files)
+        let file = || self.gguf.as_ref().or(self.hugging_face.as_ref()).and_then(last);
+        given.cloned().or_else(|| file().map(|name| name.strip_suffix(".gguf").unwrap_or(&name).to_owned()))
     }
 }
 
