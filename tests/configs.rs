@@ -4,7 +4,7 @@ use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
 use kv_model::{ModelConfig, Preset, SMALL, SMALL_GGUF, gguf};
-use runner::{builtin, load_config, plan, schema};
+use runner::{builtin, load_config, load_configs, plan, schema};
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../bench-configs")
@@ -23,16 +23,17 @@ fn every_config_makes_a_plan() {
         if path.extension().is_none_or(|ending| ending != "toml") {
             continue;
         }
-        let file = load_config(&path, &[], &[]).unwrap();
-        let choice = file.config.model.get_ref();
-        // The shape of a model that must be fetched is also a preset.
-        let preset = choice.preset.as_deref().or(choice.fetched.as_deref()).unwrap();
-        let model = if preset == SMALL { small() } else { Preset::find(preset).unwrap().config(choice.layers) };
-        let plan = plan(&file, &builtin(), &model, None).unwrap();
-        assert!(!plan.cells.is_empty(), "{}", path.display());
-        for cell in &plan.cells {
-            let built = cell.strategy.build(&cell.config, &model.geometry);
-            assert!(built.is_ok(), "{}: {}: {:?}", path.display(), cell.label, built.err());
+        for file in load_configs(&path, &[], &[]).unwrap() {
+            let choice = file.model().get_ref();
+            // The shape of a model that must be fetched is also a preset.
+            let preset = choice.preset.as_deref().or(choice.fetched.as_deref()).unwrap();
+            let model = if preset == SMALL { small() } else { Preset::find(preset).unwrap().config(choice.layers) };
+            let plan = plan(&file, &builtin(), &model, None).unwrap();
+            assert!(!plan.cells.is_empty(), "{}", path.display());
+            for cell in &plan.cells {
+                let built = cell.strategy.build(&cell.config, &model.geometry);
+                assert!(built.is_ok(), "{}: {}: {:?}", path.display(), cell.label, built.err());
+            }
         }
         names.push(path.file_name().unwrap().to_string_lossy().into_owned());
     }
@@ -45,6 +46,7 @@ fn every_config_makes_a_plan() {
             "composed.toml",
             "llama-3-8b-attention.toml",
             "long.toml",
+            "model-sizes.toml",
             "naive-vs-cache.toml",
             "peers.toml",
             "plan.toml",

@@ -24,7 +24,7 @@ fn misfit_at(root: &Json, schema: &Json, value: &Value, path: &str) -> Option<St
     if fits(root, schema, value) {
         return None;
     }
-    let schema = resolved(root, schema);
+    let schema = meant(root, resolved(root, schema), value);
     let deeper = match (value, schema.get("items")) {
         (Value::Table(table), _) => misfit_in_table(root, schema, table, path),
         (Value::Array(list), Some(items)) => {
@@ -110,6 +110,24 @@ fn listed(mut texts: Vec<String>) -> String {
     if texts.is_empty() { last } else { format!("{} or {last}", texts.join(", ")) }
 }
 
+/// Of several choices the only one that a list can be meant for, or a table; otherwise the schema itself. A choice of tables that needs
+/// a key is a variant of an enum, which explains itself as a whole.
+fn meant<'a>(root: &'a Json, schema: &'a Json, value: &Value) -> &'a Json {
+    let is_meant = |choice: &&Json| {
+        let is = |name: &str| choice.get("type").is_some_and(|only| only == name);
+        match value {
+            Value::Array(_) => is("array"),
+            Value::Table(_) => is("object") && choice.get("required").is_none(),
+            _ => false,
+        }
+    };
+    let mut choices = choices(schema).into_iter().flatten().map(|choice| resolved(root, choice)).filter(is_meant);
+    match (choices.next(), choices.next()) {
+        (Some(only), None) => only,
+        _ => schema,
+    }
+}
+
 fn choices(schema: &Json) -> Option<&Vec<Json>> {
     ["oneOf", "anyOf"].into_iter().find_map(|key| schema.get(key)?.as_array())
 }
@@ -180,6 +198,7 @@ mod tests {
         inner: Option<Inner>,
         needed: Inner,
         several: Vec<Inner>,
+        one_or_many: OneOrMany,
         list: Vec<Kind>,
     }
 
@@ -199,6 +218,20 @@ mod tests {
         Reserve(usize),
         /// With parts.
         Parts { first: usize },
+    }
+
+    #[derive(JsonSchema)]
+    #[expect(dead_code, reason = "only its schema is used")]
+    struct Loose {
+        flag: Option<bool>,
+    }
+
+    #[derive(JsonSchema)]
+    #[serde(untagged)]
+    #[expect(dead_code, reason = "only its schema is used")]
+    enum OneOrMany {
+        One(Loose),
+        Many(Vec<Loose>),
     }
 
     #[derive(JsonSchema)]
@@ -230,6 +263,8 @@ mod tests {
             ("growth = { parts = {} }", format!("`growth` is {{ parts = {{}} }}: {GROWTH}")),
             ("if_full = 5", format!("`if_full` is 5: {GROWTH}")),
             ("inner = { flag = 1 }", "`inner.flag` is 1: it takes true or false".into()),
+            ("one_or_many = { flag = 1 }", "`one_or_many.flag` is 1: it takes true or false".into()),
+            ("one_or_many = [{ flag = 1 }]", "`one_or_many[0].flag` is 1: it takes true or false".into()),
             ("needed = { flag = 1 }", "`needed.flag` is 1: it takes true or false".into()),
             ("several = [{ flag = true }, { flag = 1 }]", "`several[1].flag` is 1: it takes true or false".into()),
             ("list = 1", "`list` is 1: it takes a list of \"one\" or \"two\"".into()),
@@ -251,6 +286,8 @@ mod tests {
             "needed = { flagg = true }",
             "inner = { flagg = true }",
             "several = [{ flagg = true }]",
+            "one_or_many = { flagg = true }",
+            "one_or_many = [{ flagg = true }]",
         ] {
             let config: Table = toml::from_str(config).unwrap();
             assert_eq!(misfit(&schemars::schema_for!(Config), &config), None, "{config}");

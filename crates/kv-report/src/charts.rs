@@ -6,8 +6,8 @@ use crate::metric::known;
 use crate::noise::{baselines, is_baseline};
 use crate::quality_axis::QualityAxis;
 use crate::{
-    Axis, CellRecord, Chart, Form, Interval, Level, Metric, Pass, Peer, Protocol, Results, Row, Scale, Series, Status, StepTime,
-    TtftSource, Value,
+    Axis, CellRecord, Chart, Form, Interval, Level, Metric, Pass, Peer, Protocol, Results, Row, Scale, Series, SpeedUps, Status, StepTime,
+    TtftSource, Value, speed_up_chart,
 };
 use crate::{along_text, ledger, quality_lines, retrieval, workload_charts};
 
@@ -19,7 +19,7 @@ const TPOT_RATIO: &Metric = known("tpot_ratio");
 const CACHE_RATIO: &Metric = known("cache_ratio");
 
 /// The charts of workloads over lengths.
-const OF_LENGTHS: [&str; 16] = [
+const OF_LENGTHS: [&str; 17] = [
     "front-bytes",
     "front-latency",
     "quality",
@@ -35,6 +35,7 @@ const OF_LENGTHS: [&str; 16] = [
     "ledger",
     "heap-text",
     "time-text",
+    "speedup",
     "cumulative",
 ];
 
@@ -141,6 +142,9 @@ pub fn charts(results: &Results, peers: &[Peer]) -> Vec<Chart> {
     // A baseline alone is compared with nothing.
     charts.retain(|chart| !chart.name.ends_with("relative") || chart.series.len() > 1);
     charts.retain(|chart| chart.series.iter().any(|series| !series.points.is_empty()));
+    // One length is no line.
+    let speed_up = speed_up_chart(&[SpeedUps::of(&results.run.model.name, results)]);
+    charts.extend(speed_up.filter(|chart| chart.series.iter().any(|series| series.points.len() > 1)));
     charts
 }
 
@@ -361,6 +365,25 @@ mod tests {
         assert_eq!(relative.series[1].intervals, [Interval { x: 128.0, low: 1.25, high: 1.75 }]);
         assert_eq!(relative.bounds(), Some(((128.0, 128.0), (1.0, 1.75))), "intervals are within the axes");
         assert_eq!(all[3].series.last().unwrap().intervals, [Interval { x: 128.0, low: 0.25, high: 1.0 }]);
+    }
+
+    #[test]
+    fn what_recomputes_beside_a_baseline_has_a_chart_of_the_speed_up() {
+        let mut results = example::results();
+        let names = |results: &Results| charts(results, &[]).iter().map(|chart| chart.name).collect::<Vec<_>>();
+        let template = results.rows.swap_remove(0);
+        for (seq_len, is_drawn) in [(128, false), (256, true)] {
+            let mut baseline = template.clone();
+            baseline.cell.id = format!("a{seq_len}");
+            baseline.cell.baseline = Some(baseline.cell.id.clone());
+            baseline.cell.seq_len = seq_len;
+            let mut naive = baseline.clone();
+            naive.cell.baseline = None;
+            naive.values.insert(TPOT.id.into(), Value::from(20.0));
+            results.rows.extend([baseline, naive]);
+            assert_eq!(names(&results).last() == Some(&"speedup"), is_drawn, "{:?}", names(&results));
+        }
+        assert!(CHARTS.contains(&"speedup"));
     }
 
     /// A chart of whole steps shows the cache's own time then.

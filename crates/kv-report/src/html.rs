@@ -236,7 +236,7 @@ fn is_judged(results: &Results) -> bool {
 }
 
 /// How many cells ended how.
-fn counts(results: &Results) -> String {
+pub(crate) fn counts(results: &Results) -> String {
     let with = |status| results.rows.iter().filter(|row| row.status == status).count();
     let failed = [Status::Failed, Status::Timeout, Status::Oom, Status::Unsupported].into_iter().filter(|status| with(*status) > 0);
     let failed = failed.map(|status| format!(", {} {status}", with(status)));
@@ -244,7 +244,7 @@ fn counts(results: &Results) -> String {
 }
 
 /// Why cells may be missing.
-fn unfinished(results: &Results) -> Option<String> {
+pub(crate) fn unfinished(results: &Results) -> Option<String> {
     let state = match results.run.state {
         RunState::Finished => return None,
         RunState::Running => "still running, or killed",

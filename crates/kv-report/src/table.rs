@@ -9,7 +9,12 @@ use crate::{CellRecord, Pass, Results, metric};
 /// `results.csv`: one row per finished cell, with a column for each metric. The names of the columns and their order stay
 /// the same, and new ones go to the end.
 pub fn results_csv(results: &Results) -> Vec<u8> {
-    let rows = results.rows.iter().map(|row| COLUMNS.iter().map(|column| field(column.cell(row))).collect());
+    joined_csv(&[results])
+}
+
+/// `results.csv` of several runs: the rows of one after those of another. The column `model` tells them apart.
+pub fn joined_csv(runs: &[&Results]) -> Vec<u8> {
+    let rows = runs.iter().flat_map(|run| &run.rows).map(|row| COLUMNS.iter().map(|column| field(column.cell(row))).collect());
     table(&COLUMNS.map(|column| column.name), rows)
 }
 

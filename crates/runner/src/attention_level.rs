@@ -25,7 +25,7 @@ impl Shape {
     /// # Errors
     /// A [`Problem`] that points at `[model]`, if it names no preset or has keys that are about weights.
     pub(crate) fn of(file: &ConfigFile) -> Result<Shape, Problem> {
-        Shape::of_choice(file.config.model.get_ref()).map_err(|problem| problem.within(file, &file.config.model))
+        Shape::of_choice(file.model().get_ref()).map_err(|problem| problem.within(file, file.model()))
     }
 
     fn of_choice(choice: &ModelChoice) -> Result<Shape, Problem> {

@@ -105,13 +105,16 @@ impl PagesChoice {
 }
 
 /// Arguments of `run`.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct RunArguments {
     /// The config, for example bench-configs/quickstart.toml.
     pub(crate) config: PathBuf,
     /// Folder for the report; it is created if it does not exist [default: reports/<config name>].
     #[arg(long)]
     pub(crate) out: Option<PathBuf>,
+    /// Run only this one of several models, and draw the overview of all again.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) model: Option<String>,
     /// Run only the strategies whose label matches this glob, for example 'paged*'.
     #[arg(long, value_name = "GLOB")]
     pub(crate) only: Option<String>,

@@ -33,6 +33,7 @@ mod heap_sites;
 mod interrupt;
 mod ledger_table;
 mod models;
+mod overview_folder;
 mod plan;
 mod problem;
 mod progress;
@@ -43,6 +44,7 @@ mod roofline;
 mod run_folder;
 mod run_record;
 mod screen;
+mod speed_up_table;
 mod summary;
 mod sweep;
 mod table;
@@ -61,7 +63,9 @@ static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 pub use cli::main;
 pub use commands::schema;
-pub use config::{Config, ConfigFile, FillChoice, Instance, Lengths, Level, ModelChoice, OneOrMany, Quality, Sweep, Workload, load_config};
+pub use config::{
+    Config, ConfigFile, FillChoice, Instance, Lengths, Level, ModelChoice, OneOrMany, Quality, Sweep, Workload, load_config, load_configs,
+};
 pub use kv_metrics::CountingAllocator;
 pub use models::fetched;
 pub use plan::{Cell, Plan, plan};

@@ -86,7 +86,7 @@ pub struct Cell {
 /// # Errors
 /// A [`Problem`] that points at the value and says what would be right.
 pub fn plan(file: &ConfigFile, registry: &Registry, model: &ModelConfig, only: Option<&str>) -> Result<Plan, Problem> {
-    model.geometry.check().map_err(|error| file.problem(&file.config.model, format!("impossible model: {error}")))?;
+    model.geometry.check().map_err(|error| file.problem(file.model(), format!("impossible model: {error}")))?;
     let sweep = &file.config.sweep;
     let context = model.geometry.context;
     let at_least_one = |name: &str, value: &Spanned<usize>| match value.get_ref() {
@@ -123,7 +123,7 @@ pub fn plan(file: &ConfigFile, registry: &Registry, model: &ModelConfig, only: O
     let matcher = only.map(glob).transpose()?;
 
     // Rows that a model computes end with its context; generated ones do not.
-    let is_limited = sweep.level == Level::Model || file.config.model.get_ref().names_trained_model();
+    let is_limited = sweep.level == Level::Model || file.model().get_ref().names_trained_model();
     let mut cells = vec![];
     for workload in &sweep.workloads.0 {
         let steps_after = steps_after(*workload, decode_steps);

@@ -8,6 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use kv_report::{Status, Visit};
 
 use crate::Problem;
+use crate::config::OneOf;
 use crate::screen::printable;
 
 /// Progress in equal steps.
@@ -82,6 +83,8 @@ impl LongTask {
 /// Progress of a run in estimated seconds: what is really to be done, and what is in hand.
 pub(crate) struct Progress {
     layer_scale: f64,
+    /// Stands before what is being done; empty unless the model is one of several.
+    of_model: String,
     bar: ProgressBar,
     is_terminal: bool,
     started: Instant,
@@ -97,7 +100,7 @@ pub(crate) struct Progress {
 
 impl Progress {
     /// The progress of a run whose times are shown times this: see [`RunRecord::layer_scale`](kv_report::RunRecord::layer_scale).
-    pub(crate) fn new(layer_scale: f64) -> Progress {
+    pub(crate) fn new(layer_scale: f64, one_of: Option<&OneOf>) -> Progress {
         let is_terminal = std::io::stderr().is_terminal();
         let bar = if is_terminal { ProgressBar::new(Progress::PARTS) } else { ProgressBar::hidden() };
         if let Ok(style) = ProgressStyle::with_template("{wide_bar} {msg}") {
@@ -107,6 +110,7 @@ impl Progress {
         *BAR.lock().unwrap_or_else(PoisonError::into_inner) = is_terminal.then(|| bar.clone());
         Progress {
             layer_scale,
+            of_model: one_of.map_or(String::new(), |one| format!("{one}: ")),
             bar,
             is_terminal,
             started: Instant::now(),
@@ -135,13 +139,13 @@ impl Progress {
         if self.is_terminal {
             self.phase(what);
         } else {
-            say(what);
+            say(&format!("{}{what}", self.of_model));
         }
     }
 
     /// Says what is being done.
     pub(crate) fn phase(&mut self, what: &str) {
-        let line = format!("{}, {}", printable(what), self.time_left());
+        let line = format!("{}{}, {}", self.of_model, printable(what), self.time_left());
         if self.is_terminal {
             let part = (self.done + self.in_hand) / (self.done + self.left).max(1e-9);
             self.bar.set_position((Progress::PARTS as f64 * part.min(1.0)) as u64);
@@ -176,7 +180,7 @@ impl Progress {
             (Status::Ok, _) => times(visit, self.layer_scale),
             (status, error) => format!("{}: {}", status.to_string().to_uppercase(), error.as_deref().unwrap_or("no reason")),
         };
-        let line = format!("[{}/{}] {label} at {seq_len}{batch}: {result}; {}", self.timed, self.cells, self.time_left());
+        let line = format!("{}[{}/{}] {label} at {seq_len}{batch}: {result}; {}", self.of_model, self.timed, self.cells, self.time_left());
         // Beside a bar, only what went wrong is worth a line.
         if !self.is_terminal || visit.status != Status::Ok {
             self.next_line = self.started.elapsed() + Progress::BETWEEN_LINES;
@@ -197,7 +201,8 @@ impl Progress {
         let left = (self.left - self.in_hand).max(0.0);
         let elapsed = self.started.elapsed().as_secs_f64();
         let rate = if done > ENOUGH * (done + left) { elapsed / done } else { 1.0 };
-        format!("about {} left", human(rate * left))
+        let of = if self.of_model.is_empty() { "" } else { " of this model" };
+        format!("about {} left{of}", human(rate * left))
     }
 }
 

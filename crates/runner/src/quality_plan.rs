@@ -184,7 +184,7 @@ impl QualityPlan {
 
     /// That the small model reads a text that it was trained on, if it does.
     pub(crate) fn seen_before(&self, file: &ConfigFile) -> Option<String> {
-        let is_small = file.config.model.get_ref().preset.as_deref() == Some(kv_model::SMALL);
+        let is_small = file.model().get_ref().preset.as_deref() == Some(kv_model::SMALL);
         let Some(TextSource::File(path)) = self.text.as_ref().filter(|_| is_small) else { return None };
         let is_seen = Fetchable::find(SEEN_BY_SMALL)?.path().is_ok_and(|seen| seen == *path);
         is_seen.then(|| {

@@ -315,7 +315,10 @@ fn is_of_a_report(name: &str) -> bool {
 }
 
 /// The lock of a folder, or `None` if another process has it.
-fn lock(folder: &Path) -> io::Result<Option<File>> {
+///
+/// # Errors
+/// The system's.
+pub(crate) fn lock(folder: &Path) -> io::Result<Option<File>> {
     let path = folder.join(LOCK);
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path)?;
     match file.try_lock() {

@@ -68,7 +68,7 @@ pub(crate) fn record(facts: Facts<'_>) -> RunRecord {
         plan_hash,
         machine_id: machine_id(),
         state: RunState::Running,
-        title: file.config.title.clone().unwrap_or_else(|| file.name()),
+        title: file.title(),
         started: shown(&started),
         finished: None,
         command: command(arguments, kernel_path, other),
@@ -158,7 +158,7 @@ pub(crate) fn differences(before: &RunRecord, now: &RunRecord) -> Vec<String> {
 }
 
 /// A hash of the machine's own id, so that results of one machine can be told from another's without naming it.
-fn machine_id() -> Option<String> {
+pub(crate) fn machine_id() -> Option<String> {
     let id = std::fs::read_to_string("/etc/machine-id").ok()?;
     let id = id.trim();
     (!id.is_empty()).then(|| hash::short(format!("kvlab {id}").as_bytes()))
@@ -199,7 +199,7 @@ pub(crate) fn model_record(source: &ModelSource, name: String, hash: String, con
 
 /// The command that runs the same again, quoted for a shell.
 fn command(arguments: &RunArguments, kernel_path: Option<KernelPath>, other: Option<Vec<String>>) -> String {
-    let RunArguments { config, out, only, also, sets, seed, threads, pages, unchecked, keep_recordings, .. } = arguments;
+    let RunArguments { config, out, model, only, also, sets, seed, threads, pages, unchecked, keep_recordings, .. } = arguments;
     let mut words = program();
     let mut add = |flag: &str, value: &dyn ToString| words.extend([flag.to_owned(), value.to_string()]);
     kernel_path.iter().for_each(|path| add("--kernel-path", path));
@@ -210,6 +210,7 @@ fn command(arguments: &RunArguments, kernel_path: Option<KernelPath>, other: Opt
     words.extend(["run".to_owned(), config.display().to_string()]);
     let mut add = |flag: &str, value: &dyn ToString| words.extend([flag.to_owned(), value.to_string()]);
     out.iter().for_each(|out| add("--out", &out.display()));
+    model.iter().for_each(|model| add("--model", model));
     only.iter().for_each(|only| add("--only", only));
     also.iter().for_each(|also| add("--also", also));
     sets.iter().for_each(|set| add("--set", set));

@@ -14,6 +14,7 @@ mod cli {
     mod kills;
     mod labels;
     mod ledger;
+    mod models;
     mod multimodal;
     mod output;
     mod parameters;

@@ -11,7 +11,8 @@ use kv_core::Registry;
 use kv_kernels::KernelPath;
 use kv_metrics::{Judgement, Pooled};
 
-use super::{print, run::run_file};
+use super::print;
+use super::run::{Ran, prepare, run_file};
 use crate::cli::{CalibrateArguments, PagesChoice, RunArguments};
 use crate::config::{ConfigFile, load_config};
 use crate::sweep::spreads;
@@ -48,7 +49,8 @@ pub(crate) fn calibrate(registry: &Registry, arguments: &CalibrateArguments, ker
     let overwrite = out.is_none();
     let out = out.clone().unwrap_or_else(|| PathBuf::from("reports/calibration"));
     let began = Instant::now();
-    let code = run_file(registry, &copies, &as_run(&out, *threads, overwrite), kernel_path, Some(command))?;
+    prepare()?;
+    let code = run_file(registry, &copies, &as_run(&out, *threads, overwrite), kernel_path, Some(command)).map(Ran::code)?;
     let seconds = began.elapsed().as_secs_f64();
     if code != exit::OK {
         return Ok(code);
@@ -101,6 +103,7 @@ fn with_launches(file: &ConfigFile, launches: u32) -> Result<ConfigFile, Problem
 fn as_run(out: &Path, threads: Option<usize>, overwrite: bool) -> RunArguments {
     RunArguments {
         config: PathBuf::new(),
+        model: None,
         out: Some(out.to_owned()),
         only: None,
         also: vec![],

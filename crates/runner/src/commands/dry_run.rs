@@ -1,8 +1,7 @@
 //! `run --dry-run`: what a plan will take.
 
-use std::process::ExitCode;
-
 use super::print;
+use crate::Problem;
 use crate::block::Block;
 use crate::config::Level;
 use crate::free_memory::size;
@@ -10,13 +9,12 @@ use crate::plan::Plan;
 use crate::progress::human;
 use crate::screen::printable;
 use crate::sweep::{Certainty, Prediction, Setting};
-use crate::{Problem, exit};
 
-/// Prints the blocks of a plan with their time and memory, and what a recording takes on disk.
+/// Prints the blocks of a plan with their time and memory, and what a recording takes on disk. Answers the seconds of all.
 ///
 /// # Errors
 /// A [`Problem`] if the standard output cannot be written.
-pub(crate) fn print_plan(prediction: &Prediction<'_>, setting: &Setting<'_>) -> Result<ExitCode, Problem> {
+pub(crate) fn print_plan(prediction: &Prediction<'_>, setting: &Setting<'_>) -> Result<f64, Problem> {
     let (plan, probes) = (prediction.plan, prediction.probes);
     let mut text = String::new();
     let mut total = 0.0;
@@ -90,7 +88,7 @@ pub(crate) fn print_plan(prediction: &Prediction<'_>, setting: &Setting<'_>) -> 
     let weights = if plan.level == Level::Model { ", the model's weights included" } else { "" };
     text.push_str(&format!("a worker may take {} of memory (`memory_limit`){weights}\n", size(setting.memory_limit)));
     print(&text)?;
-    Ok(exit::OK)
+    Ok(total)
 }
 
 /// How often the blocks are timed, and against what.

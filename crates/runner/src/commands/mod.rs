@@ -16,6 +16,7 @@ mod prompt;
 mod report;
 mod roofline;
 mod run;
+mod run_models;
 mod schema;
 mod subject;
 mod trace;

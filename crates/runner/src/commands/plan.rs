@@ -8,7 +8,7 @@ use kv_kernels::WeightFormat;
 
 use super::print;
 use crate::cli::PlanArguments;
-use crate::config::{ConfigFile, Instance, changed, load_config};
+use crate::config::{ConfigFile, Instance, changed, load_configs};
 use crate::footprint::{Answer, Footprint, Longest};
 use crate::free_memory::size;
 use crate::models::{ModelFolders, ModelShape};
@@ -69,10 +69,11 @@ pub(crate) fn plan(registry: &Registry, arguments: &PlanArguments) -> Result<Exi
 fn strategies(registry: &Registry, arguments: &PlanArguments) -> Result<ConfigFile, Problem> {
     let also = &arguments.also;
     let file = match &arguments.strategies {
-        Some(path) => load_config(path, &[], also)?,
+        // Its models do not matter.
+        Some(path) => load_configs(path, &[], also)?.swap_remove(0),
         None => {
             let (name, text) = SHIPPED;
-            let mut file = changed(Path::new(name), name.to_owned(), text.to_owned(), &[], also)?;
+            let mut file = changed(Path::new(name), name.to_owned(), text.to_owned(), &[], also)?.swap_remove(0);
             file.config.strategies.retain(|instance| {
                 let id = instance.strategy.get_ref();
                 registry.get(id).is_ok() || also.contains(id)

@@ -8,12 +8,52 @@ use kv_report::{CellRecord, Edition, Level, Pass, Peer, Results, RunState, Statu
 
 use super::print;
 use crate::files::write_durably;
+use crate::overview_folder::Models;
 use crate::run_folder::Left;
 use crate::screen::printable;
+use crate::speed_up_table::speed_up_table;
 use crate::table::Format;
-use crate::{Problem, exit, run_folder, summary, sweep};
+use crate::{Problem, exit, overview_folder, run_folder, summary, sweep};
 
 pub(crate) fn report(folder: &Path, peers: &[PathBuf], editions: &[Edition], format: Option<Format>) -> Result<ExitCode, Problem> {
+    match overview_folder::read(folder)? {
+        Some(models) => report_models(folder, &models, peers, editions, format),
+        None => report_run(folder, peers, editions, format),
+    }
+}
+
+/// The reports of several models, and their overview.
+fn report_models(
+    folder: &Path,
+    models: &Models,
+    peers: &[PathBuf],
+    editions: &[Edition],
+    format: Option<Format>,
+) -> Result<ExitCode, Problem> {
+    if !peers.is_empty() {
+        return Err(one_of_several(folder, models).more_help("A peer's times are drawn beside those of one model."));
+    }
+    for run in overview_folder::runs(folder, models)? {
+        report_run(&run, peers, editions, format)?;
+    }
+    let overview = overview_folder::overview(folder, models)?;
+    overview_folder::draw(folder, &overview)?;
+    if let Some(format) = format {
+        print(&format!("\n{}", speed_up_table(&overview).text(format)))?;
+    }
+    print(&format!("overview: {}\n", printable(&folder.join("index.html").display().to_string())))?;
+    Ok(exit::OK)
+}
+
+/// That a folder holds several models, where the folder of one is needed.
+fn one_of_several(folder: &Path, models: &Models) -> Problem {
+    let folders: Vec<String> = models.models.iter().map(|entry| folder.join(&entry.name).display().to_string()).collect();
+    Problem::new(format!("`{}` holds the runs of several models", folder.display()))
+        .help(format!("give the folder of one: {}.", folders.join(", ")))
+}
+
+/// The report of a run.
+fn report_run(folder: &Path, peers: &[PathBuf], editions: &[Edition], format: Option<Format>) -> Result<ExitCode, Problem> {
     let results = stored(folder)?;
     if results.run.level != Level::Model && !peers.is_empty() {
         let folder = folder.display();
@@ -36,6 +76,9 @@ pub(crate) fn report(folder: &Path, peers: &[PathBuf], editions: &[Edition], for
 /// The results in a folder, of this version or an earlier one.
 pub(super) fn stored(folder: &Path) -> Result<Results, Problem> {
     const HELP: &str = "give the folder of a finished or interrupted run";
+    if let Some(models) = overview_folder::read(folder)? {
+        return Err(one_of_several(folder, &models));
+    }
     if let Some(left) = run_folder::read(folder)? {
         require_complete(folder, &left)?;
         return Ok(sweep::results(&left.run, &left.visits));

@@ -7,13 +7,14 @@ use std::process::ExitCode;
 
 use kv_core::Registry;
 use kv_kernels::KernelPath;
-use kv_report::{Pass, Row, RunRecord, RunState, Status, Visit};
+use kv_report::{ModelRecord, Pass, Row, RunRecord, RunState, Status, Visit};
 
 use super::dry_run::print_plan;
+use super::run_models::run_models;
 use super::subject::{Looked, Subject};
 use super::{checked_threads, print};
 use crate::cli::RunArguments;
-use crate::config::{ConfigFile, load_config};
+use crate::config::{ConfigFile, load_configs};
 use crate::free_memory::size;
 use crate::plan::{Baseline, Plan, plan};
 use crate::progress::{Progress, say};
@@ -27,31 +28,78 @@ use crate::sweep::{self, Gate, Prediction, Probes, Setting, Sweep, predict, resu
 use crate::{Problem, build, environment, exit, free_memory, interrupt};
 
 pub(crate) fn run(registry: &Registry, arguments: &RunArguments, kernel_path: Option<KernelPath>) -> Result<ExitCode, Problem> {
-    run_file(registry, &load_config(&arguments.config, &arguments.sets, &arguments.also)?, arguments, kernel_path, None)
+    let files = load_configs(&arguments.config, &arguments.sets, &arguments.also)?;
+    prepare()?;
+    match files.as_slice() {
+        [file] if file.one_of().is_none() => match &arguments.model {
+            None => run_file(registry, file, arguments, kernel_path, None).map(Ran::code),
+            Some(name) => Err(Problem::new(format!("`--model {name}` chooses one of several models, and the config has a table [model]"))
+                .help("leave it out, or write [[model]]")),
+        },
+        files => run_models(registry, files, arguments, kernel_path),
+    }
 }
 
-/// Runs a config that was read, for the command with these words, or for `run`.
+/// What every command that measures needs, once.
+///
+/// # Errors
+/// A [`Problem`] if this build would measure nothing of worth.
+pub(super) fn prepare() -> Result<(), Problem> {
+    build::require_optimised()?;
+    interrupt::handle()
+}
+
+/// What came of a config.
+pub(super) enum Ran {
+    /// It was planned, and takes about this long.
+    Planned { seconds: f64 },
+    /// It was run.
+    Ended(ExitCode),
+}
+
+impl Ran {
+    /// The exit code of a command that runs nothing else.
+    pub(super) fn code(self) -> ExitCode {
+        match self {
+            Ran::Planned { .. } => exit::OK,
+            Ran::Ended(code) => code,
+        }
+    }
+}
+
+/// Refuses a config or arguments that cannot be run, as far as that is known before a model is read.
+///
+/// # Errors
+/// A [`Problem`] that says what would be right.
+pub(super) fn check_config(registry: &Registry, file: &ConfigFile, arguments: &RunArguments) -> Result<Subject, Problem> {
+    let subject = Subject::of(file, arguments)?;
+    // A preset's shape is known, so its plan is checked before anything else is done.
+    if let Some(config) = subject.known_config() {
+        plan(file, registry, &config, arguments.only.as_deref())?;
+    }
+    checked_threads(arguments.threads)?;
+    Ok(subject)
+}
+
+/// Runs a config that was read, for the command with these words, or for `run`. One of several models has a folder of its own in that
+/// of all.
 pub(super) fn run_file(
     registry: &Registry,
     file: &ConfigFile,
     arguments: &RunArguments,
     kernel_path: Option<KernelPath>,
     command: Option<Vec<String>>,
-) -> Result<ExitCode, Problem> {
-    let subject = Subject::of(file, arguments)?;
-    // A preset's shape is known, so its plan is checked before anything else is done.
-    if let Some(config) = subject.known_config() {
-        plan(file, registry, &config, arguments.only.as_deref())?;
-    }
-    build::require_optimised()?;
+) -> Result<Ran, Problem> {
+    let subject = check_config(registry, file, arguments)?;
     let threads = checked_threads(arguments.threads)?;
-    interrupt::handle()?;
     // Taken before the model is looked at: a folder that cannot be written is noticed at once.
-    let target = arguments.out.clone().unwrap_or_else(|| Path::new("reports").join(file.name()));
+    let out = arguments.out.clone().unwrap_or_else(|| Path::new("reports").join(file.name()));
+    let target = file.one_of().map_or_else(|| out.clone(), |one| out.join(&one.name));
     let taken = if arguments.dry_run { None } else { Some(RunFolder::open(&target, unfinished(arguments))?) };
 
     let text = QualityPlan::read(file)?;
     let Looked { config: mut model_config, record: model, text } = subject.look_at(arguments, text.as_deref())?;
+    let model = ModelRecord { name: file.named(model.name), ..model };
     let mut plan = plan(file, registry, &model_config, arguments.only.as_deref())?;
     let windows = plan.windows(text.as_deref())?;
     let seen_before = plan.quality.as_ref().and_then(|quality| quality.seen_before(file));
@@ -73,12 +121,12 @@ pub(super) fn run_file(
     };
     let Some(probes) = Probes::ask(&setting, &plan, file)? else {
         say(NOTHING_MEASURED);
-        return Ok(exit::interrupted());
+        return Ok(Ran::Ended(exit::interrupted()));
     };
     let hash = model.hash.clone().unwrap_or_default();
     require_baseline(&plan, &probes, file)?;
     let prediction = predict(&plan, &probes, &setting, &hash, model.model_bytes);
-    let Some((folder, left)) = taken else { return print_plan(&prediction, &setting) };
+    let Some((folder, left)) = taken else { return print_plan(&prediction, &setting).map(|seconds| Ran::Planned { seconds }) };
     require_one_that_fits(&prediction)?;
     require_room_to_record(&prediction, &setting)?;
 
@@ -102,7 +150,7 @@ pub(super) fn run_file(
     folder.write_run(&run)?;
     let gate = if arguments.unchecked { Gate::Unchecked } else { Gate::Checked };
     let kept = if arguments.keep_recordings { Kept::Always } else { Kept::UntilTheEnd };
-    let progress = Progress::new(run.layer_scale());
+    let progress = Progress::new(run.layer_scale(), file.one_of());
     let sweep = Sweep {
         setting: &setting,
         plan: &plan,
@@ -118,10 +166,11 @@ pub(super) fn run_file(
         recording_is_due: prediction.recording.is_some(),
         due: RefCell::default(),
     };
-    conclude(sweep.run()?, arguments)
+    conclude(sweep.run()?, arguments).map(Ran::Ended)
 }
 
-fn unfinished(arguments: &RunArguments) -> Unfinished {
+/// What the arguments say of an unfinished run.
+pub(super) fn unfinished(arguments: &RunArguments) -> Unfinished {
     match (arguments.resume, arguments.overwrite) {
         (true, _) => Unfinished::Resume,
         (false, true) => Unfinished::Overwrite,

@@ -36,10 +36,10 @@ impl Subject {
     /// # Errors
     /// A [`Problem`] that points at `[model]`.
     pub(super) fn of(file: &ConfigFile, arguments: &RunArguments) -> Result<Subject, Problem> {
-        let choice = file.config.model.get_ref();
+        let choice = file.model().get_ref();
         let source = || {
             ModelSource::of_choice(choice, file.folder(), &ModelFolders::of_environment())
-                .map_err(|problem| problem.within(file, &file.config.model))
+                .map_err(|problem| problem.within(file, file.model()))
         };
         match file.config.sweep.level {
             Level::Attention if choice.names_trained_model() => source().map(Subject::Recorded),
@@ -92,7 +92,7 @@ impl Subject {
     /// What feeds the caches.
     pub(super) fn rows(&self, file: &ConfigFile, arguments: &RunArguments, config: &ModelConfig, seed: u64) -> RowsSpec {
         let geometry = config.geometry.clone();
-        let model = |source: &ModelSource| ModelSpec { source: source.spec(file.config.model.get_ref()), pages: arguments.pages };
+        let model = |source: &ModelSource| ModelSpec { source: source.spec(file.model().get_ref()), pages: arguments.pages };
         match self {
             Subject::Model(source) => RowsSpec::Model(model(source)),
             Subject::Alone(_) => RowsSpec::Generated { geometry, seed },

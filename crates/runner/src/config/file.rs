@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 
 use toml::Spanned;
 
+use crate::config::models::{OneOf, for_each_model};
 use crate::config::overrides;
 use crate::problem::did_you_mean;
-use crate::{Config, Problem};
+use crate::{Config, ModelChoice, Problem};
 
-/// A config with the text it came from.
+/// A config of one model, with the text it came from. A text that lists several is read as a file for each.
 #[derive(Debug, Clone)]
 pub struct ConfigFile {
     /// What it says.
@@ -20,13 +21,24 @@ pub struct ConfigFile {
     /// The path as errors show it.
     shown: String,
     text: String,
+    /// Set by what splits a list of models.
+    pub(super) one_of: Option<OneOf>,
 }
 
-/// Reads a config, adds the strategies `also` with their default parameters, and applies the assignments `sets`.
+/// Reads a config of one model: see [`load_configs`].
+///
+/// # Errors
+/// As [`load_configs`]; a list of several models is refused.
+pub fn load_config(path: &Path, sets: &[String], also: &[String]) -> Result<ConfigFile, Problem> {
+    only(load_configs(path, sets, also)?)
+}
+
+/// Reads a config, adds the strategies `also` with their default parameters, and applies the assignments `sets`. Answers a
+/// file for each of its models, and at least one.
 ///
 /// # Errors
 /// A [`Problem`] that names the file, the key and what would be right.
-pub fn load_config(path: &Path, sets: &[String], also: &[String]) -> Result<ConfigFile, Problem> {
+pub fn load_configs(path: &Path, sets: &[String], also: &[String]) -> Result<Vec<ConfigFile>, Problem> {
     let shown = path.display().to_string();
     let text = std::fs::read_to_string(path).map_err(|error| {
         Problem::new(format!("cannot read the config `{shown}`"))
@@ -39,8 +51,14 @@ pub fn load_config(path: &Path, sets: &[String], also: &[String]) -> Result<Conf
 /// A config from its text, with what arguments change in it.
 ///
 /// # Errors
-/// As [`load_config`].
-pub(crate) fn changed(path: &Path, mut shown: String, mut text: String, sets: &[String], also: &[String]) -> Result<ConfigFile, Problem> {
+/// As [`load_configs`].
+pub(crate) fn changed(
+    path: &Path,
+    mut shown: String,
+    mut text: String,
+    sets: &[String],
+    also: &[String],
+) -> Result<Vec<ConfigFile>, Problem> {
     if !sets.is_empty() || !also.is_empty() {
         let mut table: toml::Table = toml::from_str(&text).map_err(|error| parse_problem(&error, &shown, &text))?;
         overrides::add_strategies(&mut table, also);
@@ -48,18 +66,69 @@ pub(crate) fn changed(path: &Path, mut shown: String, mut text: String, sets: &[
         text = toml::to_string(&table).map_err(|error| Problem::new("cannot write the changed config down").caused_by(error))?;
         shown.push_str(" (changed by arguments)");
     }
-    ConfigFile::of_text(path, shown, text)
+    of_each_model(path, shown, text)
+}
+
+/// A file for each model of a config, from its text. Relative paths in it start beside `path`, and errors name `shown`.
+///
+/// # Errors
+/// As [`load_configs`].
+pub(super) fn of_each_model(path: &Path, shown: String, text: String) -> Result<Vec<ConfigFile>, Problem> {
+    let table: toml::Table = toml::from_str(&text).map_err(|error| parse_problem(&error, &shown, &text))?;
+    let config = toml::from_str(&text).map_err(|error| type_problem(&error, &table, &shown, &text))?;
+    for_each_model(&ConfigFile { config, table, path: path.to_owned(), shown, text, one_of: None })
+}
+
+/// The file of the only model.
+fn only(mut files: Vec<ConfigFile>) -> Result<ConfigFile, Problem> {
+    match (files.pop(), files.len()) {
+        (Some(file), 0) => Ok(ConfigFile { one_of: None, ..file }),
+        (Some(file), others) => Err(file
+            .problem_at(None, format!("it lists {} models, and one is needed here", others + 1))
+            .help("`--set 'model=[{ preset = \"tiny\" }]'` puts one in their place")),
+        (None, _) => Err(Problem::new("the config names no model")),
+    }
 }
 
 impl ConfigFile {
-    /// A config from its text. Relative paths in it start beside `path`, and errors name `shown`.
+    /// A config of one model from its text. Relative paths in it start beside `path`, and errors name `shown`.
     ///
     /// # Errors
     /// As [`load_config`].
     pub(crate) fn of_text(path: &Path, shown: String, text: String) -> Result<ConfigFile, Problem> {
-        let table: toml::Table = toml::from_str(&text).map_err(|error| parse_problem(&error, &shown, &text))?;
-        let config = toml::from_str(&text).map_err(|error| type_problem(&error, &table, &shown, &text))?;
-        Ok(ConfigFile { config, table, path: path.to_owned(), shown, text })
+        only(of_each_model(path, shown, text)?)
+    }
+
+    /// The model.
+    ///
+    /// # Panics
+    /// If `config.models` was emptied: it has one model when it was read.
+    pub fn model(&self) -> &Spanned<ModelChoice> {
+        self.config.models.first().expect("a file is of one model")
+    }
+
+    /// Which of several models it is read for. `None` if the config has a table `[model]`.
+    pub(crate) fn one_of(&self) -> Option<&OneOf> {
+        self.one_of.as_ref()
+    }
+
+    /// How results name the model that is known by `label`.
+    pub(crate) fn named(&self, label: String) -> String {
+        match &self.model().get_ref().name {
+            Some(name) => format!("{name}: {label}"),
+            None => label,
+        }
+    }
+
+    /// The heading of the report: of several models, with the name of this one.
+    pub(crate) fn title(&self) -> String {
+        let title = self.config_title();
+        self.one_of.as_ref().map_or_else(|| title.clone(), |one| format!("{title}: {}", one.name))
+    }
+
+    /// The heading of what all models of the config have in common.
+    pub(crate) fn config_title(&self) -> String {
+        self.config.title.clone().unwrap_or_else(|| self.name())
     }
 
     /// The same config with `copies` times the strategy that the others are compared with, and no other.

@@ -2,6 +2,7 @@
 
 mod file;
 mod lengths;
+mod models;
 mod one_or_many;
 mod overrides;
 mod quality;
@@ -16,23 +17,26 @@ use toml::Spanned;
 
 use crate::workloads::{Chat, Classify, Multimodal, Serve, Speculative, Stream, Summarise};
 
-pub use file::{ConfigFile, load_config};
+pub use file::{ConfigFile, load_config, load_configs};
 pub(crate) use file::{changed, unknown_field_help};
 pub use lengths::Lengths;
+pub(crate) use models::OneOf;
 pub use one_or_many::OneOrMany;
 pub(crate) use overrides::parameters;
 pub use quality::Quality;
 pub use workload::Workload;
 
-/// A sweep: one model, some lengths, and the strategies to compare.
+/// A sweep: a model or several, some lengths, and the strategies to compare.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Heading of the report; the config's file name if left out.
     pub title: Option<String>,
-    /// The model whose keys and values are cached.
-    #[schemars(with = "ModelChoice")]
-    pub model: Spanned<ModelChoice>,
+    /// The model whose keys and values are cached. Several, in a list `[[model]]`, are run one after the other, each with a report of
+    /// its own in a folder with its name, and an overview of all beside them.
+    #[serde(rename = "model", deserialize_with = "models::one_or_several")]
+    #[schemars(rename = "model", with = "OneOrMany<ModelChoice>")]
+    pub models: Vec<Spanned<ModelChoice>>,
     /// What is varied.
     pub sweep: Sweep,
     /// What each cache does to attention and to what the model says. Left out, quality is not measured.
@@ -71,6 +75,10 @@ pub struct Config {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ModelChoice {
+    /// How results name it, before what it is. Of several models, it is also the folder of the report; left out, that is the name of the
+    /// preset, of what was fetched, or of the file.
+    #[serde(skip_serializing)]
+    pub name: Option<String>,
     /// A known shape with random weights, or "small", a small trained model that is in the program: `runner list` names them.
     pub preset: Option<String>,
     /// A model that `runner fetch` has brought.

@@ -1,25 +1,57 @@
 //! What arguments change in a config: `--set key=value`, a line of TOML that replaces what it says, and
 //! `--also ID`, one more strategy.
 
+use serde::Deserialize;
 use toml::{Table, Value};
 
 use crate::Problem;
+use crate::config::ModelChoice;
 use crate::problem::did_you_mean;
 
+/// Lists of tables, and what names a table of each.
+const LISTS: [List; 2] = [
+    List {
+        key: "strategy",
+        name: |table| Some(table.get("label")?.as_str()?.to_owned()),
+        nothing: |label| format!("no strategy is labeled `{label}`"),
+        example: "config.window=64",
+    },
+    List {
+        key: "model",
+        name: |table| ModelChoice::deserialize(table.clone()).ok()?.short_name(),
+        nothing: |name| format!("no model is called `{name}`"),
+        example: "layers=2",
+    },
+];
+
+/// See [`LISTS`].
+struct List {
+    key: &'static str,
+    name: fn(&Value) -> Option<String>,
+    /// That no table has a name.
+    nothing: fn(&str) -> String,
+    /// A key of a table and its value.
+    example: &'static str,
+}
+
 /// Applies assignments to a sweep's config, one after the other: a later one replaces what an earlier one said. The
-/// keys of one strategy are `strategy.LABEL.…`, where the label may be quoted as TOML asks, or written as it is.
+/// keys of one strategy are `strategy.LABEL.…`, where the label may be quoted as TOML asks, or written as it is. Those of one of
+/// several models are `model.NAME.…` likewise.
 ///
 /// # Errors
-/// A [`Problem`] if an assignment cannot be read, or no strategy has the label.
+/// A [`Problem`] if an assignment cannot be read, or no strategy or model has the name.
 pub(super) fn apply_to_config(config: &mut Table, sets: &[String]) -> Result<(), Problem> {
     for set in sets {
-        let labels = labels(config);
-        let mut changes = assignment(&with_quoted_label(set, &labels))?;
-        // Without such a list, `strategy` is a key like others, and the config's type refuses what does not fit.
-        if let (Some(Value::Array(instances)), Some(Value::Table(_))) = (config.get_mut("strategy"), changes.get("strategy"))
-            && let Some(Value::Table(changes)) = changes.remove("strategy")
-        {
-            apply_to_strategies(instances, changes, &labels)?;
+        let quoted = LISTS.iter().fold(set.clone(), |set, list| list.with_quoted_name(&set, &list.names(config)));
+        let mut changes = assignment(&quoted)?;
+        for list in &LISTS {
+            let names = list.names(config);
+            // Without such a list, the key is one like others, and the config's type refuses what does not fit.
+            if let (Some(Value::Array(tables)), Some(Value::Table(_))) = (config.get_mut(list.key), changes.get(list.key))
+                && let Some(Value::Table(changes)) = changes.remove(list.key)
+            {
+                list.apply(tables, changes, &names)?;
+            }
         }
         merge(config, changes);
     }
@@ -63,38 +95,40 @@ fn assignment(text: &str) -> Result<Table, Problem> {
     })
 }
 
-/// Puts quotes round a label that begins the key of a strategy, so that it may have blanks, dots and slashes in it.
-fn with_quoted_label(set: &str, labels: &[String]) -> String {
-    let of_strategy = set.strip_prefix("strategy.");
-    let with_label = |label: &String| Some((label.clone(), of_strategy?.strip_prefix(label.as_str())?.strip_prefix('.')?));
-    match labels.iter().filter_map(with_label).max_by_key(|(label, _)| label.len()) {
-        Some((label, rest)) => format!("strategy.{}.{rest}", Value::String(label)),
-        None => set.to_owned(),
+impl List {
+    /// Puts quotes round a name that begins the key of a table, so that it may have blanks, dots and slashes in it.
+    fn with_quoted_name(&self, set: &str, names: &[String]) -> String {
+        let of_list = set.strip_prefix(self.key).and_then(|rest| rest.strip_prefix('.'));
+        let with_name = |name: &String| Some((name.clone(), of_list?.strip_prefix(name.as_str())?.strip_prefix('.')?));
+        match names.iter().filter_map(with_name).max_by_key(|(name, _)| name.len()) {
+            Some((name, rest)) => format!("{}.{}.{rest}", self.key, Value::String(name)),
+            None => set.to_owned(),
+        }
     }
-}
 
-fn labels(config: &Table) -> Vec<String> {
-    let instances = config.get("strategy").and_then(Value::as_array).into_iter().flatten();
-    instances.filter_map(|instance| Some(instance.get("label")?.as_str()?.to_owned())).collect()
-}
-
-/// Changes the strategies that are named by their labels.
-fn apply_to_strategies(instances: &mut [Value], changes: Table, labels: &[String]) -> Result<(), Problem> {
-    for (label, change) in changes {
-        let mut tables = instances.iter_mut().filter_map(Value::as_table_mut);
-        let instance = tables.find(|table| table.get("label").and_then(Value::as_str) == Some(label.as_str()));
-        let instance = instance.ok_or_else(|| {
-            let problem = Problem::new(format!("`--set strategy.{label}…`: no strategy is labeled `{label}`"));
-            let help = did_you_mean(&label, labels.iter().map(String::as_str));
-            problem.help(help.unwrap_or_else(|| format!("the labels are {}", labels.join(", "))))
-        })?;
-        let Value::Table(change) = change else {
-            return Err(Problem::new(format!("`--set strategy.{label}={change}` does not name a key of the strategy"))
-                .help(format!("for example `--set strategy.{label}.config.window=64`")));
-        };
-        merge(instance, change);
+    fn names(&self, config: &Table) -> Vec<String> {
+        let tables = config.get(self.key).and_then(Value::as_array).into_iter().flatten();
+        tables.filter_map(self.name).collect()
     }
-    Ok(())
+
+    /// Changes the tables that are named.
+    fn apply(&self, tables: &mut [Value], changes: Table, names: &[String]) -> Result<(), Problem> {
+        let List { key, name: name_of, nothing, example } = self;
+        for (name, change) in changes {
+            let table = tables.iter_mut().find(|table| name_of(table).as_ref() == Some(&name)).and_then(Value::as_table_mut);
+            let table = table.ok_or_else(|| {
+                let problem = Problem::new(format!("`--set {key}.{name}…`: {}", nothing(&name)));
+                let help = did_you_mean(&name, names.iter().map(String::as_str));
+                problem.help(help.unwrap_or_else(|| format!("there are {}", names.join(", "))))
+            })?;
+            let Value::Table(change) = change else {
+                return Err(Problem::new(format!("`--set {key}.{name}={change}` does not name a key of the {key}"))
+                    .help(format!("for example `--set {key}.{name}.{example}`")));
+            };
+            merge(table, change);
+        }
+        Ok(())
+    }
 }
 
 /// Replaces what `changes` names and keeps the rest, tables within tables too.
@@ -170,6 +204,27 @@ mod tests {
                 assert_eq!(config, table(&expected), "{key}");
             }
         }
+    }
+
+    #[test]
+    fn one_of_several_models_is_found_by_its_name() {
+        let list = "[[model]]\npreset = 'tiny'\n[[model]]\nname = 'a.b'\npreset = 'tiny'\n";
+        let mut config = table(list);
+        apply_to_config(&mut config, &sets(&["model.tiny.layers=2", "model.a.b.layers=3"])).unwrap();
+        assert_eq!([&config["model"][0]["layers"], &config["model"][1]["layers"]], [&Value::from(2), &Value::from(3)]);
+        for (set, expected) in [
+            ("model.layers=2", "no model is called `layers`"),
+            ("model.tiny=2", "does not name a key of the model"),
+            ("model.preset=small", "no model is called `preset`"),
+        ] {
+            let problem = apply_to_config(&mut table(list), &sets(&[set])).unwrap_err();
+            assert!(problem.to_string().contains(expected), "{problem}");
+        }
+        apply_to_config(&mut config, &sets(&["model=[{ preset = 'small' }]"])).unwrap();
+        assert_eq!(config, table("[[model]]\npreset = 'small'"), "a list takes the place of a list");
+        let mut one = table("[model]\npreset = 'tiny'");
+        apply_to_config(&mut one, &sets(&["model.layers=2"])).unwrap();
+        assert_eq!(one, table("[model]\npreset = 'tiny'\nlayers = 2"));
     }
 
     #[test]

@@ -90,12 +90,12 @@ impl Scripted {
             let message = format!("the workload `{workload}` asks a model what follows, and `level = \"attention\"` has none at hand");
             return Err(file.problem_at(None, message).help("leave `level` out"));
         }
-        let choice = config.model.get_ref();
+        let choice = file.model().get_ref();
         if config.sweep.level == Level::Attention && (choice.layers.is_some() || choice.names_trained_model()) {
             let message = format!(
                 "the workload `{workload}` generates rows for all layers of a shape, whatever `level` is: with `level = \"attention\"`, [model] must not name `layers` or a trained model"
             );
-            return Err(file.problem(&config.model, message).help("leave `level` out"));
+            return Err(file.problem(file.model(), message).help("leave `level` out"));
         }
         Ok(Some(scripted))
     }
