@@ -8,7 +8,7 @@ use crate::figure::figure;
 use crate::noise::noise;
 use crate::plotly;
 use crate::shown::shown;
-use crate::{Chart, EqualBytes, Fact, ReportError, Results, Row, RunRecord, RunState, Status, equal_bytes, sentences};
+use crate::{Chart, EqualBytes, Fact, ReportError, Results, Row, RunRecord, RunState, Status, equal_bytes, recall_sentences, sentences};
 
 /// The page, with all scripts and figures embedded.
 ///
@@ -21,7 +21,7 @@ pub fn html(results: &Results, charts: &[Chart]) -> Result<String, ReportError> 
         level: results.run.of_level().join("; "),
         unfinished: unfinished(results),
         failures: results.rows.iter().filter(|row| row.status != Status::Ok).collect(),
-        sentences: if is_judged(results) { sentences(results) } else { vec![] },
+        sentences: if is_judged(results) { [sentences(results), recall_sentences(results)].concat() } else { vec![] },
         equal_bytes: equal_bytes(results),
         figures: charts.iter().map(|chart| Figure { chart, json: inside_script(&figure(chart)) }).collect(),
         certainty: noise(results),
@@ -45,7 +45,7 @@ struct Page<'a> {
     level: String,
     unfinished: Option<String>,
     failures: Vec<&'a Row>,
-    /// Of each instance, if quality was measured.
+    /// Of each instance, and of what the model can do at all, if quality was measured.
     sentences: Vec<String>,
     equal_bytes: Option<EqualBytes>,
     figures: Vec<Figure<'a>>,

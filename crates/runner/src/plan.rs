@@ -2,7 +2,7 @@
 
 use globset::{Glob, GlobMatcher};
 use kv_core::{Entry, Geometry, Registry};
-use kv_model::ModelConfig;
+use kv_model::{ModelConfig, TextTokenizer};
 use toml::Spanned;
 
 use crate::Problem;
@@ -386,19 +386,18 @@ impl Plan {
         }
     }
 
-    /// Positions that a cell's sequences have in the end.
-    /// The windows of the text that the model reads, given its tokens.
+    /// The windows of the text that the model reads, in tokens.
     ///
     /// # Errors
-    /// A [`Problem`] if the text is too short.
-    pub(crate) fn windows(&self, text: Option<&[u32]>) -> Result<Vec<Vec<u32>>, Problem> {
-        let longest = self.cells.iter().map(|cell| cell.seq_len).max().unwrap_or(0);
-        match (&self.quality, text) {
-            (Some(quality), Some(text)) => quality.cut(text, longest),
-            _ => Ok(vec![]),
-        }
+    /// A [`Problem`] if the text cannot be tokenized, or is too short.
+    pub(crate) fn windows(&self, text: &str, tokenizer: &TextTokenizer) -> Result<Vec<Vec<u32>>, Problem> {
+        let Some(quality) = &self.quality else { return Ok(vec![]) };
+        let tokens = tokenizer.encode(text);
+        let tokens = tokens.map_err(|error| Problem::new("the text in [quality] cannot be tokenized").caused_by(error))?;
+        quality.cut(&tokens, self.cells.iter().map(|cell| cell.seq_len).max().unwrap_or(0))
     }
 
+    /// Positions that a cell's sequences have in the end.
     pub(crate) fn positions(&self, cell: &Cell) -> usize {
         cell.seq_len + steps_after(cell.workload, self.decode_steps)
     }

@@ -32,14 +32,19 @@ pub(crate) fn print_plan(prediction: &Prediction<'_>, setting: &Setting<'_>) -> 
             size(recording.disk_bytes)
         ));
     }
-    if let Some(window) = prediction.windows.first() {
-        let (windows, seconds) = (prediction.windows.len(), prediction.window_seconds());
-        total += windows as f64 * seconds;
+    for (texts, what, then) in [
+        (&prediction.windows, "windows of the text", "the model reads on"),
+        (&prediction.recall, "texts with facts", "the model is asked for them"),
+    ] {
+        let Some(longest) = texts.iter().max_by_key(|text| text.key.tokens.len()) else { continue };
+        let seconds = prediction.text_recording_seconds(longest);
+        total += texts.len() as f64 * seconds;
         text.push_str(&format!(
-            "{windows} windows of the text are recorded, {} tokens of each, in about {} and {} on disk each; then the model reads on\n\n",
-            window.key.tokens.len(),
+            "{} {what} are recorded, up to {} tokens of each, in about {} and {} on disk each; then {then}\n\n",
+            texts.len(),
+            longest.key.tokens.len(),
             human(seconds),
-            size(window.disk_bytes)
+            size(longest.disk_bytes)
         ));
     }
     text.push_str(&launches(prediction));

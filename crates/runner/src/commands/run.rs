@@ -18,6 +18,7 @@ use crate::free_memory::size;
 use crate::plan::{Baseline, Plan, plan};
 use crate::progress::{Progress, say};
 use crate::quality_plan::QualityPlan;
+use crate::recall_texts::recall_texts;
 use crate::recording::{Kept, Store};
 use crate::run_folder::{Left, RunFolder, Unfinished};
 use crate::run_record::{Facts, cell_id, differences, now, record};
@@ -52,10 +53,13 @@ pub(super) fn run_file(
     let taken = if arguments.dry_run { None } else { Some(RunFolder::open(&target, unfinished(arguments))?) };
 
     let text = QualityPlan::read(file)?;
-    let Looked { config: mut model_config, record: model, text } = subject.look_at(arguments, text.as_deref())?;
+    let Looked { config: mut model_config, record: model, tokenizer } = subject.look_at(arguments)?;
     let mut plan = plan(file, registry, &model_config, arguments.only.as_deref())?;
-    let windows = plan.windows(text.as_deref())?;
     plan.seed = arguments.seed.unwrap_or(plan.seed);
+    let (windows, recall) = match text.zip(tokenizer) {
+        Some((text, tokenizer)) => (plan.windows(&text, &tokenizer)?, recall_texts(&plan, &text, &tokenizer)?),
+        None => (vec![], vec![]),
+    };
     model_config.geometry.context = plan.context;
     // What was free when the run began decided what fits.
     let limit_before = taken.as_ref().and_then(|(_, left)| Some(left.as_ref()?.run.memory_limit_bytes));
@@ -63,6 +67,7 @@ pub(super) fn run_file(
         rows: subject.rows(file, arguments, &model_config, plan.seed),
         model_config: &model_config,
         windows,
+        recall,
         threads,
         memory_limit: plan.memory_limit.or(limit_before).unwrap_or_else(free_memory::share),
         huge_pages: plan.huge_pages,

@@ -7,6 +7,7 @@
 use std::path::PathBuf;
 
 use kv_core::Geometry;
+use kv_quality::{RecallQuestion, RecallTask};
 use serde::{Deserialize, Serialize};
 
 use crate::cli::PagesChoice;
@@ -17,7 +18,7 @@ use crate::roofline::RooflineTask;
 pub(crate) use super::message::{Message, Phase, ProbeFailure, Probed, Work};
 
 /// Is raised with every change. Runner and worker are the same program, unless it was replaced while it ran.
-pub(crate) const PROTOCOL: u32 = 6;
+pub(crate) const PROTOCOL: u32 = 7;
 
 /// What a worker is to do.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -207,6 +208,8 @@ pub(crate) struct QualityTask {
     /// Windows that are read at once.
     pub(crate) together: usize,
     pub(crate) streamed: Option<Streamed>,
+    /// Prompts that state facts, with what the model is asked about them.
+    pub(crate) recall: Vec<RecallSpec>,
 }
 
 /// A part of a text.
@@ -214,6 +217,16 @@ pub(crate) struct QualityTask {
 pub(crate) struct Window {
     pub(crate) tokens: Vec<u32>,
     /// The folder of the recording of its beginning.
+    pub(crate) recording: PathBuf,
+}
+
+/// A prompt that states facts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct RecallSpec {
+    pub(crate) task: RecallTask,
+    pub(crate) tokens: Vec<u32>,
+    pub(crate) questions: Vec<RecallQuestion>,
+    /// The folder of the recording that begins with it.
     pub(crate) recording: PathBuf,
 }
 
@@ -338,6 +351,12 @@ mod tests {
                 windows: vec![Window { tokens: vec![0, u32::MAX], recording: "/tmp".into() }],
                 together: 1,
                 streamed: Some(Streamed { tokens: 64, chunk: 8 }),
+                recall: vec![RecallSpec {
+                    task: RecallTask::Lookup,
+                    tokens: vec![3, u32::MAX],
+                    questions: vec![RecallQuestion { tokens: vec![3, 1], answer: 1, depth: 0 }],
+                    recording: "/tmp".into(),
+                }],
             }),
             Task::Record(RecordTask { model: model(SourceSpec::Gguf("/a model".into())), key: key(), folder: "/tmp".into() }),
         ];
