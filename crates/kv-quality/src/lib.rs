@@ -11,6 +11,7 @@
 //! With a model, whose logits the caller hands over:
 //!
 //! - [`Paired`] makes a reference and a candidate rows of the same step.
+//! - [`RecallText`] states facts, and makes questions about them that the model answers from its cache.
 //! - [`Divergence`] compares the logits of one position, and [`Divergences`] summarizes those of a text.
 #![forbid(unsafe_code)]
 
@@ -24,6 +25,7 @@ mod evaluate;
 mod outputs;
 mod paired;
 mod planted;
+mod recall;
 mod retained;
 mod summary;
 #[cfg(test)]
@@ -40,6 +42,7 @@ pub use evaluate::{Evaluation, evaluate};
 pub use outputs::{OutputError, OutputErrors};
 pub use paired::{Paired, Side};
 pub use planted::{Accuracy, Place, PlacedAccuracy, PlantedError, PlantedPlan, PlantedRetrieval, Retrieval, SLOW_TURN};
+pub use recall::{RecallAnswer, RecallAnswers, RecallPrompt, RecallQuestion, RecallTask, RecallText, filler};
 pub use retained::{Retained, RetainedMass};
 pub use summary::{DepthStatistics, Divergences, FirstDifference, Statistics, Summary, SummaryError, TOKENS_FOR_P99, TOKENS_FOR_P999};
 pub use unigram::unigram_perplexity;

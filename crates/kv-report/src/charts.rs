@@ -5,6 +5,7 @@ use crate::instances::instances;
 use crate::metric::known;
 use crate::noise::{baselines, is_baseline};
 use crate::quality_axis::QualityAxis;
+use crate::recall_charts::recall_charts;
 use crate::{
     Axis, CellRecord, Chart, Form, Interval, Level, Metric, Pass, Peer, Protocol, Results, Row, Scale, Series, SpeedUps, Status, StepTime,
     TtftSource, Value, speed_up_chart,
@@ -19,12 +20,16 @@ const TPOT_RATIO: &Metric = known("tpot_ratio");
 const CACHE_RATIO: &Metric = known("cache_ratio");
 
 /// The charts of workloads over lengths.
-const OF_LENGTHS: [&str; 17] = [
+const OF_LENGTHS: [&str; 21] = [
     "front-bytes",
     "front-latency",
     "quality",
     "quality-depth",
     "quality-streamed",
+    "needles",
+    "needles-depth",
+    "lookups",
+    "lookups-depth",
     "retrieval",
     "latency",
     "ttft",
@@ -151,12 +156,13 @@ pub fn charts(results: &Results, peers: &[Peer]) -> Vec<Chart> {
 /// Quality against costs, by length, along the text, and of needles.
 fn of_quality(results: &Results, names: &Names, depth: Axis) -> Vec<Chart> {
     let style = |label: &str, batch: usize| names.style(label, batch);
-    let Some(axis) = QualityAxis::of(&instances(results)) else { return vec![retrieval::bars(results)] };
+    let found = recall_charts(results, &depth, style).into_iter().chain([retrieval::bars(results)]);
+    let Some(axis) = QualityAxis::of(&instances(results)) else { return found.collect() };
     let mut charts = front::fronts(results, &axis, style);
     let by_length = names.series(results, |row| quality_lines::by_length(row, &axis));
-    charts.push(quality_lines::length_chart(&axis, depth, by_length));
+    charts.push(quality_lines::length_chart(&axis, depth.clone(), by_length));
     charts.extend([Protocol::PromptExact, Protocol::Streamed].map(|protocol| quality_lines::by_depth(results, &axis, protocol, style)));
-    charts.push(retrieval::bars(results));
+    charts.extend(found);
     charts
 }
 

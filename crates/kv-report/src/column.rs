@@ -73,8 +73,20 @@ impl Column {
             "fork_shared_bytes",
             "reserved_bytes",
         ];
-        const OF_QUALITY: [&str; 8] =
-            ["attn_rel_l2", "retained_mass", "needle_acc", "recency_acc", "ppl", "ppl_delta", "kld_mean", "same_top1"];
+        const OF_QUALITY: [&str; 12] = [
+            "attn_rel_l2",
+            "retained_mass",
+            "needle_acc",
+            "recency_acc",
+            "ppl",
+            "ppl_delta",
+            "kld_mean",
+            "same_top1",
+            "model_needle_acc",
+            "model_needle_acc_dense",
+            "lookup_acc",
+            "lookup_acc_dense",
+        ];
         let is_quality = QUALITY_METRICS.iter().any(|metric| metric.id == self.name);
         if is_quality && !OF_QUALITY.contains(&self.name) {
             return false;
@@ -147,7 +159,7 @@ pub(crate) const COLUMNS: [Column; OF_COSTS.len() + QUALITY_METRICS.len() + OF_I
 };
 
 /// Intervals of the metrics of quality.
-const OF_INTERVALS: [Column; 20] = [
+const OF_INTERVALS: [Column; 28] = [
     low("ppl_delta_low", "ppl_delta"),
     high("ppl_delta_high", "ppl_delta"),
     low("kld_mean_low", "kld_mean"),
@@ -168,6 +180,14 @@ const OF_INTERVALS: [Column; 20] = [
     high("retained_mass_high", "retained_mass"),
     low("needle_acc_dense_low", "needle_acc_dense"),
     high("needle_acc_dense_high", "needle_acc_dense"),
+    low("model_needle_acc_low", "model_needle_acc"),
+    high("model_needle_acc_high", "model_needle_acc"),
+    low("model_needle_acc_dense_low", "model_needle_acc_dense"),
+    high("model_needle_acc_dense_high", "model_needle_acc_dense"),
+    low("lookup_acc_low", "lookup_acc"),
+    high("lookup_acc_high", "lookup_acc"),
+    low("lookup_acc_dense_low", "lookup_acc_dense"),
+    high("lookup_acc_dense_high", "lookup_acc_dense"),
 ];
 
 /// The cell, and what it costs.

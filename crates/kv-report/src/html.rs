@@ -17,7 +17,10 @@ use crate::shown::{shortened, shown};
 use crate::style::colour;
 use crate::workload_charts::workload_of;
 use crate::{CellRecord, Form, Scale, page_data, plotly, png};
-use crate::{Chart, EqualBytes, Fact, ReportError, Results, Row, RunRecord, RunState, Status, equal_bytes, sentences, workload_sentences};
+use crate::{
+    Chart, EqualBytes, Fact, ReportError, Results, Row, RunRecord, RunState, Status, equal_bytes, recall_sentences, sentences,
+    workload_sentences,
+};
 
 /// How a page shows its charts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +59,10 @@ pub fn html(results: &Results, charts: &[Chart], edition: Edition) -> Result<Str
         level: results.run.of_level().join("; "),
         unfinished: unfinished(results),
         failures: results.rows.iter().filter(|row| row.status != Status::Ok).collect(),
-        sentences: if is_judged(results) { sentences(results) } else { vec![] }.into_iter().chain(workload_sentences(results)).collect(),
+        sentences: if is_judged(results) { [sentences(results), recall_sentences(results)].concat() } else { vec![] }
+            .into_iter()
+            .chain(workload_sentences(results))
+            .collect(),
         decisions: decisions(results),
         capacity: capacity(results),
         equal_bytes: equal_bytes(results),

@@ -46,6 +46,8 @@ mod quality_axis;
 mod quality_lines;
 mod quality_metric;
 mod quality_parts;
+mod recall;
+mod recall_charts;
 mod results;
 mod retrieval;
 mod rows_sentences;
@@ -82,6 +84,7 @@ pub use overview::{Overview, OverviewModel, overview_html, overview_sentences};
 pub use peer::{Peer, read_peers};
 pub use png::png;
 pub use quality::{Part, Protocol, QualityPoint, quality_csv};
+pub use recall::{Answered, FEWEST_RIGHT, LOOKUP, NEEDLE, RECALLS, Recall, recall_sentences};
 pub use results::{IMPLEMENTATION_BOUND, Pair, Results, Row, UNRANKED, Value};
 pub use run::{
     BuildRecord, CellRecord, FormatBytes, GeometryRecord, Level, ModelRecord, RowsOrigin, RunRecord, RunState, SCHEMA_VERSION, read_run,

@@ -396,7 +396,7 @@ mod tests {
                 id if id.contains("kld") => Unit::Nats,
                 id if id.contains("ppl") => Unit::Perplexity,
                 id if id.ends_with("_l2") || id.ends_with("p_rms") => Unit::Ratio,
-                "quality_windows" => Unit::Count,
+                "quality_windows" | "model_needle_questions" | "lookup_questions" => Unit::Count,
                 id if QUALITY_METRICS.iter().any(|metric| metric.id == id) => Unit::Share,
                 _ => Unit::Milliseconds,
             };

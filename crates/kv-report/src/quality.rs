@@ -19,6 +19,8 @@ pub enum Protocol {
     PromptExact,
     /// The model read a text from a cache that held it from its first token.
     Streamed,
+    /// The model was asked for facts that the exactly computed prompt states, which its cache was given.
+    Recall,
 }
 
 impl std::fmt::Display for Protocol {
@@ -28,6 +30,7 @@ impl std::fmt::Display for Protocol {
             Protocol::Planted => "planted",
             Protocol::PromptExact => "prompt exact",
             Protocol::Streamed => "streamed",
+            Protocol::Recall => "recall",
         })
     }
 }
@@ -39,7 +42,7 @@ pub enum Part {
     /// A layer, from 0.
     Layer(usize),
     /// Tokens that were judged, from and before these: counted from the prompt's end where it was exact, and from the first token
-    /// of a text that was streamed.
+    /// of a text that was streamed. Of facts, where they stand in the prompt.
     Depth {
         /// The first.
         from: usize,

@@ -16,7 +16,7 @@ const fn nats(id: &'static str, meaning: &'static str) -> Metric {
 }
 
 /// Every metric of quality. Sums depend on the order in which a machine adds, so their last digits do.
-pub(crate) const QUALITY_METRICS: [Metric; 43] = [
+pub(crate) const QUALITY_METRICS: [Metric; 49] = [
     ratio(
         "attn_rel_l2",
         "relative L2 error of attention's outputs against dense attention over all rows ever appended: the root of the sum of squared differences over that of squared outputs, over all layers, heads and steps. The interval is over sequences: the windows of the text, or 4 generated ones; none with one",
@@ -105,4 +105,16 @@ pub(crate) const QUALITY_METRICS: [Metric; 43] = [
         "streamed: tokens of the text until the most likely next token first differs, in the window where that is soonest; none if it never does",
     ),
     measured("streamed_tokens", Unit::Tokens, Better::Neither, "tokens that were judged, streamed"),
+    share(
+        "model_needle_acc",
+        "recall: share of the numbers stated in sentences all over a text of up to seq_len tokens that the model, asked with the beginning of the sentence, gives by greedy decoding, from a cache that holds the exactly computed text; the interval takes the answers for independent",
+    ),
+    share("model_needle_acc_dense", "the same with an exact f32 cache, in the same steps: what the model can do at all"),
+    measured("model_needle_questions", Unit::Count, Better::Neither, "recall: questions about sentences"),
+    share(
+        "lookup_acc",
+        "recall: share of the numbers that the model gives likewise, where the text is nothing but lines of a name and a number",
+    ),
+    share("lookup_acc_dense", "the same with an exact f32 cache, in the same steps: what the model can do at all"),
+    measured("lookup_questions", Unit::Count, Better::Neither, "recall: questions about lines"),
 ];

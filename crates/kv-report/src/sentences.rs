@@ -5,6 +5,7 @@ use crate::instances::{Instance, instances};
 use crate::metric::known;
 use crate::noise::is_baseline;
 use crate::quality_axis::{ATTENTION, KLD, QualityAxis};
+use crate::recall::losses;
 use crate::shown::{bytes, short, with_interval};
 use crate::{Metric, Results, Row, Value};
 
@@ -41,7 +42,7 @@ fn sentence(instance: &Instance<'_>, all: &[Instance<'_>], axis: Option<&Quality
     };
     let length = row.cell.seq_len;
     let (cost, quality) = (costs(row, all, margin), of_quality(row, axis));
-    let found = needles(row).map_or(String::new(), |found| format!("; {found}"));
+    let found: String = needles(row).into_iter().chain(losses(row)).map(|found| format!("; {found}")).collect();
     if is_baseline(row) {
         return format!("{label} is the baseline: at {length} tokens it {cost}, and it {quality}{found}.");
     }

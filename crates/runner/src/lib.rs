@@ -39,6 +39,7 @@ mod problem;
 mod progress;
 mod quality_plan;
 mod quality_table;
+mod recall_texts;
 mod recording;
 mod roofline;
 mod run_folder;

@@ -380,9 +380,9 @@ impl Plan {
     ///
     /// # Errors
     /// A [`Problem`] if the text is too short.
-    pub(crate) fn windows(&self, text: Option<&[u32]>) -> Result<Vec<Vec<u32>>, Problem> {
-        match (&self.quality, text) {
-            (Some(quality), Some(text)) if !quality.lengths.is_empty() => quality.cut(text),
+    pub(crate) fn windows(&self, text: &[u32]) -> Result<Vec<Vec<u32>>, Problem> {
+        match &self.quality {
+            Some(quality) if !quality.lengths.is_empty() => quality.cut(text),
             _ => Ok(vec![]),
         }
     }
@@ -391,10 +391,10 @@ impl Plan {
     ///
     /// # Errors
     /// A [`Problem`] with both numbers if the text is too short.
-    pub(crate) fn text(&self, text: Option<&[u32]>) -> Result<Vec<u32>, Problem> {
+    pub(crate) fn text(&self, text: &[u32]) -> Result<Vec<u32>, Problem> {
         let longest = self.scripted.iter().filter_map(|(_, script)| script.text_tokens()).max();
-        match (&self.quality, text, longest) {
-            (Some(quality), Some(text), Some(longest)) => quality.beginning(text, longest),
+        match (&self.quality, longest) {
+            (Some(quality), Some(longest)) => quality.beginning(text, longest),
             _ => Ok(vec![]),
         }
     }

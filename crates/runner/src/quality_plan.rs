@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::PathBuf;
 
+use kv_report::FEWEST_RIGHT;
 use toml::Spanned;
 
 use crate::Problem;
@@ -26,6 +27,8 @@ pub struct QualityPlan {
     pub chunk: usize,
     /// Parts of the text.
     pub windows: usize,
+    /// Facts of each kind that the model is asked for at each length; 0 if it is asked for none.
+    pub questions: usize,
     /// The text, if one is read.
     pub text: Option<TextSource>,
 }
@@ -65,7 +68,7 @@ impl QualityPlan {
         context: usize,
     ) -> Result<Option<QualityPlan>, Problem> {
         let Some(quality) = &file.config.quality else { return Ok(None) };
-        let Quality { text, lengths, windows, steps, streamed, chunk } = quality;
+        let Quality { text, lengths, windows, steps, streamed, chunk, questions } = quality;
         let lengths = judged_lengths(file, lengths.as_ref(), cells, scripted)?;
         let longest = lengths.last().copied().unwrap_or(0);
         let at_least_one = |name: &str, value: &Spanned<usize>| match *value.get_ref() {
@@ -78,13 +81,20 @@ impl QualityPlan {
             streamed: streamed.as_ref().map_or(if longest > *chunk.get_ref() { longest } else { 0 }, |streamed| *streamed.get_ref()),
             chunk: at_least_one("chunk", chunk)?,
             windows: at_least_one("windows", windows)?,
+            questions: *questions.get_ref(),
             text: text.as_ref().map(|text| text_source(file, text)).transpose()?,
             lengths,
         };
         let Some(text) = text else {
             // Left out, they have no place in the file.
             let given = |value: &Spanned<usize>| !value.span().is_empty();
-            let of_text = [("windows", Some(windows)), ("steps", Some(steps)), ("streamed", streamed.as_ref()), ("chunk", Some(chunk))];
+            let of_text = [
+                ("windows", Some(windows)),
+                ("steps", Some(steps)),
+                ("streamed", streamed.as_ref()),
+                ("chunk", Some(chunk)),
+                ("questions", Some(questions)),
+            ];
             return match of_text.into_iter().find_map(|(name, value)| Some((name, value.filter(|value| given(value))?))) {
                 Some((name, value)) => Err(file
                     .problem(value, format!("`{name}` in [quality] is about a text, and none is named"))
@@ -99,6 +109,11 @@ impl QualityPlan {
         if let Some(streamed) = streamed.as_ref().filter(|streamed| (1..=plan.chunk).contains(streamed.get_ref())) {
             let message = format!("`streamed` is {}: it must be more than `chunk`, {}", streamed.get_ref(), plan.chunk);
             return Err(file.problem(streamed, message).help("0 leaves it out"));
+        }
+        if (1..FEWEST_RIGHT).contains(&plan.questions) {
+            let message =
+                format!("`questions` in [quality] is {}: fewer than {FEWEST_RIGHT} right answers never tell caches apart", plan.questions);
+            return Err(file.problem(questions, message).help("0 leaves them out"));
         }
         // The token that follows the last is judged, and is not fed.
         for (positions, key) in [(longest.saturating_add(plan.steps), steps), (plan.streamed, streamed.as_ref().unwrap_or(steps))] {
@@ -120,12 +135,18 @@ impl QualityPlan {
     /// # Errors
     /// A [`Problem`] that points at the value.
     fn require_text_alone(file: &ConfigFile) -> Result<(), Problem> {
-        let Some(Quality { text, lengths, windows, steps, streamed, chunk }) = &file.config.quality else { return Ok(()) };
+        let Some(Quality { text, lengths, windows, steps, streamed, chunk, questions }) = &file.config.quality else { return Ok(()) };
         if let Some(lengths) = lengths {
             let message = "`lengths` in [quality] is read where \"decode\" is among `workloads`, and here it is not";
             return Err(file.problem(lengths, message).help("leave it out: a stream reads the text from its beginning"));
         }
-        let others = [("windows", Some(windows)), ("steps", Some(steps)), ("streamed", streamed.as_ref()), ("chunk", Some(chunk))];
+        let others = [
+            ("windows", Some(windows)),
+            ("steps", Some(steps)),
+            ("streamed", streamed.as_ref()),
+            ("chunk", Some(chunk)),
+            ("questions", Some(questions)),
+        ];
         // Left out, they have no place in the file.
         if let Some((name, value)) =
             others.into_iter().find_map(|(name, value)| Some((name, value.filter(|value| !value.span().is_empty())?)))
@@ -279,8 +300,15 @@ mod tests {
 
     #[test]
     fn windows_are_spread_evenly_and_a_short_text_is_refused() {
-        let plan =
-            QualityPlan { lengths: vec![2, 4], steps: 2, streamed: 0, chunk: 1, windows: 3, text: Some(TextSource::File("t".into())) };
+        let plan = QualityPlan {
+            lengths: vec![2, 4],
+            steps: 2,
+            streamed: 0,
+            chunk: 1,
+            windows: 3,
+            questions: 0,
+            text: Some(TextSource::File("t".into())),
+        };
         let tokens: Vec<u32> = (0..30).collect();
         let windows = plan.cut(&tokens).unwrap();
         assert_eq!(windows, [(0..7).collect::<Vec<u32>>(), (10..17).collect(), (20..27).collect()]);

@@ -73,11 +73,27 @@ impl TextTokenizer {
     /// [`LoadError::NoTokenizer`] if there is none, [`LoadError::Tokenizer`] if it refuses the text.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, LoadError> {
         let ids = match &self.vocabulary {
-            Vocabulary::Bytes => text.bytes().map(u32::from).collect(),
+            Vocabulary::Bytes => bytes(text),
             Vocabulary::Trained(trained) => trained.encode(text)?,
             Vocabulary::Missing => return Err(LoadError::NoTokenizer),
         };
         Ok([self.before.as_slice(), &ids, &self.after].concat())
+    }
+
+    /// The ids of a text that stands behind another one, with nothing put around them: those of both texts together after the
+    /// last that they share with the first alone.
+    ///
+    /// # Errors
+    /// As [`encode`](TextTokenizer::encode).
+    pub fn continuation(&self, before: &str, text: &str) -> Result<Vec<u32>, LoadError> {
+        let plain = |text: &str| match &self.vocabulary {
+            Vocabulary::Bytes => Ok(bytes(text)),
+            Vocabulary::Trained(trained) => trained.encode_plain(text),
+            Vocabulary::Missing => Err(LoadError::NoTokenizer),
+        };
+        let (before, both) = (plain(before)?, plain(&format!("{before}{text}"))?);
+        let shared = before.iter().zip(&both).take_while(|(before, both)| before == both).count();
+        Ok(both[shared..].to_vec())
     }
 
     /// Whether the text ends with this id.
@@ -124,4 +140,8 @@ impl TextTokenizer {
             Vocabulary::Missing => false,
         }
     }
+}
+
+fn bytes(text: &str) -> Vec<u32> {
+    text.bytes().map(u32::from).collect()
 }

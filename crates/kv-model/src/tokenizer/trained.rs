@@ -40,6 +40,14 @@ impl Trained {
         guarded(|| Ok(self.tokenizer.encode(text, true)?.get_ids().to_vec()))
     }
 
+    /// The ids of a text alone.
+    ///
+    /// # Errors
+    /// [`LoadError::Tokenizer`].
+    pub(super) fn encode_plain(&self, text: &str) -> Result<Vec<u32>, LoadError> {
+        guarded(|| Ok(self.tokenizer.encode(text, false)?.get_ids().to_vec()))
+    }
+
     /// The id of a token.
     pub(super) fn id(&self, token: &str) -> Option<u32> {
         self.tokenizer.token_to_id(token)

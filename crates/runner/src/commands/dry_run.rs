@@ -30,17 +30,23 @@ pub(crate) fn print_plan(prediction: &Prediction<'_>, setting: &Setting<'_>) -> 
             size(recording.disk_bytes)
         ));
     }
-    let windows_seconds = prediction.windows.len() as f64 * prediction.window_seconds();
-    total += windows_seconds;
-    if let Some(window) = prediction.windows.first() {
-        let (windows, seconds) = (prediction.windows.len(), prediction.window_seconds());
+    let mut texts_seconds = 0.0;
+    for (texts, what, then) in [
+        (&prediction.windows, "windows of the text", "the model reads on"),
+        (&prediction.recall, "texts with facts", "the model is asked for them"),
+    ] {
+        let Some(longest) = texts.iter().max_by_key(|text| text.key.tokens.len()) else { continue };
+        let seconds = prediction.text_recording_seconds(longest);
+        texts_seconds += texts.len() as f64 * seconds;
         text.push_str(&format!(
-            "{windows} windows of the text are recorded, {} tokens of each, in about {} and {} on disk each; then the model reads on\n\n",
-            window.key.tokens.len(),
+            "{} {what} are recorded, up to {} tokens of each, in about {} and {} on disk each; then {then}\n\n",
+            texts.len(),
+            longest.key.tokens.len(),
             human(seconds),
-            size(window.disk_bytes)
+            size(longest.disk_bytes)
         ));
     }
+    total += texts_seconds;
     text.push_str(&launches(prediction));
     text.push_str("about     memory       block\n");
     for block in &prediction.blocks {
@@ -71,7 +77,7 @@ pub(crate) fn print_plan(prediction: &Prediction<'_>, setting: &Setting<'_>) -> 
         text.push_str(&format!("the time to first token adds about {} of that; `ttft = false` in [sweep] leaves it out\n", human(ttft)));
     }
     let judged = prediction.blocks.iter().flat_map(|block| &block.cells);
-    let quality = judged.map(|cell| prediction.quality_seconds(*cell)).sum::<f64>() + windows_seconds;
+    let quality = judged.map(|cell| prediction.quality_seconds(*cell)).sum::<f64>() + texts_seconds;
     if quality > 0.0 {
         text.push_str(&format!("quality adds about {} of that, its windows included\n", human(quality)));
     }

@@ -19,6 +19,7 @@ use crate::free_memory::size;
 use crate::plan::{Baseline, Plan, plan};
 use crate::progress::{Progress, say};
 use crate::quality_plan::QualityPlan;
+use crate::recall_texts::recall_texts;
 use crate::recording::{Kept, Store};
 use crate::run_folder::{Left, RunFolder, Unfinished};
 use crate::run_record::{Facts, cell_id, differences, now, record};
@@ -98,14 +99,20 @@ pub(super) fn run_file(
     let taken = if arguments.dry_run { None } else { Some(RunFolder::open(&target, unfinished(arguments))?) };
 
     let text = QualityPlan::read(file)?;
-    let Looked { config: mut model_config, record: model, text } = subject.look_at(arguments, text.as_deref())?;
+    let Looked { config: mut model_config, record: model, tokenizer } = subject.look_at(arguments)?;
     let model = ModelRecord { name: file.named(model.name), ..model };
     let mut plan = plan(file, registry, &model_config, arguments.only.as_deref())?;
-    let windows = plan.windows(text.as_deref())?;
     let seen_before = plan.quality.as_ref().and_then(|quality| quality.seen_before(file));
     seen_before.iter().for_each(|warning| say(warning));
-    let text = plan.text(text.as_deref())?;
     plan.seed = arguments.seed.unwrap_or(plan.seed);
+    let (windows, recall, text) = match text.zip(tokenizer) {
+        Some((text, tokenizer)) => {
+            let tokens = tokenizer.encode(&text);
+            let tokens = tokens.map_err(|error| Problem::new("the text in [quality] cannot be tokenized").caused_by(error))?;
+            (plan.windows(&tokens)?, recall_texts(&plan, &text, &tokenizer)?, plan.text(&tokens)?)
+        }
+        None => (vec![], vec![], vec![]),
+    };
     model_config.geometry.context = plan.context;
     // What was free when the run began decided what fits.
     let limit_before = taken.as_ref().and_then(|(_, left)| Some(left.as_ref()?.run.memory_limit_bytes));
@@ -114,6 +121,7 @@ pub(super) fn run_file(
         model_config: &model_config,
         windows,
         text,
+        recall,
         threads,
         memory_limit: plan.memory_limit.or(limit_before).unwrap_or_else(free_memory::share),
         huge_pages: plan.huge_pages,

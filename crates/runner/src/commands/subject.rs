@@ -26,8 +26,8 @@ pub(super) enum Subject {
 pub(super) struct Looked {
     pub(super) config: ModelConfig,
     pub(super) record: ModelRecord,
-    /// The tokens of the text that the model reads.
-    pub(super) text: Option<Vec<u32>>,
+    /// The model's tokenizer. `None` where no model is at hand.
+    pub(super) tokenizer: Option<TextTokenizer>,
 }
 
 impl Subject {
@@ -62,15 +62,11 @@ impl Subject {
     /// What is to be known before anything is measured. A model's file is read once for that: it may be damaged.
     ///
     /// # Errors
-    /// A [`Problem`] that names the file, or the memory that the model's weights need, or says why the text has no tokens.
-    pub(super) fn look_at(&self, arguments: &RunArguments, text: Option<&str>) -> Result<Looked, Problem> {
+    /// A [`Problem`] that names the file, or the memory that the model's weights need.
+    pub(super) fn look_at(&self, arguments: &RunArguments) -> Result<Looked, Problem> {
         let source = match self {
             Subject::Model(source) | Subject::Recorded(source) => source,
-            Subject::Alone(shape) => return Ok(Looked { config: shape.config(), record: shape.record()?, text: None }),
-        };
-        let tokens = |tokenizer: &TextTokenizer| {
-            let encoded = text.map(|text| tokenizer.encode(text)).transpose();
-            encoded.map_err(|error| Problem::new("the text in [quality] cannot be tokenized").caused_by(error))
+            Subject::Alone(shape) => return Ok(Looked { config: shape.config(), record: shape.record()?, tokenizer: None }),
         };
         // The name of a file may have anything in it.
         let name = printable(&source.label());
@@ -80,13 +76,13 @@ impl Subject {
             source.require_memory()?;
             let record = model_record(source, name, hash, &config);
             // Random weights know bytes.
-            return Ok(Looked { config, record, text: tokens(&TextTokenizer::bytes())? });
+            return Ok(Looked { config, record, tokenizer: Some(TextTokenizer::bytes()) });
         }
         let (model, loaded) = models::load(source, arguments.pages.pages())?;
         let config = model.decoder.config().clone();
         let record = model_record(source, name, hash, &config);
         let record = ModelRecord { model_bytes: loaded.bytes, weight_formats: loaded.formats, ..record };
-        Ok(Looked { config, record, text: tokens(&model.tokenizer)? })
+        Ok(Looked { config, record, tokenizer: Some(model.tokenizer) })
     }
 
     /// What feeds the caches.

@@ -33,6 +33,11 @@ pub struct Quality {
     #[serde(default = "default_chunk")]
     #[schemars(with = "usize")]
     pub chunk: Spanned<usize>,
+    /// Recall: facts of each kind that the model is asked for at each length: needles in the text, and lookups in a list of names and
+    /// numbers. 0 leaves them out; else there are at least 6, because fewer right answers never tell caches apart.
+    #[serde(default = "default_questions")]
+    #[schemars(with = "usize")]
+    pub questions: Spanned<usize>,
 }
 
 fn default_windows() -> Spanned<usize> {
@@ -41,6 +46,10 @@ fn default_windows() -> Spanned<usize> {
 
 fn default_steps() -> Spanned<usize> {
     Spanned::new(0..0, 64)
+}
+
+fn default_questions() -> Spanned<usize> {
+    Spanned::new(0..0, 32)
 }
 
 fn default_chunk() -> Spanned<usize> {

@@ -7,6 +7,7 @@ use kv_model::ModelConfig;
 
 use crate::config::HugePages;
 use crate::plan::Cell;
+use crate::recall_texts::RecallSource;
 use crate::worker::protocol::{InstanceSpec, Job, PROTOCOL, Purpose, RowsSpec, ScriptedTask, Task};
 
 /// What all workers of a run share.
@@ -21,6 +22,8 @@ pub(crate) struct Setting<'a> {
     pub(crate) windows: Vec<Vec<u32>>,
     /// The beginning of the text that scripts are fed, in tokens. Empty if none is.
     pub(crate) text: Vec<u32>,
+    /// The texts that state facts.
+    pub(crate) recall: Vec<RecallSource>,
     /// Bytes that a worker may take.
     pub(crate) memory_limit: u64,
     /// The memory pages of large buffers while times are measured.

@@ -35,6 +35,7 @@ pub(crate) use judged::COUNTED_DISTURBED;
 use passes::GATE_SECONDS;
 pub(crate) use prediction::{Prediction, predict};
 pub(crate) use probe::{Certainty, Probes};
+use quality::Recordings;
 pub(crate) use report::{LIGHT_PAGE, draw, editions, tables, write_tables};
 pub(crate) use rows::{MOST_OFF, results};
 
@@ -101,17 +102,18 @@ impl Sweep<'_> {
         let recording = self.record()?;
         self.recording_is_due = false;
         self.advance(0.0);
-        let windows = if interrupt::requested() { vec![] } else { self.record_windows()? };
+        let texts = if interrupt::requested() { Recordings::default() } else { self.record_texts()? };
         for block in &self.prediction.blocks {
             if interrupt::requested() {
                 break;
             }
-            self.run_block(block, recording.as_ref(), &windows)?;
+            self.run_block(block, recording.as_ref(), &texts)?;
             self.save()?;
         }
         // A run that was interrupted may be resumed.
         if self.is_complete() {
-            recording.into_iter().chain(windows).for_each(StoredRecording::end);
+            recording.into_iter().for_each(StoredRecording::end);
+            texts.end();
         }
         Ok(())
     }
@@ -145,7 +147,7 @@ impl Sweep<'_> {
         (seconds, cells)
     }
 
-    fn run_block(&mut self, block: &Block, recording: Option<&StoredRecording>, windows: &[StoredRecording]) -> Result<(), Problem> {
+    fn run_block(&mut self, block: &Block, recording: Option<&StoredRecording>, texts: &Recordings) -> Result<(), Problem> {
         let mut launch = 0;
         // How many are needed shows as they come.
         while launch < self.launches_due(block) {
@@ -164,7 +166,7 @@ impl Sweep<'_> {
         }
         for cell in &block.cells {
             self.count_bytes(*cell, recording)?;
-            self.judge_quality(*cell, recording, windows)?;
+            self.judge_quality(*cell, recording, texts)?;
             if interrupt::requested() {
                 return Ok(());
             }

@@ -26,6 +26,8 @@ pub(crate) struct Prediction<'a> {
     pub(crate) text_hash: String,
     /// The windows of the text that are recorded.
     pub(crate) windows: Vec<RecordingPrediction>,
+    /// The texts with facts that are recorded.
+    pub(crate) recall: Vec<RecordingPrediction>,
     pub(super) estimate: Estimate,
     /// Bytes of caches by cell; 0 if the strategy does not say.
     pub(super) caches: Vec<u64>,
@@ -95,6 +97,7 @@ pub(crate) fn predict<'a>(plan: &'a Plan, probes: &'a Probes, setting: &Setting<
             &setting.windows.iter().chain([&setting.text]).flatten().flat_map(|token| token.to_le_bytes()).collect::<Vec<u8>>(),
         ),
         windows: vec![],
+        recall: vec![],
         estimate: Estimate::new(config, plan.level, setting.threads),
         caches,
         beside,
@@ -111,6 +114,7 @@ pub(crate) fn predict<'a>(plan: &'a Plan, probes: &'a Probes, setting: &Setting<
     };
     prediction.recording = prediction.key(setting, model_hash).map(recorded);
     prediction.windows = prediction.window_keys(setting, model_hash).into_iter().map(recorded).collect();
+    prediction.recall = prediction.recall_keys(setting, model_hash).into_iter().map(recorded).collect();
     prediction
 }
 

@@ -2,43 +2,70 @@
 
 use std::path::PathBuf;
 
+use kv_quality::RecallPrompt;
 use kv_report::{Pass, Status, Visit};
 
 use super::Sweep;
 use super::job::instance_of;
 use super::passes::in_words;
+use super::prediction::RecordingPrediction;
 use super::record::Recorded;
+use crate::recall_texts::RecallSource;
 use crate::recording::{Store, StoredRecording};
 use crate::worker::process::{Ended, How, OnInterrupt};
-use crate::worker::protocol::{AttentionTask, ExactAnswers, Message, QualityTask, Sequences, Streamed, Task, Window};
+use crate::worker::protocol::{AttentionTask, ExactAnswers, Message, QualityTask, RecallSpec, Sequences, Streamed, Task, Window};
 use crate::{Problem, interrupt};
 
 /// Sequences that are generated where none are recorded: attention is compared on each, and intervals are over them.
 const GENERATED_SEQUENCES: u64 = 4;
 
+/// What was recorded for the passes that judge quality: all of a kind, or fewer if they could not be recorded.
+#[derive(Debug, Default)]
+pub(super) struct Recordings {
+    /// The beginnings of the text's windows.
+    windows: Vec<StoredRecording>,
+    /// The texts that state facts.
+    recall: Vec<StoredRecording>,
+}
+
+impl Recordings {
+    /// Gives them up once everything was judged.
+    pub(super) fn end(self) {
+        self.windows.into_iter().chain(self.recall).for_each(StoredRecording::end);
+    }
+}
+
 impl Sweep<'_> {
-    /// Records the beginnings of the text's windows. Fewer than all if they cannot be recorded or after Ctrl-C: then no text is
-    /// read.
-    pub(super) fn record_windows(&mut self) -> Result<Vec<StoredRecording>, Problem> {
+    /// Records what the model reads, and what states the facts that it is asked for. Fewer than all if it cannot be recorded or
+    /// after Ctrl-C: then no text is read, or no facts are asked for.
+    pub(super) fn record_texts(&mut self) -> Result<Recordings, Problem> {
         let prediction = self.prediction;
         let is_needed = |cell: &usize| prediction.reads_text(*cell) && !self.was_judged(*cell, Pass::Quality) && !self.has_failed(*cell);
-        let mut stored = vec![];
         if !prediction.blocks.iter().flat_map(|block| &block.cells).any(is_needed) {
-            return Ok(stored);
+            return Ok(Recordings::default());
         }
+        let windows = self.record_all(&prediction.windows, "window", "the model reads no text")?;
+        let is_stopped = windows.len() < prediction.windows.len();
+        let recall =
+            if is_stopped { vec![] } else { self.record_all(&prediction.recall, "text with facts", "the model is asked for none")? };
+        Ok(Recordings { windows, recall })
+    }
+
+    fn record_all(&mut self, texts: &[RecordingPrediction], what: &str, otherwise: &str) -> Result<Vec<StoredRecording>, Problem> {
+        let mut stored = vec![];
         // All of them or none: a text of which a part was recorded is not read.
-        let bytes = prediction.windows.iter().map(|window| window.disk_bytes).sum();
+        let bytes = texts.iter().map(|text| text.disk_bytes).sum();
         if let Err(problem) = Store::of_user().and_then(|store| store.require_room(bytes)) {
-            self.warn(format!("The windows of the text could not be recorded ({}), so the model reads no text.", problem.line()));
+            self.warn(format!("Every {what} could not be recorded ({}), so {otherwise}.", problem.line()));
             return Ok(stored);
         }
-        for (index, window) in prediction.windows.iter().enumerate() {
-            let what = format!("window {} of {} of the text", index + 1, prediction.windows.len());
-            match self.record_prompt(window, &what, prediction.window_seconds())? {
+        for (index, text) in texts.iter().enumerate() {
+            let which = format!("{what} {} of {}", index + 1, texts.len());
+            match self.record_prompt(text, &which, self.prediction.text_recording_seconds(text))? {
                 Recorded::Stored(recording) => stored.push(recording),
                 Recorded::Interrupted => break,
                 Recorded::Failed(reason) => {
-                    self.warn(format!("{what} could not be recorded ({reason}), so the model reads no text."));
+                    self.warn(format!("{which} could not be recorded ({reason}), so {otherwise}."));
                     break;
                 }
             }
@@ -47,19 +74,14 @@ impl Sweep<'_> {
     }
 
     /// Judges a cell that was timed.
-    pub(super) fn judge_quality(
-        &mut self,
-        index: usize,
-        prompt: Option<&StoredRecording>,
-        windows: &[StoredRecording],
-    ) -> Result<(), Problem> {
+    pub(super) fn judge_quality(&mut self, index: usize, prompt: Option<&StoredRecording>, texts: &Recordings) -> Result<(), Problem> {
         if self.prediction.judges_attention(index) && !self.has_failed(index) && !self.was_judged(index, Pass::Attention) {
-            self.judge_attention(index, prompt, windows)?;
+            self.judge_attention(index, prompt, &texts.windows)?;
         }
         let is_wanted = self.prediction.reads_text(index) && !self.has_failed(index) && !self.was_judged(index, Pass::Quality);
         if is_wanted && !interrupt::requested() {
-            if windows.len() == self.prediction.windows.len() {
-                self.judge_text(index, windows)?;
+            if texts.windows.len() == self.prediction.windows.len() {
+                self.judge_text(index, texts)?;
             } else {
                 let reason = "the windows of the text could not be recorded";
                 self.keep(Visit::failed(&self.ids[index], Pass::Quality, Status::Failed, "record", reason))?;
@@ -90,7 +112,7 @@ impl Sweep<'_> {
         self.judge(index, Pass::Attention, Task::Attention(task), seconds)
     }
 
-    fn judge_text(&mut self, index: usize, recordings: &[StoredRecording]) -> Result<(), Problem> {
+    fn judge_text(&mut self, index: usize, texts: &Recordings) -> Result<(), Problem> {
         let (Some(quality), Some(model)) = (&self.plan.quality, self.setting.rows.model()) else { return Ok(()) };
         let cell = self.cell(index);
         let script = self.prediction.script(index);
@@ -104,13 +126,24 @@ impl Sweep<'_> {
             seq_len: script.seq_len,
             prefill_chunk: script.prefill_chunk,
             steps: quality.steps,
-            windows: self.setting.windows.iter().zip(recordings).map(window).collect(),
+            windows: self.setting.windows.iter().zip(&texts.windows).map(window).collect(),
             together: self.prediction.windows_together(index),
             streamed: self.prediction.streams(index).then_some(Streamed { tokens: quality.streamed, chunk: quality.chunk }),
             floor: self.known(index, "kld_floor").map(|(floor, _)| floor),
+            recall: if texts.recall.len() == self.prediction.recall.len() { self.recall(script.seq_len, &texts.recall) } else { vec![] },
         };
         let seconds = self.prediction.text_seconds(index);
         self.judge(index, Pass::Quality, Task::Quality(task), seconds)
+    }
+
+    /// The prompts of a length that state facts, with what is asked about them.
+    fn recall(&self, seq_len: usize, recordings: &[StoredRecording]) -> Vec<RecallSpec> {
+        let spec = |(source, recording): (&RecallSource, &StoredRecording)| {
+            let RecallPrompt { tokens, questions } = source.prompt(seq_len);
+            let recording = recording.folder().to_owned();
+            RecallSpec { task: source.task, tokens: source.text.tokens()[..tokens].to_vec(), questions, recording }
+        };
+        self.setting.recall.iter().zip(recordings).map(spec).filter(|spec| !spec.questions.is_empty()).collect()
     }
 
     /// Runs a judge. One that dies makes no row fail: the cell was timed and weighed.

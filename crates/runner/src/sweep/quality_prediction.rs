@@ -1,8 +1,12 @@
 //! What judging quality takes, and which cells are judged.
 
+use kv_report::RECALLS;
+
+use super::prediction::RecordingPrediction;
 use super::{Prediction, Setting};
 use crate::config::Level;
 use crate::estimate::Reuse;
+use crate::recall_texts::RecallSource;
 use crate::recording::{Queries, RecordingKey, Times, prompt_key};
 
 impl Prediction<'_> {
@@ -42,9 +46,9 @@ impl Prediction<'_> {
         usize::try_from(room / of_window).unwrap_or(usize::MAX).clamp(1, quality.windows)
     }
 
-    /// Seconds to record a window.
-    pub(crate) fn window_seconds(&self) -> f64 {
-        self.windows.first().map_or(0.0, |window| self.estimate.load() + self.estimate.prefill(window.key.tokens.len()))
+    /// Seconds to record a window, or a text with facts.
+    pub(crate) fn text_recording_seconds(&self, text: &RecordingPrediction) -> f64 {
+        self.estimate.load() + self.estimate.prefill(text.key.tokens.len())
     }
 
     /// Seconds to compare a cell's attention.
@@ -62,7 +66,16 @@ impl Prediction<'_> {
         let after_prompt =
             sequences as f64 * self.estimate.replay(seq_len) + quality.steps as f64 * self.estimate.step(seq_len, sequences, Reuse::Caches);
         let streamed = if self.streams(index) { sequences as f64 * self.estimate.prefill(quality.streamed) } else { 0.0 };
-        self.estimate.load() + after_prompt + 1.5 * streamed
+        self.estimate.load() + after_prompt + 1.5 * streamed + self.recall_seconds(seq_len, quality.questions)
+    }
+
+    /// Seconds to ask for facts in prompts of a length: of each text the prompt comes into both caches, and each question and its
+    /// answer are a step of both.
+    fn recall_seconds(&self, seq_len: usize, questions: usize) -> f64 {
+        const TOKENS: usize = 16;
+        let tasks = RECALLS.len() * questions;
+        let asked = self.estimate.step(seq_len, 2 * TOKENS, Reuse::Caches) + self.estimate.prefill(2 * TOKENS);
+        self.recall.len() as f64 * 2.0 * self.estimate.replay(seq_len) + tasks as f64 * asked
     }
 
     /// Seconds of all that judges a cell.
@@ -72,15 +85,32 @@ impl Prediction<'_> {
 
     /// The beginnings of the text's windows, up to the longest length of a cell that is judged.
     pub(super) fn window_keys(&self, setting: &Setting<'_>, model_hash: &str) -> Vec<RecordingKey> {
+        let lengths = self.lengths_of_texts();
+        setting.windows.iter().filter_map(|window| self.text_key(setting, model_hash, window, lengths.clone())).collect()
+    }
+
+    /// The texts with facts, up to the longest prompt of a cell that is judged.
+    pub(super) fn recall_keys(&self, setting: &Setting<'_>, model_hash: &str) -> Vec<RecordingKey> {
+        let lengths = self.lengths_of_texts();
+        let key = |source: &RecallSource| {
+            let prompts = lengths.iter().map(|length| source.prompt(*length).tokens).collect();
+            self.text_key(setting, model_hash, source.text.tokens(), prompts)
+        };
+        setting.recall.iter().filter_map(key).collect()
+    }
+
+    /// The lengths of the cells for which a text is read.
+    fn lengths_of_texts(&self) -> Vec<usize> {
         let judged = self.blocks.iter().flat_map(|block| &block.cells).filter(|cell| self.reads_text(**cell));
-        let mut lengths: Vec<usize> = judged.map(|cell| self.plan.cells[*cell].seq_len).collect();
+        judged.map(|cell| self.plan.cells[*cell].seq_len).collect()
+    }
+
+    /// What is recorded of a text of which these beginnings are replayed.
+    fn text_key(&self, setting: &Setting<'_>, model_hash: &str, text: &[u32], mut lengths: Vec<usize>) -> Option<RecordingKey> {
         lengths.sort_unstable();
         lengths.dedup();
-        let Some(longest) = lengths.last().copied() else { return vec![] };
-        let key = |window: &Vec<u32>| {
-            let tokens = window[..longest.min(window.len())].to_vec();
-            prompt_key(model_hash, tokens, self.plan.prefill_chunk, lengths.clone(), setting.threads, (Queries::Recorded, Times::LeftOut))
-        };
-        setting.windows.iter().map(key).collect()
+        let tokens = text[..lengths.last().copied()?.min(text.len())].to_vec();
+        let recorded = (Queries::Recorded, Times::LeftOut);
+        Some(prompt_key(model_hash, tokens, self.plan.prefill_chunk, lengths, setting.threads, recorded))
     }
 }

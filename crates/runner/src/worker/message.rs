@@ -74,6 +74,8 @@ pub(crate) enum Work {
     ReadAfterPrompt,
     /// A text is read from its first token on.
     Stream,
+    /// The model is asked for facts that its prompt states.
+    AskForFacts,
 }
 
 impl fmt::Display for Work {
@@ -93,6 +95,7 @@ impl fmt::Display for Work {
             Work::FindNeedles => "find planted needles",
             Work::ReadAfterPrompt => "read the text after the prompt",
             Work::Stream => "stream the text",
+            Work::AskForFacts => "ask for facts",
         })
     }
 }

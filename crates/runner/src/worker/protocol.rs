@@ -7,6 +7,7 @@
 use std::path::PathBuf;
 
 use kv_core::Geometry;
+use kv_quality::{RecallQuestion, RecallTask};
 use serde::{Deserialize, Serialize};
 
 use crate::cli::PagesChoice;
@@ -284,6 +285,8 @@ pub(crate) struct QualityTask {
     pub(crate) streamed: Option<Streamed>,
     /// What an exact cache differs from itself by, if that was measured at this length before.
     pub(crate) floor: Option<f64>,
+    /// Prompts that state facts, with what the model is asked about them.
+    pub(crate) recall: Vec<RecallSpec>,
 }
 
 /// A part of a text.
@@ -291,6 +294,16 @@ pub(crate) struct QualityTask {
 pub(crate) struct Window {
     pub(crate) tokens: Vec<u32>,
     /// The folder of the recording of its beginning.
+    pub(crate) recording: PathBuf,
+}
+
+/// A prompt that states facts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct RecallSpec {
+    pub(crate) task: RecallTask,
+    pub(crate) tokens: Vec<u32>,
+    pub(crate) questions: Vec<RecallQuestion>,
+    /// The folder of the recording that begins with it.
     pub(crate) recording: PathBuf,
 }
 
@@ -417,6 +430,12 @@ mod tests {
                 together: 1,
                 streamed: Some(Streamed { tokens: 64, chunk: 8 }),
                 floor: Some(0.25),
+                recall: vec![RecallSpec {
+                    task: RecallTask::Lookup,
+                    tokens: vec![3, u32::MAX],
+                    questions: vec![RecallQuestion { tokens: vec![3, 1], answer: 1, depth: 0 }],
+                    recording: "/tmp".into(),
+                }],
             }),
             Task::Record(RecordTask { model: model(SourceSpec::Gguf("/a model".into())), key: key(), folder: "/tmp".into() }),
         ];

@@ -69,7 +69,8 @@ fn a_bounded_cache_goes_on_and_the_others_end_where_they_must() {
         assert_eq!(places("window", metric), at(&all), "{metric}");
     }
     let bytes = along(&points, "window", "heap_bytes");
-    assert!(bytes.iter().all(|(_, bytes)| *bytes == bytes[0].1), "it is bounded: {bytes:?}");
+    let first = bytes[0].1;
+    assert!(bytes.iter().all(|(_, bytes)| *bytes == first), "it is bounded: {bytes:?}");
     assert!(row("window")["ended_at_tokens"].is_empty());
 
     let within = [&all[..8], &[4096]].concat();

@@ -54,7 +54,8 @@ pub(super) fn of(reader: &Reader<'_>) -> Result<f64, String> {
     }
     let filled = || -> Result<Exact, String> {
         let mut exact = empty(reader, seq_len + steps)?;
-        reader.replay(exact.cache.as_mut(), &mut exact.sequence, text, Attention::Skipped)?;
+        let prompt = &text.window.tokens[..seq_len];
+        reader.replay(exact.cache.as_mut(), &mut exact.sequence, prompt, &text.recording, Attention::Skipped)?;
         Ok(exact)
     };
     let (mut here, mut there) = (filled()?, filled()?);

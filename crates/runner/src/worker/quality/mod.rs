@@ -1,11 +1,12 @@
 //! The worker that lets a model read a text with a cache and with an exact one, and compares what it says.
 //!
 //! The text is known, so every token's probability is. Reference and candidate are rows of the same step: nothing but the caches
-//! can make their logits differ. No logits are kept.
+//! can make their logits differ. No logits are kept. The same two are also asked for facts that a prompt states.
 
 mod floor;
 mod numbers;
 mod prompt_exact;
+mod recall;
 mod streamed;
 
 use std::fmt::Display;
@@ -32,21 +33,17 @@ pub(super) fn run(registry: &Registry, task: &QualityTask, channel: &Channel) ->
     let reader = Reader { registry, task, channel, decoder: &model.decoder, texts };
     let mut visit = Visit::passed(&task.instance.id, Pass::Quality);
     let read = caught(|| rayon::scope(|_| reader.read_after_prompt(&mut visit)));
-    match (read, task.streamed) {
-        (Err(reason), _) => {
-            let phase = Work::ReadAfterPrompt.to_string();
-            channel.visit(Visit::failed(&task.instance.id, Pass::Quality, Status::Failed, &phase, &reason));
-        }
-        (Ok(()), None) => channel.visit(visit),
-        (Ok(()), Some(streamed)) => {
-            // What was read counts, whatever becomes of the stream.
-            channel.visit(visit);
-            let mut visit = Visit::passed(&task.instance.id, Pass::Quality);
-            if let Err(reason) = caught(|| rayon::scope(|_| reader.stream(&mut visit, streamed))) {
-                visit.notes.push(format!("the text was not streamed: {reason}"));
-            }
-            channel.visit(visit);
-        }
+    let is_read = read.is_ok();
+    if let Err(reason) = read {
+        visit = Visit::failed(&task.instance.id, Pass::Quality, Status::Failed, &Work::ReadAfterPrompt.to_string(), &reason);
+    }
+    // What was read counts, whatever becomes of the rest.
+    channel.visit(visit);
+    if let Some(streamed) = task.streamed.filter(|_| is_read) {
+        reader.visit("the text was not streamed", |visit| reader.stream(visit, streamed));
+    }
+    if !task.recall.is_empty() {
+        reader.visit("the model was not asked for facts", |visit| reader.ask(visit));
     }
     Ok(())
 }
@@ -84,6 +81,20 @@ impl Reader<'_> {
         Ok(())
     }
 
+    /// A visit of its own, with a note where it fails.
+    fn visit(&self, failure: &str, work: impl FnOnce(&mut Visit) -> Result<(), String> + Send) {
+        let mut visit = Visit::passed(&self.task.instance.id, Pass::Quality);
+        if let Err(reason) = caught(|| rayon::scope(|_| work(&mut visit))) {
+            visit.notes.push(format!("{failure}: {reason}"));
+        }
+        self.channel.visit(visit);
+    }
+
+    fn ask(&self, visit: &mut Visit) -> Result<(), String> {
+        self.enter(Work::AskForFacts);
+        recall::ask(self, visit)
+    }
+
     fn stream(&self, visit: &mut Visit, streamed: Streamed) -> Result<(), String> {
         self.enter(Work::Stream);
         let summary = streamed::read(self, streamed)?.summary().map_err(in_words)?;
@@ -103,14 +114,21 @@ impl Reader<'_> {
         Ok(Paired::new(geometry, exact, self.task.instance.build(self.registry, geometry)?))
     }
 
-    /// Gives a sequence the exactly computed prompt of a window.
-    fn replay(&self, cache: &mut dyn KvCache, sequence: &mut Sequence, text: &Text<'_>, attention: Attention) -> Result<(), String> {
-        let mut recording = text.recording.clone();
+    /// Gives a sequence an exactly computed prompt.
+    fn replay(
+        &self,
+        cache: &mut dyn KvCache,
+        sequence: &mut Sequence,
+        prompt: &[u32],
+        recording: &Recording,
+        attention: Attention,
+    ) -> Result<(), String> {
+        let mut recording = recording.clone();
         // In the steps in which it was recorded.
-        for positions in chunks(0..self.task.seq_len, self.task.prefill_chunk.max(1)) {
+        for positions in chunks(0..prompt.len(), self.task.prefill_chunk.max(1)) {
             step(cache, &mut recording, &[(sequence.id(), positions.clone())], attention).map_err(in_words)?;
-            self.channel.progress(positions.end, self.task.seq_len);
-            sequence.extend(Fresh::Tokens(&text.window.tokens[positions]));
+            self.channel.progress(positions.end, prompt.len());
+            sequence.extend(Fresh::Tokens(&prompt[positions]));
         }
         cache.prompt_end(sequence.id()).map_err(in_words)
     }

@@ -44,8 +44,9 @@ fn read_group(reader: &Reader<'_>, windows: Range<usize>, divergences: &Divergen
     let mut readers: Vec<Read> = vec![];
     for text in &reader.texts[windows.clone()] {
         let mut read = reader.open(&mut pair)?;
-        reader.replay(&mut pair, &mut read.reference, text, Attention::Skipped)?;
-        reader.replay(&mut pair, &mut read.candidate, text, attention)?;
+        let prompt = &text.window.tokens[..seq_len];
+        reader.replay(&mut pair, &mut read.reference, prompt, &text.recording, Attention::Skipped)?;
+        reader.replay(&mut pair, &mut read.candidate, prompt, &text.recording, attention)?;
         readers.push(read);
     }
     for step in 0..steps {
