@@ -45,6 +45,7 @@ mod roofline;
 mod run_folder;
 mod run_record;
 mod screen;
+mod sizes;
 mod speed_up_table;
 mod summary;
 mod sweep;

@@ -11,8 +11,8 @@ use kv_report::{Answer, Candidate, Question, RunRecord};
 use super::print;
 use super::report::stored;
 use crate::footprint::{self, Footprint};
-use crate::plan::{UNITS, parse_bytes};
 use crate::screen::printable;
+use crate::sizes::{UNITS, parse_bytes};
 use crate::{Problem, exit};
 
 /// Arguments of `best`.

@@ -12,9 +12,10 @@ use crate::config::{ConfigFile, Instance, changed, load_configs};
 use crate::footprint::{Answer, Footprint, Longest};
 use crate::free_memory::size;
 use crate::models::{ModelFolders, ModelShape};
-use crate::plan::{UNITS, check_instances, is_baseline, parse_bytes};
+use crate::plan::{check_instances, is_baseline};
 use crate::problem::{did_you_mean, known_strategy};
 use crate::screen::printable;
+use crate::sizes::{UNITS, parse_bytes};
 use crate::table::{Line, Side, Table};
 use crate::{Problem, exit};
 

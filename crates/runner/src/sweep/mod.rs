@@ -16,6 +16,7 @@ mod quality_prediction;
 mod record;
 mod report;
 mod rows;
+mod workload_values;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};

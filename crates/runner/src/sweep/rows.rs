@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 
 use kv_metrics::{geometric_mean, quantile};
-use kv_report::{
-    CellRecord, Fill, Level, Pass, Results, Row, RunRecord, Status, StepTime, Value, Visit, WorkloadPoint, WorkloadValue, workload_metric,
-};
+use kv_report::{CellRecord, Fill, Level, Pass, Results, Row, RunRecord, Status, StepTime, Value, Visit};
 
 use super::judged::judge;
 use super::level::add_level;
 use super::observations::{BlockVisits, Part, steady_steps};
 use super::pairs::pairs;
+use super::workload_values::workload_values;
 use crate::config::Workload;
 
 /// A run's results. Cells that were not timed have no row.
@@ -122,29 +121,6 @@ fn add_values<'v>(row: &mut Row, launches: &[&'v Visit], others: impl Iterator<I
         let interval = intervals.get(&id.to_owned()).map(|interval| **interval);
         row.values.insert(id.into(), Value { statistic, samples: Some(values.len()), interval, ..Value::from(median) });
     }
-}
-
-/// The numbers of a script: of times the geometric mean over launches, with its interval; of others the median.
-fn workload_values<'v>(visits: impl Iterator<Item = &'v Visit>) -> Vec<WorkloadValue> {
-    let mut places: Vec<(&WorkloadPoint, Vec<f64>)> = vec![];
-    for point in visits.flat_map(|visit| &visit.workload) {
-        let is_same = |other: &WorkloadPoint| other.variant == point.variant && other.metric == point.metric && other.at == point.at;
-        match places.iter_mut().find(|(other, _)| is_same(other)) {
-            Some((_, values)) => values.push(point.value),
-            None => places.push((point, vec![point.value])),
-        }
-    }
-    let of_place = |(point, values): (&WorkloadPoint, Vec<f64>)| {
-        let is_timed = workload_metric(&point.metric).is_some_and(|metric| metric.is_timed());
-        let mean = geometric_mean(&values).filter(|_| is_timed);
-        let (value, interval, statistic) = match mean {
-            Some((mean, interval)) => (mean, Some(interval), Some("geometric mean over launches".to_owned())),
-            None => (quantile(&values, 0.5)?, None, (values.len() > 1).then(|| "p50".to_owned())),
-        };
-        let value = Value { statistic, interval, samples: Some(values.len()), ..Value::from(value) };
-        Some(WorkloadValue { variant: point.variant.clone(), metric: point.metric.clone(), at: point.at, value })
-    };
-    places.into_iter().filter_map(of_place).collect()
 }
 
 /// The share by which a composed time may be off a real one. Beyond it, the row says so.

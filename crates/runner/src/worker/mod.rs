@@ -17,6 +17,7 @@ pub(crate) mod protocol;
 mod quality;
 mod record;
 mod scripted;
+mod scripted_task;
 mod weighed;
 
 use std::any::Any;

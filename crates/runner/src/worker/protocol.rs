@@ -17,6 +17,7 @@ use crate::roofline::RooflineTask;
 use crate::workloads::Scripted;
 
 pub(crate) use super::message::{Message, Phase, ProbeFailure, Probed, Work};
+pub(crate) use super::scripted_task::{Purpose, ScriptedTask};
 
 /// Is raised with every change. Runner and worker are the same program, unless it was replaced while it ran.
 pub(crate) const PROTOCOL: u32 = 9;
@@ -159,41 +160,6 @@ pub(crate) struct LatencyTask {
     pub(crate) rounds: usize,
     /// Seed of the order of turns.
     pub(crate) order_seed: u32,
-}
-
-/// Runs a workload that is a script of its own: times the instances of a block, or counts the bytes of one.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct ScriptedTask {
-    pub(crate) rows: RowsSpec,
-    /// The shape of the caches.
-    pub(crate) geometry: Geometry,
-    /// What is done, its `scripted` above all.
-    pub(crate) script: ScriptSpec,
-    pub(crate) instances: Vec<InstanceSpec>,
-    /// The tokens of the text that is fed, if one is.
-    pub(crate) text: Vec<u32>,
-    /// Where the image lies that is asked about, if one does.
-    pub(crate) image: Option<PathBuf>,
-    /// What is measured.
-    pub(crate) purpose: Purpose,
-}
-
-/// What a script is run for.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Purpose {
-    /// Its times.
-    Time {
-        launch: u32,
-        /// The instance that is timed twice, under the same id.
-        control: Option<String>,
-        /// Times that every instance runs the script.
-        rounds: usize,
-        /// Seed of the order of turns.
-        order_seed: u32,
-    },
-    /// Its bytes, without a model: on rows of the model's shape.
-    Bytes,
 }
 
 /// What is known of the time to first token.

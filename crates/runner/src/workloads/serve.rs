@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Load, at_least_one};
-use crate::plan::{UNITS, parse_bytes};
+use crate::sizes::{UNITS, parse_bytes};
 
 /// Requests of different lengths that wait in a queue and are served under a memory limit. A request is admitted if the next step
 /// of all sequences then fits into the memory, by what the strategy says that a sequence takes. All admitted sequences decode
