@@ -144,8 +144,8 @@ pub(crate) const COLUMNS: [Column; OF_COSTS.len() + QUALITY_METRICS.len() + OF_I
     all
 };
 
-/// Intervals of the metrics of quality.
-const OF_INTERVALS: [Column; 10] = [
+/// Intervals of the metrics of quality, and where the cell was timed.
+const OF_INTERVALS: [Column; 11] = [
     low("ppl_delta_low", "ppl_delta"),
     high("ppl_delta_high", "ppl_delta"),
     low("kld_mean_low", "kld_mean"),
@@ -156,7 +156,15 @@ const OF_INTERVALS: [Column; 10] = [
     high("needle_acc_high", "needle_acc"),
     low("recency_acc_low", "recency_acc"),
     high("recency_acc_high", "recency_acc"),
+    text(
+        MACHINE,
+        |row| row.machine.clone(),
+        "the machine that timed the cell: its hashed id, its processor, the threads and the kernels that were used",
+    ),
 ];
+
+/// The column that tells the machines of a joined run apart.
+pub(crate) const MACHINE: &str = "machine";
 
 /// The cell, and what it costs.
 const OF_COSTS: [Column; 95] = [

@@ -3,7 +3,7 @@
 use crate::quality_metric::QUALITY_METRICS;
 
 /// A quantity that is measured, counted or predicted for a cell.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Metric {
     /// The name, with its unit: the key of a visit's values and the column of `results.csv`.
     pub id: &'static str,
@@ -13,6 +13,8 @@ pub struct Metric {
     pub better: Better,
     /// Whether it differs from machine to machine, and from run to run. The others are the same wherever a cell runs.
     pub machine_bound: bool,
+    /// How far two measurements of the same cell may be apart, on whatever machines. `None` where they differ freely.
+    pub tolerance: Option<Tolerance>,
     /// The meaning.
     pub meaning: &'static str,
 }
@@ -35,6 +37,25 @@ impl Metric {
         ];
         let is_sum = matches!(self.unit, Unit::Milliseconds | Unit::Bytes | Unit::BytesPerToken) || self.id == "allocs_per_token";
         is_sum && !OTHERS.contains(&self.id)
+    }
+}
+
+/// How far two values may be apart that should be the same.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Tolerance {
+    /// As a share of the larger one.
+    pub relative: f64,
+    /// In the unit of the metric, beside that.
+    pub absolute: f64,
+}
+
+impl Tolerance {
+    /// What is counted is the same everywhere.
+    pub const EXACT: Tolerance = Tolerance { relative: 0.0, absolute: 0.0 };
+
+    /// Whether two values are the same but for the tolerance.
+    pub fn covers(self, one: f64, other: f64) -> bool {
+        (one - other).abs() <= self.absolute + self.relative * one.abs().max(other.abs())
     }
 }
 
@@ -100,17 +121,17 @@ pub enum Better {
 
 /// A time in milliseconds.
 const fn time(id: &'static str, better: Better, meaning: &'static str) -> Metric {
-    Metric { id, unit: Unit::Milliseconds, better, machine_bound: true, meaning }
+    Metric { id, unit: Unit::Milliseconds, better, machine_bound: true, tolerance: None, meaning }
 }
 
 /// Another number that depends on the machine.
 pub(crate) const fn measured(id: &'static str, unit: Unit, better: Better, meaning: &'static str) -> Metric {
-    Metric { id, unit, better, machine_bound: true, meaning }
+    Metric { id, unit, better, machine_bound: true, tolerance: None, meaning }
 }
 
 /// A number that is counted and the same on every machine.
 const fn count(id: &'static str, unit: Unit, better: Better, meaning: &'static str) -> Metric {
-    Metric { id, unit, better, machine_bound: false, meaning }
+    Metric { id, unit, better, machine_bound: false, tolerance: Some(Tolerance::EXACT), meaning }
 }
 
 /// Every metric.
@@ -153,6 +174,7 @@ const COSTS: [Metric; 66] = [
         unit: Unit::TokensPerSecond,
         better: Better::Higher,
         machine_bound: true,
+        tolerance: None,
         meaning: "decode throughput of the batch: batch / median step time",
     },
     time("total_ms", Better::Lower, "all steps of the cell, in milliseconds"),
@@ -175,6 +197,7 @@ const COSTS: [Metric; 66] = [
     Metric {
         // Attention's scratch grows with the number of threads.
         machine_bound: true,
+        tolerance: None,
         ..count(
             "heap_peak_bytes",
             Unit::Bytes,
@@ -409,6 +432,19 @@ mod tests {
         for id in ["tpot_ratio", "bandwidth_share", "seen_tokens", "page_faults", "read_bandwidth", "model_bytes", "working_set_bytes"] {
             assert!(!sums(id), "{id}");
         }
+    }
+
+    #[test]
+    fn what_does_not_depend_on_the_machine_is_the_same_everywhere() {
+        for metric in METRICS.iter().filter(|metric| !metric.machine_bound) {
+            assert_eq!(metric.tolerance, Some(Tolerance::EXACT), "{}", metric.id);
+        }
+        let free = |id: &str| metric(id).unwrap().tolerance.is_none();
+        assert!(free("tpot_ms_p50") && free("rss_bytes") && free("heap_peak_bytes") && free("tpot_ratio"));
+        let near = Tolerance { relative: 0.1, absolute: 0.5 };
+        assert!(near.covers(0.2, 0.7) && near.covers(-20.0, -22.0) && near.covers(-0.25, 0.25));
+        assert!(!near.covers(20.0, 22.8) && !Tolerance::EXACT.covers(1.0, 1.0 + f64::EPSILON) && Tolerance::EXACT.covers(3.0, 3.0));
+        assert!(!near.covers(f64::NAN, f64::NAN));
     }
 
     #[test]

@@ -166,7 +166,7 @@ mod tests {
              kld_p99,kld_p999,kld_max,kld_floor,same_top1,tied_top1,p_rms,first_difference_tokens,tail_kld_mean,quality_windows,\
              quality_tokens,streamed_ppl,streamed_ppl_reference,streamed_ppl_delta,streamed_kld_mean,streamed_kld_p99,\
              streamed_same_top1,streamed_tail_kld_mean,streamed_chunk_tokens,ppl_delta_low,ppl_delta_high,kld_mean_low,kld_mean_high,\
-             same_top1_low,same_top1_high,needle_acc_low,needle_acc_high,recency_acc_low,recency_acc_high"
+             same_top1_low,same_top1_high,needle_acc_low,needle_acc_high,recency_acc_low,recency_acc_high,machine"
         );
         assert_eq!(
             header(metrics_csv(&results)),
