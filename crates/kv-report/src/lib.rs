@@ -51,6 +51,7 @@ mod spread;
 mod spreadsheet;
 mod style;
 mod table;
+mod tolerance;
 mod visit;
 
 pub use along_text::text_csv;
@@ -61,7 +62,7 @@ pub use environment::{Environment, Fact};
 pub use equal_bytes::{Band, EqualBytes, Member, equal_bytes};
 pub use error::ReportError;
 pub use html::html;
-pub use metric::{Better, METRICS, Metric, Tolerance, Unit, metric};
+pub use metric::{Better, METRICS, Metric, Unit, metric};
 pub use noise::{is_baseline, noise, ratio};
 pub use old::read_old;
 pub use origin::{AssignedBlock, OriginRecord, PartRecord};
@@ -75,4 +76,5 @@ pub use run::{
 pub use schema::schemas;
 pub use sentences::sentences;
 pub use table::{metrics_csv, results_csv, samples_csv};
+pub use tolerance::Tolerance;
 pub use visit::{Fill, Pass, Status, StepTime, TextPoint, TtftSource, Visit, read_visits};

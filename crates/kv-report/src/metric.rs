@@ -1,5 +1,6 @@
 //! The metrics: every number that a cell can have, with its unit and its meaning.
 
+use crate::Tolerance;
 use crate::quality_metric::QUALITY_METRICS;
 
 /// A quantity that is measured, counted or predicted for a cell.
@@ -37,25 +38,6 @@ impl Metric {
         ];
         let is_sum = matches!(self.unit, Unit::Milliseconds | Unit::Bytes | Unit::BytesPerToken) || self.id == "allocs_per_token";
         is_sum && !OTHERS.contains(&self.id)
-    }
-}
-
-/// How far two values may be apart that should be the same.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Tolerance {
-    /// As a share of the larger one.
-    pub relative: f64,
-    /// In the unit of the metric, beside that.
-    pub absolute: f64,
-}
-
-impl Tolerance {
-    /// What is counted is the same everywhere.
-    pub const EXACT: Tolerance = Tolerance { relative: 0.0, absolute: 0.0 };
-
-    /// Whether two values are the same but for the tolerance.
-    pub fn covers(self, one: f64, other: f64) -> bool {
-        (one - other).abs() <= self.absolute + self.relative * one.abs().max(other.abs())
     }
 }
 
@@ -432,19 +414,6 @@ mod tests {
         for id in ["tpot_ratio", "bandwidth_share", "seen_tokens", "page_faults", "read_bandwidth", "model_bytes", "working_set_bytes"] {
             assert!(!sums(id), "{id}");
         }
-    }
-
-    #[test]
-    fn what_does_not_depend_on_the_machine_is_the_same_everywhere() {
-        for metric in METRICS.iter().filter(|metric| !metric.machine_bound) {
-            assert_eq!(metric.tolerance, Some(Tolerance::EXACT), "{}", metric.id);
-        }
-        let free = |id: &str| metric(id).unwrap().tolerance.is_none();
-        assert!(free("tpot_ms_p50") && free("rss_bytes") && free("heap_peak_bytes") && free("tpot_ratio"));
-        let near = Tolerance { relative: 0.1, absolute: 0.5 };
-        assert!(near.covers(0.2, 0.7) && near.covers(-20.0, -22.0) && near.covers(-0.25, 0.25));
-        assert!(!near.covers(20.0, 22.8) && !Tolerance::EXACT.covers(1.0, 1.0 + f64::EPSILON) && Tolerance::EXACT.covers(3.0, 3.0));
-        assert!(!near.covers(f64::NAN, f64::NAN));
     }
 
     #[test]

@@ -62,10 +62,13 @@ impl OriginRecord {
 }
 
 impl RunRecord {
-    /// The machine that timed a block, in words: its hashed id, its processor, the threads and the kernels that were used.
+    /// The machine that timed a block, in words: its hashed id, its processor, the threads and the kernels that were used. Empty
+    /// if the block belongs to a part that was missing when the others were joined.
     pub fn machine_of(&self, block: &str) -> String {
+        let is_joined = self.part.is_none() && !self.origins.is_empty();
         let own = || machine(self.machine_id.as_deref(), &self.environment, self.part.as_ref().map(|part| part.part));
-        self.origin_of(block).map_or_else(own, OriginRecord::machine)
+        let here = || if is_joined { String::new() } else { own() };
+        self.origin_of(block).map_or_else(here, OriginRecord::machine)
     }
 
     /// Where a block was timed, if not where the run itself was.
@@ -77,7 +80,7 @@ impl RunRecord {
     pub fn machines(&self) -> Vec<String> {
         let mut machines = vec![];
         for machine in self.cells.iter().map(|cell| self.machine_of(&cell.block)) {
-            if !machines.contains(&machine) {
+            if !machine.is_empty() && !machines.contains(&machine) {
                 machines.push(machine);
             }
         }
@@ -128,7 +131,9 @@ mod tests {
         assert_eq!(run.machine_of("decode 128"), "77ab (a CPU, 4 threads, avx2)");
         assert_eq!(run.machines().len(), 1);
         run.origins = vec![origin(2, Some("88cd"), "decode 128")];
-        assert_eq!(run.machines(), ["88cd", "77ab (a CPU, 4 threads, avx2)"]);
+        assert_eq!((run.machine_of("generate 3").as_str(), run.machines()), ("", vec!["88cd".to_owned()]), "joined without a part");
+        run.part = Some(PartRecord { part: 2, of: 3, blocks: vec![], cells: vec![] });
+        assert_eq!(run.machines(), ["88cd", "77ab (a CPU, 4 threads, avx2)"], "a part that went on elsewhere");
     }
 
     #[test]
@@ -148,6 +153,10 @@ mod tests {
         run.part = Some(PartRecord { part: 2, of: 3, blocks, cells });
         assert_eq!(run.of_part().unwrap(), "Part 2 of 3 of a plan: 1 of its 4 cells. `runner merge` joins the parts.");
         let part = run.part.unwrap();
-        assert_eq!(part.cells.iter().map(|cell| part.part_of(cell)).collect::<Vec<_>>(), [2, 1, 2, 2], "what is in no block is the first's");
+        assert_eq!(
+            part.cells.iter().map(|cell| part.part_of(cell)).collect::<Vec<_>>(),
+            [2, 1, 2, 2],
+            "what is in no block is the first's"
+        );
     }
 }

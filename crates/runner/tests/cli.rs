@@ -13,6 +13,7 @@ mod cli {
     mod ledger;
     mod output;
     mod parameters;
+    mod partitions;
     mod plan;
     mod profiles;
     mod prompts;

@@ -7,6 +7,7 @@ mod judged;
 mod launches;
 mod level;
 mod observations;
+mod parts;
 mod passes;
 mod prediction;
 mod probe;
@@ -100,7 +101,7 @@ impl Sweep<'_> {
         self.recording_is_due = false;
         self.advance(0.0);
         let windows = if interrupt::requested() { vec![] } else { self.record_windows()? };
-        for block in &self.prediction.blocks {
+        for block in self.prediction.own_blocks() {
             if interrupt::requested() {
                 break;
             }
@@ -129,7 +130,7 @@ impl Sweep<'_> {
         if self.recording_is_due {
             seconds += self.prediction.recording_seconds();
         }
-        for block in &self.prediction.blocks {
+        for block in self.prediction.own_blocks() {
             for launch in 0..self.launches_due(block) {
                 let to_time = self.to_time(block, launch);
                 if !to_time.is_empty() {
@@ -172,7 +173,7 @@ impl Sweep<'_> {
 
     /// Makes rows of the cells whose strategy cannot be built or has no room for them, and of those that do not fit into memory.
     fn refuse_what_cannot_be_measured(&mut self) -> Result<(), Problem> {
-        for index in 0..self.plan.cells.len() {
+        for index in self.own_cells() {
             let cell = &self.plan.cells[index];
             let refusal =
                 match (self.probes.refusal(self.plan, cell), self.prediction.too_large.iter().find(|too_large| too_large.cell == index)) {
@@ -198,6 +199,11 @@ impl Sweep<'_> {
     fn save(&self) -> Result<(), Problem> {
         self.folder.write_run(&self.run)?;
         write_tables(&results(&self.run, &self.visits), &self.folder)
+    }
+
+    /// The cells that this run measures.
+    fn own_cells(&self) -> Vec<usize> {
+        (0..self.plan.cells.len()).filter(|cell| self.prediction.is_own(*cell)).collect()
     }
 
     fn cell(&self, index: usize) -> &Cell {
@@ -241,12 +247,12 @@ impl Sweep<'_> {
     }
 
     fn is_complete(&self) -> bool {
-        (0..self.plan.cells.len()).all(|index| self.is_done(index))
+        self.own_cells().into_iter().all(|index| self.is_done(index))
     }
 
     /// The labels of the cells that are still to be measured, each once.
     fn labels_left(&self) -> BTreeSet<String> {
-        let left = (0..self.plan.cells.len()).filter(|index| !self.is_done(*index));
+        let left = self.own_cells().into_iter().filter(|index| !self.is_done(*index));
         left.map(|index| self.cell(index).label.clone()).collect()
     }
 }

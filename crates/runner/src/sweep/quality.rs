@@ -18,7 +18,7 @@ impl Sweep<'_> {
         let prediction = self.prediction;
         let is_needed = |cell: &usize| prediction.reads_text(*cell) && !self.was_judged(*cell, Pass::Quality) && !self.has_failed(*cell);
         let mut stored = vec![];
-        if !prediction.blocks.iter().flat_map(|block| &block.cells).any(is_needed) {
+        if !prediction.own_blocks().flat_map(|block| &block.cells).any(is_needed) {
             return Ok(stored);
         }
         // All of them or none: a text of which a part was recorded is not read.

@@ -72,7 +72,7 @@ impl Prediction<'_> {
 
     /// The beginnings of the text's windows, up to the longest length of a cell that is judged.
     pub(super) fn window_keys(&self, setting: &Setting<'_>, model_hash: &str) -> Vec<RecordingKey> {
-        let judged = self.blocks.iter().flat_map(|block| &block.cells).filter(|cell| self.reads_text(**cell));
+        let judged = self.own_blocks().flat_map(|block| &block.cells).filter(|cell| self.reads_text(**cell));
         let mut lengths: Vec<usize> = judged.map(|cell| self.plan.cells[*cell].seq_len).collect();
         lengths.sort_unstable();
         lengths.dedup();
