@@ -144,6 +144,14 @@ pub fn charts(results: &Results, peers: &[Peer]) -> Vec<Chart> {
             .filter(|chart| chart.name != "memory")
             .for_each(|chart| chart.caption.push_str(" Of the cache alone: no model ran."));
     }
+    let machines = results.run.machines().len();
+    if machines > 1 {
+        charts.iter_mut().filter(|chart| chart.has_times()).for_each(|chart| {
+            chart.caption.push_str(&format!(
+                " Times of {machines} machines meet in this chart: only those of one comparison block were taken on the same machine, which the column `machine` names."
+            ));
+        });
+    }
     // A baseline alone is compared with nothing.
     charts.retain(|chart| !chart.name.ends_with("relative") || chart.series.len() > 1);
     charts.retain(|chart| chart.series.iter().any(|series| !series.points.is_empty()));
@@ -321,6 +329,26 @@ mod tests {
 
     fn points(charts: &[Chart], name: &str) -> Vec<(f64, f64)> {
         charts.iter().find(|chart| chart.name == name).unwrap().series[0].points.clone()
+    }
+
+    #[test]
+    fn absolute_times_of_several_machines_are_not_drawn_without_saying_so() {
+        let mut results = example::results();
+        let telling = |results: &Results| {
+            let of = |chart: &&Chart| chart.caption.contains("Times of 2 machines meet in this chart");
+            charts(results, &[]).iter().filter(of).map(|chart| chart.name).collect::<Vec<_>>()
+        };
+        assert!(telling(&results).is_empty());
+        results.run.part = Some(crate::PartRecord { part: 2, of: 2, blocks: vec![], cells: vec![] });
+        results.run.origins = vec![crate::OriginRecord {
+            part: Some(2),
+            run_id: String::new(),
+            order_seed: 0,
+            machine_id: Some("88cd".into()),
+            environment: crate::Environment::default(),
+            blocks: vec!["generate 3".into()],
+        }];
+        assert_eq!(telling(&results), ["latency", "ttft", "cumulative"], "bytes are the same everywhere");
     }
 
     #[test]

@@ -71,6 +71,7 @@ pub(crate) fn run() -> RunRecord {
             compiler: Some("rustc 1.95.0".into()),
             commit: Some("313960b".into()),
             dirty: Some(true),
+            program: Some("c0de".into()),
         },
         level: Level::Model,
         model: ModelRecord {
@@ -93,6 +94,8 @@ pub(crate) fn run() -> RunRecord {
         },
         config: serde_json::json!({ "model": { "preset": "tiny" } }),
         cells: cells(),
+        part: None,
+        origins: vec![],
     }
 }
 

@@ -50,6 +50,8 @@ pub fn read_old(results_json: &[u8], samples_csv: &[u8]) -> Result<Results, Repo
         config: old.config,
         // Which other cells were planned is not recorded.
         cells: rows.iter().map(|row| row.cell.clone()).collect(),
+        part: None,
+        origins: vec![],
     };
     Ok(Results { run, rows, visits: visits(samples_csv)?, pairs: vec![] })
 }

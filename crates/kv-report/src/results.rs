@@ -69,6 +69,8 @@ pub struct Row {
     pub fill: Option<Fill>,
     /// Where the time to first token comes from.
     pub ttft_source: Option<TtftSource>,
+    /// The machine that timed it, in words. Empty in older results.
+    pub machine: String,
     /// Processes in which it was timed.
     pub launches: usize,
     /// What a reader must know of its numbers.

@@ -4,12 +4,13 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use kv_core::Registry;
 use kv_kernels::KernelPath;
 use kv_model::Pages;
 
 use crate::config::HugePages;
+use crate::partition::Partition;
 use crate::table::Format;
 use crate::{Problem, commands, exit, sweep, worker};
 
@@ -18,7 +19,7 @@ use crate::{Problem, commands, exit, sweep, worker};
 #[command(
     name = "runner",
     version,
-    after_help = "Start with:\n  runner bench-configs/quickstart.toml\n\nExit codes:\n  0    everything was done\n  1    nothing was done: wrong arguments or config, or output that cannot be written\n  2    some cells or checks failed, or the text stopped early\n  130  interrupted; what was measured is kept"
+    after_help = "Start with:\n  runner bench-configs/quickstart.toml\n\nExit codes:\n  0    everything was done, now or before\n  1    nothing was done: wrong arguments or config, runs that do not fit together, or output that cannot be written\n  2    some cells or checks failed, parts are missing, or the text stopped early\n  130  interrupted by Ctrl-C or SIGTERM; what was measured is kept, and `--resume` goes on"
 )]
 struct Cli {
     /// Instruction set for the attention kernels: avx512-vnni, avx512, avx2, neon or portable [default: the best this machine has].
@@ -69,6 +70,8 @@ enum Command {
         #[arg(long, value_enum)]
         format: Option<Format>,
     },
+    /// Join the parts of a plan (`run --partition`) to one run with its report.
+    Merge(commands::MergeArguments),
     /// Answer which measured strategy fits a context and bounds on bytes, quality and time, and for each other why not.
     Best(commands::BestArguments),
     /// State the smallest difference that this machine can show in a given time: a strategy runs against copies of itself.
@@ -131,6 +134,13 @@ pub(crate) struct RunArguments {
     #[arg(verbatim_doc_comment)]
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) sets: Vec<String>,
+    /// Measure one part of the plan, for example 3/8: the third of eight. `merge` joins the parts.
+    ///
+    /// Every comparison block belongs to one part, on whatever machine this runs: by the hash of the plan and by what the blocks
+    /// cost by formulas. `memory_limit` in [sweep] says what fits together, and must be given. With --dry-run, all parts are
+    /// printed with their time and memory.
+    #[arg(long, value_name = "PART/PARTS")]
+    pub(crate) partition: Option<Partition>,
     /// Print the blocks with an estimate of their time and memory, and measure nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,
@@ -147,6 +157,9 @@ pub(crate) struct RunArguments {
     #[arg(long)]
     pub(crate) unchecked: bool,
     /// Go on with a run that was interrupted or killed; refused if the plan has changed since.
+    ///
+    /// A part (--partition) also goes on on another machine, begins if it has not begun, and is left alone if it is finished: a
+    /// scheduler may queue its task again at any time.
     #[arg(long, conflicts_with = "overwrite")]
     pub(crate) resume: bool,
     /// Begin again where an unfinished run is in the way; what it measured is lost.
@@ -382,6 +395,7 @@ pub fn main(registry: Registry) -> ExitCode {
         Command::Fetch { name } => commands::fetch(&name),
         Command::Report { folder, peer, light, format } => commands::report(&folder, &peer, &sweep::editions(light), format),
         Command::Calibrate(arguments) => commands::calibrate(&registry, &arguments, cli.kernel_path),
+        Command::Merge(arguments) => commands::merge(&arguments),
         Command::Best(arguments) => commands::best(&registry, &arguments),
         Command::Doctor => commands::doctor(),
         Command::Roofline(arguments) => commands::roofline(&arguments),
@@ -410,25 +424,7 @@ fn silence_caught_panics() {
 
 /// Puts `run` in front of a first argument that is no command.
 fn with_default_command(mut arguments: Vec<OsString>) -> Vec<OsString> {
-    const COMMANDS: [&str; 17] = [
-        "run",
-        "list",
-        "describe",
-        "check",
-        "plan",
-        "new",
-        "generate",
-        "fetch",
-        "report",
-        "best",
-        "calibrate",
-        "doctor",
-        "roofline",
-        "profile",
-        "schema",
-        worker::COMMAND,
-        "help",
-    ];
+    let is_command = |name: &str| name == "help" || Cli::command().find_subcommand(name).is_some();
     let text = |at: usize| arguments.get(at).and_then(|argument: &OsString| argument.to_str()).unwrap_or_default();
     // The one option that may stand before a command.
     let at = match text(1) {
@@ -437,7 +433,7 @@ fn with_default_command(mut arguments: Vec<OsString>) -> Vec<OsString> {
         _ => 1,
     };
     let first = text(at);
-    if !first.is_empty() && !first.starts_with('-') && !COMMANDS.contains(&first) {
+    if !first.is_empty() && !first.starts_with('-') && !is_command(first) {
         arguments.insert(at, "run".into());
     }
     arguments

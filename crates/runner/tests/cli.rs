@@ -18,6 +18,7 @@ mod cli {
     mod multimodal;
     mod output;
     mod parameters;
+    mod partitions;
     mod plan;
     mod profiles;
     mod prompts;

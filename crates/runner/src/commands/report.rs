@@ -97,7 +97,7 @@ pub(super) fn stored(folder: &Path) -> Result<Results, Problem> {
 }
 
 /// Refuses a finished run whose log has lost lines: drawing it again would replace a good report by a poor one.
-fn require_complete(folder: &Path, left: &Left) -> Result<(), Problem> {
+pub(super) fn require_complete(folder: &Path, left: &Left) -> Result<(), Problem> {
     let has_line = |cell: &CellRecord, pass: Pass| {
         left.visits.iter().any(|visit| {
             visit.cell == cell.id

@@ -18,6 +18,8 @@ pub(crate) struct Setting<'a> {
     /// Of the model, or of the shape whose caches are measured alone: with the layers that are, and room for all lengths.
     pub(crate) model_config: &'a ModelConfig,
     pub(crate) threads: usize,
+    /// Threads whose stacks count when caches are packed into blocks: of a plan that machines share, the same on all of them.
+    pub(crate) planned_threads: usize,
     /// The windows of the text that the model reads, in tokens.
     pub(crate) windows: Vec<Vec<u32>>,
     /// The beginning of the text that scripts are fed, in tokens. Empty if none is.

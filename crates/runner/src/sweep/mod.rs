@@ -8,6 +8,7 @@ mod launches;
 mod level;
 mod observations;
 mod pairs;
+mod parts;
 mod passes;
 mod prediction;
 mod probe;
@@ -104,7 +105,7 @@ impl Sweep<'_> {
         self.recording_is_due = false;
         self.advance(0.0);
         let texts = if interrupt::requested() { Recordings::default() } else { self.record_texts()? };
-        for block in &self.prediction.blocks {
+        for block in self.prediction.own_blocks() {
             if interrupt::requested() {
                 break;
             }
@@ -134,7 +135,7 @@ impl Sweep<'_> {
         if self.recording_is_due {
             seconds += self.prediction.recording_seconds();
         }
-        for block in &self.prediction.blocks {
+        for block in self.prediction.own_blocks() {
             for launch in 0..self.launches_due(block) {
                 let to_time = self.to_time(block, launch);
                 if !to_time.is_empty() {
@@ -177,7 +178,7 @@ impl Sweep<'_> {
 
     /// Makes rows of the cells whose strategy cannot be built or has no room for them, and of those that do not fit into memory.
     fn refuse_what_cannot_be_measured(&mut self) -> Result<(), Problem> {
-        for index in 0..self.plan.cells.len() {
+        for index in self.own_cells() {
             let cell = &self.plan.cells[index];
             let refusal =
                 match (self.probes.refusal(self.plan, cell), self.prediction.too_large.iter().find(|too_large| too_large.cell == index)) {
@@ -203,6 +204,11 @@ impl Sweep<'_> {
     fn save(&self) -> Result<(), Problem> {
         self.folder.write_run(&self.run)?;
         write_tables(&results(&self.run, &self.visits), &self.folder)
+    }
+
+    /// The cells that this run measures.
+    fn own_cells(&self) -> Vec<usize> {
+        (0..self.plan.cells.len()).filter(|cell| self.prediction.is_own(*cell)).collect()
     }
 
     fn cell(&self, index: usize) -> &Cell {
@@ -246,12 +252,12 @@ impl Sweep<'_> {
     }
 
     fn is_complete(&self) -> bool {
-        (0..self.plan.cells.len()).all(|index| self.is_done(index))
+        self.own_cells().into_iter().all(|index| self.is_done(index))
     }
 
     /// The labels of the cells that are still to be measured, each once.
     fn labels_left(&self) -> BTreeSet<String> {
-        let left = (0..self.plan.cells.len()).filter(|index| !self.is_done(*index));
+        let left = self.own_cells().into_iter().filter(|index| !self.is_done(*index));
         left.map(|index| self.cell(index).label.clone()).collect()
     }
 }

@@ -41,7 +41,7 @@ impl Sweep<'_> {
     pub(super) fn record_texts(&mut self) -> Result<Recordings, Problem> {
         let prediction = self.prediction;
         let is_needed = |cell: &usize| prediction.reads_text(*cell) && !self.was_judged(*cell, Pass::Quality) && !self.has_failed(*cell);
-        if !prediction.blocks.iter().flat_map(|block| &block.cells).any(is_needed) {
+        if !prediction.own_blocks().flat_map(|block| &block.cells).any(is_needed) {
             return Ok(Recordings::default());
         }
         let windows = self.record_all(&prediction.windows, "window", "the model reads no text")?;

@@ -22,7 +22,8 @@ pub(crate) fn results(run: &RunRecord, visits: &[Visit]) -> Results {
 fn row(run: &RunRecord, cell: &CellRecord, visits: &[Visit]) -> Option<Row> {
     let of_gate = visits.iter().find(|visit| visit.pass == Pass::Gate && visit.cell == cell.label);
     let of = |pass: Pass| visits.iter().filter(move |visit| visit.pass == pass && visit.cell == cell.id && !visit.control);
-    let mut row = Row { cell: cell.clone(), model: run.model.name.clone(), ..Row::default() };
+    let machine = run.machine_of(&cell.block);
+    let mut row = Row { cell: cell.clone(), model: run.model.name.clone(), machine, ..Row::default() };
     if run.level == Level::Model {
         row.values.insert("model_bytes".into(), Value::from(run.model.model_bytes as f64));
     }
@@ -241,6 +242,8 @@ pub(super) mod tests {
             model: kv_report::ModelRecord::default(),
             config: serde_json::Value::Null,
             cells: vec![cell("a", "first"), cell("b", "second")],
+            part: None,
+            origins: vec![],
         }
     }
 

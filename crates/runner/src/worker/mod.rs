@@ -32,7 +32,7 @@ use kv_script::Attention;
 use crate::roofline::{self, RooflineTask};
 use crate::worker::channel::Channel;
 use crate::worker::protocol::{InstanceSpec, Job, Message, PROTOCOL, Task};
-use crate::{Problem, exit};
+use crate::{Problem, exit, interrupt};
 
 /// The command that makes a process a worker.
 pub(crate) const COMMAND: &str = "worker";
@@ -48,6 +48,7 @@ pub(crate) fn serve(registry: &Registry) -> Result<ExitCode, Problem> {
     if job.protocol != PROTOCOL {
         return Err(Problem::new(format!("the runner speaks protocol {}, and this program {PROTOCOL}", job.protocol)));
     }
+    interrupt::ignore()?;
     channel.send(&Message::Ready { protocol: PROTOCOL });
     match prepare(&job).and_then(|()| work(registry, job.task, &channel)) {
         Ok(()) => channel.send(&Message::Finished),
