@@ -35,7 +35,7 @@ pub(crate) fn results() -> Results {
         failed(&cells[2], Status::Timeout, "prefill", "no answer for 60 s"),
         failed(&cells[3], Status::Oom, "fill", "3 GiB asked for, 2 GiB allowed"),
     ];
-    Results { run: run(), rows, visits: visits() }
+    Results { run: run(), rows, visits: visits(), against: None }
 }
 
 pub(crate) fn run() -> RunRecord {
@@ -69,6 +69,7 @@ pub(crate) fn run() -> RunRecord {
             commit: Some("313960b".into()),
             dirty: Some(true),
         },
+        against: None,
         level: Level::Model,
         model: ModelRecord {
             name: "tiny".into(),

@@ -8,7 +8,7 @@ use crate::figure::figure;
 use crate::noise::noise;
 use crate::plotly;
 use crate::shown::shown;
-use crate::{Chart, EqualBytes, Fact, ReportError, Results, Row, RunRecord, RunState, Status, equal_bytes, sentences, workload_sentences};
+use crate::{Chart, Comparison, EqualBytes, Fact, ReportError, Results, Row, RunRecord, RunState, Status, equal_bytes, sentences, workload_sentences};
 
 /// The page, with all scripts and figures embedded.
 ///
@@ -25,6 +25,7 @@ pub fn html(results: &Results, charts: &[Chart]) -> Result<String, ReportError> 
         equal_bytes: equal_bytes(results),
         figures: charts.iter().map(|chart| Figure { chart, json: inside_script(&figure(chart)) }).collect(),
         certainty: noise(results),
+        against: results.against.as_ref(),
         all_columns: &COLUMNS,
         columns: COLUMNS.iter().filter(|column| column.on_page()).collect(),
         rows: results.rows.iter().map(|row| TableRow { failed: row.status != Status::Ok, cells: cells(row) }).collect(),
@@ -50,6 +51,8 @@ struct Page<'a> {
     equal_bytes: Option<EqualBytes>,
     figures: Vec<Figure<'a>>,
     certainty: Vec<String>,
+    /// How the build compares with another one that took turns with it.
+    against: Option<&'a Comparison>,
     all_columns: &'a [Column],
     columns: Vec<&'static Column>,
     rows: Vec<TableRow>,

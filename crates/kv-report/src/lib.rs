@@ -12,6 +12,7 @@ mod best;
 mod chart;
 mod charts;
 mod column;
+mod comparison;
 mod environment;
 mod equal_bytes;
 mod error;
@@ -60,6 +61,10 @@ pub use along_text::text_csv;
 pub use best::{Answer, Bytes, Candidate, Question, best};
 pub use chart::{Arrangement, Axis, Chart, Form, Interval, Mark, Scale, Series};
 pub use charts::{chart_names, charts};
+pub use comparison::{
+    CONDITIONS, Change, Changed, Comparison, Difference, Direction, FailOn, Found, Place, Role, Side, TimeChange, TimeTable, TimeVerdict, Times,
+    comparison_html, matched,
+};
 pub use environment::{Environment, Fact};
 pub use equal_bytes::{Band, EqualBytes, Member, equal_bytes};
 pub use error::ReportError;
@@ -72,12 +77,12 @@ pub use png::png;
 pub use quality::{Part, Protocol, QualityPoint, quality_csv};
 pub use results::{IMPLEMENTATION_BOUND, Results, Row, UNRANKED, Value};
 pub use run::{
-    BuildRecord, CellRecord, FormatBytes, GeometryRecord, Level, ModelRecord, RowsOrigin, RunRecord, RunState, SCHEMA_VERSION, read_run,
+    BuildRecord, CellRecord, FormatBytes, GeometryRecord, Level, ModelRecord, OtherBuild, RowsOrigin, RunRecord, RunState, SCHEMA_VERSION, read_run,
 };
 pub use schema::schemas;
 pub use sentences::sentences;
 pub use table::{metrics_csv, results_csv, samples_csv};
-pub use visit::{Fill, Pass, Status, StepTime, TextPoint, TtftSource, Visit, read_visits};
+pub use visit::{Build, Fill, Pass, Status, StepTime, TextPoint, TtftSource, Visit, read_visits};
 pub use workload::{WorkloadPoint, WorkloadValue, workload_csv};
 pub use workload_metric::{WORKLOAD_METRICS, WorkloadMetric, workload_metric};
 pub use workload_sentences::workload_sentences;

@@ -44,13 +44,14 @@ pub fn read_old(results_json: &[u8], samples_csv: &[u8]) -> Result<Results, Repo
         warnings: old.warnings,
         environment,
         build,
+        against: None,
         level: Level::Model,
         model: ModelRecord { name: model_name, ..old.model.map(OldModel::into_record).unwrap_or_default() },
         config: old.config,
         // Which other cells were planned is not recorded.
         cells: rows.iter().map(|row| row.cell.clone()).collect(),
     };
-    Ok(Results { run, rows, visits: visits(samples_csv)? })
+    Ok(Results { run, rows, visits: visits(samples_csv)?, against: None })
 }
 
 #[derive(Deserialize)]

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{CellRecord, Fill, RunRecord, Status, TtftSource, Visit, WorkloadValue};
+use crate::{CellRecord, Comparison, Fill, RunRecord, Status, TtftSource, Visit, WorkloadValue};
 
 /// A run with what its cells came to.
 #[derive(Debug, Clone, PartialEq)]
@@ -13,6 +13,8 @@ pub struct Results {
     pub rows: Vec<Row>,
     /// The passes that the rows sum up.
     pub visits: Vec<Visit>,
+    /// How the build compares with another one that took turns with it.
+    pub against: Option<Comparison>,
 }
 
 impl Results {

@@ -48,6 +48,9 @@ pub struct RunRecord {
     pub environment: Environment,
     /// The build of the program.
     pub build: BuildRecord,
+    /// The build that it was compared with, of a run of two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub against: Option<OtherBuild>,
     /// What was run: a model with its caches, or caches alone.
     #[serde(default)]
     pub level: Level,
@@ -155,6 +158,18 @@ pub struct BuildRecord {
     pub commit: Option<String>,
     /// Whether the sources differed from that commit. `None` if it is unknown.
     pub dirty: Option<bool>,
+}
+
+/// The other build of a run of two.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OtherBuild {
+    /// The path of its program, as it was given.
+    pub program: String,
+    /// The SHA-256 of the program.
+    pub hash: String,
+    /// How it was built.
+    pub build: BuildRecord,
 }
 
 /// The model: what it is, and what its weights took.
