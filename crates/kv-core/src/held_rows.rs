@@ -87,13 +87,7 @@ impl HeldRows {
     ///
     /// # Errors
     /// [`CacheError::Empty`], [`CacheError::Shape`], [`CacheError::Closed`].
-    pub fn read(
-        &self,
-        seq: SeqId,
-        layer: usize,
-        queries: Tensor<3>,
-        sees: impl Fn(usize, usize) -> bool,
-    ) -> Result<Tensor<3>, CacheError> {
+    pub fn read(&self, seq: SeqId, layer: usize, queries: Tensor<3>, sees: impl Fn(usize, usize) -> bool) -> Result<Tensor<3>, CacheError> {
         let (seen, queries) = self.sequences.read_queries(seq, layer, queries)?;
         let views = &self.sequences.state(seq)?[layer];
         let visible = |_, key| sees(seen - 1, key);

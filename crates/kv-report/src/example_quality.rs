@@ -111,7 +111,12 @@ pub(crate) fn results() -> Results {
     let places = || INSTANCES.iter().flat_map(|instance| LENGTHS.map(|length| (instance, length)));
     run.cells = places().map(|(instance, length)| cell(instance, length)).collect();
     let rows = places().map(|(instance, length)| row(instance, length)).collect();
-    Results { run, rows, visits: INSTANCES.iter().flat_map(|instance| LENGTHS.map(|length| visit(instance, length))).collect(), against: None }
+    Results {
+        run,
+        rows,
+        visits: INSTANCES.iter().flat_map(|instance| LENGTHS.map(|length| visit(instance, length))).collect(),
+        against: None,
+    }
 }
 
 fn cell(instance: &Instance, seq_len: usize) -> CellRecord {

@@ -8,7 +8,9 @@ use crate::figure::figure;
 use crate::noise::noise;
 use crate::plotly;
 use crate::shown::shown;
-use crate::{Chart, Comparison, EqualBytes, Fact, ReportError, Results, Row, RunRecord, RunState, Status, equal_bytes, sentences, workload_sentences};
+use crate::{
+    Chart, Comparison, EqualBytes, Fact, ReportError, Results, Row, RunRecord, RunState, Status, equal_bytes, sentences, workload_sentences,
+};
 
 /// The page, with all scripts and figures embedded.
 ///

@@ -27,6 +27,7 @@ mod front;
 mod html;
 mod instances;
 mod ledger;
+mod llama_bench;
 mod metric;
 mod noise;
 mod old;
@@ -62,22 +63,24 @@ pub use best::{Answer, Bytes, Candidate, Question, best};
 pub use chart::{Arrangement, Axis, Chart, Form, Interval, Mark, Scale, Series};
 pub use charts::{chart_names, charts};
 pub use comparison::{
-    CONDITIONS, Change, Changed, Comparison, Difference, Direction, FailOn, Found, Place, Role, Side, TimeChange, TimeTable, TimeVerdict, Times,
-    comparison_html, matched,
+    CONDITIONS, Change, Changed, Comparison, Difference, Direction, FailOn, Found, Place, Role, Side, TimeChange, TimeTable, TimeVerdict,
+    Times, comparison_html, matched,
 };
 pub use environment::{Environment, Fact};
 pub use equal_bytes::{Band, EqualBytes, Member, equal_bytes};
 pub use error::ReportError;
 pub use html::html;
+pub use llama_bench::{Imported, llama_bench};
 pub use metric::{Better, METRICS, Metric, Unit, metric};
 pub use noise::{is_baseline, noise, ratio};
 pub use old::read_old;
-pub use peer::{Peer, read_peers};
+pub use peer::{Peer, peers_csv, read_peers};
 pub use png::png;
 pub use quality::{Part, Protocol, QualityPoint, quality_csv};
 pub use results::{IMPLEMENTATION_BOUND, Results, Row, UNRANKED, Value};
 pub use run::{
-    BuildRecord, CellRecord, FormatBytes, GeometryRecord, Level, ModelRecord, OtherBuild, RowsOrigin, RunRecord, RunState, SCHEMA_VERSION, read_run,
+    BuildRecord, CellRecord, FormatBytes, GeometryRecord, Level, ModelRecord, OtherBuild, RowsOrigin, RunRecord, RunState, SCHEMA_VERSION,
+    read_run,
 };
 pub use schema::schemas;
 pub use sentences::sentences;

@@ -170,6 +170,8 @@ pub struct OtherBuild {
     pub hash: String,
     /// How it was built.
     pub build: BuildRecord,
+    /// The conditions under which the run fails, as they were given.
+    pub fail_on: Option<String>,
 }
 
 /// The model: what it is, and what its weights took.

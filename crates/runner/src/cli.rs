@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use kv_core::Registry;
 use kv_kernels::KernelPath;
 use kv_model::Pages;
@@ -18,7 +18,7 @@ use crate::{Problem, commands, exit, worker};
 #[command(
     name = "runner",
     version,
-    after_help = "Start with:\n  runner bench-configs/quickstart.toml\n\nExit codes:\n  0    everything was done\n  1    nothing was done: wrong arguments or config, or output that cannot be written\n  2    some cells or checks failed, or the text stopped early\n  130  interrupted; what was measured is kept"
+    after_help = "Start with:\n  runner bench-configs/quickstart.toml\n\nExit codes:\n  0    everything was done\n  1    nothing was done: wrong arguments or config, or output that cannot be written\n  2    some cells or checks failed, or the text stopped early\n  3    a condition of --fail-on is violated, or cannot be judged\n  130  interrupted; what was measured is kept"
 )]
 struct Cli {
     /// Instruction set for the attention kernels: avx512-vnni, avx512, avx2, neon or portable [default: the best this machine has].
@@ -66,6 +66,10 @@ enum Command {
         #[arg(long, value_enum)]
         format: Option<Format>,
     },
+    /// Compare a run with an earlier one: what is counted strictly, times if both ran on the same machine.
+    Compare(commands::CompareArguments),
+    /// Turn another engine's measurements into the CSV that `report --peer` draws.
+    Import(commands::ImportArguments),
     /// Answer which measured strategy fits a context and bounds on bytes, quality and time, and for each other why not.
     Best(commands::BestArguments),
     /// State the smallest difference that this machine can show in a given time: a strategy runs against copies of itself.
@@ -78,6 +82,16 @@ enum Command {
     Profile(ProfileArguments),
     /// Print the JSON Schema of a config.
     Schema,
+    /// Print the completions of a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the man page, or write it and those of all commands into a folder.
+    Man {
+        /// The folder; it is created if it does not exist.
+        folder: Option<PathBuf>,
+    },
     /// Work for the runner that has started this process.
     #[command(hide = true, name = crate::worker::COMMAND)]
     Worker,
@@ -149,6 +163,18 @@ pub(crate) struct RunArguments {
     /// Keep the recorded prompt in the cache folder after the run; a later run of the same prompt uses it.
     #[arg(long)]
     pub(crate) keep_recordings: bool,
+    /// Another build of this program: its workers take turns with this one's, and the two are compared.
+    ///
+    /// Everything is measured with both builds, launch by launch, so the run takes twice as long. The rows of the report are
+    /// this build's. Both must speak the same protocol between runner and workers.
+    #[arg(long, value_name = "PROGRAM")]
+    pub(crate) against: Option<PathBuf>,
+    /// Exit with 3 if this build is worse than the other one by more than this, for example 'slower>5%,bytes>1%,kld>0.001'.
+    ///
+    /// A cell is slower if the lower end of the interval of its time per output token lies above the threshold. A condition that
+    /// cannot be judged is violated.
+    #[arg(long, value_name = "CONDITIONS", requires = "against")]
+    pub(crate) fail_on: Option<String>,
     /// How the table at the end is written.
     #[arg(long, value_enum, default_value_t = Format::Plain)]
     pub(crate) format: Format,
@@ -373,6 +399,10 @@ pub fn main(registry: Registry) -> ExitCode {
         Command::Fetch { name } => commands::fetch(&name),
         Command::Report { folder, peer, format } => commands::report(&folder, &peer, format),
         Command::Calibrate(arguments) => commands::calibrate(&registry, &arguments, cli.kernel_path),
+        Command::Compare(arguments) => commands::compare(&arguments),
+        Command::Import(arguments) => commands::import(&arguments),
+        Command::Completions { shell } => commands::completions(Cli::command(), shell),
+        Command::Man { folder } => commands::man(Cli::command(), folder.as_deref()),
         Command::Best(arguments) => commands::best(&registry, &arguments),
         Command::Doctor => commands::doctor(),
         Command::Roofline(arguments) => commands::roofline(&arguments),
@@ -401,25 +431,8 @@ fn silence_caught_panics() {
 
 /// Puts `run` in front of a first argument that is no command.
 fn with_default_command(mut arguments: Vec<OsString>) -> Vec<OsString> {
-    const COMMANDS: [&str; 17] = [
-        "run",
-        "list",
-        "describe",
-        "check",
-        "plan",
-        "new",
-        "generate",
-        "fetch",
-        "report",
-        "best",
-        "calibrate",
-        "doctor",
-        "roofline",
-        "profile",
-        "schema",
-        worker::COMMAND,
-        "help",
-    ];
+    let cli = Cli::command();
+    let is_command = |word: &str| word == "help" || cli.get_subcommands().any(|command| command.get_name() == word);
     let text = |at: usize| arguments.get(at).and_then(|argument: &OsString| argument.to_str()).unwrap_or_default();
     // The one option that may stand before a command.
     let at = match text(1) {
@@ -428,7 +441,7 @@ fn with_default_command(mut arguments: Vec<OsString>) -> Vec<OsString> {
         _ => 1,
     };
     let first = text(at);
-    if !first.is_empty() && !first.starts_with('-') && !COMMANDS.contains(&first) {
+    if !first.is_empty() && !first.starts_with('-') && !is_command(first) {
         arguments.insert(at, "run".into());
     }
     arguments

@@ -3,7 +3,9 @@
 use kv_core::Geometry;
 use kv_kernels::KernelPath;
 use kv_model::ModelConfig;
-use kv_report::{BuildRecord, CellRecord, FormatBytes, GeometryRecord, Level, ModelRecord, RunRecord, RunState, SCHEMA_VERSION};
+use kv_report::{
+    BuildRecord, CellRecord, FormatBytes, GeometryRecord, Level, ModelRecord, OtherBuild, RunRecord, RunState, SCHEMA_VERSION,
+};
 
 use crate::cli::{PagesChoice, RunArguments};
 use crate::config::ConfigFile;
@@ -23,6 +25,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) ids: &'a [String],
     pub(crate) prediction: &'a Prediction<'a>,
+    /// The build that takes turns with this one.
+    pub(crate) against: Option<OtherBuild>,
     pub(crate) model: ModelRecord,
     pub(crate) threads: usize,
     pub(crate) warnings: Vec<String>,
@@ -31,8 +35,21 @@ pub(crate) struct Facts<'a> {
 
 /// The record of a run that begins now.
 pub(crate) fn record(facts: Facts<'_>) -> RunRecord {
-    let Facts { file, arguments, kernel_path, command: other, level, plan, ids, prediction, model, threads, warnings, memory_limit } =
-        facts;
+    let Facts {
+        file,
+        arguments,
+        kernel_path,
+        command: other,
+        level,
+        plan,
+        ids,
+        prediction,
+        against,
+        model,
+        threads,
+        warnings,
+        memory_limit,
+    } = facts;
     let mut config = serde_json::to_value(&file.table).unwrap_or_default();
     if let (Some(seed), Some(sweep)) = (arguments.seed, config.get_mut("sweep")) {
         sweep["seed"] = seed.into();
@@ -56,7 +73,7 @@ pub(crate) fn record(facts: Facts<'_>) -> RunRecord {
         baseline: baseline_of(index),
     });
     let started = jiff::ZonedDateTime::now();
-    let plan_hash = plan_hash(plan, prediction, ids, &model, threads, arguments);
+    let plan_hash = plan_hash(plan, prediction, ids, &model, against.as_ref(), threads, arguments);
     let run_id = hash::short(format!("{plan_hash} {started} {}", std::process::id()).as_bytes());
     RunRecord {
         schema: SCHEMA_VERSION,
@@ -74,6 +91,7 @@ pub(crate) fn record(facts: Facts<'_>) -> RunRecord {
         warnings,
         environment: environment::of_run(threads, plan.huge_pages),
         build: build_record(),
+        against,
         level,
         model,
         config,
@@ -104,10 +122,11 @@ fn plan_hash(
     prediction: &Prediction<'_>,
     ids: &[String],
     model: &ModelRecord,
+    against: Option<&OtherBuild>,
     threads: usize,
     arguments: &RunArguments,
 ) -> String {
-    let all = serde_json::json!({
+    let mut all = serde_json::json!({
         "cells": ids,
         "fill": plan.fill,
         "launches": plan.launches,
@@ -127,6 +146,9 @@ fn plan_hash(
         "program": build::program_hash(),
         "machine": machine_id(),
     });
+    if let Some(against) = against {
+        all["against"] = against.hash.clone().into();
+    }
     hash::short(all.to_string().as_bytes())
 }
 
@@ -147,6 +169,7 @@ pub(crate) fn differences(before: &RunRecord, now: &RunRecord) -> Vec<String> {
     note(fact(before, "threads used") != fact(now, "threads used"), "the number of threads");
     note(fact(before, "attention kernels") != fact(now, "attention kernels"), "the kernel path");
     note(before.build != now.build, "the build");
+    note(before.against != now.against, "the build that it is compared with");
     note(before.machine_id != now.machine_id, "the machine");
     if differences.is_empty() {
         differences.push("the program or its arguments".into());
@@ -161,7 +184,8 @@ fn machine_id() -> Option<String> {
     (!id.is_empty()).then(|| hash::short(format!("kvlab {id}").as_bytes()))
 }
 
-fn build_record() -> BuildRecord {
+/// How this program was built.
+pub(crate) fn build_record() -> BuildRecord {
     let known = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     BuildRecord {
         version: env!("CARGO_PKG_VERSION").into(),
@@ -196,7 +220,7 @@ pub(crate) fn model_record(source: &ModelSource, name: String, hash: String, con
 
 /// The command that runs the same again, quoted for a shell.
 fn command(arguments: &RunArguments, kernel_path: Option<KernelPath>, other: Option<Vec<String>>) -> String {
-    let RunArguments { config, out, only, also, sets, seed, threads, pages, unchecked, keep_recordings, .. } = arguments;
+    let RunArguments { config, out, only, also, sets, seed, threads, pages, unchecked, keep_recordings, against, fail_on, .. } = arguments;
     let mut words = program();
     let mut add = |flag: &str, value: &dyn ToString| words.extend([flag.to_owned(), value.to_string()]);
     kernel_path.iter().for_each(|path| add("--kernel-path", path));
@@ -212,6 +236,8 @@ fn command(arguments: &RunArguments, kernel_path: Option<KernelPath>, other: Opt
     sets.iter().for_each(|set| add("--set", set));
     seed.iter().for_each(|seed| add("--seed", seed));
     threads.iter().for_each(|threads| add("--threads", threads));
+    against.iter().for_each(|program| add("--against", &program.display()));
+    fail_on.iter().for_each(|conditions| add("--fail-on", conditions));
     if *pages == PagesChoice::Ordinary {
         add("--pages", &"ordinary");
     }

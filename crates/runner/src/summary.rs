@@ -1,7 +1,8 @@
 //! The table at the end of a run: what was measured, how it compares, and how much of that is noise.
 
-use kv_report::{Results, Row, is_baseline, noise, ratio};
+use kv_report::{Comparison, Results, Row, is_baseline, noise, ratio};
 
+use crate::compare;
 use crate::ledger_table::ledger;
 use crate::quality_table::quality;
 use crate::screen::printable;
@@ -28,7 +29,13 @@ const VERDICT: usize = 7;
 /// The tables at the end of a run: times, the memory ledger, and quality.
 pub(crate) fn tables(results: &Results, format: Format) -> String {
     let others = [ledger(results), quality(results)].into_iter().flatten().map(|table| format!("\n{}", table.text(format)));
-    others.fold(summary(results).text(format), |text, table| text + &table)
+    let against = results.against.as_ref().map(|comparison| format!("\n{}", against_text(comparison, format)));
+    others.chain(against).fold(summary(results).text(format), |text, table| text + &table)
+}
+
+/// How the build of a run compares with the other one.
+pub(crate) fn against_text(comparison: &Comparison, format: Format) -> String {
+    compare::text("This build against another one", comparison, format)
 }
 
 /// The table of a run.

@@ -105,7 +105,7 @@ impl Table<'_> {
 }
 
 /// Text that Markdown shows as it is in a cell of a table.
-fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     let mut escaped = String::new();
     for character in text.chars() {
         if matches!(character, '|' | '*' | '_' | '`' | '<' | '[' | ']' | '\\') {

@@ -19,19 +19,14 @@ pub struct Changed {
 }
 
 /// What is never the same, and says nothing.
-const MOMENTARY: [&str; 5] = [
-    "run",
-    "hash of the plan",
-    "time to load the model",
-    "load average at the start",
-    "time given to others by the host, since the start",
-];
+const MOMENTARY: [&str; 5] =
+    ["run", "hash of the plan", "time to load the model", "load average at the start", "time given to others by the host, since the start"];
 
 /// What the machine did during some seconds, which later facts of the same kind begin with.
 const OF_A_MOMENT: &str = "waiting for a CPU";
 
 /// In what two runs differ: model, build, machine, environment and config. What is momentary is left out.
-pub fn changes(before: &RunRecord, after: &RunRecord) -> Vec<Changed> {
+pub(super) fn changes(before: &RunRecord, after: &RunRecord) -> Vec<Changed> {
     let known = |run: &RunRecord| -> Vec<(String, String)> {
         let is_lasting = |fact: &Fact| !MOMENTARY.contains(&fact.name.as_str()) && !fact.name.starts_with(OF_A_MOMENT);
         let shown = |fact: Fact| (fact.name, fact.value.unwrap_or_else(|| "unknown".into()));
@@ -91,7 +86,10 @@ mod tests {
         let names: Vec<String> = changes(&before, &after).into_iter().map(|changed| changed.what).collect();
         assert_eq!(names, ["machine (hashed)", "hash of the model", "commit", "CPU"]);
         let commit = &changes(&before, &after)[2];
-        assert_eq!((commit.before.as_str(), commit.after.as_str()), ("313960b (with uncommitted changes)", "abcdef (with uncommitted changes)"));
+        assert_eq!(
+            (commit.before.as_str(), commit.after.as_str()),
+            ("313960b (with uncommitted changes)", "abcdef (with uncommitted changes)")
+        );
     }
 
     #[test]

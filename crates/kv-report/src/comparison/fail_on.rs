@@ -3,8 +3,7 @@
 use super::{Comparison, Difference, Role, TimeVerdict, Times};
 
 /// What conditions look like.
-pub const CONDITIONS: &str =
-    "conditions are `slower>5%` (time per output token), `bytes>1%` (live heap) and `kld>0.001` (mean KL divergence, in nats), with commas between them";
+pub const CONDITIONS: &str = "conditions are `slower>5%` (time per output token), `bytes>1%` (live heap) and `kld>0.001` (mean KL divergence, in nats), with commas between them";
 
 /// Conditions that were asked for.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -68,28 +67,41 @@ impl FailOn {
         Ok(FailOn { conditions })
     }
 
-    /// What a comparison violates, in sentences. A cell that was measured before and fails now violates any condition.
-    ///
-    /// # Errors
-    /// The condition that nothing in the comparison can answer, and why.
-    pub fn violations(&self, comparison: &Comparison) -> Result<Vec<String>, String> {
-        let mut violations: Vec<String> =
-            comparison.lost().map(|place| format!("{place}: it was measured in {}, and failed in {}.", comparison.before.name, comparison.after.name)).collect();
+    /// Whether times are judged.
+    pub fn judges_times(&self) -> bool {
+        self.conditions.iter().any(|condition| condition.what == What::Slower)
+    }
+
+    /// Whether the KL divergence is judged.
+    pub fn judges_divergence(&self) -> bool {
+        self.conditions.iter().any(|condition| condition.what == What::Kld)
+    }
+
+    /// What a comparison violates, in sentences. A cell that was measured before and fails now violates any condition, and a
+    /// condition that cannot be judged is violated: what was not seen is no success.
+    pub(super) fn violations(&self, comparison: &Comparison) -> Vec<String> {
+        let mut violations: Vec<String> = comparison
+            .lost()
+            .map(|place| format!("{place}: it was measured in {}, and failed in {}.", comparison.before.name, comparison.after.name))
+            .collect();
         for condition in &self.conditions {
-            violations.extend(match condition.what.metric() {
-                None => slower(condition, comparison)?,
-                Some(metric) => grown(condition, metric, comparison)?,
-            });
+            let found = match condition.what.metric() {
+                None => slower(condition, comparison),
+                Some(metric) => grown(condition, metric, comparison),
+            };
+            violations.extend(found.unwrap_or_else(|reason| vec![format!("{condition} cannot be judged: {reason}.")]));
         }
-        Ok(violations)
+        violations
     }
 }
 
 fn condition(part: &str) -> Result<Condition, String> {
     let (name, number) = part.split_once('>').ok_or_else(|| format!("`{part}` is no condition"))?;
     let name = name.trim();
-    let (_, what) =
-        *What::ALL.iter().find(|(known, _)| *known == name).ok_or_else(|| format!("`{part}`: nothing that can be judged is called `{name}`"))?;
+    let (_, what) = *What::ALL
+        .iter()
+        .find(|(known, _)| *known == name)
+        .ok_or_else(|| format!("`{part}`: nothing that can be judged is called `{name}`"))?;
     let number = number.trim();
     let (digits, unit) = match (what, number.strip_suffix('%')) {
         (What::Kld, Some(_)) => return Err(format!("`{part}`: a KL divergence is in nats, and not in percent")),
@@ -108,13 +120,13 @@ fn condition(part: &str) -> Result<Condition, String> {
 fn slower(condition: &Condition, comparison: &Comparison) -> Result<Vec<String>, String> {
     let table = match &comparison.times {
         Times::Same => return Ok(vec![]),
-        Times::NotCompared(reason) => return Err(format!("`{condition}` cannot be judged: {reason}")),
+        Times::NotCompared(reason) => return Err(reason.clone()),
         Times::Compared(table) => table,
     };
     let steps = || table.rows.iter().filter(|row| row.metric == "tpot_ms_p50" && row.role != Role::Control);
     let reason = steps().find_map(|row| if let TimeVerdict::None(reason) = &row.verdict { Some(reason.as_str()) } else { None });
     if steps().all(|row| matches!(row.verdict, TimeVerdict::None(_) | TimeVerdict::Floor)) {
-        return Err(format!("`{condition}` cannot be judged: {}", reason.unwrap_or("no cell has a verdict")));
+        return Err(reason.unwrap_or("no cell has a verdict").to_owned());
     }
     let is_slower = |at_least: f64| at_least > 1.0 + condition.threshold;
     let sentence = |row: &super::TimeChange| match row.verdict {
@@ -132,7 +144,7 @@ fn slower(condition: &Condition, comparison: &Comparison) -> Result<Vec<String>,
 /// The cells whose metric grew by more than this.
 fn grown(condition: &Condition, metric: &str, comparison: &Comparison) -> Result<Vec<String>, String> {
     if !comparison.compared.contains(metric) {
-        return Err(format!("`{condition}` cannot be judged: no cell of both has `{metric}`"));
+        return Err(format!("no cell of both has `{metric}`"));
     }
     let growth = |difference: &Difference| {
         let (before, after) = difference.before.number.zip(difference.after.number)?;
@@ -160,7 +172,7 @@ mod tests {
     use crate::{Results, Status, Value, example, example_quality};
 
     fn violations(conditions: &str, comparison: &Comparison) -> Vec<String> {
-        FailOn::parse(conditions).unwrap().violations(comparison).unwrap()
+        FailOn::parse(conditions).unwrap().violations(comparison)
     }
 
     #[test]
@@ -218,14 +230,14 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_judged_is_an_error_and_no_success() {
+    fn what_cannot_be_judged_is_no_success() {
         let results = example::results();
-        let refused = |conditions: &str, comparison: &Comparison| FailOn::parse(conditions).unwrap().violations(comparison).unwrap_err();
-        assert_eq!(refused("kld>0.1", &of(&results, &results)), "`kld>0.1` cannot be judged: no cell of both has `kld_mean`");
+        let refused = |conditions: &str, comparison: &Comparison| violations(conditions, comparison).remove(0);
+        assert_eq!(refused("kld>0.1", &of(&results, &results)), "kld>0.1 cannot be judged: no cell of both has `kld_mean`.");
         let apart = Comparison { times: Times::NotCompared("other machines".into()), ..of(&results, &results) };
-        assert_eq!(refused("slower>5%", &apart), "`slower>5%` cannot be judged: other machines");
+        assert_eq!(refused("slower>5%", &apart), "slower>5% cannot be judged: other machines.");
         let few = timed(&[("a", 1.2, TimeVerdict::None("there are too few launches".into()))]);
-        assert!(refused("slower>5%", &few).ends_with("too few launches"));
+        assert!(refused("slower>5%", &few).ends_with("too few launches."));
         assert_eq!(violations("slower>5%", &of(&results, &results)), [""; 0], "the same run");
     }
 

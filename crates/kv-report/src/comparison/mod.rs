@@ -13,9 +13,10 @@ use std::collections::BTreeSet;
 
 use crate::{CellRecord, Results, Row, Status};
 
-pub use changes::{Changed, changes};
+use changes::changes;
 use differences::{Strict, differences};
 
+pub use changes::Changed;
 pub use differences::{Difference, Direction, Found};
 pub use fail_on::{CONDITIONS, FailOn};
 pub use page::comparison_html;
@@ -44,6 +45,8 @@ pub struct Comparison {
     pub differences: Vec<Difference>,
     /// How times changed.
     pub times: Times,
+    /// What violates the conditions that were asked for, in sentences.
+    pub violations: Vec<String>,
 }
 
 /// One of the two sides.
@@ -111,7 +114,14 @@ impl Comparison {
             compared,
             differences,
             times,
+            violations: vec![],
         }
+    }
+
+    /// The comparison, held against conditions.
+    #[must_use]
+    pub fn judged(self, conditions: &FailOn) -> Comparison {
+        Comparison { violations: conditions.violations(&self), ..self }
     }
 
     /// What was found, in sentences.

@@ -11,15 +11,14 @@ use crate::shown::short;
 struct Page<'a> {
     title: &'a str,
     comparison: &'a Comparison,
-    violations: &'a [String],
 }
 
-/// The page of a comparison under this title, with what it violates.
+/// The page of a comparison under this title.
 ///
 /// # Errors
 /// [`ReportError::Page`].
-pub fn comparison_html(title: &str, comparison: &Comparison, violations: &[String]) -> Result<String, ReportError> {
-    Ok(Page { title, comparison, violations }.render()?)
+pub fn comparison_html(title: &str, comparison: &Comparison) -> Result<String, ReportError> {
+    Ok(Page { title, comparison }.render()?)
 }
 
 impl Comparison {
@@ -94,7 +93,8 @@ mod tests {
         for results in [&mut label, &mut after] {
             results.rows[0].cell.label = "</td><script>alert(1)</script>".into();
         }
-        let page = comparison_html("A & B", &of(&label, &after), &["bytes>1%: <i>".into()]).unwrap();
+        let comparison = Comparison { violations: vec!["bytes>1%: <i>".into()], ..of(&label, &after) };
+        let page = comparison_html("A & B", &comparison).unwrap();
         assert!(!page.contains("<script") && page.contains("&#60;script&#62;"), "{page}");
         for part in ["A &#38; B", "4096", "4100", "+0.10 %", "feed&#60;b&#62;", "bytes&#62;1%: &#60;i&#62;", "Both are the same run"] {
             assert!(page.contains(part), "{part}: {page}");

@@ -113,6 +113,8 @@ fn as_run(out: &Path, threads: Option<usize>, overwrite: bool) -> RunArguments {
         resume: false,
         overwrite,
         keep_recordings: false,
+        against: None,
+        fail_on: None,
         format: Format::Plain,
     }
 }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use kv_core::Registry;
 use kv_kernels::KernelPath;
-use kv_report::{Pass, Row, RunRecord, RunState, Status, Visit};
+use kv_report::{Build, Pass, Row, RunRecord, RunState, Status, Visit};
 
 use super::dry_run::print_plan;
 use super::subject::{Looked, Subject};
@@ -25,7 +25,7 @@ use crate::screen::printable;
 use crate::summary::tables;
 use crate::sweep::{self, Gate, Prediction, Probes, Setting, Sweep, predict, results};
 use crate::table::Format;
-use crate::{Problem, build, environment, exit, free_memory, interrupt};
+use crate::{Problem, against, build, environment, exit, free_memory, interrupt};
 
 pub(crate) fn run(registry: &Registry, arguments: &RunArguments, kernel_path: Option<KernelPath>) -> Result<ExitCode, Problem> {
     run_file(registry, &load_config(&arguments.config, &arguments.sets, &arguments.also)?, arguments, kernel_path, None)
@@ -45,6 +45,8 @@ pub(super) fn run_file(
         plan(file, registry, &config, arguments.only.as_deref())?;
     }
     build::require_optimised()?;
+    let conditions = arguments.fail_on.as_deref().map(against::conditions).transpose()?;
+    let other = arguments.against.as_deref().map(against::program).transpose()?;
     let threads = checked_threads(arguments.threads)?;
     interrupt::handle()?;
     // Taken before the model is looked at: a folder that cannot be written is noticed at once.
@@ -55,6 +57,9 @@ pub(super) fn run_file(
     let Looked { config: mut model_config, record: model, text } = subject.look_at(arguments, text.as_deref())?;
     let mut plan = plan(file, registry, &model_config, arguments.only.as_deref())?;
     let windows = plan.windows(text.as_deref())?;
+    if let Some(conditions) = &conditions {
+        against::require_answers(conditions, &plan)?;
+    }
     plan.seed = arguments.seed.unwrap_or(plan.seed);
     model_config.geometry.context = plan.context;
     // What was free when the run began decided what fits.
@@ -67,10 +72,20 @@ pub(super) fn run_file(
         memory_limit: plan.memory_limit.or(limit_before).unwrap_or_else(free_memory::share),
         huge_pages: plan.huge_pages,
         timeout_s: plan.timeout_s,
+        other,
     };
-    let Some(probes) = Probes::ask(&setting, &plan, file)? else {
+    let ask = |build| Probes::ask(&setting, &plan, file, build);
+    let asked = setting.builds().iter().map(|build| ask(*build)).collect::<Result<Option<Vec<Probes>>, Problem>>()?;
+    let (Some(probes), other_probes) = asked.map_or((None, None), |asked| {
+        let mut asked = asked.into_iter();
+        (asked.next(), asked.next())
+    }) else {
         say(NOTHING_MEASURED);
         return Ok(exit::interrupted());
+    };
+    let against = match (&setting.other, &arguments.against, &other_probes) {
+        (Some(program), Some(given), Some(probes)) => Some(against::record(program, given, probes, arguments.fail_on.as_deref())?),
+        _ => None,
     };
     let hash = model.hash.clone().unwrap_or_default();
     require_baseline(&plan, &probes, file)?;
@@ -90,12 +105,14 @@ pub(super) fn run_file(
         plan: &plan,
         ids: &ids,
         prediction: &prediction,
+        against,
         model,
         threads,
         warnings,
         memory_limit: setting.memory_limit,
     };
     let (run, visits) = begin_or_go_on(record(facts), left)?;
+    let (other_visits, visits) = visits.into_iter().partition(|visit| visit.build == Build::Other);
     folder.write_run(&run)?;
     let gate = if arguments.unchecked { Gate::Unchecked } else { Gate::Checked };
     let kept = if arguments.keep_recordings { Kept::Always } else { Kept::UntilTheEnd };
@@ -105,11 +122,14 @@ pub(super) fn run_file(
         plan: &plan,
         ids: &ids,
         probes: &probes,
+        other_probes: other_probes.as_ref(),
         prediction: &prediction,
         gate,
         kept,
         run,
         visits,
+        other_visits,
+        build: Build::Own,
         folder,
         progress,
         recording_is_due: prediction.recording.is_some(),
@@ -232,8 +252,10 @@ fn conclude(ended: sweep::Ended, format: Format) -> Result<ExitCode, Problem> {
     }
     let is_failed = |row: &&Row| !matches!(row.status, Status::Ok | Status::Unsupported);
     let failed = results.rows.iter().filter(is_failed).count();
+    let is_violated = results.against.as_ref().is_some_and(|against| !against.violations.is_empty());
     Ok(match failed {
         _ if !complete => exit::interrupted(),
+        _ if is_violated => exit::condition_violated(),
         0 => exit::OK,
         _ => exit::some_failed(),
     })

@@ -21,7 +21,7 @@ pub(super) const GATE_SECONDS: f64 = 0.7;
 impl Sweep<'_> {
     /// Holds every instance against the conformance suite, unless an earlier start of this run did.
     pub(super) fn run_gate(&mut self) -> Result<(), Problem> {
-        let unchecked: Vec<String> = self.labels_left().into_iter().filter(|label| !self.was_checked(label)).collect();
+        let unchecked: Vec<String> = self.done().labels_left().into_iter().filter(|label| !self.done().was_checked(label)).collect();
         if !unchecked.is_empty() {
             self.progress.begin(&format!("checking {} with the conformance suite", unchecked.join(", ")));
         }
@@ -42,7 +42,7 @@ impl Sweep<'_> {
             })?;
             match ended.how {
                 How::Interrupted => return Ok(()),
-                How::Died(status, reason, _) if !self.was_checked(&label) => {
+                How::Died(status, reason, _) if !self.done().was_checked(&label) => {
                     let reason = format!("the conformance suite could not be completed: {reason}");
                     self.keep(Visit::failed(&label, Pass::Gate, status, &in_words(&ended.phase), &reason))?;
                 }
@@ -60,7 +60,7 @@ impl Sweep<'_> {
         let mut without_baseline = false;
         let mut may_retry = true;
         loop {
-            let left = self.to_time(block, launch);
+            let left = self.done().to_time(block, launch);
             if left.is_empty() {
                 return Ok(());
             }
@@ -76,7 +76,7 @@ impl Sweep<'_> {
             let ended = self.hear_latency(&job, block, &cells, launch)?;
             let (status, reason) = match ended.how {
                 How::Interrupted => return Ok(()),
-                How::Finished if self.to_time(block, launch).len() < left.len() => continue,
+                How::Finished if self.done().to_time(block, launch).len() < left.len() => continue,
                 How::Finished => (Status::Failed, "the worker answered nothing".to_owned()),
                 How::Died(_, _, By::SomebodyElse) if std::mem::take(&mut may_retry) => {
                     self.note_retry(&block.name);
@@ -84,7 +84,7 @@ impl Sweep<'_> {
                 }
                 How::Died(status, reason, _) => (status, reason),
             };
-            if checked && self.to_time(block, launch).is_empty() {
+            if checked && self.done().to_time(block, launch).is_empty() {
                 // It died in the real prefill that comes last. The rows are complete without it.
                 let what = format!("{}: the real prefill that checks composed times was not completed: {reason}", block.name);
                 self.warn(what);
@@ -101,7 +101,7 @@ impl Sweep<'_> {
                 without_baseline = true;
                 continue;
             }
-            let left = self.to_time(block, launch);
+            let left = self.done().to_time(block, launch);
             let death = Death { status, in_hand, together: &cells, left: &left, beside_baseline: again.is_some() };
             for cell in blame.judge(death) {
                 let visit = Visit::failed(&self.ids[cell], Pass::Latency, status, &in_words(&ended.phase), &reason);
@@ -113,13 +113,8 @@ impl Sweep<'_> {
     /// The baseline, where it is not among those to be timed but has to be timed again beside them: it belongs to an earlier
     /// block of the same length, or was timed in this launch before the run was killed.
     fn baseline_again(&self, block: &Block, left: &[usize], launch: u32) -> Option<usize> {
-        let was_timed = |cell: &usize| block.cells.contains(cell) && !left.contains(cell) && self.was_timed(*cell, launch);
-        block.again.or(block.baseline.filter(was_timed)).filter(|cell| !self.has_failed(*cell))
-    }
-
-    /// The cells of a block that have not been timed in this launch and have not failed.
-    pub(super) fn to_time(&self, block: &Block, launch: u32) -> Vec<usize> {
-        block.cells.iter().copied().filter(|cell| !self.has_failed(*cell) && !self.was_timed(*cell, launch)).collect()
+        let was_timed = |cell: &usize| block.cells.contains(cell) && !left.contains(cell) && self.done().was_timed(*cell, launch);
+        block.again.or(block.baseline.filter(was_timed)).filter(|cell| !self.done().has_failed(*cell))
     }
 
     fn latency_task(
@@ -138,7 +133,7 @@ impl Sweep<'_> {
         let checks = recording.is_some()
             && self.plan.level == Level::Model
             && ttft == Ttft::Measured
-            && !block.cells.iter().any(|cell| self.was_timed(*cell, launch));
+            && !block.cells.iter().any(|cell| self.done().was_timed(*cell, launch));
         let checked =
             left.iter().find(|cell| self.prediction.can_be_replayed(**cell)).filter(|_| checks).map(|cell| self.ids[*cell].clone());
         LatencyTask {
@@ -176,7 +171,8 @@ impl Sweep<'_> {
         let longest = cells.iter().map(seconds).fold(0.0, f64::max);
         let patience = self.setting.patience(longest + self.prediction.load_seconds());
         let mut now = String::new();
-        process::run(job, patience, OnInterrupt::AfterDecoding, |message| {
+        let program = self.setting.program(self.build);
+        process::run(&program, job, patience, OnInterrupt::AfterDecoding, |message| {
             match message {
                 Message::Model(record) => self.note_model(record),
                 Message::Phase(phase) => {
@@ -207,7 +203,7 @@ impl Sweep<'_> {
 
     /// Counts the bytes of a cell that was timed.
     pub(super) fn count_bytes(&mut self, index: usize, recording: Option<&StoredRecording>) -> Result<(), Problem> {
-        if self.has_failed(index) || self.was_judged(index, Pass::Memory) || interrupt::requested() {
+        if self.done().has_failed(index) || self.done().was_judged(index, Pass::Memory) || interrupt::requested() {
             return Ok(());
         }
         let cell = self.cell(index);
@@ -293,12 +289,13 @@ impl Sweep<'_> {
         mut hear: impl FnMut(&mut Self, Message) -> Result<(), Problem>,
     ) -> Result<Ended, Problem> {
         let job = self.setting.job(task);
-        let ended = process::run(&job, patience, on_interrupt, |message| hear(self, message))?;
+        let program = self.setting.program(self.build);
+        let ended = process::run(&program, &job, patience, on_interrupt, |message| hear(self, message))?;
         if !matches!(ended.how, How::Died(_, _, By::SomebodyElse)) {
             return Ok(ended);
         }
         self.note_retry(what);
-        process::run(&job, patience, on_interrupt, |message| hear(self, message))
+        process::run(&program, &job, patience, on_interrupt, |message| hear(self, message))
     }
 
     /// Notes that a worker was ended from outside and is started again.

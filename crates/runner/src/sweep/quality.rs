@@ -3,6 +3,7 @@
 use kv_report::{Pass, Status, Visit};
 
 use super::Sweep;
+use super::done::Done;
 use super::job::instance_of;
 use super::passes::in_words;
 use super::record::Recorded;
@@ -16,7 +17,9 @@ impl Sweep<'_> {
     /// read.
     pub(super) fn record_windows(&mut self) -> Result<Vec<StoredRecording>, Problem> {
         let prediction = self.prediction;
-        let is_needed = |cell: &usize| prediction.reads_text(*cell) && !self.was_judged(*cell, Pass::Quality) && !self.has_failed(*cell);
+        let is_due = |cell: usize, done: Done<'_>| !done.was_judged(cell, Pass::Quality) && !done.has_failed(cell);
+        let builds = self.setting.builds();
+        let is_needed = |cell: &usize| prediction.reads_text(*cell) && builds.iter().any(|build| is_due(*cell, self.done_by(*build)));
         let mut stored = vec![];
         if !prediction.blocks.iter().flat_map(|block| &block.cells).any(is_needed) {
             return Ok(stored);
@@ -48,10 +51,11 @@ impl Sweep<'_> {
         prompt: Option<&StoredRecording>,
         windows: &[StoredRecording],
     ) -> Result<(), Problem> {
-        if self.prediction.judges_attention(index) && !self.has_failed(index) && !self.was_judged(index, Pass::Attention) {
+        if self.prediction.judges_attention(index) && !self.done().has_failed(index) && !self.done().was_judged(index, Pass::Attention) {
             self.judge_attention(index, windows.first().or(prompt))?;
         }
-        let is_wanted = self.prediction.reads_text(index) && !self.has_failed(index) && !self.was_judged(index, Pass::Quality);
+        let is_wanted =
+            self.prediction.reads_text(index) && !self.done().has_failed(index) && !self.done().was_judged(index, Pass::Quality);
         if is_wanted && !interrupt::requested() {
             if windows.len() == self.prediction.windows.len() {
                 self.judge_text(index, windows)?;
@@ -134,10 +138,5 @@ impl Sweep<'_> {
         judged.into_iter().try_for_each(|visit| self.keep(visit))?;
         self.advance(seconds);
         Ok(())
-    }
-
-    /// Whether a pass over a cell's quality was made, well or not.
-    pub(super) fn was_judged(&self, index: usize, pass: Pass) -> bool {
-        self.visits.iter().any(|visit| visit.cell == self.ids[index] && visit.pass == pass)
     }
 }

@@ -4,8 +4,10 @@ use kv_report::{Peer, ReportError, Results, charts};
 
 use crate::Problem;
 use crate::run_folder::RunFolder;
+use crate::summary::against_text;
+use crate::table::Format;
 
-/// Writes `results.csv`, `metrics.csv`, `samples.csv`, `text.csv`, `quality.csv` and `workload.csv`.
+/// Writes the tables.
 ///
 /// # Errors
 /// A [`Problem`] that names the file.
@@ -13,16 +15,18 @@ pub(crate) fn write_tables(results: &Results, folder: &RunFolder) -> Result<(), 
     tables(results).into_iter().try_for_each(|(name, bytes)| folder.write(name, &bytes))
 }
 
-/// The tables, with their names.
-pub(crate) fn tables(results: &Results) -> [(&'static str, Vec<u8>); 6] {
-    [
+/// The tables, with their names. Of a run of two builds, how they compare is one more, in Markdown.
+pub(crate) fn tables(results: &Results) -> Vec<(&'static str, Vec<u8>)> {
+    let against = results.against.as_ref().map(|comparison| ("against.md", against_text(comparison, Format::Markdown).into_bytes()));
+    let tables = [
         ("results.csv", kv_report::results_csv(results)),
         ("metrics.csv", kv_report::metrics_csv(results)),
         ("samples.csv", kv_report::samples_csv(results)),
         ("text.csv", kv_report::text_csv(results)),
         ("quality.csv", kv_report::quality_csv(results)),
         ("workload.csv", kv_report::workload_csv(results)),
-    ]
+    ];
+    tables.into_iter().chain(against).collect()
 }
 
 /// The charts and the page, with their names; the page is the last.
