@@ -40,6 +40,7 @@ fn every_config_makes_a_plan() {
     assert_eq!(
         names,
         [
+            "compare.toml",
             "composed.toml",
             "llama-3-8b-attention.toml",
             "long.toml",

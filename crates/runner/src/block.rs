@@ -153,6 +153,7 @@ mod tests {
             baseline: baseline.map(str::to_owned),
             baseline_is: Baseline::Marked,
             quality: None,
+            scripted: vec![],
         }
     }
 

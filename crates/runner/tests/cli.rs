@@ -6,11 +6,14 @@ use std::process::{Command, Output, Stdio};
 
 mod cli {
     mod attention_level;
+    mod compare;
     mod folders;
+    mod import;
     #[cfg(target_os = "linux")]
     mod kills;
     mod labels;
     mod ledger;
+    mod manual;
     mod output;
     mod parameters;
     mod plan;

@@ -22,7 +22,7 @@ use crate::recording::{Kept, Store};
 use crate::run_folder::{Left, RunFolder, Unfinished};
 use crate::run_record::{Facts, cell_id, differences, now, record};
 use crate::screen::printable;
-use crate::summary::tables;
+use crate::summary::{answer, tables};
 use crate::sweep::{self, Gate, Prediction, Probes, Setting, Sweep, predict, results};
 use crate::table::Format;
 use crate::{Problem, against, build, environment, exit, free_memory, interrupt};
@@ -246,7 +246,7 @@ fn conclude(ended: sweep::Ended, format: Format) -> Result<ExitCode, Problem> {
     if let Ok(store) = Store::of_user() {
         store.remove_stale();
     }
-    print(&format!("\nreport: {}\n", printable(&page.display().to_string())))?;
+    print(&format!("\n{}\nreport: {}\n", answer(&results), printable(&page.display().to_string())))?;
     if !complete {
         say("interrupted: the same command with `--resume` goes on");
     }

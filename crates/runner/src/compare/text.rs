@@ -2,7 +2,7 @@
 
 use kv_report::{Changed, Comparison, Difference, TimeChange, TimeTable};
 
-use crate::screen::printable;
+use crate::screen::{printable, wrapped};
 use crate::table::{self, Format, Line, Side, Table};
 
 /// The most rows of a table: a comment has room for no more, and nobody reads them. The page has all.
@@ -47,7 +47,7 @@ fn heading(words: &str, format: Format) -> String {
 
 fn list(sentences: &[String], format: Format) -> String {
     let line = |sentence: &String| match format {
-        Format::Plain => format!("{}\n", printable(sentence)),
+        Format::Plain => wrapped(&printable(sentence)) + "\n",
         Format::Markdown => format!("- {}\n", escaped(sentence)),
     };
     sentences.iter().map(line).collect()
