@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kv_report::{Pass, Status, Visit};
+use kv_report::{Build, Pass, Status, Visit};
 
 use super::blame::{Blame, Death};
 use super::job::instance_of;
@@ -270,7 +270,8 @@ impl Sweep<'_> {
         self.progress.count_cell();
         self.advance(seconds);
         let cell = &self.plan.cells[index];
-        self.progress.visit(&cell.label, cell.seq_len, cell.batch, &visit);
+        let of_other = if self.build == Build::Other { " (the other build)" } else { "" };
+        self.progress.visit(&format!("{}{of_other}", cell.label), cell.seq_len, cell.batch, &visit);
         Ok(())
     }
 
