@@ -19,36 +19,6 @@ const CACHE: &Metric = known("cache_ms_p50");
 const TPOT_RATIO: &Metric = known("tpot_ratio");
 const CACHE_RATIO: &Metric = known("cache_ratio");
 
-/// The charts of workloads over lengths.
-const OF_LENGTHS: [&str; 21] = [
-    "front-bytes",
-    "front-latency",
-    "quality",
-    "quality-depth",
-    "quality-streamed",
-    "needles",
-    "needles-depth",
-    "lookups",
-    "lookups-depth",
-    "retrieval",
-    "latency",
-    "ttft",
-    "relative",
-    "cache",
-    "cache-relative",
-    "memory",
-    "ledger",
-    "heap-text",
-    "time-text",
-    "speedup",
-    "cumulative",
-];
-
-/// The names of all charts that a report can have.
-pub fn chart_names() -> impl Iterator<Item = &'static str> {
-    OF_LENGTHS.into_iter().chain(workload_charts::names())
-}
-
 /// Every chart for which the results have points, those of quality first. Peers appear in the charts that they have measurements for.
 pub fn charts(results: &Results, peers: &[Peer]) -> Vec<Chart> {
     let names = Names::of(results);
@@ -325,6 +295,7 @@ fn first_launch<'a>(results: &'a Results, cell: &CellRecord) -> Option<&'a [Step
 mod tests {
     use super::*;
     use crate::Value;
+    use crate::chart_names;
     use crate::example;
 
     fn points(charts: &[Chart], name: &str) -> Vec<(f64, f64)> {

@@ -18,7 +18,7 @@ use crate::style::colour;
 use crate::workload_charts::workload_of;
 use crate::{CellRecord, Form, Scale, page_data, plotly, png};
 use crate::{
-    Chart, EqualBytes, Fact, ReportError, Results, Row, RunRecord, RunState, Status, equal_bytes, recall_sentences, sentences,
+    Chart, Comparison, EqualBytes, Fact, ReportError, Results, Row, RunRecord, RunState, Status, equal_bytes, recall_sentences, sentences,
     workload_sentences,
 };
 
@@ -70,6 +70,7 @@ pub fn html(results: &Results, charts: &[Chart], edition: Edition) -> Result<Str
         equal_bytes: equal_bytes(results),
         figures,
         certainty: noise(results),
+        against: results.against.as_ref(),
         strategies: strategies.into_iter().map(Strategy::of).collect(),
         baselines: &baselines,
         baseline: &baseline,
@@ -124,6 +125,8 @@ struct Page<'a> {
     equal_bytes: Option<EqualBytes>,
     figures: Vec<Figure<'a>>,
     certainty: Vec<String>,
+    /// How the build compares with another one that took turns with it.
+    against: Option<&'a Comparison>,
     strategies: Vec<Strategy>,
     /// The labels that can be the baseline, the run's own first.
     baselines: &'a [String],

@@ -238,7 +238,12 @@ const COSTS: [Metric; 68] = [
     measured("steal_share", Unit::Share, Better::Neither, "of the time, what the machine's host gave to others"),
     measured("page_faults", Unit::Count, Better::Neither, "pages mapped in during the steps"),
     measured("major_page_faults", Unit::Count, Better::Neither, "of those, the ones that were read from a disk"),
-    count("first_depth_tokens", Unit::Tokens, Better::Neither, "tokens of a sequence after the first step that counts"),
+    measured(
+        "first_depth_tokens",
+        Unit::Tokens,
+        Better::Neither,
+        "tokens of a sequence after the first step that counts: rounds before times are steady do not",
+    ),
     count("last_depth_tokens", Unit::Tokens, Better::Neither, "tokens of a sequence after the last step"),
     count(
         "working_set_bytes",

@@ -53,6 +53,9 @@ pub struct RunRecord {
     pub environment: Environment,
     /// The build of the program.
     pub build: BuildRecord,
+    /// The build that it was compared with, of a run of two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub against: Option<OtherBuild>,
     /// What was run: a model with its caches, or caches alone.
     #[serde(default)]
     pub level: Level,
@@ -177,6 +180,20 @@ pub struct BuildRecord {
     /// SHA-256 of the program's file: two builds of one commit can differ. `None` if it is unknown, and in older results.
     #[serde(default)]
     pub program: Option<String>,
+}
+
+/// The other build of a run of two.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OtherBuild {
+    /// The path of its program, as it was given.
+    pub program: String,
+    /// The SHA-256 of the program.
+    pub hash: String,
+    /// How it was built.
+    pub build: BuildRecord,
+    /// The conditions under which the run fails, as they were given.
+    pub fail_on: Option<String>,
 }
 
 /// The model: what it is, and what its weights took.

@@ -1,5 +1,7 @@
 //! The command line.
 
+mod run_arguments;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -10,16 +12,17 @@ use kv_kernels::KernelPath;
 use kv_model::Pages;
 
 use crate::config::HugePages;
-use crate::partition::Partition;
 use crate::table::Format;
 use crate::{Problem, commands, exit, sweep, worker};
+
+pub(crate) use run_arguments::RunArguments;
 
 /// Sweeps key-value cache strategies over sequence lengths and charts latency and memory.
 #[derive(Debug, Parser)]
 #[command(
     name = "runner",
     version,
-    after_help = "Start with:\n  runner bench-configs/quickstart.toml\n\nExit codes:\n  0    everything was done, now or before\n  1    nothing was done: wrong arguments or config, runs that do not fit together, or output that cannot be written\n  2    some cells or checks failed, parts are missing, or the text stopped early\n  130  interrupted by Ctrl-C or SIGTERM; what was measured is kept, and `--resume` goes on"
+    after_help = "Start with:\n  runner bench-configs/quickstart.toml\n\nExit codes:\n  0    everything was done, now or before\n  1    nothing was done: wrong arguments or config, runs that do not fit together, or output that cannot be written\n  2    some cells or checks failed, parts are missing, or the text stopped early\n  3    a condition of --fail-on is violated, or cannot be judged\n  130  interrupted by Ctrl-C or SIGTERM; what was measured is kept, and `--resume` goes on"
 )]
 struct Cli {
     /// Instruction set for the attention kernels: avx512-vnni, avx512, avx2, neon or portable [default: the best this machine has].
@@ -72,6 +75,10 @@ enum Command {
     },
     /// Join the parts of a plan (`run --partition`) to one run with its report.
     Merge(commands::MergeArguments),
+    /// Compare a run with an earlier one: what is counted strictly, times if both ran on the same machine.
+    Compare(commands::CompareArguments),
+    /// Turn another engine's measurements into the CSV that `report --peer` draws.
+    Import(commands::ImportArguments),
     /// Answer which measured strategy fits a context and bounds on bytes, quality and time, and for each other why not.
     Best(commands::BestArguments),
     /// State the smallest difference that this machine can show in a given time: a strategy runs against copies of itself.
@@ -84,6 +91,16 @@ enum Command {
     Profile(ProfileArguments),
     /// Print the JSON Schema of a config.
     Schema,
+    /// Print the completions of a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the man page, or write it and those of all commands into a folder.
+    Man {
+        /// The folder; it is created if it does not exist.
+        folder: Option<PathBuf>,
+    },
     /// Work for the runner that has started this process.
     #[command(hide = true, name = crate::worker::COMMAND)]
     Worker,
@@ -105,75 +122,6 @@ impl PagesChoice {
             PagesChoice::Ordinary => Pages::Ordinary,
         }
     }
-}
-
-/// Arguments of `run`.
-#[derive(Debug, Clone, Args)]
-pub(crate) struct RunArguments {
-    /// The config, for example bench-configs/quickstart.toml.
-    pub(crate) config: PathBuf,
-    /// Folder for the report; it is created if it does not exist [default: reports/<config name>].
-    #[arg(long)]
-    pub(crate) out: Option<PathBuf>,
-    /// Run only this one of several models, and draw the overview of all again.
-    #[arg(long, value_name = "NAME")]
-    pub(crate) model: Option<String>,
-    /// Run only the strategies whose label matches this glob, for example 'paged*'.
-    #[arg(long, value_name = "GLOB")]
-    pub(crate) only: Option<String>,
-    /// Add a strategy, with its default parameters, to those of the config; may be repeated.
-    #[arg(long, value_name = "ID")]
-    pub(crate) also: Vec<String>,
-    /// Replace a value of the config; may be repeated, and a later one replaces an earlier one.
-    ///
-    /// The key is a path in the config. A strategy is named by its label, with or without TOML's quotes:
-    ///
-    ///   --set sweep.decode_steps=4
-    ///   --set 'strategy.paged q8_0.config.block_size=64'
-    ///   --set 'strategy."paged q8_0".config.block_size=64'
-    #[arg(verbatim_doc_comment)]
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    pub(crate) sets: Vec<String>,
-    /// Measure one part of the plan, for example 3/8: the third of eight. `merge` joins the parts.
-    ///
-    /// Every comparison block belongs to one part, on whatever machine this runs: by the hash of the plan and by what the blocks
-    /// cost by formulas. `memory_limit` in [sweep] says what fits together, and must be given. With --dry-run, all parts are
-    /// printed with their time and memory.
-    #[arg(long, value_name = "PART/PARTS")]
-    pub(crate) partition: Option<Partition>,
-    /// Print the blocks with an estimate of their time and memory, and measure nothing.
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-    /// Seed for the random tokens of the prompts [default: the config's].
-    #[arg(long)]
-    pub(crate) seed: Option<u64>,
-    /// Threads for kernels and matrix products, at most 4 per CPU [default: one per CPU].
-    #[arg(long)]
-    pub(crate) threads: Option<usize>,
-    /// The memory pages of the weights.
-    #[arg(long, value_enum, default_value_t = PagesChoice::Large)]
-    pub(crate) pages: PagesChoice,
-    /// Time the strategies without running the conformance suite on them first; the report says so.
-    #[arg(long)]
-    pub(crate) unchecked: bool,
-    /// Go on with a run that was interrupted or killed; refused if the plan has changed since.
-    ///
-    /// A part (--partition) also goes on on another machine, begins if it has not begun, and is left alone if it is finished: a
-    /// scheduler may queue its task again at any time.
-    #[arg(long, conflicts_with = "overwrite")]
-    pub(crate) resume: bool,
-    /// Begin again where an unfinished run is in the way; what it measured is lost.
-    #[arg(long)]
-    pub(crate) overwrite: bool,
-    /// Keep the recorded prompt in the cache folder after the run; a later run of the same prompt uses it.
-    #[arg(long)]
-    pub(crate) keep_recordings: bool,
-    /// Also write light.html: the page with pictures instead of the charts' library, for mail.
-    #[arg(long)]
-    pub(crate) light: bool,
-    /// How the table at the end is written.
-    #[arg(long, value_enum, default_value_t = Format::Plain)]
-    pub(crate) format: Format,
 }
 
 /// Arguments of `calibrate`.
@@ -396,6 +344,10 @@ pub fn main(registry: Registry) -> ExitCode {
         Command::Report { folder, peer, light, format } => commands::report(&folder, &peer, &sweep::editions(light), format),
         Command::Calibrate(arguments) => commands::calibrate(&registry, &arguments, cli.kernel_path),
         Command::Merge(arguments) => commands::merge(&arguments),
+        Command::Compare(arguments) => commands::compare(&arguments),
+        Command::Import(arguments) => commands::import(&arguments),
+        Command::Completions { shell } => commands::completions(Cli::command(), shell),
+        Command::Man { folder } => commands::man(Cli::command(), folder.as_deref()),
         Command::Best(arguments) => commands::best(&registry, &arguments),
         Command::Doctor => commands::doctor(),
         Command::Roofline(arguments) => commands::roofline(&arguments),
@@ -424,7 +376,8 @@ fn silence_caught_panics() {
 
 /// Puts `run` in front of a first argument that is no command.
 fn with_default_command(mut arguments: Vec<OsString>) -> Vec<OsString> {
-    let is_command = |name: &str| name == "help" || Cli::command().find_subcommand(name).is_some();
+    let cli = Cli::command();
+    let is_command = |word: &str| word == "help" || cli.get_subcommands().any(|command| command.get_name() == word);
     let text = |at: usize| arguments.get(at).and_then(|argument: &OsString| argument.to_str()).unwrap_or_default();
     // The one option that may stand before a command.
     let at = match text(1) {

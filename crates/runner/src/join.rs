@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use kv_report::{CellRecord, Environment, Fact, OriginRecord, PartRecord, Pass, RunRecord, RunState, Status, Visit, metric};
+use kv_report::{Build, CellRecord, Environment, Fact, OriginRecord, PartRecord, Pass, RunRecord, RunState, Status, Visit, metric};
 
 use crate::{Problem, hash};
 
@@ -129,11 +129,11 @@ fn absent(found: &[Found], plan: &PartRecord) -> Vec<String> {
 
 /// Refuses a strategy that passes the conformance suite in one part and fails it in another.
 fn require_one_verdict(found: &[Found]) -> Result<(), Problem> {
-    let mut passed: BTreeMap<&str, (bool, &Found)> = BTreeMap::new();
+    let mut passed: BTreeMap<(&str, bool), (bool, &Found)> = BTreeMap::new();
     for each in found {
         for gate in each.visits.iter().filter(|visit| visit.pass == Pass::Gate) {
             let has_passed = gate.status == Status::Ok;
-            let (before, other) = *passed.entry(&gate.cell).or_insert((has_passed, each));
+            let (before, other) = *passed.entry((&gate.cell, is_other(gate))).or_insert((has_passed, each));
             if before != has_passed {
                 let (well, badly) = if before { (other, each) } else { (each, other) };
                 let message = format!(
@@ -154,12 +154,12 @@ fn require_one_verdict(found: &[Found]) -> Result<(), Problem> {
 /// Refuses measurements of the same cell that are farther apart than their metric allows: what does not depend on the machine is
 /// the same in all of them.
 fn require_agreement(found: &[Found], plan: &PartRecord) -> Result<(), Problem> {
-    let mut known: BTreeMap<(&str, Pass, &str), (f64, &Found)> = BTreeMap::new();
+    let mut known: BTreeMap<(&str, bool, Pass, &str), (f64, &Found)> = BTreeMap::new();
     for each in found {
         for visit in each.visits.iter().filter(|visit| visit.status == Status::Ok) {
             for (id, value) in &visit.values {
                 let Some(tolerance) = metric(id).and_then(|metric| metric.tolerance) else { continue };
-                let (before, other) = *known.entry((&visit.cell, visit.pass, id)).or_insert((*value, each));
+                let (before, other) = *known.entry((&visit.cell, is_other(visit), visit.pass, id)).or_insert((*value, each));
                 if !tolerance.covers(before, *value) {
                     let cell = plan.cells.iter().find(|cell| cell.id == visit.cell);
                     let cell = cell.map_or_else(|| visit.cell.clone(), |cell| format!("{} at {}", cell.label, cell.seq_len));
@@ -178,6 +178,11 @@ fn require_agreement(found: &[Found], plan: &PartRecord) -> Result<(), Problem> 
     Ok(())
 }
 
+/// Whether a visit is of the build that took turns with the run's own.
+fn is_other(visit: &Visit) -> bool {
+    visit.build == Build::Other
+}
+
 /// The visits of all parts, in the order of the plan: cells that could not be measured, the conformance suite, blocks.
 fn visits(found: &[Found]) -> Vec<Visit> {
     let Some(plan) = found.first().and_then(|first| first.run.part.as_ref()) else { return vec![] };
@@ -190,7 +195,7 @@ fn visits(found: &[Found]) -> Vec<Visit> {
     let mut checked = BTreeSet::new();
     let mut visits: Vec<Visit> = found.iter().flat_map(|each| each.visits.clone()).collect();
     // All parts have checked the strategies, and agree on them.
-    visits.retain(|visit| visit.pass != Pass::Gate || checked.insert(visit.cell.clone()));
+    visits.retain(|visit| visit.pass != Pass::Gate || checked.insert((visit.cell.clone(), is_other(visit))));
     visits.sort_by_key(rank);
     visits
 }

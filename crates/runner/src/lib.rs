@@ -16,11 +16,13 @@
 //! Use `runner::builtin().with::<…>()` to compare it with the built-in strategies.
 #![forbid(unsafe_code)]
 
+mod against;
 mod attention_level;
 mod block;
 mod build;
 mod cli;
 mod commands;
+mod compare;
 mod config;
 mod drivers;
 mod environment;
@@ -105,6 +107,11 @@ pub(crate) mod exit {
     /// Some cells failed. The others were measured.
     pub(crate) fn some_failed() -> ExitCode {
         ExitCode::from(2)
+    }
+
+    /// A condition of `--fail-on` is violated, or cannot be judged.
+    pub(crate) fn condition_violated() -> ExitCode {
+        ExitCode::from(3)
     }
 
     /// Ctrl-C. Results so far are kept.

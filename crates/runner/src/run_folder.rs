@@ -324,8 +324,8 @@ fn require_report(folder: &Path) -> Result<(), Problem> {
 
 /// Whether a run writes a file of this name, in this version or an earlier one.
 fn is_of_a_report(name: &str) -> bool {
-    const VIEWS: [&str; 8] =
-        ["results.csv", "metrics.csv", "samples.csv", "text.csv", "quality.csv", "workload.csv", "index.html", LIGHT_PAGE];
+    const VIEWS: [&str; 9] =
+        ["results.csv", "metrics.csv", "samples.csv", "text.csv", "quality.csv", "workload.csv", "against.md", "index.html", LIGHT_PAGE];
     // What was being written when a run was killed.
     let name = name.strip_suffix(".new").and_then(|name| name.rsplit_once('.')).map_or(name, |(name, _)| name);
     let is_chart = name.strip_suffix(".png").is_some_and(|name| kv_report::chart_names().any(|chart| chart == name));

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use kv_core::Geometry;
 use kv_kernels::KernelPath;
 use kv_model::ModelConfig;
-use kv_report::{BuildRecord, CellRecord, FormatBytes, GeometryRecord, Level, ModelRecord, RunRecord, RunState, SCHEMA_VERSION};
+use kv_report::{
+    BuildRecord, CellRecord, FormatBytes, GeometryRecord, Level, ModelRecord, OtherBuild, RunRecord, RunState, SCHEMA_VERSION,
+};
 
 use crate::cli::{PagesChoice, RunArguments};
 use crate::config::ConfigFile;
@@ -27,6 +29,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) plan_hash: String,
     /// What of the plan is run.
     pub(crate) prediction: &'a Prediction<'a>,
+    /// The build that takes turns with this one.
+    pub(crate) against: Option<OtherBuild>,
     pub(crate) model: ModelRecord,
     pub(crate) threads: usize,
     pub(crate) warnings: Vec<String>,
@@ -35,7 +39,8 @@ pub(crate) struct Facts<'a> {
 
 /// The record of a run that begins now.
 pub(crate) fn record(facts: Facts<'_>) -> RunRecord {
-    let Facts { file, arguments, kernel_path, command: other, level, plan, ids, plan_hash, prediction, model, threads, .. } = facts;
+    let Facts { file, arguments, kernel_path, command: other, level, plan, ids, plan_hash, prediction, against, model, threads, .. } =
+        facts;
     let mut config = serde_json::to_value(&file.table).unwrap_or_default();
     if let (Some(seed), Some(sweep)) = (arguments.seed, config.get_mut("sweep")) {
         sweep["seed"] = seed.into();
@@ -79,6 +84,7 @@ pub(crate) fn record(facts: Facts<'_>) -> RunRecord {
         seconds: BTreeMap::new(),
         environment: environment::of_run(threads, plan.huge_pages),
         build: build_record(),
+        against,
         level,
         model,
         config,
@@ -111,10 +117,11 @@ pub(crate) fn plan_hash(
     prediction: &Prediction<'_>,
     ids: &[String],
     model: &ModelRecord,
+    against: Option<&OtherBuild>,
     arguments: &RunArguments,
     kernel_path: Option<KernelPath>,
 ) -> String {
-    let all = serde_json::json!({
+    let mut all = serde_json::json!({
         "cells": ids,
         "fill": plan.fill,
         "launches": plan.launches,
@@ -132,6 +139,9 @@ pub(crate) fn plan_hash(
         "pages": arguments.pages,
         "unchecked": arguments.unchecked,
     });
+    if let Some(against) = against {
+        all["against"] = against.hash.clone().into();
+    }
     hash::short(all.to_string().as_bytes())
 }
 
@@ -152,6 +162,7 @@ pub(crate) fn differences(before: &RunRecord, now: &RunRecord) -> Vec<String> {
     note(fact(before, "threads used") != fact(now, "threads used"), "the number of threads");
     note(fact(before, "attention kernels") != fact(now, "attention kernels"), "the kernel path");
     note(before.build != now.build, "the build");
+    note(before.against != now.against, "the build that it is compared with");
     note(before.machine_id != now.machine_id, "the machine");
     note(before.part != now.part, "the part of the plan");
     if differences.is_empty() {
@@ -168,7 +179,8 @@ pub(crate) fn machine_id() -> Option<String> {
     Some(hash::short(format!("kvlab {id}").as_bytes()))
 }
 
-fn build_record() -> BuildRecord {
+/// How this program was built.
+pub(crate) fn build_record() -> BuildRecord {
     let known = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     BuildRecord {
         version: env!("CARGO_PKG_VERSION").into(),
@@ -204,7 +216,8 @@ pub(crate) fn model_record(source: &ModelSource, name: String, hash: String, con
 
 /// The command that runs the same again, quoted for a shell.
 fn command(arguments: &RunArguments, kernel_path: Option<KernelPath>, other: Option<Vec<String>>) -> String {
-    let RunArguments { config, out, model, only, also, sets, partition, seed, threads, pages, unchecked, keep_recordings, .. } = arguments;
+    let RunArguments { config, out, model, only, also, sets, partition, seed, threads, pages, unchecked, .. } = arguments;
+    let RunArguments { keep_recordings, against, fail_on, .. } = arguments;
     let mut words = vec![];
     let mut add = |flag: &str, value: &dyn ToString| words.extend([flag.to_owned(), value.to_string()]);
     kernel_path.iter().for_each(|path| add("--kernel-path", path));
@@ -222,6 +235,8 @@ fn command(arguments: &RunArguments, kernel_path: Option<KernelPath>, other: Opt
     partition.iter().for_each(|partition| add("--partition", partition));
     seed.iter().for_each(|seed| add("--seed", seed));
     threads.iter().for_each(|threads| add("--threads", threads));
+    against.iter().for_each(|program| add("--against", &program.display()));
+    fail_on.iter().for_each(|conditions| add("--fail-on", conditions));
     if *pages == PagesChoice::Ordinary {
         add("--pages", &"ordinary");
     }

@@ -48,9 +48,12 @@ pub(crate) fn print_plan(prediction: &Prediction<'_>, setting: &Setting<'_>) -> 
     }
     total += texts_seconds;
     text.push_str(&launches(prediction));
+    if setting.other.is_some() {
+        text.push_str("workers of both builds take turns, which is counted in what follows\n\n");
+    }
     text.push_str("about     memory       block\n");
     for block in prediction.own_blocks() {
-        let seconds = prediction.block_seconds(block);
+        let seconds = setting.builds().len() as f64 * prediction.block_seconds(block);
         total += seconds;
         let (bytes, certainty) = prediction.block_bytes(block);
         let memory = match certainty {

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use kv_core::Registry;
 use kv_kernels::KernelPath;
-use kv_report::{ModelRecord, Pass, Row, RunRecord, RunState, Status};
+use kv_report::{Build, ModelRecord, Pass, Row, RunRecord, RunState, Status};
 
 use super::dry_run::print_plan;
 use super::run_models::run_models;
@@ -26,9 +26,9 @@ use crate::resume::{GoneOn, go_on, same_plan};
 use crate::run_folder::{RunFolder, Unfinished};
 use crate::run_record::{Facts, cell_id, differences, now, plan_hash, record};
 use crate::screen::printable;
-use crate::summary::tables;
+use crate::summary::{answer, tables};
 use crate::sweep::{self, Gate, Prediction, Probes, Setting, Sweep, predict, results};
-use crate::{Problem, build, environment, exit, free_memory, interrupt, run_folder};
+use crate::{Problem, against, build, environment, exit, free_memory, interrupt, run_folder};
 
 pub(crate) fn run(registry: &Registry, arguments: &RunArguments, kernel_path: Option<KernelPath>) -> Result<ExitCode, Problem> {
     let files = load_configs(&arguments.config, &arguments.sets, &arguments.also)?;
@@ -94,6 +94,8 @@ pub(super) fn run_file(
     command: Option<Vec<String>>,
 ) -> Result<Ran, Problem> {
     let subject = check_config(registry, file, arguments)?;
+    let conditions = arguments.fail_on.as_deref().map(against::conditions).transpose()?;
+    let other = arguments.against.as_deref().map(against::program).transpose()?;
     let threads = checked_threads(arguments.threads)?;
     // Taken before the model is looked at: a folder that cannot be written is noticed at once.
     let out = arguments.out.clone().unwrap_or_else(|| Path::new("reports").join(folder_name(file, arguments.partition)));
@@ -104,6 +106,9 @@ pub(super) fn run_file(
     let Looked { config: mut model_config, record: model, tokenizer } = subject.look_at(arguments)?;
     let model = ModelRecord { name: file.named(model.name), ..model };
     let mut plan = plan(file, registry, &model_config, arguments.only.as_deref())?;
+    if let Some(conditions) = &conditions {
+        against::require_answers(conditions, &plan)?;
+    }
     let seen_before = plan.quality.as_ref().and_then(|quality| quality.seen_before(file));
     seen_before.iter().for_each(|warning| say(warning));
     plan.seed = arguments.seed.unwrap_or(plan.seed);
@@ -130,16 +135,26 @@ pub(super) fn run_file(
         memory_limit: plan.memory_limit.or(limit_before).unwrap_or_else(free_memory::share),
         huge_pages: plan.huge_pages,
         timeout_s: plan.timeout_s,
+        other,
     };
-    let Some(probes) = Probes::ask(&setting, &plan, file)? else {
+    let ask = |build| Probes::ask(&setting, &plan, file, build);
+    let asked = setting.builds().iter().map(|build| ask(*build)).collect::<Result<Option<Vec<Probes>>, Problem>>()?;
+    let (Some(probes), other_probes) = asked.map_or((None, None), |asked| {
+        let mut asked = asked.into_iter();
+        (asked.next(), asked.next())
+    }) else {
         say(NOTHING_MEASURED);
         return Ok(Ran::Ended(exit::interrupted()));
+    };
+    let against = match (&setting.other, &arguments.against, &other_probes) {
+        (Some(program), Some(given), Some(probes)) => Some(against::record(program, given, probes, arguments.fail_on.as_deref())?),
+        _ => None,
     };
     let hash = model.hash.clone().unwrap_or_default();
     require_baseline(&plan, &probes, file)?;
     let mut prediction = predict(&plan, &probes, &setting, &hash, model.model_bytes);
     let ids: Vec<String> = plan.cells.iter().map(|cell| cell_id(cell, &plan, &hash)).collect();
-    let plan_hash = plan_hash(&plan, &prediction, &ids, &model, arguments, kernel_path);
+    let plan_hash = plan_hash(&plan, &prediction, &ids, &model, against.as_ref(), arguments, kernel_path);
     if let Some(partition) = arguments.partition {
         prediction.take_part(partition, &plan_hash, &setting, &hash);
     }
@@ -158,6 +173,7 @@ pub(super) fn run_file(
         ids: &ids,
         plan_hash,
         prediction: &prediction,
+        against,
         model,
         threads,
         warnings,
@@ -176,6 +192,7 @@ pub(super) fn run_file(
     if gave_up {
         visits = folder.replace_visits(&visits)?;
     }
+    let (other_visits, visits) = visits.into_iter().partition(|visit| visit.build == Build::Other);
     folder.write_run(&run)?;
     let gate = if arguments.unchecked { Gate::Unchecked } else { Gate::Checked };
     let kept = if arguments.keep_recordings { Kept::Always } else { Kept::UntilTheEnd };
@@ -185,11 +202,14 @@ pub(super) fn run_file(
         plan: &plan,
         ids: &ids,
         probes: &probes,
+        other_probes: other_probes.as_ref(),
         prediction: &prediction,
         gate,
         kept,
         run,
         visits,
+        other_visits,
+        build: Build::Own,
         folder,
         progress,
         recording_is_due: prediction.recording.is_some(),
@@ -343,14 +363,16 @@ fn conclude(ended: sweep::Ended, arguments: &RunArguments) -> Result<ExitCode, P
         store.remove_stale();
     }
     let times = run.times().map_or(String::new(), |times| format!("time of the processes: {times}\n"));
-    print(&format!("\n{times}report: {}\n", printable(&page.display().to_string())))?;
+    print(&format!("\n{}\n{times}report: {}\n", answer(&results), printable(&page.display().to_string())))?;
     if !complete {
         say("interrupted: the same command with `--resume` goes on");
     }
     let is_failed = |row: &&Row| !matches!(row.status, Status::Ok | Status::Unsupported);
     let failed = results.rows.iter().filter(is_failed).count();
+    let is_violated = results.against.as_ref().is_some_and(|against| !against.violations.is_empty());
     Ok(match failed {
         _ if !complete => exit::interrupted(),
+        _ if is_violated => exit::condition_violated(),
         0 => exit::OK,
         _ => exit::some_failed(),
     })
