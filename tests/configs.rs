@@ -43,6 +43,7 @@ fn every_config_makes_a_plan() {
         [
             "beyond-generation.toml",
             "chat.toml",
+            "compare.toml",
             "composed.toml",
             "llama-3-8b-attention.toml",
             "long.toml",

@@ -65,43 +65,70 @@ pub fn pool(observations: &[Vec<f64>]) -> Option<Pooled> {
     Some(Pooled { variance, degrees_of_freedom, launches })
 }
 
-/// The mean of an instance's observations with what is known of its spread.
+/// The logarithm of a ratio with what is known of its spread.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Estimate {
     /// The mean logarithm of the ratio.
     pub mean: f64,
-    /// Its variance.
-    pub pooled: Pooled,
+    /// The standard error of that mean.
+    pub standard_error: f64,
+    /// The degrees of freedom of the standard error; not a whole number.
+    pub degrees_of_freedom: f64,
+    /// Launches behind it; of two runs those of the one that has fewer.
+    pub launches: usize,
 }
 
 impl Estimate {
     /// The estimate of an instance whose observations are among the pooled ones.
     pub fn new(observations: &[f64], pooled: Pooled) -> Estimate {
-        Estimate { mean: mean(observations), pooled }
+        let Pooled { variance, degrees_of_freedom, launches } = pooled;
+        Estimate { mean: mean(observations), standard_error: (variance / launches as f64).sqrt(), degrees_of_freedom, launches }
     }
 
-    fn standard_error(&self) -> f64 {
-        (self.pooled.variance / self.pooled.launches as f64).sqrt()
+    /// The difference of the means of two samples of logarithms that are not paired: the ratio of the geometric means of
+    /// `after` and `before`. `None` if one of them has fewer than [`LEAST_LAUNCHES`].
+    ///
+    /// With `n` observations of variance `s²` in each, the standard error is `√(s₁²/n₁ + s₂²/n₂)`, and its degrees of freedom are
+    /// those of Welch (1947, doi:10.1093/biomet/34.1-2.28): the two samples need not vary alike.
+    pub fn unpaired(before: &[f64], after: &[f64]) -> Option<Estimate> {
+        let launches = before.len().min(after.len());
+        if launches < LEAST_LAUNCHES {
+            return None;
+        }
+        let of_mean = |sample: &[f64]| variance(sample) / sample.len() as f64;
+        let freedom = |sample: &[f64]| sample.len() as f64 - 1.0;
+        let (first, second) = (of_mean(before), of_mean(after));
+        let squared_error = first + second;
+        let spread = first * first / freedom(before) + second * second / freedom(after);
+        // Where neither varies at all, the fewest degrees of freedom that there can be.
+        let degrees_of_freedom = if spread > 0.0 { squared_error * squared_error / spread } else { launches as f64 - 1.0 };
+        Some(Estimate { mean: mean(after) - mean(before), standard_error: squared_error.sqrt(), degrees_of_freedom, launches })
     }
 
     /// The probability of a mean as far from 0, or farther, if the ratio is 1.
     fn p(&self) -> f64 {
-        match (self.standard_error(), self.mean) {
+        match (self.standard_error, self.mean) {
             (0.0, 0.0) => 1.0,
             (0.0, _) => 0.0,
-            (error, mean) => 2.0 * student(self.pooled.degrees_of_freedom).sf((mean / error).abs()),
+            (error, mean) => 2.0 * student(self.degrees_of_freedom).sf((mean / error).abs()),
         }
     }
 
     /// Half of the interval of the logarithm in which the ratio lies but for a probability of `alpha`.
     fn half_width(&self, alpha: f64) -> f64 {
-        half_width(self.pooled, alpha)
+        student_quantile(self.degrees_of_freedom, 1.0 - alpha / 2.0) * self.standard_error
     }
 }
 
 /// Half of an interval of the logarithm of a ratio that misses with a probability of `alpha`.
 pub fn half_width(pooled: Pooled, alpha: f64) -> f64 {
     student_quantile(pooled.degrees_of_freedom, 1.0 - alpha / 2.0) * (pooled.variance / pooled.launches as f64).sqrt()
+}
+
+/// The variance of a sample of two or more.
+fn variance(sample: &[f64]) -> f64 {
+    let mean = mean(sample);
+    sample.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (sample.len() as f64 - 1.0)
 }
 
 fn mean(values: &[f64]) -> f64 {
@@ -210,8 +237,8 @@ impl Judgement {
             ratio: estimate.mean.exp(),
             interval: (low.exp(), high.exp()),
             verdict,
-            degrees_of_freedom: estimate.pooled.degrees_of_freedom,
-            launches: estimate.pooled.launches,
+            degrees_of_freedom: estimate.degrees_of_freedom,
+            launches: estimate.launches,
         }
     }
 
@@ -230,6 +257,10 @@ mod tests {
 
     fn pooled(variance: f64, degrees_of_freedom: f64, launches: usize) -> Pooled {
         Pooled { variance, degrees_of_freedom, launches }
+    }
+
+    fn at(mean: f64, pooled: Pooled) -> Estimate {
+        Estimate::new(&[mean], pooled)
     }
 
     #[test]
@@ -270,6 +301,23 @@ mod tests {
         assert_eq!(geometric_mean(&[1.0, 2.0, 0.0]), None);
     }
 
+    /// The numbers of `scipy.stats.ttest_ind([1.1, 1.2, 1.6, 1.3], [1, 1.02, 0.97], equal_var=False)`.
+    #[test]
+    fn samples_that_are_not_paired_have_the_error_of_welch() {
+        let (before, after) = ([1.0, 1.02, 0.97], [1.1, 1.2, 1.6, 1.3]);
+        let estimate = Estimate::unpaired(&before, &after).unwrap();
+        assert!((estimate.mean - (1.3 - 2.99 / 3.0)).abs() < 1e-12, "{estimate:?}");
+        assert!((estimate.mean / estimate.standard_error - 2.7832520634).abs() < 1e-9, "{estimate:?}");
+        assert!((estimate.degrees_of_freedom - 3.1080272138).abs() < 1e-9 && estimate.launches == 3, "{estimate:?}");
+        assert!((estimate.p() - 0.0660908795).abs() < 1e-9, "{}", estimate.p());
+        assert_eq!(Estimate::unpaired(&before[..2], &after), None);
+        // Equal variances and sizes: the usual degrees of freedom.
+        let even = Estimate::unpaired(&[1.0, 2.0, 3.0], &[2.0, 3.0, 4.0]).unwrap();
+        assert!((even.degrees_of_freedom - 4.0).abs() < 1e-9, "{even:?}");
+        let still = Estimate::unpaired(&[1.0; 3], &[1.0; 3]).unwrap();
+        assert_eq!(Judgement::default().judge(&[still])[0].verdict, Verdict::Same);
+    }
+
     /// Quantiles of Student's distribution from tables.
     #[test]
     fn intervals_are_students() {
@@ -282,7 +330,7 @@ mod tests {
     #[test]
     fn verdicts_follow_the_interval() {
         let verdict = |mean: f64, variance: f64| {
-            let estimate = Estimate { mean, pooled: pooled(variance, 20.0, 8) };
+            let estimate = at(mean, pooled(variance, 20.0, 8));
             Judgement::default().judge(&[estimate])[0].verdict
         };
         assert_eq!(verdict(0.0, 1e-5), Verdict::Same);
@@ -297,7 +345,7 @@ mod tests {
     #[test]
     fn a_family_is_judged_more_strictly_than_one() {
         // One at p = 0.02: alone it is slower, among four it is not, unless the other three are clear.
-        let at = |mean: f64| Estimate { mean, pooled: pooled(8.0 * 0.02f64.powi(2), 1e6, 8) };
+        let at = |mean: f64| at(mean, pooled(8.0 * 0.02f64.powi(2), 1e6, 8));
         let weak = at(0.02 * 2.326);
         let last = |family: &[Estimate]| Judgement::default().judge(family).last().unwrap().verdict;
         assert_eq!(last(&[weak]), Verdict::Slower);
@@ -327,8 +375,8 @@ mod tests {
         fn an_interval_holds_its_ratio_and_holm_never_widens_beyond_bonferroni(
             means in proptest::collection::vec(-0.3f64..0.3, 1..12), variance in 1e-6f64..0.05
         ) {
-            let family: Vec<Estimate> = means.iter().map(|mean| Estimate { mean: *mean, pooled: pooled(variance, 20.0, 8) }).collect();
-            let widest = half_width(family[0].pooled, 0.05 / family.len() as f64);
+            let family: Vec<Estimate> = means.iter().map(|mean| at(*mean, pooled(variance, 20.0, 8))).collect();
+            let widest = half_width(pooled(variance, 20.0, 8), 0.05 / family.len() as f64);
             for comparison in Judgement::default().judge(&family) {
                 let (low, high) = comparison.interval;
                 prop_assert!(low <= comparison.ratio && comparison.ratio <= high);

@@ -101,6 +101,11 @@ pub struct Interval {
 }
 
 impl Chart {
+    /// Whether an axis has absolute times, which say something of the machine too.
+    pub(crate) fn has_times(&self) -> bool {
+        [&self.x, &self.y].into_iter().any(|axis| axis.label.ends_with("(ms)") || axis.label.ends_with("(s)"))
+    }
+
     /// The measured lengths, as ticks of the horizontal axis. Empty if their labels would overlap.
     pub(crate) fn lengths(&self) -> Vec<f64> {
         if self.x.scale == Scale::Linear || self.form != Form::Lines {

@@ -19,36 +19,6 @@ const CACHE: &Metric = known("cache_ms_p50");
 const TPOT_RATIO: &Metric = known("tpot_ratio");
 const CACHE_RATIO: &Metric = known("cache_ratio");
 
-/// The charts of workloads over lengths.
-const OF_LENGTHS: [&str; 21] = [
-    "front-bytes",
-    "front-latency",
-    "quality",
-    "quality-depth",
-    "quality-streamed",
-    "needles",
-    "needles-depth",
-    "lookups",
-    "lookups-depth",
-    "retrieval",
-    "latency",
-    "ttft",
-    "relative",
-    "cache",
-    "cache-relative",
-    "memory",
-    "ledger",
-    "heap-text",
-    "time-text",
-    "speedup",
-    "cumulative",
-];
-
-/// The names of all charts that a report can have.
-pub fn chart_names() -> impl Iterator<Item = &'static str> {
-    OF_LENGTHS.into_iter().chain(workload_charts::names())
-}
-
 /// Every chart for which the results have points, those of quality first. Peers appear in the charts that they have measurements for.
 pub fn charts(results: &Results, peers: &[Peer]) -> Vec<Chart> {
     let names = Names::of(results);
@@ -143,6 +113,14 @@ pub fn charts(results: &Results, peers: &[Peer]) -> Vec<Chart> {
             .iter_mut()
             .filter(|chart| chart.name != "memory")
             .for_each(|chart| chart.caption.push_str(" Of the cache alone: no model ran."));
+    }
+    let machines = results.run.machines().len();
+    if machines > 1 {
+        charts.iter_mut().filter(|chart| chart.has_times()).for_each(|chart| {
+            chart.caption.push_str(&format!(
+                " Times of {machines} machines meet in this chart: only those of one comparison block were taken on the same machine, which the column `machine` names."
+            ));
+        });
     }
     // A baseline alone is compared with nothing.
     charts.retain(|chart| !chart.name.ends_with("relative") || chart.series.len() > 1);
@@ -317,10 +295,31 @@ fn first_launch<'a>(results: &'a Results, cell: &CellRecord) -> Option<&'a [Step
 mod tests {
     use super::*;
     use crate::Value;
+    use crate::chart_names;
     use crate::example;
 
     fn points(charts: &[Chart], name: &str) -> Vec<(f64, f64)> {
         charts.iter().find(|chart| chart.name == name).unwrap().series[0].points.clone()
+    }
+
+    #[test]
+    fn absolute_times_of_several_machines_are_not_drawn_without_saying_so() {
+        let mut results = example::results();
+        let telling = |results: &Results| {
+            let of = |chart: &&Chart| chart.caption.contains("Times of 2 machines meet in this chart");
+            charts(results, &[]).iter().filter(of).map(|chart| chart.name).collect::<Vec<_>>()
+        };
+        assert!(telling(&results).is_empty());
+        results.run.part = Some(crate::PartRecord { part: 2, of: 2, blocks: vec![], cells: vec![] });
+        results.run.origins = vec![crate::OriginRecord {
+            part: Some(2),
+            run_id: String::new(),
+            order_seed: 0,
+            machine_id: Some("88cd".into()),
+            environment: crate::Environment::default(),
+            blocks: vec!["generate 3".into()],
+        }];
+        assert_eq!(telling(&results), ["latency", "ttft", "cumulative"], "bytes are the same everywhere");
     }
 
     #[test]

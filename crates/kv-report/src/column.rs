@@ -158,8 +158,8 @@ pub(crate) const COLUMNS: [Column; OF_COSTS.len() + QUALITY_METRICS.len() + OF_I
     all
 };
 
-/// Intervals of the metrics of quality.
-const OF_INTERVALS: [Column; 28] = [
+/// Intervals of the metrics of quality, and where the cell was timed.
+const OF_INTERVALS: [Column; 29] = [
     low("ppl_delta_low", "ppl_delta"),
     high("ppl_delta_high", "ppl_delta"),
     low("kld_mean_low", "kld_mean"),
@@ -188,7 +188,15 @@ const OF_INTERVALS: [Column; 28] = [
     high("lookup_acc_high", "lookup_acc"),
     low("lookup_acc_dense_low", "lookup_acc_dense"),
     high("lookup_acc_dense_high", "lookup_acc_dense"),
+    text(
+        MACHINE,
+        |row| row.machine.clone(),
+        "the machine that timed the cell: its hashed id, its processor, the threads and the kernels that were used",
+    ),
 ];
+
+/// The column that tells the machines of a joined run apart.
+pub(crate) const MACHINE: &str = "machine";
 
 /// The cell, and what it costs.
 const OF_COSTS: [Column; 97] = [

@@ -51,6 +51,9 @@ pub enum ReportError {
         /// The number.
         value: f64,
     },
+    /// A file is not what llama-bench writes.
+    #[error("this is no output of `llama-bench -o json` or `-o jsonl`: {0}")]
+    LlamaBench(String),
     /// A chart cannot be drawn.
     #[error("cannot draw the chart `{chart}`: {reason}")]
     Draw {

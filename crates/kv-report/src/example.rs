@@ -37,7 +37,7 @@ pub(crate) fn results() -> Results {
         failed(&cells[2], Status::Timeout, "prefill", "no answer for 60 s"),
         failed(&cells[3], Status::Oom, "fill", "3 GiB asked for, 2 GiB allowed"),
     ];
-    Results { run: run(), rows, visits: visits(), pairs: vec![] }
+    Results { run: run(), rows, visits: visits(), pairs: vec![], against: None }
 }
 
 pub(crate) fn run() -> RunRecord {
@@ -71,7 +71,9 @@ pub(crate) fn run() -> RunRecord {
             compiler: Some("rustc 1.95.0".into()),
             commit: Some("313960b".into()),
             dirty: Some(true),
+            program: Some("c0de".into()),
         },
+        against: None,
         level: Level::Model,
         model: ModelRecord {
             name: "tiny".into(),
@@ -93,6 +95,8 @@ pub(crate) fn run() -> RunRecord {
         },
         config: serde_json::json!({ "model": { "preset": "tiny" } }),
         cells: cells(),
+        part: None,
+        origins: vec![],
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a reader of the page wants to know of a run: where it ran, with which program and which model.
 
-use crate::{BuildRecord, Fact, GeometryRecord, Level, ModelRecord, RunRecord};
+use crate::{BuildRecord, Fact, GeometryRecord, Level, ModelRecord, OriginRecord, RunRecord};
 
 /// What is known of weights, where there are some.
 const OF_WEIGHTS: [&str; 3] = ["weights in memory", "pages of the weights", "time to load the model"];
@@ -12,8 +12,15 @@ pub(crate) fn facts(run: &RunRecord) -> Vec<Fact> {
     facts.push(fact("time of the processes", run.times()));
     facts.extend(of_model(&run.model).into_iter().filter(|fact| run.level == Level::Model || !OF_WEIGHTS.contains(&fact.name.as_str())));
     facts.extend(of_build(&run.build));
+    facts.extend(run.origins.iter().map(of_origin));
     facts.extend(run.environment.facts.iter().cloned());
     facts
+}
+
+/// Where some blocks were timed.
+fn of_origin(origin: &OriginRecord) -> Fact {
+    let name = origin.part.map_or("timed before, elsewhere".to_owned(), |part| format!("machine of part {part}"));
+    recorded(&name, &format!("{}: {}", origin.machine(), origin.blocks.join("; ")))
 }
 
 fn of_model(model: &ModelRecord) -> Vec<Fact> {
@@ -41,7 +48,7 @@ fn shape(geometry: &GeometryRecord) -> String {
 }
 
 fn of_build(build: &BuildRecord) -> Vec<Fact> {
-    let BuildRecord { version, profile, opt_level, target, compiler, commit, dirty } = build;
+    let BuildRecord { version, profile, opt_level, target, compiler, commit, dirty, program } = build;
     let changes = match dirty {
         Some(true) => "with uncommitted changes",
         Some(false) => "without uncommitted changes",
@@ -53,6 +60,7 @@ fn of_build(build: &BuildRecord) -> Vec<Fact> {
         fact("build", is_known.then(|| format!("profile {profile}, opt-level {opt_level}, {target}"))),
         fact("compiler", compiler.clone()),
         fact("commit", commit.as_ref().map(|commit| format!("{commit} ({changes})"))),
+        fact("hash of the program", program.clone()),
     ]
 }
 

@@ -9,7 +9,7 @@ use base64::prelude::BASE64_STANDARD;
 use crate::capacity::{Capacity, capacity};
 use crate::chart_numbers::{ChartNumber, chart_numbers};
 use crate::charts::{Line, lines};
-use crate::column::{COLUMNS, Cell, Column};
+use crate::column::{COLUMNS, Cell, Column, MACHINE};
 use crate::decision::{Decisions, decisions};
 use crate::facts::facts;
 use crate::noise::noise;
@@ -18,7 +18,7 @@ use crate::style::colour;
 use crate::workload_charts::workload_of;
 use crate::{CellRecord, Form, Scale, page_data, plotly, png};
 use crate::{
-    Chart, EqualBytes, Fact, ReportError, Results, Row, RunRecord, RunState, Status, equal_bytes, recall_sentences, sentences,
+    Chart, Comparison, EqualBytes, Fact, ReportError, Results, Row, RunRecord, RunState, Status, equal_bytes, recall_sentences, sentences,
     workload_sentences,
 };
 
@@ -49,6 +49,7 @@ pub fn html(results: &Results, charts: &[Chart], edition: Edition) -> Result<Str
         }
     });
     let cells = || results.rows.iter().map(|row| &row.cell);
+    let columns = columns(results);
     let page = Page {
         css: CSS,
         script: SCRIPT,
@@ -57,6 +58,7 @@ pub fn html(results: &Results, charts: &[Chart], edition: Edition) -> Result<Str
         asked: asked(results),
         counts: counts(results),
         level: results.run.of_level().join("; "),
+        part: results.run.of_part(),
         unfinished: unfinished(results),
         failures: results.rows.iter().filter(|row| row.status != Status::Ok).collect(),
         sentences: if is_judged(results) { [sentences(results), recall_sentences(results)].concat() } else { vec![] }
@@ -68,6 +70,7 @@ pub fn html(results: &Results, charts: &[Chart], edition: Edition) -> Result<Str
         equal_bytes: equal_bytes(results),
         figures,
         certainty: noise(results),
+        against: results.against.as_ref(),
         strategies: strategies.into_iter().map(Strategy::of).collect(),
         baselines: &baselines,
         baseline: &baseline,
@@ -76,12 +79,12 @@ pub fn html(results: &Results, charts: &[Chart], edition: Edition) -> Result<Str
         batches: distinct(cells().map(|cell| cell.batch)),
         files: files.iter().map(|(name, _)| *name).chain(["run.json"]).collect(),
         all_columns: &COLUMNS,
-        columns: COLUMNS.iter().filter(|column| column.on_page()).collect(),
         rows: results
             .rows
             .iter()
-            .map(|row| TableRow { cell: &row.cell, failed: row.status != Status::Ok, cells: self::cells(row) })
+            .map(|row| TableRow { cell: &row.cell, failed: row.status != Status::Ok, cells: self::cells(row, &columns) })
             .collect(),
+        columns,
         facts: facts(&results.run),
         config: serde_json::to_string_pretty(&results.run.config).unwrap_or_default(),
         data: inside_script(&data),
@@ -111,6 +114,8 @@ struct Page<'a> {
     counts: String,
     /// What all rows have in common; empty at the level of a model.
     level: String,
+    /// That it is a part of a plan, if it is.
+    part: Option<String>,
     unfinished: Option<String>,
     failures: Vec<&'a Row>,
     /// Of each instance, if quality was measured, and of each workload that is a script of its own.
@@ -120,6 +125,8 @@ struct Page<'a> {
     equal_bytes: Option<EqualBytes>,
     figures: Vec<Figure<'a>>,
     certainty: Vec<String>,
+    /// How the build compares with another one that took turns with it.
+    against: Option<&'a Comparison>,
     strategies: Vec<Strategy>,
     /// The labels that can be the baseline, the run's own first.
     baselines: &'a [String],
@@ -269,14 +276,20 @@ fn inside_script(json: &serde_json::Value) -> String {
     json.to_string().replace('<', "\\u003c")
 }
 
-/// A row's cells in the order of [`COLUMNS`].
-fn cells(row: &Row) -> Vec<Shown> {
+/// The columns of the table. One machine has no column of its own.
+fn columns(results: &Results) -> Vec<&'static Column> {
+    let several_machines = results.run.machines().len() > 1;
+    COLUMNS.iter().filter(|column| column.on_page() && (several_machines || column.name != MACHINE)).collect()
+}
+
+/// A row's cells in the order of the columns.
+fn cells(row: &Row, columns: &[&'static Column]) -> Vec<Shown> {
     let cell = |column: &Column| match column.cell(row) {
         Cell::Text(text) => Shown { text, number: None },
         Cell::Count(count) => Shown { text: count.to_string(), number: Some(count as f64) },
         Cell::Measured(number, metric) => Shown { text: number.map(|number| shown(metric, number)).unwrap_or_default(), number },
     };
-    COLUMNS.iter().filter(|column| column.on_page()).map(cell).collect()
+    columns.iter().copied().map(cell).collect()
 }
 
 #[cfg(test)]
@@ -364,6 +377,26 @@ mod tests {
         assert!(text(&results).contains("<strong>interrupted before the end: 3 of 4 planned cells have rows</strong>"));
         results.run.state = RunState::Running;
         assert!(text(&results).contains("<strong>still running, or killed: 3 of 4 planned cells have rows</strong>"));
+    }
+
+    #[test]
+    fn a_part_says_so_and_several_machines_have_a_column() {
+        let mut results = example::results();
+        let column = ">machine</button>";
+        assert!(!text(&results).contains("Part 1 of 2") && !text(&results).contains(column));
+        results.run.part = Some(crate::PartRecord { part: 1, of: 2, blocks: vec![], cells: results.run.cells.clone() });
+        assert!(text(&results).contains("<strong>Part 1 of 2 of a plan: 4 of its 4 cells."));
+        results.run.origins = vec![crate::OriginRecord {
+            part: Some(2),
+            run_id: String::new(),
+            order_seed: 0,
+            machine_id: Some("88cd".into()),
+            environment: crate::Environment::default(),
+            blocks: vec!["generate 3".into()],
+        }];
+        results.rows[1].machine = "88cd".into();
+        let text = text(&results);
+        assert!(text.contains(column) && text.contains("<td>88cd</td>") && text.contains("<td>88cd: generate 3</td>"), "{text}");
     }
 
     #[test]

@@ -11,9 +11,11 @@ mod along_text;
 mod best;
 mod capacity;
 mod chart;
+mod chart_names;
 mod chart_numbers;
 mod charts;
 mod column;
+mod comparison;
 mod decision;
 mod environment;
 mod equal_bytes;
@@ -30,9 +32,11 @@ mod front;
 mod html;
 mod instances;
 mod ledger;
+mod llama_bench;
 mod metric;
 mod noise;
 mod old;
+mod origin;
 mod overview;
 mod page_data;
 mod peer;
@@ -63,6 +67,7 @@ mod spreadsheet;
 mod stream_sentence;
 mod style;
 mod table;
+mod tolerance;
 mod visit;
 mod workload;
 mod workload_charts;
@@ -72,29 +77,38 @@ mod workload_sentences;
 pub use along_text::text_csv;
 pub use best::{Answer, Bytes, Candidate, Question, best};
 pub use chart::{Arrangement, Axis, Chart, Form, Interval, Mark, Scale, Series};
-pub use charts::{chart_names, charts};
+pub use chart_names::chart_names;
+pub use charts::charts;
+pub use comparison::{
+    CONDITIONS, Change, Changed, Comparison, Difference, Direction, FailOn, Found, Place, Role, Side, TimeChange, TimeTable, TimeVerdict,
+    Times, comparison_html, matched,
+};
 pub use environment::{Environment, Fact};
 pub use equal_bytes::{Band, EqualBytes, Member, equal_bytes};
 pub use error::ReportError;
 pub use html::{Edition, html};
+pub use llama_bench::{Imported, llama_bench};
 pub use metric::{Better, METRICS, Metric, Unit, metric};
 pub use noise::{is_baseline, noise, ratio};
 pub use old::read_old;
+pub use origin::{AssignedBlock, OriginRecord, PartRecord};
 pub use overview::{Overview, OverviewModel, overview_html, overview_sentences};
-pub use peer::{Peer, read_peers};
+pub use peer::{Peer, peers_csv, read_peers};
 pub use png::png;
 pub use quality::{Part, Protocol, QualityPoint, quality_csv};
 pub use recall::{Answered, FEWEST_RIGHT, LOOKUP, NEEDLE, RECALLS, Recall, recall_sentences};
 pub use results::{IMPLEMENTATION_BOUND, Pair, Results, Row, UNRANKED, Value};
 pub use run::{
-    BuildRecord, CellRecord, FormatBytes, GeometryRecord, Level, ModelRecord, RowsOrigin, RunRecord, RunState, SCHEMA_VERSION, read_run,
+    BuildRecord, CellRecord, FormatBytes, GeometryRecord, Level, ModelRecord, OtherBuild, RowsOrigin, RunRecord, RunState, SCHEMA_VERSION,
+    read_run,
 };
 pub use schema::schemas;
 pub use sentences::sentences;
 pub use speed_up::{SpeedUp, SpeedUps, speed_up_csv};
 pub use speed_up_lines::{shown_speed_up, speed_up_chart, speed_up_sentences};
 pub use table::{joined_csv, metrics_csv, results_csv, samples_csv};
-pub use visit::{Fill, Pass, Status, StepTime, TextPoint, TtftSource, Visit, read_visits};
+pub use tolerance::Tolerance;
+pub use visit::{Build, Fill, Pass, Status, StepTime, TextPoint, TtftSource, Visit, read_visits};
 pub use workload::{WorkloadPoint, WorkloadValue, workload_csv};
 pub use workload_metric::{WORKLOAD_METRICS, WorkloadMetric, workload_metric};
 pub use workload_sentences::workload_sentences;

@@ -1,9 +1,10 @@
 //! The metrics: every number that a cell can have, with its unit and its meaning.
 
+use crate::Tolerance;
 use crate::quality_metric::QUALITY_METRICS;
 
 /// A quantity that is measured, counted or predicted for a cell.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Metric {
     /// The name, with its unit: the key of a visit's values and the column of `results.csv`.
     pub id: &'static str,
@@ -13,6 +14,8 @@ pub struct Metric {
     pub better: Better,
     /// Whether it differs from machine to machine, and from run to run. The others are the same wherever a cell runs.
     pub machine_bound: bool,
+    /// How far two measurements of the same cell may be apart, on whatever machines. `None` where they differ freely.
+    pub tolerance: Option<Tolerance>,
     /// The meaning.
     pub meaning: &'static str,
 }
@@ -100,17 +103,17 @@ pub enum Better {
 
 /// A time in milliseconds.
 const fn time(id: &'static str, better: Better, meaning: &'static str) -> Metric {
-    Metric { id, unit: Unit::Milliseconds, better, machine_bound: true, meaning }
+    Metric { id, unit: Unit::Milliseconds, better, machine_bound: true, tolerance: None, meaning }
 }
 
 /// Another number that depends on the machine.
 pub(crate) const fn measured(id: &'static str, unit: Unit, better: Better, meaning: &'static str) -> Metric {
-    Metric { id, unit, better, machine_bound: true, meaning }
+    Metric { id, unit, better, machine_bound: true, tolerance: None, meaning }
 }
 
 /// A number that is counted and the same on every machine.
 const fn count(id: &'static str, unit: Unit, better: Better, meaning: &'static str) -> Metric {
-    Metric { id, unit, better, machine_bound: false, meaning }
+    Metric { id, unit, better, machine_bound: false, tolerance: Some(Tolerance::EXACT), meaning }
 }
 
 /// Every metric.
@@ -153,6 +156,7 @@ const COSTS: [Metric; 68] = [
         unit: Unit::TokensPerSecond,
         better: Better::Higher,
         machine_bound: true,
+        tolerance: None,
         meaning: "decode throughput of the batch: batch / median step time",
     },
     time("total_ms", Better::Lower, "all steps of the cell, in milliseconds"),
@@ -175,6 +179,7 @@ const COSTS: [Metric; 68] = [
     Metric {
         // Attention's scratch grows with the number of threads.
         machine_bound: true,
+        tolerance: None,
         ..count(
             "heap_peak_bytes",
             Unit::Bytes,
@@ -233,7 +238,12 @@ const COSTS: [Metric; 68] = [
     measured("steal_share", Unit::Share, Better::Neither, "of the time, what the machine's host gave to others"),
     measured("page_faults", Unit::Count, Better::Neither, "pages mapped in during the steps"),
     measured("major_page_faults", Unit::Count, Better::Neither, "of those, the ones that were read from a disk"),
-    count("first_depth_tokens", Unit::Tokens, Better::Neither, "tokens of a sequence after the first step that counts"),
+    measured(
+        "first_depth_tokens",
+        Unit::Tokens,
+        Better::Neither,
+        "tokens of a sequence after the first step that counts: rounds before times are steady do not",
+    ),
     count("last_depth_tokens", Unit::Tokens, Better::Neither, "tokens of a sequence after the last step"),
     count(
         "working_set_bytes",

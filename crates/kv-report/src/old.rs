@@ -45,13 +45,16 @@ pub fn read_old(results_json: &[u8], samples_csv: &[u8]) -> Result<Results, Repo
         seconds: BTreeMap::new(),
         environment,
         build,
+        against: None,
         level: Level::Model,
         model: ModelRecord { name: model_name, ..old.model.map(OldModel::into_record).unwrap_or_default() },
         config: old.config,
         // Which other cells were planned is not recorded.
         cells: rows.iter().map(|row| row.cell.clone()).collect(),
+        part: None,
+        origins: vec![],
     };
-    Ok(Results { run, rows, visits: visits(samples_csv)?, pairs: vec![] })
+    Ok(Results { run, rows, visits: visits(samples_csv)?, pairs: vec![], against: None })
 }
 
 #[derive(Deserialize)]

@@ -3,6 +3,8 @@
 use serde::Deserialize;
 
 use crate::ReportError;
+use crate::spreadsheet::as_text;
+use crate::table::table;
 
 /// One measurement of another engine, at one sequence length.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -25,6 +27,13 @@ pub fn read_peers(csv: &[u8]) -> Result<Vec<Peer>, ReportError> {
     csv::Reader::from_reader(csv).deserialize().map(|row| Ok(row?)).collect()
 }
 
+/// What [`read_peers`] reads.
+pub fn peers_csv(peers: &[Peer]) -> Vec<u8> {
+    let time = |ms: Option<f64>| ms.map(|ms| format!("{ms:.4}")).unwrap_or_default();
+    let row = |peer: &Peer| vec![as_text(&peer.peer), peer.seq_len.to_string(), time(peer.ttft_ms), time(peer.tpot_ms_p50)];
+    table(&["peer", "seq_len", "ttft_ms", "tpot_ms_p50"], peers.iter().map(row))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -33,6 +42,12 @@ mod tests {
     fn other_columns_are_ignored_and_an_empty_time_is_none() {
         let peers = read_peers(b"peer,rounds,seq_len,ttft_ms,tpot_ms_p50\nengine,3,128,,4.5\n").unwrap();
         assert_eq!(peers, [Peer { peer: "engine".into(), seq_len: 128, tpot_ms_p50: Some(4.5), ttft_ms: None }]);
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let peers = [Peer { peer: "a, \"b\"".into(), seq_len: 8, tpot_ms_p50: Some(1.25), ttft_ms: None }];
+        assert_eq!(read_peers(&peers_csv(&peers)).unwrap(), peers);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{CellRecord, Fill, RunRecord, Status, TtftSource, Visit, WorkloadValue};
+use crate::{CellRecord, Comparison, Fill, RunRecord, Status, TtftSource, Visit, WorkloadValue};
 
 /// A run with what its cells came to.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,6 +15,8 @@ pub struct Results {
     pub visits: Vec<Visit>,
     /// Every instance compared with every other that was timed beside it.
     pub pairs: Vec<Pair>,
+    /// How the build compares with another one that took turns with it.
+    pub against: Option<Comparison>,
 }
 
 /// A cell compared with another that was timed beside it.
@@ -69,6 +71,8 @@ pub struct Row {
     pub fill: Option<Fill>,
     /// Where the time to first token comes from.
     pub ttft_source: Option<TtftSource>,
+    /// The machine that timed it, in words. Empty in older results.
+    pub machine: String,
     /// Processes in which it was timed.
     pub launches: usize,
     /// What a reader must know of its numbers.

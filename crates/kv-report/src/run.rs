@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Environment, ReportError};
+use crate::{Environment, OriginRecord, PartRecord, ReportError};
 
 /// The version of the files of a run: `run.json` and `visits.jsonl`.
 pub const SCHEMA_VERSION: u32 = 2;
@@ -22,7 +22,7 @@ pub struct RunRecord {
     pub schema: u32,
     /// Names this run alone.
     pub run_id: String,
-    /// The hash of what was planned. Runs with the same hash measure the same cells in the same way.
+    /// The hash of what was planned. Runs with the same hash measure the same cells in the same way, on whatever machine.
     pub plan_hash: String,
     /// The hashed id of the machine. `None` if it has none that can be read.
     pub machine_id: Option<String>,
@@ -53,6 +53,9 @@ pub struct RunRecord {
     pub environment: Environment,
     /// The build of the program.
     pub build: BuildRecord,
+    /// The build that it was compared with, of a run of two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub against: Option<OtherBuild>,
     /// What was run: a model with its caches, or caches alone.
     #[serde(default)]
     pub level: Level,
@@ -60,8 +63,15 @@ pub struct RunRecord {
     pub model: ModelRecord,
     /// The config as it was run, with overrides applied.
     pub config: serde_json::Value,
-    /// The planned cells, in order.
+    /// The planned cells, in order. Of a part, its own.
     pub cells: Vec<CellRecord>,
+    /// Which part of a plan this is. `None` if it is the whole plan.
+    #[serde(default)]
+    pub part: Option<PartRecord>,
+    /// Where blocks were timed that were not timed where `machine_id` and `environment` say: in the parts that this run was
+    /// joined from, or before it was resumed on another machine.
+    #[serde(default)]
+    pub origins: Vec<OriginRecord>,
 }
 
 /// The margin of runs that do not say theirs.
@@ -167,6 +177,23 @@ pub struct BuildRecord {
     pub commit: Option<String>,
     /// Whether the sources differed from that commit. `None` if it is unknown.
     pub dirty: Option<bool>,
+    /// SHA-256 of the program's file: two builds of one commit can differ. `None` if it is unknown, and in older results.
+    #[serde(default)]
+    pub program: Option<String>,
+}
+
+/// The other build of a run of two.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OtherBuild {
+    /// The path of its program, as it was given.
+    pub program: String,
+    /// The SHA-256 of the program.
+    pub hash: String,
+    /// How it was built.
+    pub build: BuildRecord,
+    /// The conditions under which the run fails, as they were given.
+    pub fail_on: Option<String>,
 }
 
 /// The model: what it is, and what its weights took.

@@ -47,6 +47,15 @@ pub(crate) fn with_interval(value: &Value) -> String {
     }
 }
 
+/// A number beside another one: whole numbers whole, and others with six digits, or with all if the two looked alike.
+pub(crate) fn exact(number: f64, other: f64) -> String {
+    let rounded = |number: f64| {
+        let digits = 5 - number.abs().log10().floor().clamp(-300.0, 5.0) as i32;
+        if number.abs() < 1e-4 { format!("{number:.5e}") } else { format!("{number:.0$}", digits as usize) }
+    };
+    if number.fract() == 0.0 || (number != other && rounded(number) == rounded(other)) { format!("{number}") } else { rounded(number) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -56,6 +65,13 @@ mod tests {
         let shown = |id, number| shown(crate::metric(id).unwrap(), number);
         assert_eq!(["512 B", "1.50 KiB", "2.00 MiB"], [512.0, 1536.0, 2097152.0].map(|bytes| shown("heap_live_bytes", bytes)));
         assert_eq!(["0.1235", "1.23", "123", "3"], [0.12345, 1.2345, 123.45, 3.0].map(|ms| shown("ttft_ms", ms)));
+    }
+
+    #[test]
+    fn a_number_beside_another_one_does_not_look_like_it() {
+        let shown = [(1048576.0, 1.0), (0.1234567, 0.2), (1234.5678, 9.0), (0.12345671, 0.12345672), (3.25e-11, 0.0), (1e9 + 0.5, 0.0)];
+        let shown = shown.map(|(number, other)| exact(number, other));
+        assert_eq!(shown, ["1048576", "0.123457", "1234.57", "0.12345671", "3.25000e-11", "1000000000"]);
     }
 
     #[test]

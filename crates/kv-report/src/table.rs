@@ -174,7 +174,7 @@ mod tests {
              streamed_tied_top1,streamed_p_rms,streamed_first_difference_tokens,streamed_tokens,ppl_delta_low,ppl_delta_high,\
              kld_mean_low,kld_mean_high,same_top1_low,same_top1_high,needle_acc_low,needle_acc_high,recency_acc_low,recency_acc_high,\
              ppl_low,ppl_high,kld_p99_low,kld_p99_high,attn_rel_l2_low,attn_rel_l2_high,retained_mass_low,retained_mass_high,\
-             needle_acc_dense_low,needle_acc_dense_high"
+             needle_acc_dense_low,needle_acc_dense_high,machine"
         );
         assert_eq!(
             header(metrics_csv(&results)),

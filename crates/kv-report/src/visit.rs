@@ -25,6 +25,9 @@ pub struct Visit {
     /// Whether this is the control: the baseline, timed a second time as an instance of its own. What the two differ by is noise.
     #[serde(default)]
     pub control: bool,
+    /// The build whose worker made it.
+    #[serde(default, skip_serializing_if = "Build::is_own")]
+    pub build: Build,
     /// The instance's turn in each round, from 0: the order is drawn at random. Empty in older results.
     #[serde(default)]
     pub turns: Vec<u32>,
@@ -71,6 +74,23 @@ pub struct TextPoint {
     pub heap_bytes: Option<u64>,
     /// Time of begin, append and commit over all layers, in milliseconds, without attention. `None` if it was not timed.
     pub keep_ms: Option<f64>,
+}
+
+/// A build of the program. A run with `--against` times two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Build {
+    /// The one that runs: the run's rows are its.
+    #[default]
+    Own,
+    /// The one that it is compared with.
+    Other,
+}
+
+impl Build {
+    fn is_own(&self) -> bool {
+        *self == Build::Own
+    }
 }
 
 /// What a pass is for.
@@ -204,6 +224,7 @@ impl Visit {
             launch: 0,
             process: None,
             control: false,
+            build: Build::Own,
             turns: vec![],
             status: Status::Ok,
             phase: None,
@@ -302,6 +323,17 @@ mod tests {
         let log = log();
         assert_eq!(read_visits(&log).unwrap(), (example::visits(), log.len()));
         assert_eq!(read_visits(b"").unwrap(), (vec![], 0));
+    }
+
+    /// Runs of one build are as they were before there were others.
+    #[test]
+    fn only_the_other_build_is_named() {
+        let own = example::visits().remove(0);
+        assert!(!own.to_line().unwrap().contains("\"build\""));
+        let other = Visit { build: Build::Other, ..own };
+        let line = other.to_line().unwrap();
+        assert!(line.contains("\"build\":\"other\""), "{line}");
+        assert_eq!(read_visits(line.as_bytes()).unwrap().0, [other]);
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! ```text
 //! cargo run -p runner --example positive_control -- tests/simulation/positive-control.toml --unchecked
 //! ```
+//!
+//! By how much is decided when it is built, so two builds can be told apart as well (`tests/simulation/against`).
 
 use std::ops::Range;
 use std::process::ExitCode;
@@ -32,7 +34,7 @@ struct Slower {
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 struct Parameters {
-    /// The share by which a step is slower.
+    /// The share by which a step is slower; by default what `SLOWER_PERCENT` said when this was built, or else 5 %.
     share: f64,
     /// The cache that is slowed down.
     contiguous: <Contiguous as Strategy>::Config,
@@ -40,7 +42,8 @@ struct Parameters {
 
 impl Default for Parameters {
     fn default() -> Parameters {
-        Parameters { share: 0.05, contiguous: Default::default() }
+        let percent = option_env!("SLOWER_PERCENT").and_then(|percent| percent.parse().ok()).unwrap_or(5.0);
+        Parameters { share: percent / 100.0, contiguous: Default::default() }
     }
 }
 

@@ -106,13 +106,13 @@ pub(crate) fn blocks(
             }
         }
         let several = packs.len() > 1;
-        for (part, (mut pack, control)) in packs.into_iter().enumerate() {
+        for (number, (mut pack, control)) in packs.into_iter().enumerate() {
             let again = baseline.filter(|baseline| !pack.contains(baseline));
             pack.sort_unstable();
             let of_batch = if batch > 1 { format!(" ×{batch}") } else { String::new() };
             let recomputed = if reuse == Reuse::Recomputes { ", recomputed" } else { "" };
-            let of_part = if several { format!(", part {}", part + 1) } else { String::new() };
-            let name = format!("{} at {seq_len}{of_batch}{recomputed}{of_part}", workload.name());
+            let of_pack = if several { format!(", pack {}", number + 1) } else { String::new() };
+            let name = format!("{} at {seq_len}{of_batch}{recomputed}{of_pack}", workload.name());
             all.push(Block { name, cells: pack, baseline, again, control, reuse });
         }
     }

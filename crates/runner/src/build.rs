@@ -22,7 +22,7 @@ pub(crate) const DIRTY: &str = env!("RUNNER_DIRTY");
 /// The SHA-256 of this program's file: two builds of the same commit can differ. Empty if the file cannot be read.
 pub(crate) fn program_hash() -> String {
     static HASH: OnceLock<String> = OnceLock::new();
-    let of_file = || hash::of_reader(File::open(crate::worker::process::program()?)?);
+    let of_file = || hash::of_reader(File::open(crate::worker::process::own_program()?)?);
     HASH.get_or_init(|| of_file().unwrap_or_default()).clone()
 }
 
@@ -31,9 +31,17 @@ pub(crate) fn program_hash() -> String {
 /// # Errors
 /// A [`Problem`] that says which profile to set.
 pub(crate) fn require_optimised() -> Result<(), Problem> {
-    if matches!(OPT_LEVEL, "2" | "3") {
+    require_optimised_level(OPT_LEVEL, "this runner")
+}
+
+/// Refuses to measure with a program that was built at this level.
+///
+/// # Errors
+/// As [`require_optimised`].
+pub(crate) fn require_optimised_level(opt_level: &str, program: &str) -> Result<(), Problem> {
+    if matches!(opt_level, "2" | "3") {
         return Ok(());
     }
-    Err(Problem::new(format!("this runner was built at opt-level {OPT_LEVEL}, so its timings would mean nothing"))
+    Err(Problem::new(format!("{program} was built at opt-level {opt_level}, so its timings would mean nothing"))
         .help("build with `--release`, or set `opt-level = 3` in `[profile.dev]` in your workspace's Cargo.toml"))
 }

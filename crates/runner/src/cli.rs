@@ -1,10 +1,12 @@
 //! The command line.
 
+mod run_arguments;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use kv_core::Registry;
 use kv_kernels::KernelPath;
 use kv_model::Pages;
@@ -13,12 +15,14 @@ use crate::config::HugePages;
 use crate::table::Format;
 use crate::{Problem, commands, exit, sweep, worker};
 
+pub(crate) use run_arguments::RunArguments;
+
 /// Sweeps key-value cache strategies over sequence lengths and charts latency and memory.
 #[derive(Debug, Parser)]
 #[command(
     name = "runner",
     version,
-    after_help = "Start with:\n  runner bench-configs/quickstart.toml\n\nExit codes:\n  0    everything was done\n  1    nothing was done: wrong arguments or config, or output that cannot be written\n  2    some cells or checks failed, or the text stopped early\n  130  interrupted; what was measured is kept"
+    after_help = "Start with:\n  runner bench-configs/quickstart.toml\n\nExit codes:\n  0    everything was done, now or before\n  1    nothing was done: wrong arguments or config, runs that do not fit together, or output that cannot be written\n  2    some cells or checks failed, parts are missing, or the text stopped early\n  3    a condition of --fail-on is violated, or cannot be judged\n  130  interrupted by Ctrl-C or SIGTERM; what was measured is kept, and `--resume` goes on"
 )]
 struct Cli {
     /// Instruction set for the attention kernels: avx512-vnni, avx512, avx2, neon or portable [default: the best this machine has].
@@ -69,6 +73,12 @@ enum Command {
         #[arg(long, value_enum)]
         format: Option<Format>,
     },
+    /// Join the parts of a plan (`run --partition`) to one run with its report.
+    Merge(commands::MergeArguments),
+    /// Compare a run with an earlier one: what is counted strictly, times if both ran on the same machine.
+    Compare(commands::CompareArguments),
+    /// Turn another engine's measurements into the CSV that `report --peer` draws.
+    Import(commands::ImportArguments),
     /// Answer which measured strategy fits a context and bounds on bytes, quality and time, and for each other why not.
     Best(commands::BestArguments),
     /// State the smallest difference that this machine can show in a given time: a strategy runs against copies of itself.
@@ -81,6 +91,16 @@ enum Command {
     Profile(ProfileArguments),
     /// Print the JSON Schema of a config.
     Schema,
+    /// Print the completions of a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the man page, or write it and those of all commands into a folder.
+    Man {
+        /// The folder; it is created if it does not exist.
+        folder: Option<PathBuf>,
+    },
     /// Work for the runner that has started this process.
     #[command(hide = true, name = crate::worker::COMMAND)]
     Worker,
@@ -102,65 +122,6 @@ impl PagesChoice {
             PagesChoice::Ordinary => Pages::Ordinary,
         }
     }
-}
-
-/// Arguments of `run`.
-#[derive(Debug, Clone, Args)]
-pub(crate) struct RunArguments {
-    /// The config, for example bench-configs/quickstart.toml.
-    pub(crate) config: PathBuf,
-    /// Folder for the report; it is created if it does not exist [default: reports/<config name>].
-    #[arg(long)]
-    pub(crate) out: Option<PathBuf>,
-    /// Run only this one of several models, and draw the overview of all again.
-    #[arg(long, value_name = "NAME")]
-    pub(crate) model: Option<String>,
-    /// Run only the strategies whose label matches this glob, for example 'paged*'.
-    #[arg(long, value_name = "GLOB")]
-    pub(crate) only: Option<String>,
-    /// Add a strategy, with its default parameters, to those of the config; may be repeated.
-    #[arg(long, value_name = "ID")]
-    pub(crate) also: Vec<String>,
-    /// Replace a value of the config; may be repeated, and a later one replaces an earlier one.
-    ///
-    /// The key is a path in the config. A strategy is named by its label, with or without TOML's quotes:
-    ///
-    ///   --set sweep.decode_steps=4
-    ///   --set 'strategy.paged q8_0.config.block_size=64'
-    ///   --set 'strategy."paged q8_0".config.block_size=64'
-    #[arg(verbatim_doc_comment)]
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    pub(crate) sets: Vec<String>,
-    /// Print the blocks with an estimate of their time and memory, and measure nothing.
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-    /// Seed for the random tokens of the prompts [default: the config's].
-    #[arg(long)]
-    pub(crate) seed: Option<u64>,
-    /// Threads for kernels and matrix products, at most 4 per CPU [default: one per CPU].
-    #[arg(long)]
-    pub(crate) threads: Option<usize>,
-    /// The memory pages of the weights.
-    #[arg(long, value_enum, default_value_t = PagesChoice::Large)]
-    pub(crate) pages: PagesChoice,
-    /// Time the strategies without running the conformance suite on them first; the report says so.
-    #[arg(long)]
-    pub(crate) unchecked: bool,
-    /// Go on with a run that was interrupted or killed; refused if the plan has changed since.
-    #[arg(long, conflicts_with = "overwrite")]
-    pub(crate) resume: bool,
-    /// Begin again where an unfinished run is in the way; what it measured is lost.
-    #[arg(long)]
-    pub(crate) overwrite: bool,
-    /// Keep the recorded prompt in the cache folder after the run; a later run of the same prompt uses it.
-    #[arg(long)]
-    pub(crate) keep_recordings: bool,
-    /// Also write light.html: the page with pictures instead of the charts' library, for mail.
-    #[arg(long)]
-    pub(crate) light: bool,
-    /// How the table at the end is written.
-    #[arg(long, value_enum, default_value_t = Format::Plain)]
-    pub(crate) format: Format,
 }
 
 /// Arguments of `calibrate`.
@@ -382,6 +343,11 @@ pub fn main(registry: Registry) -> ExitCode {
         Command::Fetch { name } => commands::fetch(&name),
         Command::Report { folder, peer, light, format } => commands::report(&folder, &peer, &sweep::editions(light), format),
         Command::Calibrate(arguments) => commands::calibrate(&registry, &arguments, cli.kernel_path),
+        Command::Merge(arguments) => commands::merge(&arguments),
+        Command::Compare(arguments) => commands::compare(&arguments),
+        Command::Import(arguments) => commands::import(&arguments),
+        Command::Completions { shell } => commands::completions(Cli::command(), shell),
+        Command::Man { folder } => commands::man(Cli::command(), folder.as_deref()),
         Command::Best(arguments) => commands::best(&registry, &arguments),
         Command::Doctor => commands::doctor(),
         Command::Roofline(arguments) => commands::roofline(&arguments),
@@ -410,25 +376,8 @@ fn silence_caught_panics() {
 
 /// Puts `run` in front of a first argument that is no command.
 fn with_default_command(mut arguments: Vec<OsString>) -> Vec<OsString> {
-    const COMMANDS: [&str; 17] = [
-        "run",
-        "list",
-        "describe",
-        "check",
-        "plan",
-        "new",
-        "generate",
-        "fetch",
-        "report",
-        "best",
-        "calibrate",
-        "doctor",
-        "roofline",
-        "profile",
-        "schema",
-        worker::COMMAND,
-        "help",
-    ];
+    let cli = Cli::command();
+    let is_command = |word: &str| word == "help" || cli.get_subcommands().any(|command| command.get_name() == word);
     let text = |at: usize| arguments.get(at).and_then(|argument: &OsString| argument.to_str()).unwrap_or_default();
     // The one option that may stand before a command.
     let at = match text(1) {
@@ -437,7 +386,7 @@ fn with_default_command(mut arguments: Vec<OsString>) -> Vec<OsString> {
         _ => 1,
     };
     let first = text(at);
-    if !first.is_empty() && !first.starts_with('-') && !COMMANDS.contains(&first) {
+    if !first.is_empty() && !first.starts_with('-') && !is_command(first) {
         arguments.insert(at, "run".into());
     }
     arguments

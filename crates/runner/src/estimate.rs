@@ -60,6 +60,11 @@ impl Estimate {
         }
     }
 
+    /// The same work with so many threads.
+    pub(crate) fn at(self, threads: usize) -> Estimate {
+        Estimate { threads: threads as f64, ..self }
+    }
+
     /// Seconds to start a process and to end it.
     const PROCESS: f64 = 0.05;
 

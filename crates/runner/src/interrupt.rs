@@ -1,4 +1,4 @@
-//! Ctrl-C: the first one ends the run in good order, the second one at once.
+//! Ctrl-C and SIGTERM: the first one ends the run in good order, the second one at once.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -27,6 +27,15 @@ pub(crate) fn handle() -> Result<(), Problem> {
         }
     };
     ctrlc::set_handler(handler).map_err(|error| Problem::new("cannot handle Ctrl-C").caused_by(error))
+}
+
+/// Makes this process live on when it is told to end: a scheduler tells all processes of a task, and the runner decides what
+/// becomes of its workers.
+///
+/// # Errors
+/// A [`Problem`] if the handler cannot be installed.
+pub(crate) fn ignore() -> Result<(), Problem> {
+    ctrlc::set_handler(|| {}).map_err(|error| Problem::new("cannot ignore signals").caused_by(error))
 }
 
 /// Whether Ctrl-C was pressed since the start.

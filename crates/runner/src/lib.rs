@@ -16,11 +16,13 @@
 //! Use `runner::builtin().with::<…>()` to compare it with the built-in strategies.
 #![forbid(unsafe_code)]
 
+mod against;
 mod attention_level;
 mod block;
 mod build;
 mod cli;
 mod commands;
+mod compare;
 mod config;
 mod drivers;
 mod environment;
@@ -31,9 +33,11 @@ mod free_memory;
 mod hash;
 mod heap_sites;
 mod interrupt;
+mod join;
 mod ledger_table;
 mod models;
 mod overview_folder;
+mod partition;
 mod plan;
 mod problem;
 mod progress;
@@ -41,6 +45,7 @@ mod quality_plan;
 mod quality_table;
 mod recall_texts;
 mod recording;
+mod resume;
 mod roofline;
 mod run_folder;
 mod run_record;
@@ -102,6 +107,11 @@ pub(crate) mod exit {
     /// Some cells failed. The others were measured.
     pub(crate) fn some_failed() -> ExitCode {
         ExitCode::from(2)
+    }
+
+    /// A condition of `--fail-on` is violated, or cannot be judged.
+    pub(crate) fn condition_violated() -> ExitCode {
+        ExitCode::from(3)
     }
 
     /// Ctrl-C. Results so far are kept.

@@ -44,6 +44,8 @@ pub(crate) enum Unfinished {
     Refuse,
     /// Go on with it.
     Resume,
+    /// Go on with it, or begin if there is none: a task of a scheduler does not know.
+    ResumeOrBegin,
     /// Begin again.
     Overwrite,
 }
@@ -89,10 +91,12 @@ impl RunFolder {
         let left = match unfinished_run {
             // Whatever it is, it may be damaged.
             Unfinished::Overwrite => None,
-            Unfinished::Refuse | Unfinished::Resume => left_in(&unfinished)?.filter(|left| !was_replaced(left, target)),
+            Unfinished::Refuse | Unfinished::Resume | Unfinished::ResumeOrBegin => {
+                left_in(&unfinished)?.filter(|left| !was_replaced(left, target))
+            }
         };
         let left = match (left, unfinished_run) {
-            (Some(left), Unfinished::Resume) => Some(left),
+            (Some(left), Unfinished::Resume | Unfinished::ResumeOrBegin) => Some(left),
             (Some(left), Unfinished::Refuse) => {
                 let message = format!(
                     "`{}` holds an unfinished run, started {}, with {} of its {} cells visited",
@@ -110,7 +114,7 @@ impl RunFolder {
                 return Err(Problem::new(format!("there is no unfinished run in `{}` to resume", unfinished.display()))
                     .help("without `--resume` the run starts from the beginning"));
             }
-            (_, Unfinished::Overwrite) | (None, Unfinished::Refuse) => None,
+            (_, Unfinished::Overwrite) | (None, Unfinished::Refuse | Unfinished::ResumeOrBegin) => None,
         };
         if left.is_none() {
             clear(&unfinished).map_err(unusable)?;
@@ -151,6 +155,20 @@ impl RunFolder {
         });
         self.worth = Worth::Kept;
         added.map_err(|error| self.unwritable(VISITS, error))
+    }
+
+    /// Writes the whole log anew. Answers the visits as they will be read.
+    ///
+    /// # Errors
+    /// A [`Problem`] that names the file.
+    pub(crate) fn replace_visits(&mut self, visits: &[Visit]) -> Result<Vec<Visit>, Problem> {
+        let lines = visits.iter().map(Visit::to_line).collect::<Result<String, _>>();
+        let log = lines.map_err(|error| Problem::new("cannot convert a visit").caused_by(error))?;
+        self.write(VISITS, log.as_bytes())?;
+        let reopened = OpenOptions::new().append(true).open(self.unfinished.join(VISITS));
+        self.log = reopened.map_err(|error| self.unwritable(VISITS, error))?;
+        let (visits, _) = read_visits(log.as_bytes()).map_err(|error| unreadable(Path::new(VISITS), error))?;
+        Ok(visits)
     }
 
     /// Writes a file of the report.
@@ -306,8 +324,8 @@ fn require_report(folder: &Path) -> Result<(), Problem> {
 
 /// Whether a run writes a file of this name, in this version or an earlier one.
 fn is_of_a_report(name: &str) -> bool {
-    const VIEWS: [&str; 8] =
-        ["results.csv", "metrics.csv", "samples.csv", "text.csv", "quality.csv", "workload.csv", "index.html", LIGHT_PAGE];
+    const VIEWS: [&str; 9] =
+        ["results.csv", "metrics.csv", "samples.csv", "text.csv", "quality.csv", "workload.csv", "against.md", "index.html", LIGHT_PAGE];
     // What was being written when a run was killed.
     let name = name.strip_suffix(".new").and_then(|name| name.rsplit_once('.')).map_or(name, |(name, _)| name);
     let is_chart = name.strip_suffix(".png").is_some_and(|name| kv_report::chart_names().any(|chart| chart == name));

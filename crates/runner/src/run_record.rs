@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use kv_core::Geometry;
 use kv_kernels::KernelPath;
 use kv_model::ModelConfig;
-use kv_report::{BuildRecord, CellRecord, FormatBytes, GeometryRecord, Level, ModelRecord, RunRecord, RunState, SCHEMA_VERSION};
+use kv_report::{
+    BuildRecord, CellRecord, FormatBytes, GeometryRecord, Level, ModelRecord, OtherBuild, RunRecord, RunState, SCHEMA_VERSION,
+};
 
 use crate::cli::{PagesChoice, RunArguments};
 use crate::config::ConfigFile;
@@ -24,7 +26,11 @@ pub(crate) struct Facts<'a> {
     pub(crate) level: Level,
     pub(crate) plan: &'a Plan,
     pub(crate) ids: &'a [String],
+    pub(crate) plan_hash: String,
+    /// What of the plan is run.
     pub(crate) prediction: &'a Prediction<'a>,
+    /// The build that takes turns with this one.
+    pub(crate) against: Option<OtherBuild>,
     pub(crate) model: ModelRecord,
     pub(crate) threads: usize,
     pub(crate) warnings: Vec<String>,
@@ -33,7 +39,7 @@ pub(crate) struct Facts<'a> {
 
 /// The record of a run that begins now.
 pub(crate) fn record(facts: Facts<'_>) -> RunRecord {
-    let Facts { file, arguments, kernel_path, command: other, level, plan, ids, prediction, model, threads, warnings, memory_limit } =
+    let Facts { file, arguments, kernel_path, command: other, level, plan, ids, plan_hash, prediction, against, model, threads, .. } =
         facts;
     let mut config = serde_json::to_value(&file.table).unwrap_or_default();
     if let (Some(seed), Some(sweep)) = (arguments.seed, config.get_mut("sweep")) {
@@ -47,7 +53,7 @@ pub(crate) fn record(facts: Facts<'_>) -> RunRecord {
         let block = prediction.blocks.iter().find(|block| block.cells.contains(&index))?;
         block.baseline.map(|baseline| ids[baseline].clone())
     };
-    let cells = plan.cells.iter().zip(ids).enumerate().map(|(index, (cell, id))| CellRecord {
+    let cell = |(index, (cell, id)): (usize, (&Cell, &String))| CellRecord {
         id: id.clone(),
         label: cell.label.clone(),
         strategy: cell.strategy.id().to_owned(),
@@ -56,9 +62,10 @@ pub(crate) fn record(facts: Facts<'_>) -> RunRecord {
         batch: cell.batch,
         block: block_of(index),
         baseline: baseline_of(index),
-    });
+    };
+    let all: Vec<CellRecord> = plan.cells.iter().zip(ids).enumerate().map(cell).collect();
+    let own = all.iter().enumerate().filter(|(index, _)| prediction.is_own(*index)).map(|(_, cell)| cell.clone());
     let started = jiff::ZonedDateTime::now();
-    let plan_hash = plan_hash(plan, prediction, ids, &model, threads, arguments);
     let run_id = hash::short(format!("{plan_hash} {started} {}", std::process::id()).as_bytes());
     RunRecord {
         schema: SCHEMA_VERSION,
@@ -72,15 +79,18 @@ pub(crate) fn record(facts: Facts<'_>) -> RunRecord {
         started: shown(&started),
         finished: None,
         command: command(arguments, kernel_path, other),
-        memory_limit_bytes: memory_limit,
-        warnings,
+        memory_limit_bytes: facts.memory_limit,
+        warnings: facts.warnings,
         seconds: BTreeMap::new(),
         environment: environment::of_run(threads, plan.huge_pages),
         build: build_record(),
+        against,
         level,
         model,
         config,
-        cells: cells.collect(),
+        cells: own.collect(),
+        part: prediction.part_record(&all),
+        origins: vec![],
     }
 }
 
@@ -101,16 +111,17 @@ pub(crate) fn cell_id(cell: &Cell, plan: &Plan, model_hash: &str) -> String {
     hash::short(all.to_string().as_bytes())
 }
 
-/// A hash of everything that the measurements depend on and that a user can change.
-fn plan_hash(
+/// A hash of everything that the measurements depend on and that a user can change. It is the same on every machine.
+pub(crate) fn plan_hash(
     plan: &Plan,
     prediction: &Prediction<'_>,
     ids: &[String],
     model: &ModelRecord,
-    threads: usize,
+    against: Option<&OtherBuild>,
     arguments: &RunArguments,
+    kernel_path: Option<KernelPath>,
 ) -> String {
-    let all = serde_json::json!({
+    let mut all = serde_json::json!({
         "cells": ids,
         "fill": plan.fill,
         "launches": plan.launches,
@@ -123,13 +134,14 @@ fn plan_hash(
         "quality": format!("{:?}", plan.quality),
         "text": prediction.text_hash,
         "model": model.hash,
-        "threads": threads,
-        "kernel_path": KernelPath::current().to_string(),
+        "threads": arguments.threads,
+        "kernel_path": kernel_path.map(|path| path.to_string()),
         "pages": arguments.pages,
         "unchecked": arguments.unchecked,
-        "program": build::program_hash(),
-        "machine": machine_id(),
     });
+    if let Some(against) = against {
+        all["against"] = against.hash.clone().into();
+    }
     hash::short(all.to_string().as_bytes())
 }
 
@@ -150,21 +162,25 @@ pub(crate) fn differences(before: &RunRecord, now: &RunRecord) -> Vec<String> {
     note(fact(before, "threads used") != fact(now, "threads used"), "the number of threads");
     note(fact(before, "attention kernels") != fact(now, "attention kernels"), "the kernel path");
     note(before.build != now.build, "the build");
+    note(before.against != now.against, "the build that it is compared with");
     note(before.machine_id != now.machine_id, "the machine");
+    note(before.part != now.part, "the part of the plan");
     if differences.is_empty() {
         differences.push("the program or its arguments".into());
     }
     differences
 }
 
-/// A hash of the machine's own id, so that results of one machine can be told from another's without naming it.
+/// A hash of the machine's own id, so that results of one machine can be told from another's without naming it. A container has
+/// no id of its own; then it is that of the system's start, which all containers of a machine share.
 pub(crate) fn machine_id() -> Option<String> {
-    let id = std::fs::read_to_string("/etc/machine-id").ok()?;
-    let id = id.trim();
-    (!id.is_empty()).then(|| hash::short(format!("kvlab {id}").as_bytes()))
+    let read = |path: &str| Some(std::fs::read_to_string(path).ok()?.trim().to_owned()).filter(|id| !id.is_empty());
+    let id = read("/etc/machine-id").or_else(|| read("/proc/sys/kernel/random/boot_id"))?;
+    Some(hash::short(format!("kvlab {id}").as_bytes()))
 }
 
-fn build_record() -> BuildRecord {
+/// How this program was built.
+pub(crate) fn build_record() -> BuildRecord {
     let known = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     BuildRecord {
         version: env!("CARGO_PKG_VERSION").into(),
@@ -174,6 +190,7 @@ fn build_record() -> BuildRecord {
         compiler: known(build::RUSTC),
         commit: known(build::COMMIT),
         dirty: build::DIRTY.parse().ok(),
+        program: known(&build::program_hash()),
     }
 }
 
@@ -199,13 +216,14 @@ pub(crate) fn model_record(source: &ModelSource, name: String, hash: String, con
 
 /// The command that runs the same again, quoted for a shell.
 fn command(arguments: &RunArguments, kernel_path: Option<KernelPath>, other: Option<Vec<String>>) -> String {
-    let RunArguments { config, out, model, only, also, sets, seed, threads, pages, unchecked, keep_recordings, .. } = arguments;
-    let mut words = program();
+    let RunArguments { config, out, model, only, also, sets, partition, seed, threads, pages, unchecked, .. } = arguments;
+    let RunArguments { keep_recordings, against, fail_on, .. } = arguments;
+    let mut words = vec![];
     let mut add = |flag: &str, value: &dyn ToString| words.extend([flag.to_owned(), value.to_string()]);
     kernel_path.iter().for_each(|path| add("--kernel-path", path));
     if let Some(other) = other {
         words.extend(other);
-        return shlex::try_join(words.iter().map(String::as_str)).unwrap_or_else(|_| words.join(" "));
+        return quoted(words);
     }
     words.extend(["run".to_owned(), config.display().to_string()]);
     let mut add = |flag: &str, value: &dyn ToString| words.extend([flag.to_owned(), value.to_string()]);
@@ -214,8 +232,11 @@ fn command(arguments: &RunArguments, kernel_path: Option<KernelPath>, other: Opt
     only.iter().for_each(|only| add("--only", only));
     also.iter().for_each(|also| add("--also", also));
     sets.iter().for_each(|set| add("--set", set));
+    partition.iter().for_each(|partition| add("--partition", partition));
     seed.iter().for_each(|seed| add("--seed", seed));
     threads.iter().for_each(|threads| add("--threads", threads));
+    against.iter().for_each(|program| add("--against", &program.display()));
+    fail_on.iter().for_each(|conditions| add("--fail-on", conditions));
     if *pages == PagesChoice::Ordinary {
         add("--pages", &"ordinary");
     }
@@ -224,7 +245,13 @@ fn command(arguments: &RunArguments, kernel_path: Option<KernelPath>, other: Opt
             words.push(flag.into());
         }
     }
-    shlex::try_join(words.iter().map(String::as_str)).unwrap_or_else(|_| words.join(" "))
+    quoted(words)
+}
+
+/// The command with these words after the program's, quoted for a shell.
+pub(crate) fn quoted(words: impl IntoIterator<Item = String>) -> String {
+    let all: Vec<String> = program().into_iter().chain(words).collect();
+    shlex::try_join(all.iter().map(String::as_str)).unwrap_or_else(|_| all.join(" "))
 }
 
 /// How this program was started: by cargo, which says the package's name, or by its path.

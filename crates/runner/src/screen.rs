@@ -45,6 +45,17 @@ pub(crate) fn widest<'a>(texts: impl IntoIterator<Item = &'a str>) -> usize {
     texts.into_iter().map(UnicodeWidthStr::width).max().unwrap_or(0)
 }
 
+/// The columns of the screen, if the output is read on one: those of the terminal, or what `COLUMNS` says.
+pub(crate) fn screen_width() -> Option<usize> {
+    let said = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok()).filter(|columns| *columns > 0);
+    said.or_else(|| terminal_size::terminal_size_of(std::io::stdout()).map(|(width, _)| width.0.into()))
+}
+
+/// The text with line breaks where the screen ends.
+pub(crate) fn wrapped(text: &str) -> String {
+    screen_width().map_or_else(|| text.to_owned(), |width| textwrap::fill(text, width))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,34 +1,53 @@
 //! The table at the end of a run: what was measured, how it compares, and how much of that is noise.
 
-use kv_report::{Results, Row, is_baseline, noise, ratio};
+use kv_report::{Comparison, Results, Row, is_baseline, noise, ratio, sentences};
 
+use crate::compare;
 use crate::ledger_table::ledger;
 use crate::quality_table::quality;
-use crate::screen::printable;
+use crate::screen::{printable, wrapped};
 use crate::table::{Format, Line, Side, Table};
 
-/// The columns.
+/// The columns, those that matter most first: a narrow screen does not show the last ones.
 const COLUMNS: [(&str, Side); 11] = [
     ("workload", Side::Left),
     ("label", Side::Left),
     ("length", Side::Right),
     ("batch", Side::Right),
-    ("first (ms)", Side::Right),
     ("token (ms)", Side::Right),
     ("of baseline's", Side::Left),
     ("verdict", Side::Left),
+    ("heap (MiB)", Side::Right),
+    ("first (ms)", Side::Right),
     ("cache (ms)", Side::Right),
     ("of baseline's", Side::Left),
-    ("heap (MiB)", Side::Right),
 ];
 
 /// The column that shows how a row failed, in Markdown.
-const VERDICT: usize = 7;
+const VERDICT: usize = 6;
 
 /// The tables at the end of a run: times, the memory ledger, and quality.
 pub(crate) fn tables(results: &Results, format: Format) -> String {
     let others = [ledger(results), quality(results)].into_iter().flatten().map(|table| format!("\n{}", table.text(format)));
-    others.fold(summary(results).text(format), |text, table| text + &table)
+    let against = results.against.as_ref().map(|comparison| format!("\n{}", against_text(comparison, format)));
+    others.chain(against).fold(summary(results).text(format), |text, table| text + &table)
+}
+
+/// The sentences that answer what a run was made for, the most important ones.
+pub(crate) fn answer(results: &Results) -> String {
+    const MOST: usize = 3;
+    let mut sentences = sentences(results);
+    let more = sentences.len().saturating_sub(MOST);
+    sentences.truncate(MOST);
+    if more > 0 {
+        sentences.push(format!("{more} more sentences are on the page."));
+    }
+    sentences.iter().map(|sentence| wrapped(&printable(sentence)) + "\n").collect()
+}
+
+/// How the build of a run compares with the other one.
+pub(crate) fn against_text(comparison: &Comparison, format: Format) -> String {
+    compare::text("This build against another one", comparison, format)
 }
 
 /// The table of a run.
@@ -58,13 +77,13 @@ fn fields(row: &Row) -> [String; COLUMNS.len()] {
         printable(&cell.label),
         cell.seq_len.to_string(),
         cell.batch.to_string(),
-        number(row.value("ttft_ms")),
         number(row.value("tpot_ms_p50")),
         of_baseline("tpot_ratio"),
         if is_baseline { "baseline".to_owned() } else { verdict.unwrap_or_else(|| "-".to_owned()) },
+        number(row.value("heap_live_bytes").map(|bytes| bytes / MIB)),
+        number(row.value("ttft_ms")),
         number(row.value("cache_ms_p50")),
         of_baseline("cache_ratio"),
-        number(row.value("heap_live_bytes").map(|bytes| bytes / MIB)),
     ]
 }
 

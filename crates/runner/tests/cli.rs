@@ -8,16 +8,20 @@ mod cli {
     mod attention_level;
     mod chat;
     mod classify;
+    mod compare;
     mod folders;
+    mod import;
     mod kernel_paths;
     #[cfg(target_os = "linux")]
     mod kills;
     mod labels;
     mod ledger;
+    mod manual;
     mod models;
     mod multimodal;
     mod output;
     mod parameters;
+    mod partitions;
     mod plan;
     mod profiles;
     mod prompts;

@@ -108,6 +108,7 @@ fn as_run(out: &Path, threads: Option<usize>, overwrite: bool) -> RunArguments {
         only: None,
         also: vec![],
         sets: vec![],
+        partition: None,
         dry_run: false,
         seed: None,
         threads,
@@ -117,6 +118,8 @@ fn as_run(out: &Path, threads: Option<usize>, overwrite: bool) -> RunArguments {
         overwrite,
         keep_recordings: false,
         light: false,
+        against: None,
+        fail_on: None,
         format: Format::Plain,
     }
 }

@@ -48,9 +48,12 @@ pub(crate) fn print_plan(prediction: &Prediction<'_>, setting: &Setting<'_>) -> 
     }
     total += texts_seconds;
     text.push_str(&launches(prediction));
+    if setting.other.is_some() {
+        text.push_str("workers of both builds take turns, which is counted in what follows\n\n");
+    }
     text.push_str("about     memory       block\n");
-    for block in &prediction.blocks {
-        let seconds = prediction.block_seconds(block);
+    for block in prediction.own_blocks() {
+        let seconds = setting.builds().len() as f64 * prediction.block_seconds(block);
         total += seconds;
         let (bytes, certainty) = prediction.block_bytes(block);
         let memory = match certainty {
@@ -63,11 +66,12 @@ pub(crate) fn print_plan(prediction: &Prediction<'_>, setting: &Setting<'_>) -> 
         }
         text.push_str(&again(plan, block));
     }
-    for too_large in &prediction.too_large {
+    for too_large in prediction.too_large.iter().filter(|too_large| prediction.is_own(too_large.cell)) {
         let cell = &plan.cells[too_large.cell];
         text.push_str(&format!("not measured: {} at {}: {}\n", printable(&cell.label), cell.seq_len, prediction.refusal(too_large)));
     }
-    for cell in &plan.cells {
+    let own = || plan.cells.iter().enumerate().filter(|(index, _)| prediction.is_own(*index)).map(|(_, cell)| cell);
+    for cell in own() {
         if let Some(broken) = probes.refusal(plan, cell) {
             text.push_str(&format!("not measured: {} at {}: {}\n", printable(&cell.label), cell.seq_len, printable(&broken.reason)));
         }
@@ -83,18 +87,35 @@ pub(crate) fn print_plan(prediction: &Prediction<'_>, setting: &Setting<'_>) -> 
     }
     text.push_str(&format!(
         "\n{} cells, about {} on {} threads, in {} (an order of magnitude; the running sweep corrects it)\n",
-        plan.cells.len(),
+        own().count(),
         human(total),
         setting.threads,
-        match prediction.blocks.len() {
+        match prediction.own_blocks().count() {
             1 => "1 block".to_owned(),
             blocks => format!("{blocks} blocks"),
         }
     ));
     let weights = if plan.level == Level::Model { ", the model's weights included" } else { "" };
     text.push_str(&format!("a worker may take {} of memory (`memory_limit`){weights}\n", size(setting.memory_limit)));
+    text.push_str(&parts(prediction));
     print(&text)?;
     Ok(total)
+}
+
+/// All parts of a plan that is shared, the one that was asked for marked.
+fn parts(prediction: &Prediction<'_>) -> String {
+    let Some((own, shares)) = prediction.shares() else { return String::new() };
+    let mut text = format!("\nThis is part {own} of the plan. All parts, on machines like this one:\n");
+    text.push_str("part      about     memory       blocks\n");
+    for (number, share) in (1..).zip(shares) {
+        let mark = if number == own.part { "<- this one" } else { "" };
+        let blocks = prediction.names_of_part(number);
+        let blocks = if blocks.is_empty() { "none".to_owned() } else { blocks.join("; ") };
+        let (part, about) = (format!("{number}/{}", own.of), human(share.milliseconds as f64 / 1e3));
+        text.push_str(format!("{part:<9} {about:<9} {:<12} {blocks} {mark}", size(share.bytes)).trim_end());
+        text.push('\n');
+    }
+    text
 }
 
 /// How often the blocks are timed, and against what.
@@ -117,7 +138,7 @@ fn launches(prediction: &Prediction<'_>) -> String {
 /// The baselines of the blocks, each once: where the usual one is not measured, another takes its place.
 fn baselines(prediction: &Prediction<'_>) -> Vec<String> {
     let mut labels = vec![];
-    for cell in prediction.blocks.iter().filter_map(|block| block.baseline) {
+    for cell in prediction.own_blocks().filter_map(|block| block.baseline) {
         let label = format!("`{}`", printable(&prediction.plan.cells[cell].label));
         if !labels.contains(&label) {
             labels.push(label);

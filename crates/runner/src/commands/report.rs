@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use kv_report::{CellRecord, Edition, Level, Pass, Peer, Results, RunState, Status};
+use kv_report::{Build, CellRecord, Edition, Level, Pass, Peer, Results, RunState, Status};
 
 use super::print;
 use crate::files::write_durably;
@@ -61,8 +61,8 @@ fn report_run(folder: &Path, peers: &[PathBuf], editions: &[Edition], format: Op
             .help("leave `--peer` out, or run the config without `level = \"attention\"`"));
     }
     let peers = peers.iter().map(|file| read_peers(file)).collect::<Result<Vec<_>, _>>()?.concat();
-    let files = sweep::tables(&results).map(|(name, bytes)| (name.to_owned(), bytes));
-    for (name, bytes) in files.into_iter().chain(sweep::draw(&results, &peers, editions)?) {
+    let files = sweep::tables(&results).into_iter().map(|(name, bytes)| (name.to_owned(), bytes));
+    for (name, bytes) in files.chain(sweep::draw(&results, &peers, editions)?) {
         let path = folder.join(name);
         write_durably(&path, &bytes).map_err(|error| Problem::new(format!("cannot write `{}`", path.display())).caused_by(error))?;
     }
@@ -97,10 +97,11 @@ pub(super) fn stored(folder: &Path) -> Result<Results, Problem> {
 }
 
 /// Refuses a finished run whose log has lost lines: drawing it again would replace a good report by a poor one.
-fn require_complete(folder: &Path, left: &Left) -> Result<(), Problem> {
+pub(super) fn require_complete(folder: &Path, left: &Left) -> Result<(), Problem> {
     let has_line = |cell: &CellRecord, pass: Pass| {
         left.visits.iter().any(|visit| {
             visit.cell == cell.id
+                && visit.build == Build::Own
                 && (visit.pass == pass || (visit.status != Status::Ok && matches!(visit.pass, Pass::Latency | Pass::Memory)))
         }) || left.visits.iter().any(|visit| visit.pass == Pass::Gate && visit.status != Status::Ok && visit.cell == cell.label)
     };

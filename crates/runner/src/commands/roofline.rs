@@ -13,7 +13,7 @@ use crate::config::HugePages;
 use crate::problem::did_you_mean;
 use crate::progress::Steps;
 use crate::roofline::{Launch, RooflineTask, as_table, bytes_beside, bytes_of_all, summarise};
-use crate::worker::process::{self, How, OnInterrupt};
+use crate::worker::process::{self, How, OnInterrupt, Program};
 use crate::worker::protocol::{Job, Message, PROTOCOL, Task};
 use crate::{Problem, exit, free_memory, hash, interrupt};
 
@@ -76,7 +76,7 @@ fn measure(task: RooflineTask, threads: usize, mut advance: impl FnMut()) -> Res
         task: Task::Roofline(task),
     };
     let mut launch = None;
-    let ended = process::run(&job, PATIENCE, OnInterrupt::AtOnce, |message| {
+    let ended = process::run(&Program::Own, &job, PATIENCE, OnInterrupt::AtOnce, |message| {
         match message {
             Message::Progress { .. } => advance(),
             Message::Roofline(measured) => launch = Some(measured),

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use kv_core::Registry;
 use kv_kernels::KernelPath;
-use kv_report::{ModelRecord, Pass, Row, RunRecord, RunState, Status, Visit};
+use kv_report::{Build, ModelRecord, Pass, Row, RunRecord, RunState, Status};
 
 use super::dry_run::print_plan;
 use super::run_models::run_models;
@@ -16,17 +16,19 @@ use super::{checked_threads, print};
 use crate::cli::RunArguments;
 use crate::config::{ConfigFile, load_configs};
 use crate::free_memory::size;
+use crate::partition::{PLANNED_THREADS, Partition};
 use crate::plan::{Baseline, Plan, plan};
 use crate::progress::{Progress, say};
 use crate::quality_plan::QualityPlan;
 use crate::recall_texts::recall_texts;
 use crate::recording::{Kept, Store};
-use crate::run_folder::{Left, RunFolder, Unfinished};
-use crate::run_record::{Facts, cell_id, differences, now, record};
+use crate::resume::{GoneOn, go_on, same_plan};
+use crate::run_folder::{RunFolder, Unfinished};
+use crate::run_record::{Facts, cell_id, differences, now, plan_hash, record};
 use crate::screen::printable;
-use crate::summary::tables;
+use crate::summary::{answer, tables};
 use crate::sweep::{self, Gate, Prediction, Probes, Setting, Sweep, predict, results};
-use crate::{Problem, build, environment, exit, free_memory, interrupt};
+use crate::{Problem, against, build, environment, exit, free_memory, interrupt, run_folder};
 
 pub(crate) fn run(registry: &Registry, arguments: &RunArguments, kernel_path: Option<KernelPath>) -> Result<ExitCode, Problem> {
     let files = load_configs(&arguments.config, &arguments.sets, &arguments.also)?;
@@ -92,9 +94,11 @@ pub(super) fn run_file(
     command: Option<Vec<String>>,
 ) -> Result<Ran, Problem> {
     let subject = check_config(registry, file, arguments)?;
+    let conditions = arguments.fail_on.as_deref().map(against::conditions).transpose()?;
+    let other = arguments.against.as_deref().map(against::program).transpose()?;
     let threads = checked_threads(arguments.threads)?;
     // Taken before the model is looked at: a folder that cannot be written is noticed at once.
-    let out = arguments.out.clone().unwrap_or_else(|| Path::new("reports").join(file.name()));
+    let out = arguments.out.clone().unwrap_or_else(|| Path::new("reports").join(folder_name(file, arguments.partition)));
     let target = file.one_of().map_or_else(|| out.clone(), |one| out.join(&one.name));
     let taken = if arguments.dry_run { None } else { Some(RunFolder::open(&target, unfinished(arguments))?) };
 
@@ -102,6 +106,9 @@ pub(super) fn run_file(
     let Looked { config: mut model_config, record: model, tokenizer } = subject.look_at(arguments)?;
     let model = ModelRecord { name: file.named(model.name), ..model };
     let mut plan = plan(file, registry, &model_config, arguments.only.as_deref())?;
+    if let Some(conditions) = &conditions {
+        against::require_answers(conditions, &plan)?;
+    }
     let seen_before = plan.quality.as_ref().and_then(|quality| quality.seen_before(file));
     seen_before.iter().for_each(|warning| say(warning));
     plan.seed = arguments.seed.unwrap_or(plan.seed);
@@ -114,6 +121,7 @@ pub(super) fn run_file(
         None => (vec![], vec![], vec![]),
     };
     model_config.geometry.context = plan.context;
+    let planned_threads = planned_threads(file, &plan, arguments, threads)?;
     // What was free when the run began decided what fits.
     let limit_before = taken.as_ref().and_then(|(_, left)| Some(left.as_ref()?.run.memory_limit_bytes));
     let setting = Setting {
@@ -123,22 +131,37 @@ pub(super) fn run_file(
         text,
         recall,
         threads,
+        planned_threads,
         memory_limit: plan.memory_limit.or(limit_before).unwrap_or_else(free_memory::share),
         huge_pages: plan.huge_pages,
         timeout_s: plan.timeout_s,
+        other,
     };
-    let Some(probes) = Probes::ask(&setting, &plan, file)? else {
+    let ask = |build| Probes::ask(&setting, &plan, file, build);
+    let asked = setting.builds().iter().map(|build| ask(*build)).collect::<Result<Option<Vec<Probes>>, Problem>>()?;
+    let (Some(probes), other_probes) = asked.map_or((None, None), |asked| {
+        let mut asked = asked.into_iter();
+        (asked.next(), asked.next())
+    }) else {
         say(NOTHING_MEASURED);
         return Ok(Ran::Ended(exit::interrupted()));
     };
+    let against = match (&setting.other, &arguments.against, &other_probes) {
+        (Some(program), Some(given), Some(probes)) => Some(against::record(program, given, probes, arguments.fail_on.as_deref())?),
+        _ => None,
+    };
     let hash = model.hash.clone().unwrap_or_default();
     require_baseline(&plan, &probes, file)?;
-    let prediction = predict(&plan, &probes, &setting, &hash, model.model_bytes);
-    let Some((folder, left)) = taken else { return print_plan(&prediction, &setting).map(|seconds| Ran::Planned { seconds }) };
+    let mut prediction = predict(&plan, &probes, &setting, &hash, model.model_bytes);
+    let ids: Vec<String> = plan.cells.iter().map(|cell| cell_id(cell, &plan, &hash)).collect();
+    let plan_hash = plan_hash(&plan, &prediction, &ids, &model, against.as_ref(), arguments, kernel_path);
+    if let Some(partition) = arguments.partition {
+        prediction.take_part(partition, &plan_hash, &setting, &hash);
+    }
+    let Some((mut folder, left)) = taken else { return print_plan(&prediction, &setting).map(|seconds| Ran::Planned { seconds }) };
     require_one_that_fits(&prediction)?;
     require_room_to_record(&prediction, &setting)?;
 
-    let ids: Vec<String> = plan.cells.iter().map(|cell| cell_id(cell, &plan, &hash)).collect();
     let warnings = warnings(arguments).into_iter().chain(seen_before).collect();
     let facts = Facts {
         file,
@@ -148,13 +171,28 @@ pub(super) fn run_file(
         level: subject.level(&model_config, plan.seed),
         plan: &plan,
         ids: &ids,
+        plan_hash,
         prediction: &prediction,
+        against,
         model,
         threads,
         warnings,
         memory_limit: setting.memory_limit,
     };
-    let (run, visits) = begin_or_go_on(record(facts), left)?;
+    let now = record(facts);
+    if left.is_none() && may_be_finished(arguments) && is_finished(&target, &now)? {
+        folder.discard();
+        say(&format!("this part is finished already: {}", printable(&target.display().to_string())));
+        return Ok(Ran::Ended(exit::OK));
+    }
+    let GoneOn { run, mut visits, gave_up } = match left {
+        Some(left) => go_on(now, left)?,
+        None => GoneOn { run: now, visits: vec![], gave_up: false },
+    };
+    if gave_up {
+        visits = folder.replace_visits(&visits)?;
+    }
+    let (other_visits, visits) = visits.into_iter().partition(|visit| visit.build == Build::Other);
     folder.write_run(&run)?;
     let gate = if arguments.unchecked { Gate::Unchecked } else { Gate::Checked };
     let kept = if arguments.keep_recordings { Kept::Always } else { Kept::UntilTheEnd };
@@ -164,11 +202,14 @@ pub(super) fn run_file(
         plan: &plan,
         ids: &ids,
         probes: &probes,
+        other_probes: other_probes.as_ref(),
         prediction: &prediction,
         gate,
         kept,
         run,
         visits,
+        other_visits,
+        build: Build::Own,
         folder,
         progress,
         recording_is_due: prediction.recording.is_some(),
@@ -180,6 +221,7 @@ pub(super) fn run_file(
 /// What the arguments say of an unfinished run.
 pub(super) fn unfinished(arguments: &RunArguments) -> Unfinished {
     match (arguments.resume, arguments.overwrite) {
+        (true, _) if arguments.partition.is_some() => Unfinished::ResumeOrBegin,
         (true, _) => Unfinished::Resume,
         (false, true) => Unfinished::Overwrite,
         (false, false) => Unfinished::Refuse,
@@ -249,18 +291,46 @@ fn warnings(arguments: &RunArguments) -> Vec<String> {
     warnings
 }
 
-/// The run and its visits so far.
-fn begin_or_go_on(now: RunRecord, left: Option<Left>) -> Result<(RunRecord, Vec<Visit>), Problem> {
-    let Some(Left { run, visits }) = left else { return Ok((now, vec![])) };
-    if run.plan_hash != now.plan_hash {
-        let message =
-            format!("the unfinished run of {} cannot be resumed: {} changed since", run.started, differences(&run, &now).join(" and "));
-        return Err(Problem::new(message).help(format!("`--overwrite` begins again. What was run then: {}", run.command)));
+/// The folder of a run of this config.
+fn folder_name(file: &ConfigFile, partition: Option<Partition>) -> String {
+    let of_part = partition.map_or(String::new(), |Partition { part, of }| format!("-part-{part}-of-{of}"));
+    format!("{}{of_part}", file.name())
+}
+
+/// The threads that blocks are packed for. What machines share does not depend on them.
+fn planned_threads(file: &ConfigFile, plan: &Plan, arguments: &RunArguments, threads: usize) -> Result<usize, Problem> {
+    let Some(partition) = arguments.partition else { return Ok(threads) };
+    if plan.memory_limit.is_none() {
+        let message = format!(
+            "`--partition {partition}` needs `memory_limit` in [sweep]: what fits together decides what the blocks are, and they must be the same on every machine"
+        );
+        return Err(file
+            .problem_at(None, message)
+            .help("for example `--set 'sweep.memory_limit=\"8 GiB\"'`: what the smallest of the machines has for a task"));
     }
-    let mut run = RunRecord { state: RunState::Running, ..run };
-    let news: Vec<String> = now.warnings.into_iter().filter(|warning| !run.warnings.contains(warning)).collect();
-    run.warnings.extend(news);
-    Ok((run, visits))
+    match arguments.threads.unwrap_or(PLANNED_THREADS) {
+        planned if threads <= planned => Ok(planned),
+        planned => Err(Problem::new(format!("this machine would use {threads} threads, and parts are planned for {planned} at most"))
+            .help("give all parts the same `--threads`")),
+    }
+}
+
+/// Whether a task may have been queued again after it had done its work.
+fn may_be_finished(arguments: &RunArguments) -> bool {
+    arguments.resume && arguments.partition.is_some()
+}
+
+/// Whether a folder holds the finished run of this plan.
+fn is_finished(target: &Path, now: &RunRecord) -> Result<bool, Problem> {
+    match run_folder::read(target)? {
+        Some(there) if there.run.state == RunState::Finished && same_plan(&there.run, now) => Ok(true),
+        Some(there) => {
+            let (folder, changed) = (target.display(), differences(&there.run, now).join(" and "));
+            Err(Problem::new(format!("`{folder}` holds another run, of {}: {changed} changed since", there.run.started))
+                .help("`--overwrite` instead of `--resume` measures the part again; or give another folder with `--out`"))
+        }
+        None => Ok(false),
+    }
 }
 
 /// What a run says that was interrupted at its beginning.
@@ -293,14 +363,16 @@ fn conclude(ended: sweep::Ended, arguments: &RunArguments) -> Result<ExitCode, P
         store.remove_stale();
     }
     let times = run.times().map_or(String::new(), |times| format!("time of the processes: {times}\n"));
-    print(&format!("\n{times}report: {}\n", printable(&page.display().to_string())))?;
+    print(&format!("\n{}\n{times}report: {}\n", answer(&results), printable(&page.display().to_string())))?;
     if !complete {
         say("interrupted: the same command with `--resume` goes on");
     }
     let is_failed = |row: &&Row| !matches!(row.status, Status::Ok | Status::Unsupported);
     let failed = results.rows.iter().filter(is_failed).count();
+    let is_violated = results.against.as_ref().is_some_and(|against| !against.violations.is_empty());
     Ok(match failed {
         _ if !complete => exit::interrupted(),
+        _ if is_violated => exit::condition_violated(),
         0 => exit::OK,
         _ => exit::some_failed(),
     })

@@ -57,7 +57,7 @@ pub(super) fn run_models(
         return Err(problem);
     }
     folder.save()?;
-    let (mut problems, mut some_failed, mut was_interrupted) = (0, false, false);
+    let (mut problems, mut some_failed, mut is_violated, mut was_interrupted) = (0, false, false, false);
     for Turn { file, one, unfinished } in &turns {
         heading(one, arguments.format)?;
         let of_model = RunArguments {
@@ -70,6 +70,7 @@ pub(super) fn run_models(
         match run_file(registry, file, &of_model, kernel_path, None).map(Ran::code) {
             Ok(code) if code == exit::interrupted() => was_interrupted = true,
             Ok(code) => {
+                is_violated |= code == exit::condition_violated();
                 some_failed |= code != exit::OK;
                 folder.set(&one.name, State::Finished)?;
                 overview_folder::draw(&out, &overview_folder::overview(&out, &folder.models)?)?;
@@ -93,6 +94,7 @@ pub(super) fn run_models(
             exit::interrupted()
         }
         () if problems == turns.len() => exit::usage(),
+        () if is_violated => exit::condition_violated(),
         () if problems > 0 || some_failed => exit::some_failed(),
         () => exit::OK,
     })

@@ -21,6 +21,7 @@ use kv_kernels::KernelPath;
 use serde::{Deserialize, Serialize};
 
 use crate::Problem;
+use crate::run_record::machine_id;
 
 pub(crate) use reader::{Recording, ReplayError};
 pub(crate) use recorder::{record, warm_up, warm_up_decoding};
@@ -29,7 +30,7 @@ pub(crate) use segments::{Segment, segments};
 pub(crate) use store::{Kept, Store, StoredRecording, finish, rows_file};
 
 /// Is raised when the same key would give other rows.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 /// The cache with which prompts of so many tokens are recorded: exact, and in `f32`.
 ///
@@ -68,6 +69,8 @@ pub(crate) struct RecordingKey {
     pub(crate) queries: Queries,
     /// Whether the model's times are taken.
     pub(crate) times: Times,
+    /// The machine, if they are: a cache folder may be shared.
+    pub(crate) machine: Option<String>,
 }
 
 /// Whether the model's time of each step is taken, which takes computing the prompt once more.
@@ -106,6 +109,7 @@ pub(crate) fn prompt_key(
         threads,
         queries,
         times,
+        machine: if times == Times::Taken { machine_id() } else { None },
     }
 }
 

@@ -1,13 +1,16 @@
 //! What workers are told.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use kv_kernels::KernelPath;
 use kv_model::ModelConfig;
+use kv_report::Build;
 
 use crate::config::HugePages;
 use crate::plan::Cell;
 use crate::recall_texts::RecallSource;
+use crate::worker::process::Program;
 use crate::worker::protocol::{InstanceSpec, Job, PROTOCOL, Purpose, RowsSpec, ScriptedTask, Task};
 
 /// What all workers of a run share.
@@ -18,6 +21,8 @@ pub(crate) struct Setting<'a> {
     /// Of the model, or of the shape whose caches are measured alone: with the layers that are, and room for all lengths.
     pub(crate) model_config: &'a ModelConfig,
     pub(crate) threads: usize,
+    /// Threads whose stacks count when caches are packed into blocks: of a plan that machines share, the same on all of them.
+    pub(crate) planned_threads: usize,
     /// The windows of the text that the model reads, in tokens.
     pub(crate) windows: Vec<Vec<u32>>,
     /// The beginning of the text that scripts are fed, in tokens. Empty if none is.
@@ -30,9 +35,24 @@ pub(crate) struct Setting<'a> {
     pub(crate) huge_pages: HugePages,
     /// Seconds of silence after which a worker is ended, if the user says so.
     pub(crate) timeout_s: Option<u64>,
+    /// The program of the build that takes turns with this one.
+    pub(crate) other: Option<PathBuf>,
 }
 
 impl Setting<'_> {
+    /// The program of a build.
+    pub(crate) fn program(&self, build: Build) -> Program {
+        match (build, &self.other) {
+            (Build::Other, Some(path)) => Program::Other(path.clone()),
+            _ => Program::Own,
+        }
+    }
+
+    /// The builds whose workers are started.
+    pub(crate) fn builds(&self) -> &'static [Build] {
+        if self.other.is_some() { &[Build::Own, Build::Other] } else { &[Build::Own] }
+    }
+
     /// A job.
     pub(crate) fn job(&self, task: Task) -> Job {
         Job {

@@ -15,7 +15,9 @@ pub(super) fn judge(rows: &mut [Row], run: &RunRecord, visits: &[Visit]) {
         rows.iter().filter(|row| is_baseline(row)).map(|row| (length(row), row.clone())).collect();
     for row in rows.iter_mut().filter(|row| row.status == Status::Ok) {
         let compared = comparisons.cell(&row.cell.id);
-        let baseline = baselines.get(&length(row));
+        // Nothing is compared over machines, nor over parts that ran at other times.
+        let is_comparable = |baseline: &&Row| run.origin_of(&baseline.cell.block) == run.origin_of(&row.cell.block);
+        let baseline = baselines.get(&length(row)).filter(is_comparable);
         // Rows that are generated have none.
         let model = compared.parts.get(&Part::Model).filter(|_| row.fill != Some(Fill::Generated));
         if is_baseline(row) {

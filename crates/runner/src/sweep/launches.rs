@@ -1,8 +1,9 @@
 //! How many launches a block gets.
 
-use kv_metrics::{Judgement, LEAST_LAUNCHES};
+use kv_metrics::{Judgement, LEAST_LAUNCHES, Pooled};
 
 use super::Sweep;
+use super::build_pairs::Pairs;
 use super::observations::{BlockVisits, Part};
 use crate::block::Block;
 
@@ -14,9 +15,10 @@ impl Sweep<'_> {
     /// the same.
     ///
     /// A launch that was disturbed is repeated, and kept. Where times spread so much that the widest interval exceeds the margin,
-    /// more are added. Both end at twice the planned number.
+    /// more are added; where two builds take turns, also the interval between them counts. Both end at twice the planned number.
     pub(super) fn launches_due(&self, block: &Block) -> u32 {
-        let visits = self.visits.iter().filter(|visit| visit.block.as_ref() == Some(&block.name)).count();
+        let of_both = self.visits.iter().chain(&self.other_visits);
+        let visits = of_both.filter(|visit| visit.block.as_ref() == Some(&block.name)).count();
         let known = self.due.borrow().get(&block.name).copied();
         if let Some((_, due)) = known.filter(|(before, _)| *before == visits) {
             return due;
@@ -30,15 +32,21 @@ impl Sweep<'_> {
         let planned = self.prediction.launches(block);
         let Some(baseline) = block.baseline.filter(|_| planned as usize >= LEAST_LAUNCHES) else { return planned };
         let visits = BlockVisits::new(&block.name, &self.ids[baseline], &self.visits);
+        let pairs = self.setting.other.is_some().then(|| Pairs::new(&block.name, &self.visits, &self.other_visits));
         let most = 2 * planned;
-        let disturbed = visits.disturbed().len() as u32;
+        let of_pairs = pairs.as_ref().map_or(0, |pairs| pairs.disturbed().len());
+        let disturbed = visits.disturbed().len().max(of_pairs) as u32;
         let mut due = (planned + disturbed).min(most);
         while due < most && visits.launches().len() as u32 >= due {
             let counted = visits.counted().into_iter().filter(|launch| *launch < due).collect();
-            let is_wide = visits.observations(Part::Step, &counted).pooled.is_some_and(|pooled| {
-                Judgement { margin: self.plan.margin, ..Judgement::default() }.wants_more_launches(pooled, self.comparisons_of_chart(block))
+            let of_pairs = pairs.as_ref().and_then(|pairs| {
+                let counted = pairs.counted().into_iter().filter(|launch| *launch < due).collect();
+                pairs.of_part(Part::Step, &counted).pooled
             });
-            if !is_wide {
+            let judgement = Judgement { margin: self.plan.margin, ..Judgement::default() };
+            let is_wide = |pooled: Pooled| judgement.wants_more_launches(pooled, self.comparisons_of_chart(block));
+            let of_block = visits.observations(Part::Step, &counted).pooled;
+            if !of_block.into_iter().chain(of_pairs).any(is_wide) {
                 break;
             }
             due = (due + MORE).min(most);

@@ -1,13 +1,17 @@
 //! Runs a plan in worker processes, and keeps what they measured as it comes.
 
 mod blame;
+mod build_pairs;
+mod cell_launches;
 mod comparisons;
+mod done;
 mod job;
 mod judged;
 mod launches;
 mod level;
 mod observations;
 mod pairs;
+mod parts;
 mod passes;
 mod prediction;
 mod probe;
@@ -15,30 +19,35 @@ mod quality;
 mod quality_prediction;
 mod record;
 mod report;
+mod results;
 mod rows;
 mod workload_values;
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use kv_report::{Pass, RunRecord, Status, Visit};
+use kv_report::{Build, Pass, RunRecord, Status, Visit};
 
 use crate::block::Block;
 use crate::plan::{Cell, Plan};
 use crate::progress::{Progress, say};
 use crate::recording::{Kept, StoredRecording};
 use crate::run_folder::RunFolder;
-use crate::{Problem, interrupt};
+use crate::{Problem, hash, interrupt};
 
+pub(crate) use build_pairs::{PairedObservations, Pairs};
+pub(crate) use cell_launches::Launches;
 pub(crate) use comparisons::spreads;
 pub(crate) use job::Setting;
 pub(crate) use judged::COUNTED_DISTURBED;
+pub(crate) use observations::{BlockVisits, Instance, Part};
 use passes::GATE_SECONDS;
 pub(crate) use prediction::{Prediction, predict};
 pub(crate) use probe::{Certainty, Probes};
 use quality::Recordings;
 pub(crate) use report::{LIGHT_PAGE, draw, editions, tables, write_tables};
-pub(crate) use rows::{MOST_OFF, results};
+pub(crate) use results::results;
+pub(crate) use rows::MOST_OFF;
 
 /// A run under way.
 pub(crate) struct Sweep<'a> {
@@ -47,11 +56,17 @@ pub(crate) struct Sweep<'a> {
     /// The cells' ids, in the order of the plan.
     pub(crate) ids: &'a [String],
     pub(crate) probes: &'a Probes,
+    /// What the instances are in the other build, if there is one.
+    pub(crate) other_probes: Option<&'a Probes>,
     pub(crate) prediction: &'a Prediction<'a>,
     pub(crate) gate: Gate,
     pub(crate) kept: Kept,
     pub(crate) run: RunRecord,
+    /// Of both builds, each in order.
     pub(crate) visits: Vec<Visit>,
+    pub(crate) other_visits: Vec<Visit>,
+    /// The build whose workers are started now.
+    pub(crate) build: Build,
     pub(crate) folder: RunFolder,
     pub(crate) progress: Progress,
     /// Whether the prompt is still to be recorded.
@@ -86,16 +101,16 @@ impl Sweep<'_> {
         self.progress.clear();
         measured?;
         let is_complete = self.is_complete();
-        let Sweep { run, visits, folder, .. } = self;
-        Ok(Ended { is_complete, run, visits, folder })
+        let Sweep { run, visits, other_visits, folder, .. } = self;
+        Ok(Ended { is_complete, run, visits: [visits, other_visits].concat(), folder })
     }
 
     fn measure(&mut self) -> Result<(), Problem> {
-        self.refuse_what_cannot_be_measured()?;
+        self.in_each_build(Sweep::refuse_what_cannot_be_measured)?;
         let (seconds, cells) = self.left();
         self.progress.expect(seconds, cells);
         if self.gate == Gate::Checked {
-            self.run_gate()?;
+            self.in_each_build(Sweep::run_gate)?;
         }
         if interrupt::requested() || self.is_complete() {
             return Ok(());
@@ -104,7 +119,7 @@ impl Sweep<'_> {
         self.recording_is_due = false;
         self.advance(0.0);
         let texts = if interrupt::requested() { Recordings::default() } else { self.record_texts()? };
-        for block in &self.prediction.blocks {
+        for block in self.prediction.own_blocks() {
             if interrupt::requested() {
                 break;
             }
@@ -119,6 +134,19 @@ impl Sweep<'_> {
         Ok(())
     }
 
+    /// Does this with the workers of each build.
+    fn in_each_build(&mut self, mut work: impl FnMut(&mut Self) -> Result<(), Problem>) -> Result<(), Problem> {
+        self.setting.builds().iter().try_for_each(|build| self.in_build(*build, &mut work))
+    }
+
+    /// Does this with the workers of a build.
+    fn in_build<T>(&mut self, build: Build, work: impl FnOnce(&mut Self) -> T) -> T {
+        self.build = build;
+        let done = work(self);
+        self.build = Build::Own;
+        done
+    }
+
     /// Says that a piece of so many estimated seconds is done, and what is left now.
     fn advance(&mut self, seconds: f64) {
         self.progress.advance(seconds);
@@ -128,22 +156,23 @@ impl Sweep<'_> {
 
     /// Estimated seconds of what is left, and the times that cells are still to be timed.
     fn left(&self) -> (f64, usize) {
-        let unchecked = || self.labels_left().iter().filter(|label| !self.was_checked(label)).count();
-        let mut seconds = if self.gate == Gate::Checked { unchecked() as f64 * GATE_SECONDS } else { 0.0 };
+        let mut seconds = if self.recording_is_due { self.prediction.recording_seconds() } else { 0.0 };
         let mut cells = 0;
-        if self.recording_is_due {
-            seconds += self.prediction.recording_seconds();
-        }
-        for block in &self.prediction.blocks {
-            for launch in 0..self.launches_due(block) {
-                let to_time = self.to_time(block, launch);
-                if !to_time.is_empty() {
-                    cells += to_time.len();
-                    seconds += self.prediction.launch_seconds(block, &to_time, launch);
-                }
+        for done in self.setting.builds().iter().map(|build| self.done_by(*build)) {
+            if self.gate == Gate::Checked {
+                seconds += done.labels_left().iter().filter(|label| !done.was_checked(label)).count() as f64 * GATE_SECONDS;
             }
-            let to_count = block.cells.iter().filter(|cell| !self.is_done(**cell));
-            seconds += to_count.map(|cell| self.prediction.memory_seconds(*cell) + self.prediction.quality_seconds(*cell)).sum::<f64>();
+            for block in self.prediction.own_blocks() {
+                for launch in 0..self.launches_due(block) {
+                    let to_time = done.to_time(block, launch);
+                    if !to_time.is_empty() {
+                        cells += to_time.len();
+                        seconds += self.prediction.launch_seconds(block, &to_time, launch);
+                    }
+                }
+                let to_count = block.cells.iter().filter(|cell| !done.is_done(**cell));
+                seconds += to_count.map(|cell| self.prediction.memory_seconds(*cell) + self.prediction.quality_seconds(*cell)).sum::<f64>();
+            }
         }
         (seconds, cells)
     }
@@ -159,99 +188,87 @@ impl Sweep<'_> {
                     2 * launch
                 ));
             }
-            self.time_block(block, launch, recording)?;
-            if interrupt::requested() {
-                return Ok(());
+            for build in self.order_of_builds(block, launch) {
+                self.in_build(build, |sweep| sweep.time_block(block, launch, recording))?;
+                if interrupt::requested() {
+                    return Ok(());
+                }
             }
             launch += 1;
         }
-        for cell in &block.cells {
-            self.count_bytes(*cell, recording)?;
-            self.judge_quality(*cell, recording, texts)?;
-            if interrupt::requested() {
-                return Ok(());
+        self.in_each_build(|sweep| {
+            for cell in &block.cells {
+                if interrupt::requested() {
+                    break;
+                }
+                sweep.count_bytes(*cell, recording)?;
+                sweep.judge_quality(*cell, recording, texts)?;
             }
+            Ok(())
+        })
+    }
+
+    /// The builds in the order in which they time a launch, drawn at random: what drifts disturbs neither more than the other.
+    fn order_of_builds(&self, block: &Block, launch: u32) -> Vec<Build> {
+        let mut builds = self.setting.builds().to_vec();
+        if hash::number(format!("{} {} {launch} builds", self.run.order_seed, block.name).as_bytes()) % 2 == 1 {
+            builds.reverse();
         }
-        Ok(())
+        builds
     }
 
     /// Makes rows of the cells whose strategy cannot be built or has no room for them, and of those that do not fit into memory.
     fn refuse_what_cannot_be_measured(&mut self) -> Result<(), Problem> {
-        for index in 0..self.plan.cells.len() {
+        for index in self.own_cells() {
             let cell = &self.plan.cells[index];
-            let refusal =
-                match (self.probes.refusal(self.plan, cell), self.prediction.too_large.iter().find(|too_large| too_large.cell == index)) {
-                    (Some(broken), _) => Some((broken.status, broken.phase, broken.reason)),
-                    (_, Some(too_large)) => Some((Status::Oom, "plan".into(), self.prediction.refusal(too_large))),
-                    (None, None) => None,
-                };
-            if let Some((status, phase, reason)) = refusal.filter(|_| !self.is_done(index)) {
+            let other = self
+                .other_probes
+                .filter(|_| self.build == Build::Other)
+                .and_then(|other| other.refusal_beside(self.probes, self.plan, cell));
+            let broken = self.probes.refusal(self.plan, cell).or(other);
+            let refusal = match (broken, self.prediction.too_large.iter().find(|too_large| too_large.cell == index)) {
+                (Some(broken), _) => Some((broken.status, broken.phase, broken.reason)),
+                (_, Some(too_large)) => Some((Status::Oom, "plan".into(), self.prediction.refusal(too_large))),
+                (None, None) => None,
+            };
+            if let Some((status, phase, reason)) = refusal.filter(|_| !self.done().is_done(index)) {
                 self.keep(Visit::failed(&self.ids[index], Pass::Latency, status, &phase, &reason))?;
             }
         }
         Ok(())
     }
 
-    /// Keeps a visit.
+    /// Keeps a visit of the build whose workers are started now.
     fn keep(&mut self, visit: Visit) -> Result<(), Problem> {
+        let visit = Visit { build: self.build, ..visit };
         self.folder.add(&visit)?;
-        self.visits.push(visit);
+        match self.build {
+            Build::Own => self.visits.push(visit),
+            Build::Other => self.other_visits.push(visit),
+        }
         Ok(())
+    }
+
+    /// The visits of a build.
+    fn visits_by(&self, build: Build) -> &[Visit] {
+        match build {
+            Build::Own => &self.visits,
+            Build::Other => &self.other_visits,
+        }
     }
 
     /// Writes the record and the tables as they are now.
     fn save(&self) -> Result<(), Problem> {
         self.folder.write_run(&self.run)?;
-        write_tables(&results(&self.run, &self.visits), &self.folder)
+        write_tables(&results(&self.run, &[self.visits.as_slice(), &self.other_visits].concat()), &self.folder)
+    }
+
+    /// The cells that this run measures.
+    fn own_cells(&self) -> Vec<usize> {
+        (0..self.plan.cells.len()).filter(|cell| self.prediction.is_own(*cell)).collect()
     }
 
     fn cell(&self, index: usize) -> &Cell {
         &self.plan.cells[index]
-    }
-
-    /// Whether a cell needs no more passes: all were made, or one failed.
-    fn is_done(&self, index: usize) -> bool {
-        self.has_failed(index)
-            || (self.launches_of(index).is_some_and(|launches| (0..launches).all(|launch| self.was_timed(index, launch)))
-                && self.visits.iter().any(|visit| visit.cell == self.ids[index] && visit.pass == Pass::Memory)
-                && (!self.prediction.judges_attention(index) || self.was_judged(index, Pass::Attention))
-                && (!self.prediction.reads_text(index) || self.was_judged(index, Pass::Quality)))
-    }
-
-    /// Launches that a cell needs. `None` if it is in no block.
-    fn launches_of(&self, index: usize) -> Option<u32> {
-        let block = self.prediction.blocks.iter().find(|block| block.cells.contains(&index))?;
-        Some(self.launches_due(block))
-    }
-
-    fn was_checked(&self, label: &str) -> bool {
-        self.visits.iter().any(|visit| visit.pass == Pass::Gate && visit.cell == label)
-    }
-
-    fn has_failed(&self, index: usize) -> bool {
-        let is_of_cell = |visit: &Visit| match visit.pass {
-            Pass::Gate => visit.cell == self.cell(index).label,
-            Pass::Latency | Pass::Memory => visit.cell == self.ids[index] && !visit.control,
-            // The check of a composed time is no part of the cell, and neither is the text behind its bytes. What judges quality
-            // may fail without a cell that was timed.
-            Pass::Check | Pass::Text | Pass::Attention | Pass::Quality => false,
-        };
-        self.visits.iter().any(|visit| visit.status != Status::Ok && is_of_cell(visit))
-    }
-
-    fn was_timed(&self, index: usize, launch: u32) -> bool {
-        self.visits
-            .iter()
-            .any(|visit| visit.cell == self.ids[index] && visit.pass == Pass::Latency && !visit.control && visit.launch == launch)
-    }
-
-    fn is_complete(&self) -> bool {
-        (0..self.plan.cells.len()).all(|index| self.is_done(index))
-    }
-
-    /// The labels of the cells that are still to be measured, each once.
-    fn labels_left(&self) -> BTreeSet<String> {
-        let left = (0..self.plan.cells.len()).filter(|index| !self.is_done(*index));
-        left.map(|index| self.cell(index).label.clone()).collect()
     }
 }

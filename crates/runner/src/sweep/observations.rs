@@ -32,6 +32,11 @@ impl Part {
             Part::Model => step.step_ms - step.cache_ms - step.seam_ms,
         }
     }
+
+    /// The median of a launch's steps that count, in milliseconds.
+    pub(crate) fn median(self, visit: &Visit) -> Option<f64> {
+        quantile(&steady_steps(visit).map(|step| self.of(step)).collect::<Vec<_>>(), 0.5)
+    }
 }
 
 /// The latency visits of a comparison block.
@@ -76,23 +81,13 @@ impl<'a> BlockVisits<'a> {
 
     /// The launches in which the machine did much else.
     pub(crate) fn disturbed(&self) -> BTreeSet<u32> {
-        let share = |visit: &Visit, id: &str| visit.values.get(id).copied().unwrap_or(0.0);
-        let mean = |launch: u32, id: &str| {
-            let shares: Vec<f64> = self.visits.iter().filter(|visit| visit.launch == launch).map(|visit| share(visit, id)).collect();
-            shares.iter().sum::<f64>() / shares.len().max(1) as f64
-        };
-        let is_disturbed = |launch: &u32| {
-            mean(*launch, "run_delay_share").max(mean(*launch, "steal_share")) > MOST_DISTURBED
-                || mean(*launch, "major_page_faults") > MOST_READ_PAGES
-        };
-        self.launches().into_iter().filter(is_disturbed).collect()
+        let of_launch = |launch: u32| self.visits.iter().copied().filter(move |visit| visit.launch == launch);
+        self.launches().into_iter().filter(|launch| is_disturbed(&of_launch(*launch).collect::<Vec<_>>())).collect()
     }
 
     /// The launches that count: those that were not disturbed, or all if less than half, or fewer than three, are left.
     pub(crate) fn counted(&self) -> BTreeSet<u32> {
-        let all = self.launches();
-        let quiet: BTreeSet<u32> = all.difference(&self.disturbed()).copied().collect();
-        if quiet.len() >= kv_metrics::LEAST_LAUNCHES.max(all.len().div_ceil(2)) { quiet } else { all }
+        without(self.launches(), &self.disturbed())
     }
 
     /// The observations of these launches. An instance that was not timed beside the baseline in each of them has none.
@@ -135,7 +130,20 @@ impl Observations {
     }
 }
 
-fn instance(visit: &Visit) -> Instance {
+/// Whether the machine did much else during these visits of one launch.
+pub(super) fn is_disturbed(visits: &[&Visit]) -> bool {
+    let mean = |id: &str| visits.iter().map(|visit| visit.values.get(id).copied().unwrap_or(0.0)).sum::<f64>() / visits.len().max(1) as f64;
+    mean("run_delay_share").max(mean("steal_share")) > MOST_DISTURBED || mean("major_page_faults") > MOST_READ_PAGES
+}
+
+/// The launches that were not disturbed, or all if less than half, or fewer than three, are left.
+pub(super) fn without(all: BTreeSet<u32>, disturbed: &BTreeSet<u32>) -> BTreeSet<u32> {
+    let quiet: BTreeSet<u32> = all.difference(disturbed).copied().collect();
+    if quiet.len() >= kv_metrics::LEAST_LAUNCHES.max(all.len().div_ceil(2)) { quiet } else { all }
+}
+
+/// Which instance a visit is of.
+pub(super) fn instance(visit: &Visit) -> Instance {
     if visit.control { Instance::Control } else { Instance::Cell(visit.cell.clone()) }
 }
 

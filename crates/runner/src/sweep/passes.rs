@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use kv_report::{Pass, Status, Visit};
+use kv_report::{Build, Pass, Status, Visit};
 
 use super::blame::{Blame, Death};
 use super::job::instance_of;
@@ -25,7 +25,7 @@ pub(super) const GATE_SECONDS: f64 = 0.7;
 impl Sweep<'_> {
     /// Holds every instance against the conformance suite, unless an earlier start of this run did.
     pub(super) fn run_gate(&mut self) -> Result<(), Problem> {
-        let unchecked: Vec<String> = self.labels_left().into_iter().filter(|label| !self.was_checked(label)).collect();
+        let unchecked: Vec<String> = self.done().labels_left().into_iter().filter(|label| !self.done().was_checked(label)).collect();
         if !unchecked.is_empty() {
             self.progress.begin(&format!("checking {} with the conformance suite", unchecked.join(", ")));
         }
@@ -46,7 +46,7 @@ impl Sweep<'_> {
             })?;
             match ended.how {
                 How::Interrupted => return Ok(()),
-                How::Died(status, reason, _) if !self.was_checked(&label) => {
+                How::Died(status, reason, _) if !self.done().was_checked(&label) => {
                     let reason = format!("the conformance suite could not be completed: {reason}");
                     self.keep(Visit::failed(&label, Pass::Gate, status, &in_words(&ended.phase), &reason))?;
                 }
@@ -64,7 +64,7 @@ impl Sweep<'_> {
         let mut without_baseline = false;
         let mut may_retry = true;
         loop {
-            let left = self.to_time(block, launch);
+            let left = self.done().to_time(block, launch);
             if left.is_empty() {
                 return Ok(());
             }
@@ -80,7 +80,7 @@ impl Sweep<'_> {
             let ended = self.hear_latency(&job, block, &cells, launch)?;
             let (status, reason) = match ended.how {
                 How::Interrupted => return Ok(()),
-                How::Finished if self.to_time(block, launch).len() < left.len() => continue,
+                How::Finished if self.done().to_time(block, launch).len() < left.len() => continue,
                 How::Finished => (Status::Failed, "the worker answered nothing".to_owned()),
                 How::Died(_, _, By::SomebodyElse) if std::mem::take(&mut may_retry) => {
                     self.note_retry(&block.name);
@@ -88,7 +88,7 @@ impl Sweep<'_> {
                 }
                 How::Died(status, reason, _) => (status, reason),
             };
-            if checked && self.to_time(block, launch).is_empty() {
+            if checked && self.done().to_time(block, launch).is_empty() {
                 // It died in the real prefill that comes last. The rows are complete without it.
                 let what = format!("{}: the real prefill that checks composed times was not completed: {reason}", block.name);
                 self.warn(what);
@@ -105,7 +105,7 @@ impl Sweep<'_> {
                 without_baseline = true;
                 continue;
             }
-            let left = self.to_time(block, launch);
+            let left = self.done().to_time(block, launch);
             let death = Death { status, in_hand, together: &cells, left: &left, beside_baseline: again.is_some() };
             for cell in blame.judge(death) {
                 let visit = Visit::failed(&self.ids[cell], Pass::Latency, status, &in_words(&ended.phase), &reason);
@@ -117,13 +117,8 @@ impl Sweep<'_> {
     /// The baseline, where it is not among those to be timed but has to be timed again beside them: it belongs to an earlier
     /// block of the same length, or was timed in this launch before the run was killed.
     fn baseline_again(&self, block: &Block, left: &[usize], launch: u32) -> Option<usize> {
-        let was_timed = |cell: &usize| block.cells.contains(cell) && !left.contains(cell) && self.was_timed(*cell, launch);
-        block.again.or(block.baseline.filter(was_timed)).filter(|cell| !self.has_failed(*cell))
-    }
-
-    /// The cells of a block that have not been timed in this launch and have not failed.
-    pub(super) fn to_time(&self, block: &Block, launch: u32) -> Vec<usize> {
-        block.cells.iter().copied().filter(|cell| !self.has_failed(*cell) && !self.was_timed(*cell, launch)).collect()
+        let was_timed = |cell: &usize| block.cells.contains(cell) && !left.contains(cell) && self.done().was_timed(*cell, launch);
+        block.again.or(block.baseline.filter(was_timed)).filter(|cell| !self.done().has_failed(*cell))
     }
 
     fn latency_task(
@@ -142,7 +137,7 @@ impl Sweep<'_> {
         let checks = recording.is_some()
             && self.plan.level == Level::Model
             && ttft == Ttft::Measured
-            && !block.cells.iter().any(|cell| self.was_timed(*cell, launch));
+            && !block.cells.iter().any(|cell| self.done().was_timed(*cell, launch));
         let checked =
             left.iter().find(|cell| self.prediction.can_be_replayed(**cell)).filter(|_| checks).map(|cell| self.ids[*cell].clone());
         LatencyTask {
@@ -215,7 +210,7 @@ impl Sweep<'_> {
 
     /// Counts the bytes of a cell that was timed.
     pub(super) fn count_bytes(&mut self, index: usize, recording: Option<&StoredRecording>) -> Result<(), Problem> {
-        if self.has_failed(index) || self.was_judged(index, Pass::Memory) || interrupt::requested() {
+        if self.done().has_failed(index) || self.done().was_judged(index, Pass::Memory) || interrupt::requested() {
             return Ok(());
         }
         let cell = self.cell(index);
@@ -277,7 +272,8 @@ impl Sweep<'_> {
         self.progress.count_cell();
         self.advance(seconds);
         let cell = &self.plan.cells[index];
-        self.progress.visit(&cell.label, cell.seq_len, cell.batch, &visit);
+        let of_other = if self.build == Build::Other { " (the other build)" } else { "" };
+        self.progress.visit(&format!("{}{of_other}", cell.label), cell.seq_len, cell.batch, &visit);
         Ok(())
     }
 
@@ -304,7 +300,7 @@ impl Sweep<'_> {
         self.run_worker(&job, patience, on_interrupt, &mut hear)
     }
 
-    /// Runs a worker, and adds up how long those of its kind took.
+    /// Runs a worker of the build whose turn it is, and adds up how long those of its kind took.
     fn run_worker(
         &mut self,
         job: &Job,
@@ -313,7 +309,8 @@ impl Sweep<'_> {
         mut hear: impl FnMut(&mut Self, Message) -> Result<(), Problem>,
     ) -> Result<Ended, Problem> {
         let begun = Instant::now();
-        let ended = process::run(job, patience, on_interrupt, |message| hear(self, message));
+        let program = self.setting.program(self.build);
+        let ended = process::run(&program, job, patience, on_interrupt, |message| hear(self, message));
         *self.run.seconds.entry(job.task.name().to_owned()).or_default() += begun.elapsed().as_secs_f64();
         ended
     }

@@ -3,6 +3,7 @@
 use kv_core::Geometry;
 use kv_model::ModelConfig;
 
+use super::parts::Parts;
 use super::{Certainty, Probes, Setting};
 use crate::block::{Block, Sizes, TooLarge, blocks};
 use crate::config::{FillChoice, HugePages, Level, Workload};
@@ -14,7 +15,7 @@ use crate::recording::{Queries, RecordingKey, Store, Times, prompt_key};
 use crate::worker::protocol::{RowsSpec, ScriptSpec, Text};
 
 /// See [`predict`].
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Prediction<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) probes: &'a Probes,
@@ -38,10 +39,14 @@ pub(crate) struct Prediction<'a> {
     /// Bytes of the logits after one position.
     pub(super) logits_bytes: u64,
     pub(super) limit: u64,
+    /// Bytes of the model's matrices.
+    pub(super) model_bytes: u64,
+    /// How the plan is shared, if it is.
+    pub(super) parts: Option<Parts>,
 }
 
 /// A prompt to be recorded.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct RecordingPrediction {
     pub(crate) key: RecordingKey,
     /// Bytes on disk.
@@ -76,7 +81,7 @@ pub(crate) fn predict<'a>(plan: &'a Plan, probes: &'a Probes, setting: &Setting<
     let loaded_bytes = |cell: &Cell| if level_of(plan, cell) == Level::Model { model_bytes } else { 0 };
     let beside: Vec<u64> = (plan.cells.iter())
         .map(|cell| {
-            loaded_bytes(cell).saturating_add(process_bytes(setting.threads)).saturating_add(step_bytes(plan, cell, config, probes))
+            loaded_bytes(cell).saturating_add(process_bytes(setting.planned_threads)).saturating_add(step_bytes(plan, cell, config, probes))
         })
         .collect();
     let sizes = Sizes { caches: &|cell| caches[cell], beside: &|cell| beside[cell], limit: setting.memory_limit };
@@ -104,17 +109,10 @@ pub(crate) fn predict<'a>(plan: &'a Plan, probes: &'a Probes, setting: &Setting<
         exact_token_bytes: (config.geometry.values_per_token() * size_of::<f32>()) as u64,
         logits_bytes: (config.vocabulary * size_of::<f32>()) as u64,
         limit: setting.memory_limit,
+        model_bytes,
+        parts: None,
     };
-    let recorded = |key: RecordingKey| {
-        let tokens = key.tokens.len();
-        let row = (config.geometry.values_per_token() * size_of::<f32>()) as u64;
-        let step = chunk_bytes(config, Level::Model, plan.prefill_chunk.min(tokens));
-        let memory_bytes = model_bytes + process_bytes(setting.threads) + row * tokens as u64 + step;
-        RecordingPrediction { disk_bytes: Store::bytes(&key, &config.geometry), memory_bytes, key }
-    };
-    prediction.recording = prediction.key(setting, model_hash).map(recorded);
-    prediction.windows = prediction.window_keys(setting, model_hash).into_iter().map(recorded).collect();
-    prediction.recall = prediction.recall_keys(setting, model_hash).into_iter().map(recorded).collect();
+    prediction.predict_recordings(setting, model_hash);
     prediction
 }
 
@@ -156,6 +154,22 @@ fn chunk_bytes(config: &ModelConfig, level: Level, tokens: usize) -> u64 {
 }
 
 impl Prediction<'_> {
+    /// Predicts what is recorded for the blocks that this run measures.
+    pub(super) fn predict_recordings(&mut self, setting: &Setting<'_>, model_hash: &str) {
+        let config = setting.model_config;
+        let (model_bytes, chunk) = (self.model_bytes, self.plan.prefill_chunk);
+        let recorded = |key: RecordingKey| {
+            let tokens = key.tokens.len();
+            let row = (config.geometry.values_per_token() * size_of::<f32>()) as u64;
+            let step = chunk_bytes(config, Level::Model, chunk.min(tokens));
+            let memory_bytes = model_bytes + process_bytes(setting.planned_threads) + row * tokens as u64 + step;
+            RecordingPrediction { disk_bytes: Store::bytes(&key, &config.geometry), memory_bytes, key }
+        };
+        self.recording = self.key(setting, model_hash).map(recorded);
+        self.windows = self.window_keys(setting, model_hash).into_iter().map(recorded).collect();
+        self.recall = self.recall_keys(setting, model_hash).into_iter().map(recorded).collect();
+    }
+
     /// Seconds to load the model.
     pub(crate) fn load_seconds(&self) -> f64 {
         self.estimate.load()
@@ -314,7 +328,7 @@ impl Prediction<'_> {
     /// What is to be recorded: the prompts of the cells that are measured, if any of them can be replayed; and for caches alone
     /// also what follows, which no model computes.
     fn key(&self, setting: &Setting<'_>, model_hash: &str) -> Option<RecordingKey> {
-        let cells = || self.blocks.iter().flat_map(|block| &block.cells).copied();
+        let cells = || self.own_blocks().flat_map(|block| &block.cells).copied();
         let mut lengths: Vec<usize> = match setting.rows {
             RowsSpec::Generated { .. } => return None,
             RowsSpec::Model(_) if self.plan.fill == FillChoice::Prefill => return None,

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use kv_report::Status;
+use kv_report::{Build, BuildRecord, Status};
 
 use super::Setting;
 use super::job::instance_of;
 use crate::Problem;
 use crate::config::ConfigFile;
 use crate::plan::{Cell, Plan, config_problem};
-use crate::worker::process::{self, By, How, OnInterrupt};
+use crate::worker::process::{self, By, How, OnInterrupt, Program};
 use crate::worker::protocol::{Message, ProbeFailure, ProbeTask, Probed, Task, Work};
 
 /// What every instance is, by label.
@@ -18,6 +18,8 @@ pub(crate) struct Probes {
     sizes: Vec<(usize, usize)>,
     known: BTreeMap<String, Probed>,
     broken: BTreeMap<String, Broken>,
+    /// How the program was built, if it said so.
+    build: Option<BuildRecord>,
 }
 
 /// An instance that cannot be built, or a cell that it has no room for.
@@ -33,7 +35,7 @@ impl Probes {
     ///
     /// # Errors
     /// A [`Problem`] that points at a config that its strategy refuses, or if no worker can be started.
-    pub(crate) fn ask(setting: &Setting<'_>, plan: &Plan, file: &ConfigFile) -> Result<Option<Probes>, Problem> {
+    pub(crate) fn ask(setting: &Setting<'_>, plan: &Plan, file: &ConfigFile, build: Build) -> Result<Option<Probes>, Problem> {
         let size = |cell: &Cell| (plan.positions(cell), cell.batch);
         // Most caches end with the context.
         let within = |cell: &Cell| (plan.positions(cell).min(plan.context), cell.batch);
@@ -46,15 +48,18 @@ impl Probes {
                 left.push(cell);
             }
         }
-        let mut probes = Probes { sizes: sizes.clone(), known: BTreeMap::new(), broken: BTreeMap::new() };
+        let mut probes = Probes { sizes: sizes.clone(), known: BTreeMap::new(), broken: BTreeMap::new(), build: None };
+        let program = setting.program(build);
         let mut may_retry = true;
         while !left.is_empty() {
             let instances = left.iter().map(|cell| instance_of(cell, &cell.label)).collect();
             let task = ProbeTask { instances, geometry: setting.model_config.geometry.clone(), sizes: sizes.clone() };
             let mut answers = vec![];
-            let ended = process::run(&setting.job(Task::Probe(task)), setting.patience(0.0), OnInterrupt::AtOnce, |message| {
-                if let Message::Probed { id, answer } = message {
-                    answers.push((id, answer));
+            let ended = process::run(&program, &setting.job(Task::Probe(task)), setting.patience(0.0), OnInterrupt::AtOnce, |message| {
+                match message {
+                    Message::Probed { id, answer } => answers.push((id, answer)),
+                    Message::Ready { build, .. } => probes.build = build,
+                    _ => {}
                 }
                 Ok(())
             })?;
@@ -63,7 +68,15 @@ impl Probes {
                 let cell = left.remove(at);
                 match answer {
                     Ok(probed) => drop(probes.known.insert(label, probed)),
-                    Err(ProbeFailure::Config(error)) => return Err(config_problem(file, cell, &error)),
+                    Err(ProbeFailure::Config(error)) => {
+                        return Err(match &program {
+                            Program::Own => config_problem(file, cell, &error),
+                            Program::Other(path) => {
+                                Problem::new(format!("`{}` refuses the parameters of `{label}`: {error}", path.display()))
+                                    .help("`--only` leaves a strategy out that the two builds do not share")
+                            }
+                        });
+                    }
                     Err(ProbeFailure::Panic(reason)) => probes.refuse(label, Status::Failed, reason),
                 }
             }
@@ -74,6 +87,11 @@ impl Probes {
                 How::Died(status, reason, _) => {
                     // The one in hand is to blame. The others are asked again.
                     let label = ended.phase.and_then(|phase| phase.id);
+                    if let (Program::Other(path), None) = (&program, &probes.build) {
+                        return Err(Problem::new(format!("`{}` does not answer as a worker: {reason}", path.display())).help(
+                            "give the program of another build of this runner, for example target/debug/runner of another checkout",
+                        ));
+                    }
                     let Some(at) = left.iter().position(|cell| label.as_ref() == Some(&cell.label)) else {
                         return Err(Problem::new(format!("the worker that builds the strategies died: {reason}")));
                     };
@@ -105,6 +123,22 @@ impl Probes {
             Some(Broken { status: Status::Failed, phase: "plan".into(), reason })
         };
         self.broken(&cell.label).cloned().or_else(no_room)
+    }
+
+    /// Why a cell is not measured with the other build, if it is with this one: these are the other build's answers.
+    pub(crate) fn refusal_beside(&self, own: &Probes, plan: &Plan, cell: &Cell) -> Option<Broken> {
+        let is_another = self.recomputes(&cell.label) != own.recomputes(&cell.label);
+        let recomputes = || Broken {
+            status: Status::Failed,
+            phase: "plan".into(),
+            reason: "one of the builds recomputes with it, and the other does not".into(),
+        };
+        self.refusal(plan, cell).or_else(|| is_another.then(recomputes))
+    }
+
+    /// How the program was built, if it said so.
+    pub(crate) fn build(&self) -> Option<&BuildRecord> {
+        self.build.as_ref()
     }
 
     /// Whether an instance computes everything again at every step.

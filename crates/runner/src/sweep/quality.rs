@@ -6,6 +6,7 @@ use kv_quality::RecallPrompt;
 use kv_report::{Pass, Status, Visit};
 
 use super::Sweep;
+use super::done::Done;
 use super::job::instance_of;
 use super::passes::in_words;
 use super::prediction::RecordingPrediction;
@@ -40,8 +41,10 @@ impl Sweep<'_> {
     /// after Ctrl-C: then no text is read, or no facts are asked for.
     pub(super) fn record_texts(&mut self) -> Result<Recordings, Problem> {
         let prediction = self.prediction;
-        let is_needed = |cell: &usize| prediction.reads_text(*cell) && !self.was_judged(*cell, Pass::Quality) && !self.has_failed(*cell);
-        if !prediction.blocks.iter().flat_map(|block| &block.cells).any(is_needed) {
+        let is_due = |cell: usize, done: Done<'_>| !done.was_judged(cell, Pass::Quality) && !done.has_failed(cell);
+        let builds = self.setting.builds();
+        let is_needed = |cell: &usize| prediction.reads_text(*cell) && builds.iter().any(|build| is_due(*cell, self.done_by(*build)));
+        if !prediction.own_blocks().flat_map(|block| &block.cells).any(is_needed) {
             return Ok(Recordings::default());
         }
         let windows = self.record_all(&prediction.windows, "window", "the model reads no text")?;
@@ -75,10 +78,11 @@ impl Sweep<'_> {
 
     /// Judges a cell that was timed.
     pub(super) fn judge_quality(&mut self, index: usize, prompt: Option<&StoredRecording>, texts: &Recordings) -> Result<(), Problem> {
-        if self.prediction.judges_attention(index) && !self.has_failed(index) && !self.was_judged(index, Pass::Attention) {
+        if self.prediction.judges_attention(index) && !self.done().has_failed(index) && !self.done().was_judged(index, Pass::Attention) {
             self.judge_attention(index, prompt, &texts.windows)?;
         }
-        let is_wanted = self.prediction.reads_text(index) && !self.has_failed(index) && !self.was_judged(index, Pass::Quality);
+        let is_wanted =
+            self.prediction.reads_text(index) && !self.done().has_failed(index) && !self.done().was_judged(index, Pass::Quality);
         if is_wanted && !interrupt::requested() {
             if texts.windows.len() == self.prediction.windows.len() {
                 self.judge_text(index, texts)?;
@@ -179,18 +183,13 @@ impl Sweep<'_> {
         Ok(())
     }
 
-    /// A number that is the same for all cells of this length, if one of them has it, with its interval.
+    /// A number that is the same for all cells of this length, if one of them has it in this build, with its interval.
     fn known(&self, index: usize, id: &str) -> Option<(f64, Option<(f64, f64)>)> {
         let length = self.plan.cells[index].seq_len;
         let is_of_length =
             |visit: &&Visit| (0..self.ids.len()).any(|cell| self.ids[cell] == visit.cell && self.plan.cells[cell].seq_len == length);
-        let mut visits = self.visits.iter().filter(|visit| visit.values.contains_key(id)).filter(is_of_length);
-        let visit = visits.next()?;
+        let visits = self.visits_by(self.build).iter();
+        let visit = visits.filter(|visit| visit.values.contains_key(id)).find(is_of_length)?;
         Some((visit.values[id], visit.intervals.get(id).copied()))
-    }
-
-    /// Whether a pass over a cell's quality was made, well or not.
-    pub(super) fn was_judged(&self, index: usize, pass: Pass) -> bool {
-        self.visits.iter().any(|visit| visit.cell == self.ids[index] && visit.pass == pass)
     }
 }

@@ -101,7 +101,7 @@ impl Prediction<'_> {
 
     /// The lengths of the cells for which a text is read.
     fn lengths_of_texts(&self) -> Vec<usize> {
-        let judged = self.blocks.iter().flat_map(|block| &block.cells).filter(|cell| self.reads_text(**cell));
+        let judged = self.own_blocks().flat_map(|block| &block.cells).filter(|cell| self.reads_text(**cell));
         judged.map(|cell| self.plan.cells[*cell].seq_len).collect()
     }
 

@@ -25,8 +25,8 @@ impl Sweep<'_> {
     /// A [`Problem`] if no worker can be started, or there is no room on the disk.
     pub(super) fn record(&mut self) -> Result<Option<StoredRecording>, Problem> {
         let Some(prompt) = &self.prediction.recording else { return Ok(None) };
-        let is_needed = |cell: &usize| self.prediction.reads_recording(*cell) && !self.is_done(*cell);
-        if !self.prediction.blocks.iter().flat_map(|block| &block.cells).any(is_needed) {
+        let is_needed = |cell: &usize| self.prediction.reads_recording(*cell) && self.is_left(*cell);
+        if !self.prediction.own_blocks().flat_map(|block| &block.cells).any(is_needed) {
             return Ok(None);
         }
         let seconds = self.prediction.recording_seconds();

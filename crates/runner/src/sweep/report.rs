@@ -4,11 +4,13 @@ use kv_report::{Edition, Peer, ReportError, Results, charts};
 
 use crate::Problem;
 use crate::run_folder::RunFolder;
+use crate::summary::against_text;
+use crate::table::Format;
 
 /// The page without the charts' library.
 pub(crate) const LIGHT_PAGE: &str = "light.html";
 
-/// Writes `results.csv`, `metrics.csv`, `samples.csv`, `text.csv`, `quality.csv` and `workload.csv`.
+/// Writes the tables.
 ///
 /// # Errors
 /// A [`Problem`] that names the file.
@@ -16,16 +18,18 @@ pub(crate) fn write_tables(results: &Results, folder: &RunFolder) -> Result<(), 
     tables(results).into_iter().try_for_each(|(name, bytes)| folder.write(name, &bytes))
 }
 
-/// The tables, with their names.
-pub(crate) fn tables(results: &Results) -> [(&'static str, Vec<u8>); 6] {
-    [
+/// The tables, with their names. Of a run of two builds, how they compare is one more, in Markdown.
+pub(crate) fn tables(results: &Results) -> Vec<(&'static str, Vec<u8>)> {
+    let against = results.against.as_ref().map(|comparison| ("against.md", against_text(comparison, Format::Markdown).into_bytes()));
+    let tables = [
         ("results.csv", kv_report::results_csv(results)),
         ("metrics.csv", kv_report::metrics_csv(results)),
         ("samples.csv", kv_report::samples_csv(results)),
         ("text.csv", kv_report::text_csv(results)),
         ("quality.csv", kv_report::quality_csv(results)),
         ("workload.csv", kv_report::workload_csv(results)),
-    ]
+    ];
+    tables.into_iter().chain(against).collect()
 }
 
 /// The editions of the page that are drawn: the interactive one, and the light one if it is asked for.

@@ -3,26 +3,20 @@
 use std::collections::BTreeMap;
 
 use kv_metrics::{geometric_mean, quantile};
-use kv_report::{CellRecord, Fill, Level, Pass, Results, Row, RunRecord, Status, StepTime, Value, Visit};
+use kv_report::{CellRecord, Fill, Level, Pass, Row, RunRecord, Status, StepTime, Value, Visit};
 
-use super::judged::judge;
+use super::cell_launches::Launches;
 use super::level::add_level;
-use super::observations::{BlockVisits, Part, steady_steps};
-use super::pairs::pairs;
+use super::observations::{Part, steady_steps};
 use super::workload_values::workload_values;
 use crate::config::Workload;
 
-/// A run's results. Cells that were not timed have no row.
-pub(crate) fn results(run: &RunRecord, visits: &[Visit]) -> Results {
-    let mut rows: Vec<Row> = run.cells.iter().filter_map(|cell| row(run, cell, visits)).collect();
-    judge(&mut rows, run, visits);
-    Results { run: run.clone(), rows, visits: visits.to_vec(), pairs: pairs(run, visits) }
-}
-
-fn row(run: &RunRecord, cell: &CellRecord, visits: &[Visit]) -> Option<Row> {
+/// The row of a cell. `None` if it was not timed.
+pub(super) fn row(run: &RunRecord, cell: &CellRecord, visits: &[Visit]) -> Option<Row> {
     let of_gate = visits.iter().find(|visit| visit.pass == Pass::Gate && visit.cell == cell.label);
     let of = |pass: Pass| visits.iter().filter(move |visit| visit.pass == pass && visit.cell == cell.id && !visit.control);
-    let mut row = Row { cell: cell.clone(), model: run.model.name.clone(), ..Row::default() };
+    let machine = run.machine_of(&cell.block);
+    let mut row = Row { cell: cell.clone(), model: run.model.name.clone(), machine, ..Row::default() };
     if run.level == Level::Model {
         row.values.insert("model_bytes".into(), Value::from(run.model.model_bytes as f64));
     }
@@ -35,23 +29,7 @@ fn row(run: &RunRecord, cell: &CellRecord, visits: &[Visit]) -> Option<Row> {
     if let Some(failed) = of(Pass::Latency).chain(of(Pass::Memory)).find(|visit| visit.status != Status::Ok) {
         fail(&mut row, failed);
     }
-    // The baseline is timed again beside instances that did not fit beside it the first time.
-    let mut launches: Vec<&Visit> = vec![];
-    let of_block = |visit: &&Visit| cell.block.is_empty() || visit.block.as_ref().is_none_or(|block| *block == cell.block);
-    for visit in of(Pass::Latency).filter(|visit| visit.status == Status::Ok).filter(of_block) {
-        if !launches.iter().any(|other| other.launch == visit.launch) {
-            launches.push(visit);
-        }
-    }
-    // The time to first token may have been measured in one that does not count.
-    let all = launches.clone();
-    // Those that were disturbed count in neither times nor ratios, if there are enough of the others.
-    if let Some(baseline) = &cell.baseline {
-        let counted = BlockVisits::new(&cell.block, baseline, visits).counted();
-        if !counted.is_empty() {
-            launches.retain(|visit| counted.contains(&visit.launch));
-        }
-    }
+    let Launches { all, counted: launches } = Launches::of(cell, visits);
     let memory = of(Pass::Memory).find(|visit| visit.status == Status::Ok);
     let text = of(Pass::Text).find(|visit| visit.status == Status::Ok);
     if row.status == Status::Ok && launches.is_empty() {
@@ -166,7 +144,7 @@ fn add_times(row: &mut Row, run: &RunRecord, launches: &[&Visit]) {
         }
     }
     for (id, part) in [("tpot_ms_p50", Part::Step), ("cache_ms_p50", Part::Cache), ("model_ms_p50", Part::Model)] {
-        let medians = launches.iter().filter_map(|visit| quantile(&steady_steps(visit).map(|step| part.of(step)).collect::<Vec<_>>(), 0.5));
+        let medians = launches.iter().filter_map(|visit| part.median(visit));
         if let (Some((mean, interval)), Some(value)) = (geometric_mean(&medians.collect::<Vec<_>>()), row.values.get_mut(id)) {
             value.value = mean;
             value.interval = Some(interval);
@@ -209,6 +187,7 @@ fn add_working_set(row: &mut Row) {
 pub(super) mod tests {
     use kv_report::{RunState, SCHEMA_VERSION, TtftSource};
 
+    use super::super::results;
     use super::*;
 
     pub(in crate::sweep) fn run() -> RunRecord {
@@ -237,10 +216,13 @@ pub(super) mod tests {
             memory_limit_bytes: 0,
             environment: kv_report::Environment::default(),
             build: kv_report::BuildRecord::default(),
+            against: None,
             level: Level::Model,
             model: kv_report::ModelRecord::default(),
             config: serde_json::Value::Null,
             cells: vec![cell("a", "first"), cell("b", "second")],
+            part: None,
+            origins: vec![],
         }
     }
 

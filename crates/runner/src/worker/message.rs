@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use kv_report::Visit;
+use kv_report::{BuildRecord, Visit};
 use serde::{Deserialize, Serialize};
 
 use crate::models::Loaded;
@@ -14,8 +14,12 @@ use crate::roofline::Launch;
 #[serde(rename_all = "snake_case")]
 #[expect(clippy::large_enum_variant, reason = "the large ones are few, and the others are not kept")]
 pub(crate) enum Message {
-    /// The worker has understood its job.
-    Ready { protocol: u32 },
+    /// The worker is there: what it speaks, and how it was built. Whatever else changes, this is understood by other versions.
+    Ready {
+        protocol: u32,
+        #[serde(default)]
+        build: Option<BuildRecord>,
+    },
     /// A phase begins.
     Phase(Phase),
     /// The phase goes on: `done` of `all` are done.

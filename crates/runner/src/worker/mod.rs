@@ -28,11 +28,13 @@ use std::time::Duration;
 use kv_core::{Guarantee, KvCache, Registry};
 use kv_kernels::KernelPath;
 use kv_script::Attention;
+use serde::Deserialize;
 
 use crate::roofline::{self, RooflineTask};
+use crate::run_record::build_record;
 use crate::worker::channel::Channel;
 use crate::worker::protocol::{InstanceSpec, Job, Message, PROTOCOL, Task};
-use crate::{Problem, exit};
+use crate::{Problem, exit, interrupt};
 
 /// The command that makes a process a worker.
 pub(crate) const COMMAND: &str = "worker";
@@ -44,16 +46,25 @@ pub(crate) const COMMAND: &str = "worker";
 pub(crate) fn serve(registry: &Registry) -> Result<ExitCode, Problem> {
     let unusable = || Problem::new(format!("`{COMMAND}` is for the runner's own processes")).help("`--help` lists the commands");
     let (channel, line) = Channel::take_over().map_err(|error| unusable().caused_by(error))?;
-    let job: Job = serde_json::from_str(&line).map_err(|error| unusable().caused_by(error))?;
-    if job.protocol != PROTOCOL {
-        return Err(Problem::new(format!("the runner speaks protocol {}, and this program {PROTOCOL}", job.protocol)));
+    // Another version's job may look quite different beside this.
+    let Spoken { protocol } = serde_json::from_str(&line).map_err(|error| unusable().caused_by(error))?;
+    interrupt::ignore()?;
+    channel.send(&Message::Ready { protocol: PROTOCOL, build: Some(build_record()) });
+    if protocol != PROTOCOL {
+        return Err(Problem::new(format!("the runner speaks protocol {protocol}, and this program {PROTOCOL}")));
     }
-    channel.send(&Message::Ready { protocol: PROTOCOL });
+    let job: Job = serde_json::from_str(&line).map_err(|error| unusable().caused_by(error))?;
     match prepare(&job).and_then(|()| work(registry, job.task, &channel)) {
         Ok(()) => channel.send(&Message::Finished),
         Err(problem) => channel.send(&Message::Refused(problem.record())),
     }
     Ok(exit::OK)
+}
+
+/// What every version says first of a job.
+#[derive(Deserialize)]
+struct Spoken {
+    protocol: u32,
 }
 
 fn prepare(job: &Job) -> Result<(), Problem> {

@@ -77,6 +77,7 @@ enum Event {
 /// A [`Problem`] if the process cannot be started, the worker's if it cannot do its job at all, or that of `hear`, which ends
 /// the worker. That it dies is none.
 pub(crate) fn run(
+    program: &Program,
     job: &Job,
     patience: Duration,
     on_interrupt: OnInterrupt,
@@ -85,7 +86,7 @@ pub(crate) fn run(
     if interrupt::requested() {
         return Ok(Ended { phase: None, how: How::Interrupted });
     }
-    let mut worker = Worker::start(job)?;
+    let mut worker = Worker::start(program, job)?;
     let mut phase: Option<Phase> = None;
     let mut must_end: Option<Instant> = None;
     loop {
@@ -107,8 +108,15 @@ pub(crate) fn run(
                     return Ok(Ended { phase, how: How::Interrupted });
                 }
             }
-            Ok(Event::Message(Message::Ready { protocol })) if protocol != PROTOCOL => {
+            Ok(Event::Message(Message::Ready { protocol, .. })) if protocol != PROTOCOL => {
                 worker.kill();
+                if let Program::Other(path) = program {
+                    let path = path.display();
+                    return Err(Problem::new(format!(
+                        "`{path}` cannot take turns with this build: its workers speak protocol {protocol}, and this program {PROTOCOL}"
+                    ))
+                    .help("build it from a commit with the same protocol; `runner compare` compares two runs, whatever wrote them"));
+                }
                 let reason = format!("the worker speaks protocol {protocol}, and the runner {PROTOCOL}: was the program replaced?");
                 return Ok(Ended { phase, how: How::Died(Status::Failed, reason, By::Itself) });
             }
@@ -119,7 +127,11 @@ pub(crate) fn run(
             }
             Ok(Event::Message(Message::Refused(record))) => {
                 worker.kill();
-                return Err(Problem::of_record(record));
+                let problem = Problem::of_record(record);
+                return Err(match program {
+                    Program::Own => problem,
+                    Program::Other(path) => Problem::new(format!("a worker of `{}` cannot do its job", path.display())).caused_by(problem),
+                });
             }
             Ok(Event::Message(message)) => {
                 let was_visit = matches!(message, Message::Visit(_));
@@ -182,8 +194,17 @@ pub(crate) fn limit_memory(bytes: u64) -> Result<(), Problem> {
 /// Is set in the environment of workers.
 const MARK: &str = "KVLAB_WORKER";
 
+/// The program whose workers are started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Program {
+    /// This one.
+    Own,
+    /// Another build of it.
+    Other(PathBuf),
+}
+
 /// This program. On Linux by its process: the file may be replaced or removed while the runner lives.
-pub(crate) fn program() -> std::io::Result<PathBuf> {
+pub(crate) fn own_program() -> std::io::Result<PathBuf> {
     let process = Path::new("/proc/self/exe");
     if cfg!(target_os = "linux") && process.exists() { Ok(process.to_owned()) } else { std::env::current_exe() }
 }
@@ -198,16 +219,19 @@ struct Worker {
 }
 
 impl Worker {
-    fn start(job: &Job) -> Result<Worker, Problem> {
+    fn start(program: &Program, job: &Job) -> Result<Worker, Problem> {
         let unstarted = |error: std::io::Error| Problem::new("cannot start a worker process").caused_by(error);
         if std::env::var_os(MARK).is_some() {
             // Each would start others without end.
             let message = format!("this program does not pass the command `{COMMAND}` on to `runner::main`");
             return Err(Problem::new(message).help("call `runner::main` before the program looks at its arguments, at least for that one"));
         }
-        let program = program().map_err(unstarted)?;
+        let path = match program {
+            Program::Own => own_program().map_err(unstarted)?,
+            Program::Other(path) => path.clone(),
+        };
         let line = serde_json::to_string(job).map_err(|error| Problem::new("a worker cannot be told what to do").caused_by(error))?;
-        let mut child = Command::new(program)
+        let mut child = Command::new(path)
             .arg(COMMAND)
             .env(MARK, "1")
             .envs(allocator_settings(job))

@@ -19,8 +19,9 @@ use crate::workloads::Scripted;
 pub(crate) use super::message::{Message, Phase, ProbeFailure, Probed, Work};
 pub(crate) use super::scripted_task::{Purpose, ScriptedTask};
 
-/// Is raised with every change. Runner and worker are the same program, unless it was replaced while it ran.
-pub(crate) const PROTOCOL: u32 = 9;
+/// Is raised with every change. Runner and worker are the same program, unless it was replaced while it ran, or is the other
+/// build of `run --against`.
+pub(crate) const PROTOCOL: u32 = 10;
 
 /// What a worker is to do.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -426,7 +427,7 @@ mod tests {
             visit.values.insert("ttft_ms".into(), f64::from(number));
             comes_back(&Message::Visit(visit));
             comes_back(&Message::Phase(Phase { id: Some(text.clone()), work: Work::Check(text.clone()) }));
-            comes_back(&Message::Ready { protocol: PROTOCOL });
+            comes_back(&Message::Ready { protocol: PROTOCOL, build: Some(kv_report::BuildRecord::default()) });
             comes_back(&Message::Progress { done: 1, all: usize::MAX });
             let loaded = Loaded { bytes: u64::MAX, formats: vec![], pages: text.clone(), seconds: f64::from(number) };
             comes_back(&Message::Model(loaded));

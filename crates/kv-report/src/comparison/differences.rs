@@ -1,0 +1,270 @@
+//! Values that do not depend on the machine, compared strictly.
+
+use std::collections::BTreeSet;
+
+use super::Place;
+use crate::quality_metric::QUALITY_METRICS;
+use crate::shown::exact;
+use crate::workload_metric::workload_metric;
+use crate::{Better, METRICS, Metric, Row, Status, Unit};
+
+/// How a cell ended, as a difference.
+pub(super) const STATUS: &str = "status";
+
+/// A value that is not what it was.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Difference {
+    /// The cell.
+    pub place: Place,
+    /// The id of the metric; `status` or `guarantee` where those differ.
+    pub what: String,
+    /// What it was.
+    pub before: Found,
+    /// What it is.
+    pub after: Found,
+    /// How the two differ, in words or numbers.
+    pub change: String,
+    /// Whether that is for the better.
+    pub direction: Direction,
+}
+
+impl Difference {
+    /// Whether a metric differs, and not how the cell ended.
+    pub fn is_value(&self) -> bool {
+        self.before.number.is_some() || self.after.number.is_some()
+    }
+}
+
+/// One side of a difference.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Found {
+    /// The number, if it is one.
+    pub number: Option<f64>,
+    /// As it is shown; "-" if there is none.
+    pub text: String,
+}
+
+/// The direction of a difference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// The strategy improved.
+    Better,
+    /// It became worse.
+    Worse,
+    /// It does not rank strategies, or one side has no number.
+    Neither,
+}
+
+impl std::fmt::Display for Direction {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Direction::Better => "better",
+            Direction::Worse => "worse",
+            Direction::Neither => "differs",
+        })
+    }
+}
+
+/// What was compared strictly.
+#[derive(Debug, Default)]
+pub(super) struct Strict {
+    /// Values that were compared.
+    pub(super) values: usize,
+    /// The ids of metrics that both of some pair of rows have.
+    pub(super) compared: BTreeSet<&'static str>,
+    /// What differs, in the order of the rows and of the metrics.
+    pub(super) differences: Vec<Difference>,
+}
+
+/// Compares pairs of rows of the same cells: the metrics that are the same on every machine, and those of quality. Of two
+/// numbers that differ by no more than the metric's tolerance, nothing is said.
+pub(super) fn differences(rows: &[(&Row, &Row)]) -> Strict {
+    let Strict { mut values, mut compared, mut differences } = Strict::default();
+    for (before, after) in rows {
+        let place = Place::of(&after.cell);
+        let mut note = |what: String, (first, second): (Found, Found), change: String, direction: Direction| {
+            differences.push(Difference { place: place.clone(), what, before: first, after: second, change, direction });
+        };
+        if before.status != after.status {
+            let direction = match (before.status, after.status) {
+                (Status::Ok, _) => Direction::Worse,
+                (_, Status::Ok) => Direction::Better,
+                _ => Direction::Neither,
+            };
+            let reason = after.error.clone().unwrap_or_default();
+            note(STATUS.into(), (text(&before.status), text(&after.status)), reason, direction);
+            continue;
+        }
+        if before.guarantee != after.guarantee {
+            let guarantee = |row: &Row| row.guarantee.as_ref().map_or(missing(), text);
+            note("guarantee".into(), (guarantee(before), guarantee(after)), String::new(), Direction::Neither);
+        }
+        for metric in METRICS.iter().filter(|metric| is_strict(metric)) {
+            let numbers = (before.value(metric.id), after.value(metric.id));
+            let allowed = tolerance(metric, before, after);
+            values += usize::from(numbers != (None, None));
+            if let (Some(_), Some(_)) = numbers {
+                compared.insert(metric.id);
+            }
+            if let Some((found, change, direction)) = difference(numbers, metric.unit, metric.better, allowed) {
+                note(metric.id.into(), found, change, direction);
+            }
+        }
+        for value in &after.workload {
+            let is_same = |other: &&crate::WorkloadValue| {
+                other.variant == value.variant && other.metric == value.metric && other.at.total_cmp(&value.at).is_eq()
+            };
+            // Times, and what follows from them, are no counts.
+            let Some(metric) = workload_metric(&value.metric).filter(|metric| metric.unit == Unit::Bytes) else { continue };
+            let Some(other) = before.workload.iter().find(is_same) else { continue };
+            values += 1;
+            let numbers = (Some(other.value.value), Some(value.value.value));
+            if let Some((found, change, direction)) = difference(numbers, metric.unit, metric.better, 0.0) {
+                note(format!("{} ({}, {})", metric.id, value.variant, value.at), found, change, direction);
+            }
+        }
+    }
+    Strict { values, compared, differences }
+}
+
+fn is_quality(metric: &Metric) -> bool {
+    QUALITY_METRICS.iter().any(|other| other.id == metric.id)
+}
+
+/// Whether a metric is the same wherever a cell runs, but for the last digits.
+fn is_strict(metric: &Metric) -> bool {
+    !metric.machine_bound || is_quality(metric)
+}
+
+/// By how much a metric may differ and still be the same. What is counted may not differ at all, but for the rounding of a
+/// quotient. Quality is made of sums in an order that depends on the number of threads and on the kernel path: of divergences
+/// that is what the run itself found (`kld_floor`), and of the others a part in ten thousand.
+fn tolerance(metric: &Metric, before: &Row, after: &Row) -> f64 {
+    const OF_A_QUOTIENT: f64 = 1e-9;
+    const OF_A_SUM: f64 = 1e-4;
+    let largest = |id: &str| before.value(id).into_iter().chain(after.value(id)).map(f64::abs).fold(0.0, f64::max);
+    let own = largest(metric.id);
+    match metric.unit {
+        _ if !is_quality(metric) => OF_A_QUOTIENT * if metric.unit == Unit::Bytes { 0.0 } else { own },
+        Unit::Nats => largest("kld_floor").max(OF_A_SUM * own),
+        // A difference of two perplexities is as exact as they are.
+        Unit::Perplexity => OF_A_SUM * largest("ppl").max(largest("streamed_ppl")).max(own),
+        _ => OF_A_SUM * own,
+    }
+}
+
+/// A difference of two numbers beyond the tolerance.
+fn difference(
+    (before, after): (Option<f64>, Option<f64>),
+    unit: Unit,
+    better: Better,
+    tolerance: f64,
+) -> Option<((Found, Found), String, Direction)> {
+    let (Some(first), Some(second)) = (before, after) else {
+        let found = |number: Option<f64>| number.map_or(missing(), |number| Found { number: Some(number), text: exact(number, number) });
+        let change = if before.is_some() { "is missing now" } else { "is new" };
+        return (before != after).then(|| ((found(before), found(after)), change.into(), Direction::Neither));
+    };
+    if (second - first).abs() <= tolerance {
+        return None;
+    }
+    let direction = match better {
+        Better::Neither => Direction::Neither,
+        Better::Lower if second < first => Direction::Better,
+        Better::Higher if second > first => Direction::Better,
+        Better::Lower | Better::Higher => Direction::Worse,
+    };
+    let change = match unit {
+        Unit::Share | Unit::Nats | Unit::Perplexity => format!("{:+.2e}", second - first),
+        _ if first == 0.0 => format!("{:+}", second - first),
+        _ => format!("{:+.2} %", 100.0 * (second / first - 1.0)),
+    };
+    let found = |number: f64, other: f64| Found { number: Some(number), text: exact(number, other) };
+    Some(((found(first, second), found(second, first)), change, direction))
+}
+
+fn text(text: &impl ToString) -> Found {
+    Found { number: None, text: text.to_string() }
+}
+
+fn missing() -> Found {
+    Found { number: None, text: "-".into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Results, Value, WorkloadValue, example, example_quality};
+
+    fn of(before: &Results, after: &Results) -> Vec<Difference> {
+        differences(&super::super::matched(before, after)).differences
+    }
+
+    fn changed(change: impl Fn(&mut Row)) -> Vec<Difference> {
+        let mut after = example_quality::results();
+        change(after.rows.iter_mut().find(|row| row.cell.label == "quantized q8_0" && row.cell.seq_len == 2048).unwrap());
+        of(&example_quality::results(), &after)
+    }
+
+    fn set(row: &mut Row, id: &str, number: f64) {
+        row.values.insert(id.into(), Value::from(number));
+    }
+
+    #[test]
+    fn one_byte_is_a_difference_and_a_millisecond_is_none() {
+        assert_eq!(changed(|_| ()), []);
+        let found = changed(|row| {
+            let bytes = row.value("heap_live_bytes").unwrap();
+            set(row, "heap_live_bytes", bytes + 1.0);
+            set(row, "tpot_ms_p50", 99.0);
+        });
+        assert_eq!(found.len(), 1, "{found:?}");
+        let Difference { place, what, before, after, direction, .. } = &found[0];
+        assert_eq!((place.label.as_str(), what.as_str(), *direction), ("quantized q8_0", "heap_live_bytes", Direction::Worse));
+        assert_eq!(after.number.unwrap() - before.number.unwrap(), 1.0);
+        assert_ne!(before.text, after.text, "rounded, the two look alike");
+    }
+
+    #[test]
+    fn divergences_differ_beyond_their_floor_and_others_beyond_the_last_digits() {
+        let kld = example_quality::results().rows.iter().find_map(|row| row.value("kld_mean")).unwrap();
+        assert!(kld > 0.0);
+        let near = |row: &mut Row, id: &str, by: f64| {
+            let value = row.value(id).unwrap();
+            set(row, id, value + by);
+        };
+        assert_eq!(changed(|row| near(row, "kld_mean", 5e-11)), [], "below the floor of 1e-10");
+        let worse = changed(|row| near(row, "kld_mean", 1e-5));
+        assert_eq!((worse[0].what.as_str(), worse[0].direction, worse[0].change.as_str()), ("kld_mean", Direction::Worse, "+1.00e-5"));
+        assert_eq!(changed(|row| near(row, "same_top1", 1e-6)), []);
+        assert_eq!(changed(|row| near(row, "same_top1", 0.004))[0].direction, Direction::Better);
+    }
+
+    #[test]
+    fn what_is_new_or_missing_is_told() {
+        let found = changed(|row| {
+            row.values.remove("kld_mean");
+            row.guarantee = Some("exact".into());
+        });
+        assert_eq!(found.iter().map(|found| found.what.as_str()).collect::<Vec<_>>(), ["guarantee", "kld_mean"]);
+        assert_eq!((found[1].after.text.as_str(), found[1].change.as_str()), ("-", "is missing now"));
+    }
+
+    #[test]
+    fn bytes_along_a_script_are_compared_and_its_times_are_not() {
+        let value = |metric: &str, value: f64| WorkloadValue {
+            variant: "shared prefix".into(),
+            metric: metric.into(),
+            at: 3.0,
+            value: Value::from(value),
+        };
+        let mut before = example::results();
+        before.rows[0].workload = vec![value("heap_bytes", 64.0), value("ttft_ms", 1.0)];
+        let mut after = before.clone();
+        after.rows[0].workload = vec![value("heap_bytes", 32.0), value("ttft_ms", 9.0)];
+        let found = of(&before, &after);
+        assert_eq!(found.len(), 1);
+        assert_eq!((found[0].what.as_str(), found[0].direction), ("heap_bytes (shared prefix, 3)", Direction::Better));
+        assert_eq!(found[0].change, "-50.00 %");
+    }
+}
