@@ -176,24 +176,9 @@ impl<E, T: FnMut(&str, &str) -> Result<Vec<u32>, E>> Writer<T> {
 
     /// Adds a fact, if there is room for it.
     fn state_fact(&mut self) -> Result<bool, E> {
-        let v = std::env::var("VARIANT").unwrap();
-        const A: &[&str] = &["amber","ancient","bitter","blue","brave","bright","broken","calm","clever","cold","copper","crimson","dark","deep","distant","dry","eager","early","empty","faint","famous","fierce","flat","frozen","gentle","giant","golden","grand","green","happy","heavy","hidden","hollow","humble","iron","jolly","late","light","little","lonely","loud","lucky","mild","modern","narrow","noble","odd","old","pale","patient","plain","polite","proud","purple","quick","quiet","rapid","rare","red","rough","round","royal","rusty","sacred"];
-        const N: &[&str] = &["anchor","apple","arrow","badge","banner","barrel","basket","beacon","bell","blanket","bottle","bridge","brush","bucket","button","cabin","candle","canyon","carpet","castle","chain","chair","clock","cloud","coat","comet","compass","cradle","crown","desert","dragon","drum","eagle","engine","falcon","feather","fiddle","flag","forest","fountain","garden","glove","hammer","harbor","helmet","island","jacket","kettle","ladder","lantern","lemon","letter","marble","meadow","mirror","needle","orchard","oven","pebble","pillow","pocket","river","saddle","shovel"];
-        const T: &[&str] = &["age","price","weight","number","height","code","value","length","address","width","cost","year","size","count","score","depth"];
-        let mut name = String::new();
-        loop {
-            name = match v.chars().next().unwrap() {
-                'p' => self.unused_name(),
-                'n' if self.task == RecallTask::Needle => N[self.random.random_range(0..64)].to_owned(),
-                _ => format!("{} {}", A[self.random.random_range(0..64)], N[self.random.random_range(0..64)]),
-            };
-            if v.starts_with('p') || self.names.insert(name.clone()) { break; }
-        }
-        if v.starts_with('p') == false && self.task == RecallTask::Needle { name = format!("the {name}"); }
-        let attr = if v.len() > 2 { T[self.text.facts.len() % 16] } else { "password" };
-        let number: String = match v.chars().nth(1).unwrap() { '5' => self.random.random_range(10_000..100_000).to_string(), 'q' => invented_name(&mut self.random), _ => format!("{} {}", A[self.random.random_range(0..64)], N[self.random.random_range(0..64)])};
+        let (name, number) = (self.unused_name(), self.random.random_range(10_000..100_000));
         let (question, end) = match self.task {
-            RecallTask::Needle => (format!("The {attr} of {name} is"), "."),
+            RecallTask::Needle => (format!("The password of {name} is"), "."),
             RecallTask::Lookup => (format!("{name}:"), ""),
         };
         let start = self.text.tokens.len();
