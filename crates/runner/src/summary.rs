@@ -4,6 +4,7 @@ use kv_report::{Results, Row, is_baseline, noise, ratio};
 
 use crate::ledger_table::ledger;
 use crate::quality_table::quality;
+use crate::recall_table::recall;
 use crate::screen::printable;
 use crate::table::{Format, Line, Side, Table};
 
@@ -25,9 +26,10 @@ const COLUMNS: [(&str, Side); 11] = [
 /// The column that shows how a row failed, in Markdown.
 const VERDICT: usize = 7;
 
-/// The tables at the end of a run: times, the memory ledger, and quality.
+/// The tables at the end of a run: times, the memory ledger, quality, and recall.
 pub(crate) fn tables(results: &Results, format: Format) -> String {
-    let others = [ledger(results), quality(results)].into_iter().flatten().map(|table| format!("\n{}", table.text(format)));
+    let others = [ledger(results), quality(results), recall(results)];
+    let others = others.into_iter().flatten().map(|table| format!("\n{}", table.text(format)));
     others.fold(summary(results).text(format), |text, table| text + &table)
 }
 
