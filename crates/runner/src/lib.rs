@@ -43,6 +43,7 @@ mod problem;
 mod progress;
 mod quality_plan;
 mod quality_table;
+mod recall_table;
 mod recall_texts;
 mod recording;
 mod resume;

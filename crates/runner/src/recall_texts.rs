@@ -50,5 +50,9 @@ pub(crate) fn recall_texts(plan: &Plan, text: &str, tokenizer: &TextTokenizer) -
     };
     let tasks = [RecallTask::Needle, RecallTask::Lookup].into_iter().flat_map(|task| (0..texts).map(move |index| (task, index)));
     let written: Result<Vec<RecallSource>, LoadError> = tasks.map(write).collect();
-    written.map_err(|error| Problem::new("the facts that the model is asked for in [quality] cannot be tokenized").caused_by(error))
+    let mut written =
+        written.map_err(|error| Problem::new("the facts that the model is asked for in [quality] cannot be tokenized").caused_by(error))?;
+    // All lengths may be shorter than a line.
+    written.retain(|source| !source.text.tokens().is_empty());
+    Ok(written)
 }

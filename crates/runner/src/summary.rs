@@ -5,6 +5,7 @@ use kv_report::{Comparison, Results, Row, is_baseline, noise, ratio, sentences};
 use crate::compare;
 use crate::ledger_table::ledger;
 use crate::quality_table::quality;
+use crate::recall_table::recall;
 use crate::screen::{printable, wrapped};
 use crate::table::{Format, Line, Side, Table};
 
@@ -26,9 +27,10 @@ const COLUMNS: [(&str, Side); 11] = [
 /// The column that shows how a row failed, in Markdown.
 const VERDICT: usize = 6;
 
-/// The tables at the end of a run: times, the memory ledger, and quality.
+/// The tables at the end of a run: times, the memory ledger, quality, and recall.
 pub(crate) fn tables(results: &Results, format: Format) -> String {
-    let others = [ledger(results), quality(results)].into_iter().flatten().map(|table| format!("\n{}", table.text(format)));
+    let others =
+        [ledger(results), quality(results), recall(results)].into_iter().flatten().map(|table| format!("\n{}", table.text(format)));
     let against = results.against.as_ref().map(|comparison| format!("\n{}", against_text(comparison, format)));
     others.chain(against).fold(summary(results).text(format), |text, table| text + &table)
 }

@@ -2,6 +2,8 @@
 
 mod answers;
 mod filler;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 

@@ -93,7 +93,8 @@ impl Prediction<'_> {
     pub(super) fn recall_keys(&self, setting: &Setting<'_>, model_hash: &str) -> Vec<RecordingKey> {
         let lengths = self.lengths_of_texts();
         let key = |source: &RecallSource| {
-            let prompts = lengths.iter().map(|length| source.prompt(*length).tokens).collect();
+            // A length without room for a question has no prompt, and each source has a recording all the same.
+            let prompts = lengths.iter().map(|length| source.prompt(*length).tokens.max(1)).collect();
             self.text_key(setting, model_hash, source.text.tokens(), prompts)
         };
         setting.recall.iter().filter_map(key).collect()

@@ -158,6 +158,42 @@ fn a_model_reads_a_text_with_every_cache_and_an_exact_one() {
 }
 
 #[test]
+fn a_model_is_asked_for_facts_beside_an_exact_cache() {
+    let folder = tempfile::tempdir().unwrap();
+    let asked = |questions: usize| {
+        let small = format!(
+            "[model]\npreset = 'small'\n[sweep]\nlengths = [256]\ndecode_steps = 2\nlaunches = 1\n\
+             [quality]\ntext = 'held-out'\nwindows = 2\nsteps = 2\nstreamed = 0\nquestions = {questions}\n{STRATEGIES}"
+        );
+        let output = sweep(folder.path(), &small, &[]);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        table(&folder.path().join("report/results.csv"))
+    };
+    let rows = asked(32);
+    for row in rows.iter().filter(|row| row["label"] != "naive") {
+        for task in ["model_needle", "lookup"] {
+            let (own, dense) = (number(row, &format!("{task}_acc")), number(row, &format!("{task}_acc_dense")));
+            let within = number(row, &format!("{task}_acc_dense_low"))..=number(row, &format!("{task}_acc_dense_high"));
+            assert!(within.contains(&dense), "{row:?}");
+            assert!(row["label"] != "f32" && row["label"] != "paged" || own == dense, "the same sums of the same rows: {row:?}");
+        }
+        assert_eq!(number(row, "lookup_questions"), 32.0);
+        assert!((6.0..=32.0).contains(&number(row, "model_needle_questions")), "{row:?}");
+        // This model was not trained to look anything up.
+        assert!(row["notes"].contains("the lookup task says nothing about this cache"), "{}", row["notes"]);
+    }
+    assert_eq!(of(&rows, "naive", "256")["lookup_acc_dense"], "", "what recomputes is the reference");
+    let parts = table(&folder.path().join("report/quality.csv"));
+    let dense =
+        |row: &&BTreeMap<String, String>| row["protocol"] == "recall" && row["metric"] == "lookup_acc_dense" && row["label"] == "f32";
+    assert_eq!(parts.iter().filter(dense).map(|row| row["count"].parse::<usize>().unwrap()).sum::<usize>(), 32);
+    let page = std::fs::read_to_string(folder.path().join("report/index.html")).unwrap();
+    assert!(page.contains("lookups at 256 tokens: this task says nothing about the caches here."));
+
+    assert!(asked(0).iter().all(|row| row["lookup_acc_dense"].is_empty() && row["model_needle_acc"].is_empty()));
+}
+
+#[test]
 fn attention_is_compared_without_a_text_or_a_model() {
     let folder = tempfile::tempdir().unwrap();
     let output = sweep(folder.path(), &config("level = 'attention'", ""), &[]);
@@ -191,6 +227,8 @@ fn what_cannot_be_judged_is_refused() {
         ("", "lengths = []", "`lengths` in [quality] is empty"),
         ("level = 'attention'", "text = 'text.txt'", "`text` in [quality] is for a model to read"),
         ("", "windows = 3", "`windows` in [quality] is about a text, and none is named"),
+        ("", "questions = 8", "`questions` in [quality] is about a text, and none is named"),
+        ("", "text = 'text.txt'\nquestions = 5", "`questions` in [quality] is 5: fewer than 6 right answers never tell caches apart"),
         ("batch = 2", "", "quality is judged with one sequence after a prompt"),
     ] {
         let output = sweep(folder.path(), &config(sweep_keys, quality), &["--dry-run"]);
