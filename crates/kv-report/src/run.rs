@@ -54,7 +54,7 @@ pub struct RunRecord {
     /// The build of the program.
     pub build: BuildRecord,
     /// The build that it was compared with, of a run of two.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub against: Option<OtherBuild>,
     /// What was run: a model with its caches, or caches alone.
     #[serde(default)]

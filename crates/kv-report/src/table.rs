@@ -153,28 +153,32 @@ mod tests {
         let header = |csv: Vec<u8>| String::from_utf8(csv).unwrap().lines().next().unwrap().to_owned();
         assert_eq!(
             header(results_csv(&results)),
-            "label,strategy,model,workload,seq_len,batch,status,error,guarantee,ttft_ms,tpot_ms_p50,tpot_ms_p95,cache_ms_p50,seam_ms_p50,\
-             model_ms_p50,tokens_per_s,total_ms,payload_bytes,metadata_bytes,slack_bytes,reserved_bytes,scratch_peak_bytes,\
-             heap_live_bytes,heap_peak_bytes,bytes_per_token,seen_tokens,resident_tokens,model_bytes,cell,block,phase,fill,ttft_source,\
-             predicted_bytes,recorded_model_ms,replayed_cache_ms,ttft_real_ms,fill_ms,notes,tpot_ms_p50_low,tpot_ms_p50_high,tpot_ratio,\
-             tpot_ratio_low,tpot_ratio_high,tpot_verdict,cache_ratio,cache_ratio_low,cache_ratio_high,cache_verdict,launches,model_ratio,\
-             control_tpot_ratio,control_cache_ratio,read_bytes,read_bandwidth,bandwidth_share,residency,working_set_bytes,\
+            "label,strategy,model,workload,seq_len,batch,status,error,guarantee,ttft_ms,tpot_ms_p50,tpot_ms_p95,\
+             cache_ms_p50,seam_ms_p50,model_ms_p50,tokens_per_s,total_ms,payload_bytes,metadata_bytes,slack_bytes,\
+             reserved_bytes,scratch_peak_bytes,heap_live_bytes,heap_peak_bytes,bytes_per_token,seen_tokens,resident_tokens,\
+             model_bytes,cell,block,phase,fill,ttft_source,predicted_bytes,recorded_model_ms,replayed_cache_ms,ttft_real_ms,\
+             fill_ms,notes,tpot_ms_p50_low,tpot_ms_p50_high,tpot_ratio,tpot_ratio_low,tpot_ratio_high,tpot_verdict,\
+             cache_ratio,cache_ratio_low,cache_ratio_high,cache_verdict,launches,model_ratio,control_tpot_ratio,\
+             control_cache_ratio,read_bytes,read_bandwidth,bandwidth_share,residency,working_set_bytes,\
              last_level_cache_bytes,first_depth_tokens,last_depth_tokens,run_delay_share,steal_share,page_faults,\
-             control_tpot_ratio_low,control_tpot_ratio_high,major_page_faults,\
-             control_cache_ratio_low,control_cache_ratio_high,formula_bytes,usage_bytes,formula_residual_bytes,\
-             ledger_residual_bytes,rss_bytes,pss_bytes,allocator_kept_bytes,untouched_bytes,rss_residual_bytes,\
-             rss_peak_prefill_bytes,rss_peak_decode_bytes,transient_peak_prefill_bytes,\
-             transient_peak_decode_bytes,harness_rows_bytes,allocs_per_token,allocated_bytes_per_token,\
-             effective_bits,heap_open_bytes,heap_closed_bytes,fork_bytes,fork_step_bytes,shared_bytes,sequence_bytes,fork_shared_bytes,heap_slope,\
-             heap_intercept_bytes,ended_at_tokens,needed_bytes,attn_rel_l2,attn_cosine,key_rel_l2,value_rel_l2,retained_mass,topk_recall,needle_acc,\
-             needle_acc_dense,needle_acc_tight,recency_acc,start_acc,needle_chance,ppl,ppl_reference,ppl_delta,kld_mean,kld_median,\
-             kld_p99,kld_p999,kld_max,kld_floor,same_top1,tied_top1,p_rms,first_difference_tokens,tail_kld_mean,quality_windows,\
+             control_tpot_ratio_low,control_tpot_ratio_high,major_page_faults,control_cache_ratio_low,\
+             control_cache_ratio_high,formula_bytes,usage_bytes,formula_residual_bytes,ledger_residual_bytes,rss_bytes,\
+             pss_bytes,allocator_kept_bytes,untouched_bytes,rss_residual_bytes,rss_peak_prefill_bytes,rss_peak_decode_bytes,\
+             transient_peak_prefill_bytes,transient_peak_decode_bytes,harness_rows_bytes,allocs_per_token,\
+             allocated_bytes_per_token,effective_bits,heap_open_bytes,heap_closed_bytes,fork_bytes,fork_step_bytes,\
+             shared_bytes,sequence_bytes,fork_shared_bytes,heap_slope,heap_intercept_bytes,ended_at_tokens,needed_bytes,\
+             attn_rel_l2,attn_cosine,key_rel_l2,value_rel_l2,retained_mass,topk_recall,needle_acc,needle_acc_dense,\
+             needle_acc_tight,recency_acc,start_acc,needle_chance,ppl,ppl_reference,ppl_delta,kld_mean,kld_median,kld_p99,\
+             kld_p999,kld_max,kld_floor,same_top1,tied_top1,p_rms,first_difference_tokens,tail_kld_mean,quality_windows,\
              quality_tokens,streamed_ppl,streamed_ppl_reference,streamed_ppl_delta,streamed_kld_mean,streamed_kld_p99,\
-             streamed_same_top1,streamed_tail_kld_mean,streamed_chunk_tokens,streamed_kld_median,streamed_kld_p999,streamed_kld_max,\
-             streamed_tied_top1,streamed_p_rms,streamed_first_difference_tokens,streamed_tokens,ppl_delta_low,ppl_delta_high,\
-             kld_mean_low,kld_mean_high,same_top1_low,same_top1_high,needle_acc_low,needle_acc_high,recency_acc_low,recency_acc_high,\
-             ppl_low,ppl_high,kld_p99_low,kld_p99_high,attn_rel_l2_low,attn_rel_l2_high,retained_mass_low,retained_mass_high,\
-             needle_acc_dense_low,needle_acc_dense_high,machine"
+             streamed_same_top1,streamed_tail_kld_mean,streamed_chunk_tokens,streamed_kld_median,streamed_kld_p999,\
+             streamed_kld_max,streamed_tied_top1,streamed_p_rms,streamed_first_difference_tokens,streamed_tokens,\
+             model_needle_acc,model_needle_acc_dense,model_needle_questions,lookup_acc,lookup_acc_dense,lookup_questions,\
+             ppl_delta_low,ppl_delta_high,kld_mean_low,kld_mean_high,same_top1_low,same_top1_high,needle_acc_low,\
+             needle_acc_high,recency_acc_low,recency_acc_high,ppl_low,ppl_high,kld_p99_low,kld_p99_high,attn_rel_l2_low,\
+             attn_rel_l2_high,retained_mass_low,retained_mass_high,needle_acc_dense_low,needle_acc_dense_high,\
+             model_needle_acc_low,model_needle_acc_high,model_needle_acc_dense_low,model_needle_acc_dense_high,\
+             lookup_acc_low,lookup_acc_high,lookup_acc_dense_low,lookup_acc_dense_high,machine"
         );
         assert_eq!(
             header(metrics_csv(&results)),

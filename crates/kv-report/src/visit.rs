@@ -26,7 +26,7 @@ pub struct Visit {
     #[serde(default)]
     pub control: bool,
     /// The build whose worker made it.
-    #[serde(default, skip_serializing_if = "Build::is_own")]
+    #[serde(default)]
     pub build: Build,
     /// The instance's turn in each round, from 0: the order is drawn at random. Empty in older results.
     #[serde(default)]

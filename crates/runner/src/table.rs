@@ -188,7 +188,7 @@ mod tests {
     #[test]
     fn a_narrow_screen_shows_what_fits_and_names_the_rest() {
         for (screen, columns, expected) in [
-            (52, "label                                first     second", "The same in all rows: kind decode."),
+            (52, "label                             first     second", "The same in all rows: kind decode."),
             (45, "label                             first", "Left out on a screen of 45 columns: second."),
             (10, "label", "Left out on a screen of 10"),
         ] {

@@ -292,7 +292,7 @@ mod tests {
             ("prompt_tokens,output_tokens\n1.5,2\n", ", line 2: `prompt_tokens` is \"1.5\", which is no whole number"),
             (
                 "prompt_tokens,output_tokens\n1,2\n1\n",
-                " cannot be read: CSV error: record 2 (line: 3, byte: 34): found record with 1 fields",
+                " cannot be read: CSV error: record 2 (line: 3, byte: 32): found record with 1 fields",
             ),
             ("prompt_tokens,output_tokens\n", " has no request in it"),
         ] {

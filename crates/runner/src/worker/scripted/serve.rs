@@ -397,7 +397,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_any_more_is_computed_again_later_and_nothing_is_lost() {
         let requests = traced(&[(16, 200); 12]);
-        for strategy in [("paged", "block_size = 8"), ("contiguous", ""), ("quantized", "format = 'q8_0'"), ("sliding", "window = 100")] {
+        for strategy in [("paged", "block_size = 8"), ("contiguous", ""), ("quantized", "format = 'q8_g16'"), ("sliding", "window = 100")] {
             let outcome = served(requests.clone(), (600 * TOKEN, 1024), strategy).unwrap();
             assert_eq!((whole(&outcome, "served"), whole(&outcome, "refused")), (12.0, 0.0), "{strategy:?}");
             if strategy.0 == "paged" {
@@ -428,7 +428,7 @@ mod tests {
             outcome.notes,
             [
                 "1 of 3 requests were refused: they need up to 1100 tokens, and `max_tokens` is 1024",
-                "1 of 3 requests were refused: alone they take more than `memory` (38 KiB)",
+                "1 of 3 requests were refused: alone they take more than `memory` (0.04 MiB)",
             ]
         );
         let limited = served(traced(&[(16, 8), (100, 8)]), (1 << 30, 1024), ("contiguous", "growth = { reserve = 64 }")).unwrap();
