@@ -44,7 +44,8 @@ fn sentence(instance: &Instance<'_>, all: &[Instance<'_>], axis: Option<&Quality
     let (cost, quality) = (costs(row, all, margin), of_quality(row, axis));
     let found: String = needles(row).into_iter().chain(losses(row)).map(|found| format!("; {found}")).collect();
     if is_baseline(row) {
-        return format!("{label} is the baseline: at {length} tokens it {cost}, and it {quality}{found}.");
+        let subject = if quality.starts_with("its ") { "" } else { "it " };
+        return format!("{label} is the baseline: at {length} tokens it {cost}, and {subject}{quality}{found}.");
     }
     format!("{label} at {length} tokens {cost}, and {quality}{found}.")
 }

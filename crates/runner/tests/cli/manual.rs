@@ -53,6 +53,5 @@ fn the_end_of_a_run_fits_a_screen_of_80_columns() {
     }
     let header = shown.lines().next().unwrap();
     assert!(["label", "length", "token (ms)", "of baseline's", "verdict"].iter().all(|column| header.contains(column)), "{header}");
-    let answer = shown.split("\n\n").last().unwrap().to_owned();
-    assert!(answer.contains("contiguous is the baseline: at 48 tokens it takes"), "{answer}");
+    assert!(shown.contains("contiguous is the baseline: at 48 tokens it takes"), "{shown}");
 }
