@@ -87,12 +87,6 @@ pub enum Build {
     Other,
 }
 
-impl Build {
-    fn is_own(&self) -> bool {
-        *self == Build::Own
-    }
-}
-
 /// What a pass is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

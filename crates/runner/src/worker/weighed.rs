@@ -72,6 +72,12 @@ impl<'a> Weighed<'a> {
         answer
     }
 
+    /// An answer, without the tensor that the cache made around it: whoever asked frees that.
+    fn taken(&mut self, answer: Tensor<3>) -> Result<Tensor<3>, CacheError> {
+        let dims = answer.dims();
+        Ok(self.kept(|_| Rows::take("attended", answer, dims))?.into_tensor())
+    }
+
     /// Rows that are the feeder's, whoever holds them.
     fn lent(&mut self, what: &'static str, rows: Tensor<3>) -> Result<Tensor<3>, CacheError> {
         let dims = rows.dims();
@@ -98,12 +104,14 @@ impl KvCache for Weighed<'_> {
 
     fn attend(&mut self, seq: SeqId, layer: usize, queries: Tensor<3>) -> Result<Tensor<3>, CacheError> {
         let queries = self.lent("queries", queries)?;
-        self.weighed(|cache| cache.attend(seq, layer, queries), attended_bytes)
+        let answer = self.weighed(|cache| cache.attend(seq, layer, queries), attended_bytes)?;
+        self.taken(answer)
     }
 
     fn read(&mut self, seq: SeqId, layer: usize, queries: Tensor<3>) -> Result<Tensor<3>, CacheError> {
         let queries = self.lent("queries", queries)?;
-        self.weighed(|cache| cache.read(seq, layer, queries), attended_bytes)
+        let answer = self.weighed(|cache| cache.read(seq, layer, queries), attended_bytes)?;
+        self.taken(answer)
     }
 
     fn commit(&mut self, seq: SeqId) -> Result<(), CacheError> {

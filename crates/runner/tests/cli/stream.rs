@@ -124,7 +124,7 @@ fn what_cannot_be_streamed_is_refused() {
         ("tokens = 0", "", "in [stream], `tokens` is 0: it must be at least 1"),
         ("burst = 1", "", "in [stream], `burst` is 1: it must be at least 2"),
         ("steps = 'each'\nchunk = 4", "", "leave `chunk` out"),
-        ("steps = 'all'", "", "unknown variant `all`"),
+        ("steps = 'all'", "", "`stream.steps` is \"all\": it takes \"bursts\" or \"each\""),
         ("token = 3", "", "unknown field `token`"),
         ("tokens = 90000", held_out, "tokens for this model, and the stream needs 90001"),
         ("", "[quality]\ntext = 'held-out'\nwindows = 3", "`windows` in [quality] is read where \"decode\" is among `workloads`"),
