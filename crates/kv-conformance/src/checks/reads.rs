@@ -109,7 +109,7 @@ fn within_a_step(subject: &Subject) -> Result<(), Failure> {
     let expected = step(undisturbed.as_mut(), other, &text, fresh.clone())?;
 
     let run = cache.begin(seq, fresh.clone())?;
-    for layer in 0..layers {
+    for (layer, expected) in expected.iter().enumerate() {
         append(cache.as_mut(), seq, &text, layer, run.clone())?;
         let rows = snapshot(cache.as_ref(), seq, &text)?;
         for (layer, before) in before.iter().enumerate() {
@@ -123,7 +123,7 @@ fn within_a_step(subject: &Subject) -> Result<(), Failure> {
             "`read` within a step changed what the cache holds"
         );
         let out = values(cache.attend(seq, layer, text.queries(layer, run.clone()).into_tensor())?);
-        let wanted = expected[layer].values();
+        let wanted = expected.values();
         let error = difference(&out[out.len() - wanted.len()..], wanted);
         ensure!(error == 0.0, "`read` changes nothing", "in layer {layer}, `read` within a step changed its attention by {error}");
     }

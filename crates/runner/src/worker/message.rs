@@ -12,7 +12,6 @@ use crate::roofline::Launch;
 /// What a worker says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[expect(clippy::large_enum_variant, reason = "the large ones are few, and the others are not kept")]
 pub(crate) enum Message {
     /// The worker is there: what it speaks, and how it was built. Whatever else changes, this is understood by other versions.
     Ready {

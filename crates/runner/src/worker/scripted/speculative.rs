@@ -15,6 +15,9 @@ use crate::worker::milliseconds;
 use crate::worker::protocol::ScriptSpec;
 use crate::workloads::{Speculative, random_tokens};
 
+/// Tokens that were written, and the steps that wrote them: the depth after each, and its times.
+type PlainText = (Vec<u32>, Vec<(usize, Took)>);
+
 /// Plain greedy decoding.
 const PLAIN: &str = "plain";
 
@@ -145,7 +148,7 @@ impl<'a, D: Driver<Error: MayBeCaches> + Answers> Writer<'a, D> {
     }
 
     /// The first token and so many more, one a step. Answers the steps, each with the depth after it.
-    fn write_plainly(&mut self, tokens: usize) -> Result<(Vec<u32>, Vec<(usize, Took)>), Refusal> {
+    fn write_plainly(&mut self, tokens: usize) -> Result<PlainText, Refusal> {
         match self.write_on(tokens) {
             // There is room for one sequence, and none for the prompt's beside it. No text with drafts is longer.
             Err(Refusal::Full(_)) if self.parent.is_some() => {
@@ -157,7 +160,7 @@ impl<'a, D: Driver<Error: MayBeCaches> + Answers> Writer<'a, D> {
         }
     }
 
-    fn write_on(&mut self, tokens: usize) -> Result<(Vec<u32>, Vec<(usize, Took)>), Refusal> {
+    fn write_on(&mut self, tokens: usize) -> Result<PlainText, Refusal> {
         let mut text = vec![self.open()?];
         let mut steps = vec![];
         for step in 1..=tokens {
