@@ -39,7 +39,9 @@ mod tests {
     #[test]
     fn a_schema_has_the_keys_that_are_written() {
         assert_same_keys("run.schema.json", &serde_json::to_value(example::run()).unwrap());
-        assert_same_keys("visit.schema.json", &serde_json::to_value(&example::visits()[0]).unwrap());
+        // The build is written where it is not the run's own.
+        let visit = crate::Visit { build: crate::Build::Other, ..example::visits()[0].clone() };
+        assert_same_keys("visit.schema.json", &serde_json::to_value(&visit).unwrap());
     }
 
     #[test]

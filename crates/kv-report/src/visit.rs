@@ -26,7 +26,7 @@ pub struct Visit {
     #[serde(default)]
     pub control: bool,
     /// The build whose worker made it.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Build::is_own")]
     pub build: Build,
     /// The instance's turn in each round, from 0: the order is drawn at random. Empty in older results.
     #[serde(default)]
@@ -85,6 +85,12 @@ pub enum Build {
     Own,
     /// The one that it is compared with.
     Other,
+}
+
+impl Build {
+    fn is_own(&self) -> bool {
+        *self == Build::Own
+    }
 }
 
 /// What a pass is for.
