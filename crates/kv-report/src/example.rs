@@ -37,7 +37,7 @@ pub(crate) fn results() -> Results {
         failed(&cells[2], Status::Timeout, "prefill", "no answer for 60 s"),
         failed(&cells[3], Status::Oom, "fill", "3 GiB asked for, 2 GiB allowed"),
     ];
-    Results { run: run(), rows, visits: visits(), pairs: vec![], against: None }
+    Results { run: run(), rows, visits: visits(), against: None }
 }
 
 pub(crate) fn run() -> RunRecord {

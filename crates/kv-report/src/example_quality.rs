@@ -112,7 +112,7 @@ pub(crate) fn results() -> Results {
     run.cells = places().map(|(instance, length)| cell(instance, length)).collect();
     let rows = places().map(|(instance, length)| row(instance, length)).collect();
     let visits = INSTANCES.iter().flat_map(|instance| LENGTHS.map(|length| visit(instance, length))).collect();
-    Results { run, rows, visits, pairs: vec![], against: None }
+    Results { run, rows, visits, against: None }
 }
 
 fn cell(instance: &Instance, seq_len: usize) -> CellRecord {

@@ -18,8 +18,8 @@ use crate::style::colour;
 use crate::workload_charts::workload_of;
 use crate::{CellRecord, Form, Scale, page_data, plotly, png};
 use crate::{
-    Chart, Comparison, EqualBytes, Fact, ReportError, Results, Row, RunRecord, RunState, Status, equal_bytes, recall_sentences, sentences,
-    workload_sentences,
+    Chart, Comparison, EqualBytes, Fact, Pair, ReportError, Results, Row, RunRecord, RunState, Status, equal_bytes, recall_sentences,
+    sentences, workload_sentences,
 };
 
 /// How a page shows its charts.
@@ -31,17 +31,18 @@ pub enum Edition {
     Light,
 }
 
-/// The page, with all scripts, figures and data embedded.
+/// The page, with all scripts, figures and data embedded. `pairs` is every instance compared with every other, from which a reader
+/// chooses another baseline.
 ///
 /// # Errors
 /// [`ReportError::Page`], or [`ReportError::Chart`] if a picture cannot be drawn.
-pub fn html(results: &Results, charts: &[Chart], edition: Edition) -> Result<String, ReportError> {
+pub fn html(results: &Results, charts: &[Chart], pairs: &[Pair], edition: Edition) -> Result<String, ReportError> {
     let lines = lines(results);
     let figures = charts.iter().map(|chart| Figure::new(chart, edition)).collect::<Result<Vec<_>, ReportError>>()?;
     let files = page_data::files(results);
-    let baselines = page_data::baselines(results);
+    let baselines = page_data::baselines(results, pairs);
     let baseline = baselines.first().cloned().unwrap_or_default();
-    let data = page_data::data(results, &lines, if edition == Edition::Light { &[] } else { charts }, &baseline, &files);
+    let data = page_data::data(results, &lines, if edition == Edition::Light { &[] } else { charts }, pairs, &baseline, &files);
     let mut strategies: Vec<&Line> = vec![];
     lines.iter().for_each(|line| {
         if strategies.iter().all(|other| other.label != line.label) {
@@ -305,12 +306,12 @@ mod tests {
             row.error = Some(series.into());
             row.phase = Some(series.into());
         }
-        html(&results, &[chart(series)], Edition::Interactive).unwrap()
+        html(&results, &[chart(series)], &[], Edition::Interactive).unwrap()
     }
 
     /// The page's text before the script that draws its figures.
     fn text(results: &Results) -> String {
-        let page = html(results, &[], Edition::Interactive).unwrap();
+        let page = html(results, &[], &[], Edition::Interactive).unwrap();
         page.split_once("<script type=\"application/json\"").unwrap().0.to_owned()
     }
 

@@ -110,5 +110,5 @@ pub use table::{joined_csv, metrics_csv, results_csv, samples_csv};
 pub use tolerance::Tolerance;
 pub use visit::{Build, Fill, Pass, Status, StepTime, TextPoint, TtftSource, Visit, read_visits};
 pub use workload::{WorkloadPoint, WorkloadValue, workload_csv};
-pub use workload_metric::{WORKLOAD_METRICS, WorkloadMetric, workload_metric};
+pub use workload_metric::{WORKLOAD_METRICS, workload_metric};
 pub use workload_sentences::workload_sentences;

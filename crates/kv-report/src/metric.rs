@@ -112,7 +112,7 @@ pub(crate) const fn measured(id: &'static str, unit: Unit, better: Better, meani
 }
 
 /// A number that is counted and the same on every machine.
-const fn count(id: &'static str, unit: Unit, better: Better, meaning: &'static str) -> Metric {
+pub(crate) const fn count(id: &'static str, unit: Unit, better: Better, meaning: &'static str) -> Metric {
     Metric { id, unit, better, machine_bound: false, tolerance: Some(Tolerance::EXACT), meaning }
 }
 

@@ -54,7 +54,7 @@ pub fn read_old(results_json: &[u8], samples_csv: &[u8]) -> Result<Results, Repo
         part: None,
         origins: vec![],
     };
-    Ok(Results { run, rows, visits: visits(samples_csv)?, pairs: vec![], against: None })
+    Ok(Results { run, rows, visits: visits(samples_csv)?, against: None })
 }
 
 #[derive(Deserialize)]

@@ -23,11 +23,11 @@ pub(crate) fn files(results: &Results) -> Vec<(&'static str, String)> {
 }
 
 /// The labels that others are compared with, the run's own first, then those that pairs were made for.
-pub(crate) fn baselines(results: &Results) -> Vec<String> {
+pub(crate) fn baselines(results: &Results, pairs: &[Pair]) -> Vec<String> {
     let label = |id: &str| results.run.cells.iter().find(|cell| cell.id == id).map(|cell| cell.label.clone());
     let own = results.rows.iter().find(|row| is_baseline(row)).map(|row| row.cell.label.clone());
     let mut labels: Vec<String> = own.into_iter().collect();
-    let others: BTreeSet<&str> = results.pairs.iter().map(|pair| pair.baseline.as_str()).collect();
+    let others: BTreeSet<&str> = pairs.iter().map(|pair| pair.baseline.as_str()).collect();
     let in_order = results.run.cells.iter().filter(|cell| others.contains(cell.id.as_str())).filter_map(|cell| label(&cell.id));
     for label in in_order {
         if !labels.contains(&label) {
@@ -38,7 +38,14 @@ pub(crate) fn baselines(results: &Results) -> Vec<String> {
 }
 
 /// Everything that the script reads.
-pub(crate) fn data(results: &Results, lines: &[Line], charts: &[Chart], baseline: &str, files: &[(&'static str, String)]) -> Value {
+pub(crate) fn data(
+    results: &Results,
+    lines: &[Line],
+    charts: &[Chart],
+    pairs: &[Pair],
+    baseline: &str,
+    files: &[(&'static str, String)],
+) -> Value {
     let lines: Vec<Value> = lines.iter().map(|line| json!({ "name": line.name, "label": line.label, "batch": line.batch })).collect();
     let cell = |row: &crate::Row| {
         let cell = &row.cell;
@@ -51,7 +58,7 @@ pub(crate) fn data(results: &Results, lines: &[Line], charts: &[Chart], baseline
         "baseline": baseline,
         "lines": lines,
         "cells": results.rows.iter().map(cell).collect::<Map<String, Value>>(),
-        "pairs": pairs(&results.pairs),
+        "pairs": by_cell(pairs),
         "figures": figures,
         "files": files,
     })
@@ -71,7 +78,7 @@ fn with_views(chart: &Chart) -> Value {
 }
 
 /// By cell, metric and the other cell: the ratio, where it lies, and the verdict.
-fn pairs(pairs: &[Pair]) -> Value {
+fn by_cell(pairs: &[Pair]) -> Value {
     let mut all = Map::new();
     for Pair { cell, baseline, metric, value } in pairs {
         let (low, high) = value.interval.unzip();
@@ -88,8 +95,8 @@ mod tests {
 
     #[test]
     fn the_runs_own_baseline_comes_first_and_every_pair_is_there() {
-        let mut results = example_quality::results();
-        assert_eq!(baselines(&results), ["contiguous f16"]);
+        let results = example_quality::results();
+        assert_eq!(baselines(&results, &[]), ["contiguous f16"]);
         let value = Measured { interval: Some((0.5, 2.0)), verdict: Some("inconclusive".into()), ..Measured::from(1.0) };
         let pair = |cell: &str, baseline: &str| Pair {
             cell: format!("{cell} 2048"),
@@ -97,9 +104,9 @@ mod tests {
             metric: "tpot_ratio".into(),
             value: value.clone(),
         };
-        results.pairs = vec![pair("contiguous f16", "paged/16 f32"), pair("quantized q8_0", "paged/16 f32")];
-        assert_eq!(baselines(&results), ["contiguous f16", "paged/16 f32"]);
-        let data = data(&results, &[], &[], "contiguous f16", &files(&results));
+        let pairs = vec![pair("contiguous f16", "paged/16 f32"), pair("quantized q8_0", "paged/16 f32")];
+        assert_eq!(baselines(&results, &pairs), ["contiguous f16", "paged/16 f32"]);
+        let data = data(&results, &[], &[], &pairs, "contiguous f16", &files(&results));
         assert_eq!(data["pairs"]["quantized q8_0 2048"]["tpot_ratio"]["paged/16 f32 2048"], json!([1.0, 0.5, 2.0, "inconclusive"]));
         assert_eq!(data["cells"]["quantized q8_0 2048"]["length"], 2048);
         assert!(data["files"]["results.csv"].as_str().unwrap().starts_with("label,"));

@@ -13,8 +13,6 @@ pub struct Results {
     pub rows: Vec<Row>,
     /// The passes that the rows sum up.
     pub visits: Vec<Visit>,
-    /// Every instance compared with every other that was timed beside it.
-    pub pairs: Vec<Pair>,
     /// How the build compares with another one that took turns with it.
     pub against: Option<Comparison>,
 }

@@ -22,6 +22,13 @@ pub struct WorkloadPoint {
     pub value: f64,
 }
 
+impl WorkloadPoint {
+    /// Whether another number is of the same metric at the same place.
+    pub fn is_where(&self, other: &WorkloadPoint) -> bool {
+        (&self.variant, &self.metric, self.at) == (&other.variant, &other.metric, other.at)
+    }
+}
+
 /// A number at a place of a workload's script, over all launches.
 #[derive(Debug, Clone, PartialEq)]
 pub struct WorkloadValue {

@@ -1,33 +1,18 @@
 //! The numbers of workloads that are scripts of their own: chat, streams, speculation and the others.
 
-use crate::metric::{Better, Unit};
+use crate::metric::{Better, Metric, Unit, count, measured};
 
-/// A number that a workload has at a place of its script: at a turn, a position, a length of a draft.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct WorkloadMetric {
-    /// The name, with its unit: the column `metric` of `workload.csv`.
-    pub id: &'static str,
-    /// The unit of its values.
-    pub unit: Unit,
-    /// The direction in which a strategy improves.
-    pub better: Better,
-    /// The meaning.
-    pub meaning: &'static str,
-}
-
-impl WorkloadMetric {
-    /// Whether it comes of times, and differs from machine to machine.
-    pub fn is_timed(&self) -> bool {
-        matches!(self.unit, Unit::Milliseconds | Unit::TokensPerSecond | Unit::Ratio)
+/// A number that a workload has at a place of its script: at a turn, a position, a length of a draft. What comes of times differs
+/// from machine to machine.
+const fn of(id: &'static str, unit: Unit, better: Better, meaning: &'static str) -> Metric {
+    match unit {
+        Unit::Milliseconds | Unit::TokensPerSecond | Unit::Ratio => measured(id, unit, better, meaning),
+        _ => count(id, unit, better, meaning),
     }
 }
 
-const fn of(id: &'static str, unit: Unit, better: Better, meaning: &'static str) -> WorkloadMetric {
-    WorkloadMetric { id, unit, better, meaning }
-}
-
 /// All of them.
-pub const WORKLOAD_METRICS: &[WorkloadMetric] = &[
+pub const WORKLOAD_METRICS: &[Metric] = &[
     of(
         "ttft_ms",
         Unit::Milliseconds,
@@ -163,7 +148,7 @@ pub const WORKLOAD_METRICS: &[WorkloadMetric] = &[
 ];
 
 /// The metric with an id.
-pub fn workload_metric(id: &str) -> Option<&'static WorkloadMetric> {
+pub fn workload_metric(id: &str) -> Option<&'static Metric> {
     WORKLOAD_METRICS.iter().find(|metric| metric.id == id)
 }
 

@@ -21,7 +21,7 @@ fn every_report_of_the_repository_can_be_drawn_again() {
         let read = |name: &str| fs::read(folder.join(name)).unwrap();
         let results = read_old(&read("results.json"), &read("samples.csv")).unwrap();
         let charts = charts(&results, &[]);
-        let page = html(&results, &charts, Edition::Interactive).unwrap();
+        let page = html(&results, &charts, &[], Edition::Interactive).unwrap();
         assert!(!charts.is_empty(), "{} has no charts", folder.display());
         assert_eq!(page.matches("<figure>").count(), charts.len(), "{}", folder.display());
         for chart in &charts {

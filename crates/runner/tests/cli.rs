@@ -34,6 +34,7 @@ mod cli {
     mod strategy_sizes;
     mod stream;
     mod summarise;
+    mod swept;
     mod verdicts;
     mod weights;
 }

@@ -2,6 +2,7 @@
 
 use kv_report::{Edition, Peer, ReportError, Results, charts};
 
+use super::pairs::pairs;
 use crate::Problem;
 use crate::run_folder::RunFolder;
 use crate::summary::against_text;
@@ -44,6 +45,7 @@ pub(crate) fn editions(light: bool) -> Vec<Edition> {
 pub(crate) fn draw(results: &Results, peers: &[Peer], editions: &[Edition]) -> Result<Vec<(String, Vec<u8>)>, Problem> {
     let undrawn = |error: ReportError| Problem::new("cannot draw the report").caused_by(error);
     let charts = charts(results, peers);
+    let pairs = pairs(&results.run, &results.visits);
     let mut files = vec![];
     for chart in &charts {
         files.push((format!("{}.png", chart.name), kv_report::png(chart).map_err(undrawn)?));
@@ -53,7 +55,7 @@ pub(crate) fn draw(results: &Results, peers: &[Peer], editions: &[Edition]) -> R
             Edition::Interactive => "index.html",
             Edition::Light => LIGHT_PAGE,
         };
-        files.push((name.into(), kv_report::html(results, &charts, *edition).map_err(undrawn)?.into_bytes()));
+        files.push((name.into(), kv_report::html(results, &charts, &pairs, *edition).map_err(undrawn)?.into_bytes()));
     }
     Ok(files)
 }

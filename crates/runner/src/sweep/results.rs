@@ -3,7 +3,6 @@
 use kv_report::{Build, OtherBuild, Results, Row, RunRecord, Visit};
 
 use super::judged::judge;
-use super::pairs::pairs;
 use super::rows::row;
 use crate::compare;
 
@@ -13,7 +12,7 @@ pub(crate) fn results(run: &RunRecord, visits: &[Visit]) -> Results {
     let of = |build: Build| visits.iter().filter(move |visit| visit.build == build).cloned().collect::<Vec<Visit>>();
     let own = of_build(run, of(Build::Own));
     let against = run.against.as_ref().map(|other| compare::between_builds(&own, &of_build(&as_other(run, other), of(Build::Other))));
-    Results { against, pairs: pairs(run, &own.visits), ..own }
+    Results { against, ..own }
 }
 
 /// The run as that of the other build.
@@ -24,5 +23,5 @@ fn as_other(run: &RunRecord, other: &OtherBuild) -> RunRecord {
 fn of_build(run: &RunRecord, visits: Vec<Visit>) -> Results {
     let mut rows: Vec<Row> = run.cells.iter().filter_map(|cell| row(run, cell, &visits)).collect();
     judge(&mut rows, run, &visits);
-    Results { run: run.clone(), rows, visits, pairs: vec![], against: None }
+    Results { run: run.clone(), rows, visits, against: None }
 }

@@ -7,14 +7,13 @@ use kv_report::{Value, Visit, WorkloadPoint, WorkloadValue, workload_metric};
 pub(super) fn workload_values<'v>(visits: impl Iterator<Item = &'v Visit>) -> Vec<WorkloadValue> {
     let mut places: Vec<(&WorkloadPoint, Vec<f64>)> = vec![];
     for point in visits.flat_map(|visit| &visit.workload) {
-        let is_same = |other: &WorkloadPoint| other.variant == point.variant && other.metric == point.metric && other.at == point.at;
-        match places.iter_mut().find(|(other, _)| is_same(other)) {
+        match places.iter_mut().find(|(other, _)| other.is_where(point)) {
             Some((_, values)) => values.push(point.value),
             None => places.push((point, vec![point.value])),
         }
     }
     let of_place = |(point, values): (&WorkloadPoint, Vec<f64>)| {
-        let is_timed = workload_metric(&point.metric).is_some_and(|metric| metric.is_timed());
+        let is_timed = workload_metric(&point.metric).is_some_and(|metric| metric.machine_bound);
         let mean = geometric_mean(&values).filter(|_| is_timed);
         let (value, interval, statistic) = match mean {
             Some((mean, interval)) => (mean, Some(interval), Some("geometric mean over launches".to_owned())),

@@ -33,7 +33,7 @@ pub use speculative::Speculative;
 pub(crate) use stream::StreamScript;
 pub use stream::{Steps, Stream};
 pub use summarise::{EncoderDecoder, Summarise};
-pub(crate) use tokens::{decode_steps, prompt, prompt_len, random_tokens};
+pub(crate) use tokens::{decode_steps, prompt, prompt_len, random_tokens, tokens_of_part};
 
 /// What a cell of such a workload does.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -35,3 +35,8 @@ pub(crate) fn random_tokens(seed: u64, vocabulary: usize, len: usize) -> Vec<u32
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     (0..len).map(|_| random.random_range(0..vocabulary as u32)).collect()
 }
+
+/// Random tokens of one of several parts that have nothing in common: messages, questions, labels.
+pub(crate) fn tokens_of_part(seed: u64, part: usize, vocabulary: usize, len: usize) -> Vec<u32> {
+    random_tokens(seed.wrapping_add((part as u64 + 1).wrapping_mul(0x9e37_79b9)), vocabulary, len)
+}

@@ -1,9 +1,8 @@
 //! Caches alone, without a model.
 
-use std::path::Path;
-
 use workspace_tests::chain::Chain;
 
+use super::swept::{sweep, table};
 use crate::{run, text, words};
 
 /// A shape with a context of 8192 tokens; 2 of its 30 layers are measured.
@@ -14,19 +13,6 @@ fn config(model: &str, sweep: &str) -> String {
          [[strategy]]\nlabel = 'q8_0'\nuse = 'quantized'\nconfig = {{ format = 'q8_0' }}\n\
          [[strategy]]\nlabel = 'naive'\nuse = 'naive'\nmax_length = 64\n"
     )
-}
-
-/// Runs a config into `report` beside it, and answers how that went.
-fn sweep(folder: &Path, config: &str, arguments: &[&str]) -> std::process::Output {
-    let path = folder.join("sweep.toml");
-    std::fs::write(&path, config).unwrap();
-    let out = folder.join("report");
-    run(&[&["run", path.to_str().unwrap(), "--unchecked", "--out", out.to_str().unwrap()], arguments].concat())
-}
-
-/// The rows of a table by the names of its columns.
-fn table(path: &Path) -> Vec<std::collections::BTreeMap<String, String>> {
-    csv::Reader::from_path(path).unwrap().deserialize().map(Result::unwrap).collect()
 }
 
 #[test]

@@ -1,9 +1,6 @@
 //! Conversations of several users.
 
-use std::collections::BTreeMap;
-use std::path::Path;
-use std::process::Output;
-
+use super::swept::{Row, Rows, sweep, table};
 use crate::{run, text, words};
 
 const CHAT: &str = "[chat]\nusers = 4\nsystem = 256\nturns = [20, 7, 1]\nanswer = 6\n";
@@ -24,29 +21,21 @@ label = 'naive'
 use = 'naive'
 ";
 
-fn sweep(folder: &Path, sections: &str, strategies: &str, arguments: &[&str]) -> Output {
-    let path = folder.join("chat.toml");
-    std::fs::write(&path, format!("[model]\npreset = 'small'\n{sections}\n{strategies}")).unwrap();
-    let out = folder.join("report");
-    run(&[&[path.to_str().unwrap(), "--unchecked", "--out", out.to_str().unwrap()], arguments].concat())
-}
-
-fn table(path: &Path) -> Vec<BTreeMap<String, String>> {
-    csv::Reader::from_path(path).unwrap().deserialize().map(Result::unwrap).collect()
+fn config(sections: &str, strategies: &str) -> String {
+    format!("[model]\npreset = 'small'\n{sections}\n{strategies}")
 }
 
 /// The value of a strategy, in one way of doing the work, of a metric at a turn.
-fn value(points: &[BTreeMap<String, String>], label: &str, variant: &str, metric: &str, at: f64) -> Option<f64> {
-    let is_it = |point: &&BTreeMap<String, String>| {
-        point["label"] == label && point["variant"] == variant && point["metric"] == metric && point["at"].parse() == Ok(at)
-    };
+fn value(points: &Rows, label: &str, variant: &str, metric: &str, at: f64) -> Option<f64> {
+    let is_it =
+        |point: &&Row| point["label"] == label && point["variant"] == variant && point["metric"] == metric && point["at"].parse() == Ok(at);
     points.iter().find(is_it).map(|point| point["value"].parse().unwrap())
 }
 
 #[test]
 fn warm_conversations_say_what_cold_ones_do_and_share_the_prefix_if_pages_do() {
     let folder = tempfile::tempdir().unwrap();
-    let output = sweep(folder.path(), &format!("[sweep]\nworkloads = 'chat'\nlaunches = 1\n{CHAT}"), STRATEGIES, &[]);
+    let output = sweep(folder.path(), &config(&format!("[sweep]\nworkloads = 'chat'\nlaunches = 1\n{CHAT}"), STRATEGIES), &[]);
     assert!(output.status.success(), "{}", text(&output.stderr));
     let report = folder.path().join("report");
     let points = table(&report.join("workload.csv"));
@@ -105,7 +94,7 @@ fn what_makes_no_sense_in_a_conversation_is_named() {
         (format!("[sweep]\nworkloads = 'chat'\nlevel = 'attention'\n{CHAT}"), "the workload `chat` asks a model what follows"),
         ("[sweep]\nlaunches = 1".into(), "`lengths` is missing in [sweep]"),
     ] {
-        let output = sweep(folder.path(), &sections, one, &[]);
+        let output = sweep(folder.path(), &config(&sections, one), &[]);
         let message = words(&text(&output.stderr));
         assert_eq!(output.status.code(), Some(1), "{sections}: {message}");
         assert!(message.contains(expected), "{sections}: {message}");

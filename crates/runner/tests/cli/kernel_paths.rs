@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use kv_kernels::KernelPath;
 
-use super::quality::{Rows, number, of, sweep, table, write_text};
+use super::quality::{of, write_text};
+use super::swept::{Rows, number, sweep, table};
 use crate::text;
 
 const STRATEGIES: &str = "

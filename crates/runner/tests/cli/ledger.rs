@@ -1,33 +1,25 @@
 //! The memory ledger of a run.
 
-use std::collections::BTreeMap;
-use std::path::Path;
-
-use crate::{run, text};
+use super::swept::{Row, number, sweep, table};
+use crate::text;
 
 /// The rows of a run of this config, by label and length.
-fn rows(config: &str) -> Vec<BTreeMap<String, String>> {
+fn rows(config: &str) -> Vec<Row> {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("ledger.toml");
-    std::fs::write(&path, config).unwrap();
     let out = folder.path().join("report");
-    let output = run(&[path.to_str().unwrap(), "--unchecked", "--out", out.to_str().unwrap()]);
+    let output = sweep(folder.path(), config, &[]);
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert!(text(&output.stdout).contains("Memory ledger\n\nlabel"), "one workload needs no column: {}", text(&output.stdout));
-    let rows = read(&out.join("results.csv"));
-    agree_with_the_text(&rows, &read(&out.join("text.csv")));
+    let rows = table(&out.join("results.csv"));
+    agree_with_the_text(&rows, &table(&out.join("text.csv")));
     rows
 }
 
-fn read(table: &Path) -> Vec<BTreeMap<String, String>> {
-    csv::Reader::from_path(table).unwrap().deserialize().map(|row| row.unwrap()).collect()
-}
-
 /// The heap at the end of a text that was followed is that of the ledger, however the tokens came.
-fn agree_with_the_text(rows: &[BTreeMap<String, String>], text: &[BTreeMap<String, String>]) {
+fn agree_with_the_text(rows: &[Row], text: &[Row]) {
     let mut followed = 0;
     for row in rows {
-        let is_at_its_end = |point: &&BTreeMap<String, String>| point["cell"] == row["cell"] && point["tokens"] == row["seq_len"];
+        let is_at_its_end = |point: &&Row| point["cell"] == row["cell"] && point["tokens"] == row["seq_len"];
         if let Some(end) = text.iter().find(is_at_its_end) {
             followed += 1;
             let (along, ledger) = (number(end, "heap_bytes"), number(row, "heap_live_bytes"));
@@ -35,10 +27,6 @@ fn agree_with_the_text(rows: &[BTreeMap<String, String>], text: &[BTreeMap<Strin
         }
     }
     assert!(followed > 0);
-}
-
-fn number(row: &BTreeMap<String, String>, column: &str) -> f64 {
-    row[column].parse().unwrap_or_else(|_| panic!("{} has no {column}: {row:?}", row["label"]))
 }
 
 const STRATEGIES: &str = "

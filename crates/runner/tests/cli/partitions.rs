@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use super::swept::table;
 use crate::{run, runner, text, words};
 
 const LENGTHS: [&str; 4] = ["--set", "sweep.batch=[1]", "--set", "sweep.workloads=['decode']"];
@@ -55,10 +56,6 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-fn table(folder: &Path) -> Vec<BTreeMap<String, String>> {
-    csv::Reader::from_path(folder.join("results.csv")).unwrap().deserialize().map(Result::unwrap).collect()
-}
-
 /// Both parts of the plan.
 fn both(folder: &Path) -> Vec<PathBuf> {
     for number in ["1/2", "2/2"] {
@@ -102,7 +99,7 @@ fn parts_are_measured_joined_and_told() {
     let merged = merge(&[folders[1].clone(), folders[0].clone()], &out, &["--format", "markdown"]);
     assert!(text(&merged.stdout).contains("naive") && text(&merged.stdout).contains("Memory ledger"), "{}", text(&merged.stdout));
     ok(merged);
-    let rows = table(&out);
+    let rows = table(&out.join("results.csv"));
     let labels: Vec<(&str, &str)> = rows.iter().map(|row| (row["label"].as_str(), row["seq_len"].as_str())).collect();
     let expected = [("naive", "16"), ("contiguous", "16"), ("paged", "16"), ("naive", "48"), ("contiguous", "48"), ("paged", "48")];
     assert_eq!(labels, expected, "in the order of the plan");
@@ -212,11 +209,11 @@ fn a_part_without_blocks_is_finished_and_joined() {
         ok(part(folder.path(), &format!("{number}/5"), &["--unchecked"]).output().unwrap());
     }
     let folders = parts(folder.path(), 5);
-    let empty: Vec<&PathBuf> = folders.iter().filter(|folder| table(folder).is_empty()).collect();
+    let empty: Vec<&PathBuf> = folders.iter().filter(|folder| table(&folder.join("results.csv")).is_empty()).collect();
     assert_eq!(empty.len(), 1, "four blocks in five parts");
     let out = folder.path().join("report");
     ok(merge(&folders, &out, &[]));
-    assert_eq!(table(&out).len(), 6);
+    assert_eq!(table(&out.join("results.csv")).len(), 6);
 }
 
 /// A scheduler sends SIGTERM to all processes of a task, waits, and queues it again.
@@ -280,7 +277,7 @@ fn a_part_may_go_on_on_another_machine() {
     let text_of_log = std::fs::read_to_string(finished.join("visits.jsonl")).unwrap();
     assert!(!text_of_log.contains(kept[cut]), "what was begun elsewhere was given up");
     assert!(text_of_log.contains(kept[cut - 1]));
-    let rows = table(&finished);
+    let rows = table(&finished.join("results.csv"));
     let elsewhere: Vec<&str> = rows.iter().filter(|row| row["machine"].starts_with("elsewhere")).map(|row| row["block"].as_str()).collect();
     assert!(!elsewhere.is_empty() && elsewhere.iter().all(|block| *block == blocks[0]) && elsewhere.len() < rows.len(), "{rows:?}");
     // Nothing is compared over machines, and charts of times say that several meet.

@@ -1,8 +1,8 @@
 //! What a cache does to attention, and to what a model says.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
+use super::swept::{Row, Rows, number, sweep, table};
 use crate::{run, runner, text, words};
 
 const STRATEGIES: &str = "
@@ -42,24 +42,7 @@ fn config(sweep: &str, quality: &str) -> String {
     )
 }
 
-pub(super) fn sweep(folder: &Path, config: &str, arguments: &[&str]) -> std::process::Output {
-    let path = folder.join("sweep.toml");
-    std::fs::write(&path, config).unwrap();
-    let out = folder.join("report");
-    run(&[&[path.to_str().unwrap(), "--unchecked", "--out", out.to_str().unwrap()], arguments].concat())
-}
-
-pub(super) type Rows = Vec<BTreeMap<String, String>>;
-
-pub(super) fn table(path: &Path) -> Rows {
-    csv::Reader::from_path(path).unwrap().deserialize().map(Result::unwrap).collect()
-}
-
-pub(super) fn number(row: &BTreeMap<String, String>, column: &str) -> f64 {
-    row[column].parse().unwrap_or_else(|_| panic!("{} has no {column}: {row:?}", row["label"]))
-}
-
-pub(super) fn of<'a>(rows: &'a Rows, label: &str, length: &str) -> &'a BTreeMap<String, String> {
+pub(super) fn of<'a>(rows: &'a Rows, label: &str, length: &str) -> &'a Row {
     rows.iter().find(|row| row["label"] == label && row["seq_len"] == length).unwrap()
 }
 
@@ -184,8 +167,7 @@ fn a_model_is_asked_for_facts_beside_an_exact_cache() {
     }
     assert_eq!(of(&rows, "naive", "256")["lookup_acc_dense"], "", "what recomputes is the reference");
     let parts = table(&folder.path().join("report/quality.csv"));
-    let dense =
-        |row: &&BTreeMap<String, String>| row["protocol"] == "recall" && row["metric"] == "lookup_acc_dense" && row["label"] == "f32";
+    let dense = |row: &&Row| row["protocol"] == "recall" && row["metric"] == "lookup_acc_dense" && row["label"] == "f32";
     assert_eq!(parts.iter().filter(dense).map(|row| row["count"].parse::<usize>().unwrap()).sum::<usize>(), 32);
     let page = std::fs::read_to_string(folder.path().join("report/index.html")).unwrap();
     assert!(page.contains("lookups at 256 tokens: this task says nothing about the caches here."));

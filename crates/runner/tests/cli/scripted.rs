@@ -1,15 +1,11 @@
 //! What tests of workloads that are scripts of their own share.
 
-use std::collections::BTreeMap;
-use std::path::Path;
 use std::process::Output;
 
 use tempfile::TempDir;
 
-use crate::{run, text, words};
-
-/// A row of a table by the names of its columns.
-type Row = BTreeMap<String, String>;
+use super::swept::{Row, sweep, table};
+use crate::{text, words};
 
 /// What a run left.
 pub(super) struct Ran {
@@ -30,11 +26,8 @@ pub(super) fn config(workload: &str, section: &str, strategies: &[(&str, &str)])
 /// Runs a config, with its files beside it.
 pub(super) fn ran(config: &str, files: &[(&str, &[u8])]) -> Ran {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("sweep.toml");
-    std::fs::write(&path, config).unwrap();
     files.iter().for_each(|(name, bytes)| std::fs::write(folder.path().join(name), bytes).unwrap());
-    let out = folder.path().join("report");
-    let output = run(&["run", path.to_str().unwrap(), "--unchecked", "--out", out.to_str().unwrap()]);
+    let output = sweep(folder.path(), config, &[]);
     Ran { folder, output }
 }
 
@@ -80,8 +73,4 @@ impl Ran {
         let all = self.along(label, variant, metric);
         all.iter().find(|(at, _)| *at == place).unwrap_or_else(|| panic!("{label}: no {metric} at {place} in {all:?}")).1
     }
-}
-
-fn table(path: &Path) -> Vec<Row> {
-    csv::Reader::from_path(path).unwrap().deserialize().map(Result::unwrap).collect()
 }

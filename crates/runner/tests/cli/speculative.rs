@@ -1,9 +1,7 @@
 //! Speculative decoding with a simulated draft.
 
-use std::collections::BTreeMap;
-use std::path::Path;
-
-use crate::{run, text, words};
+use super::swept::{Row, sweep, table};
+use crate::{text, words};
 
 fn config(keys: &str) -> String {
     let strategies = [
@@ -22,17 +20,6 @@ fn config(keys: &str) -> String {
     )
 }
 
-fn sweep(folder: &Path, config: &str, arguments: &[&str]) -> std::process::Output {
-    let path = folder.join("sweep.toml");
-    std::fs::write(&path, config).unwrap();
-    let out = folder.join("report");
-    run(&[&[path.to_str().unwrap(), "--unchecked", "--out", out.to_str().unwrap()], arguments].concat())
-}
-
-fn table(path: &Path) -> Vec<BTreeMap<String, String>> {
-    csv::Reader::from_path(path).unwrap().deserialize().map(Result::unwrap).collect()
-}
-
 #[test]
 fn drafts_write_the_same_text_and_what_cannot_take_back_says_so() {
     let folder = tempfile::tempdir().unwrap();
@@ -42,9 +29,7 @@ fn drafts_write_the_same_text_and_what_cannot_take_back_says_so() {
     let report = folder.path().join("report");
     let (rows, points) = (table(&report.join("results.csv")), table(&report.join("workload.csv")));
     let value = |label: &str, variant: &str, metric: &str, at: &str| -> f64 {
-        let is_it = |row: &&BTreeMap<String, String>| {
-            row["label"] == label && row["variant"] == variant && row["metric"] == metric && row["at"] == at
-        };
+        let is_it = |row: &&Row| row["label"] == label && row["variant"] == variant && row["metric"] == metric && row["at"] == at;
         points.iter().find(is_it).unwrap_or_else(|| panic!("{label} has no {metric} at {at} with {variant}"))["value"].parse().unwrap()
     };
     for label in ["f32", "paged", "naive"] {

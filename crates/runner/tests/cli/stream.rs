@@ -1,9 +1,7 @@
 //! Texts that go on beyond a window and the model's context.
 
-use std::collections::BTreeMap;
-use std::path::Path;
-
-use crate::{run, text, words};
+use super::swept::{Row, Rows, sweep, table};
+use crate::{text, words};
 
 const STRATEGIES: &str = "
 [[strategy]]
@@ -33,22 +31,9 @@ fn config(stream: &str, quality: &str) -> String {
     )
 }
 
-fn sweep(folder: &Path, config: &str, arguments: &[&str]) -> std::process::Output {
-    let path = folder.join("sweep.toml");
-    std::fs::write(&path, config).unwrap();
-    let out = folder.join("report");
-    run(&[&[path.to_str().unwrap(), "--unchecked", "--out", out.to_str().unwrap()], arguments].concat())
-}
-
-type Rows = Vec<BTreeMap<String, String>>;
-
-fn table(path: &Path) -> Rows {
-    csv::Reader::from_path(path).unwrap().deserialize().map(Result::unwrap).collect()
-}
-
 /// The places and values of a label's metric.
 fn along(rows: &Rows, label: &str, metric: &str) -> Vec<(f64, f64)> {
-    let number = |row: &BTreeMap<String, String>, column: &str| row[column].parse::<f64>().unwrap();
+    let number = |row: &Row, column: &str| row[column].parse::<f64>().unwrap();
     let of = rows.iter().filter(|row| row["label"] == label && row["metric"] == metric);
     of.map(|row| (number(row, "at"), number(row, "value"))).collect()
 }

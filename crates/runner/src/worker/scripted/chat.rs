@@ -2,11 +2,11 @@
 
 use kv_script::{Driver, Event, Name};
 
-use super::outcome::Outcome;
+use super::outcome::{Outcome, first_difference};
 use super::refusal::{MayBeCaches, Refusal};
 use super::stage::{Answers, Host, Stage, Took};
 use crate::worker::protocol::ScriptSpec;
-use crate::workloads::{Chat, random_tokens};
+use crate::workloads::{Chat, random_tokens, tokens_of_part};
 
 /// The system prompt is computed once, and every user's conversation is a fork.
 const SHARED: &str = "shared prefix";
@@ -44,9 +44,7 @@ pub(super) fn run<H: Host>(host: &H, chat: &Chat, script: &ScriptSpec, progress:
     let separate = {
         let mut stage = host.stage()?;
         let opened = talk.open_each(&mut stage)?;
-        let told = talk.converse(&mut stage, &opened)?;
-        outcome.all_steps += told.steps.len();
-        told
+        talk.converse(&mut stage, &opened)?
     };
     progress(1, 3);
     let shared = talk.share(host, &mut outcome)?;
@@ -58,7 +56,7 @@ pub(super) fn run<H: Host>(host: &H, chat: &Chat, script: &ScriptSpec, progress:
             ratio.into_iter().enumerate().for_each(|(turn, ratio)| outcome.put(SHARED, "ttft_ratio", turn + 1, ratio));
         }
     }
-    let warm_and_cold = shared.as_ref().and_then(|shared| first_difference(&shared.answers, &separate.answers));
+    let warm_and_cold = shared.as_ref().and_then(|shared| first_difference(&shared.texts(), &separate.texts()));
     let kept = shared.unwrap_or(separate);
     if !kept.first_tokens.iter().flatten().any(|ms| *ms > 0.0) {
         return Ok(outcome);
@@ -78,7 +76,7 @@ pub(super) fn run<H: Host>(host: &H, chat: &Chat, script: &ScriptSpec, progress:
             outcome.put(SHARED, "break_even_turn", 0, turn as f64);
         }
     }
-    outcome.steps = kept.steps;
+    outcome.compare_by(kept.steps);
     progress(3, 3);
     Ok(outcome)
 }
@@ -86,10 +84,7 @@ pub(super) fn run<H: Host>(host: &H, chat: &Chat, script: &ScriptSpec, progress:
 impl<'a> Talk<'a> {
     fn new(chat: &'a Chat, script: &ScriptSpec, vocabulary: usize) -> Talk<'a> {
         let ScriptSpec { seed, prefill_chunk, .. } = *script;
-        let drawn = |user: usize, turn: usize, tokens: usize| {
-            let of_message = (user * chat.turns.len() + turn + 1) as u64;
-            random_tokens(seed.wrapping_add(of_message.wrapping_mul(0x9e37_79b9)), vocabulary, tokens)
-        };
+        let drawn = |user: usize, turn: usize, tokens: usize| tokens_of_part(seed, user * chat.turns.len() + turn, vocabulary, tokens);
         let of_user = |user: usize| chat.turns.iter().enumerate().map(|(turn, tokens)| drawn(user, turn, *tokens)).collect();
         Talk {
             chat,
@@ -135,7 +130,6 @@ impl<'a> Talk<'a> {
         // The first user waits for the system prompt.
         opened[0] += prefix.ms;
         let told = self.converse(&mut stage, &opened)?;
-        outcome.all_steps += told.steps.len();
         self.edit(&mut stage, outcome)?;
         Ok(Some(told))
     }
@@ -154,9 +148,9 @@ impl<'a> Talk<'a> {
                 // The last token of an answer has not been fed.
                 message.extend(told.answers[user].last().and_then(|answer| answer.last()).copied());
                 message.extend(&self.messages[user][turn]);
-                let took = stage.append(&name, &message, self.chunk)?;
+                let mut took = stage.append(&name, &message, self.chunk)?;
                 if turn == 0 {
-                    stage.run(&Event::PromptEnd { sequence: name.clone() })?;
+                    took += stage.run(&Event::PromptEnd { sequence: name.clone() })?;
                 }
                 elapsed += took.ms;
                 first_tokens.push(took.ms + if turn == 0 { *opened } else { 0.0 });
@@ -213,6 +207,7 @@ impl<'a> Talk<'a> {
             let name = Name::new("recomputed");
             let mut took = stage.open(&name)?;
             took += stage.append(&name, &history, self.chunk)?;
+            took += stage.run(&Event::PromptEnd { sequence: name.clone() })?;
             first_tokens.push((stage.next_token(&name), took.ms));
             stage.run(&Event::Close { sequence: name })?;
             history.extend(answer);
@@ -222,6 +217,11 @@ impl<'a> Talk<'a> {
 }
 
 impl Told {
+    /// All answers to each user as one text.
+    fn texts(&self) -> Vec<Vec<u32>> {
+        self.answers.iter().map(|turns| turns.concat()).collect()
+    }
+
     fn put(&self, variant: &str, chat: &Chat, outcome: &mut Outcome) {
         for (turn, first_tokens) in (1..).zip(&self.first_tokens) {
             if let Some(ms) = median(first_tokens).filter(|ms| *ms > 0.0) {
@@ -246,11 +246,4 @@ fn median(values: &[f64]) -> Option<f64> {
 fn ratios(own: &[Vec<f64>], other: &[Vec<f64>]) -> Option<Vec<f64>> {
     let ratio = |(own, other): (&Vec<f64>, &Vec<f64>)| Some(median(own)? / median(other).filter(|ms| *ms > 0.0)?);
     own.iter().zip(other).map(ratio).collect()
-}
-
-/// Generated tokens of a user before the first that differs, the fewest over the users. `None` if none differs.
-fn first_difference(own: &[Vec<Vec<u32>>], other: &[Vec<Vec<u32>>]) -> Option<usize> {
-    let of_user =
-        |(own, other): (&Vec<Vec<u32>>, &Vec<Vec<u32>>)| own.iter().flatten().zip(other.iter().flatten()).position(|(a, b)| a != b);
-    own.iter().zip(other).filter_map(of_user).min()
 }

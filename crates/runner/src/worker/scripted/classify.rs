@@ -8,7 +8,7 @@ use super::refusal::Refusal;
 use super::stage::{Answers, Host, Took};
 use crate::drivers::Keeps;
 use crate::worker::protocol::ScriptSpec;
-use crate::workloads::{Classify, random_tokens};
+use crate::workloads::{Classify, random_tokens, tokens_of_part};
 
 /// The prefix is computed once, and each label is scored in a fork.
 const FORKED: &str = "forked";
@@ -71,13 +71,9 @@ impl Labels {
             return Err(Refusal::Failed(message));
         }
         let mut labels: Vec<Vec<u32>> = vec![];
-        let mut seed = script.seed;
+        let mut drawn = (0..).map(|index| tokens_of_part(script.seed, index, vocabulary, label_tokens));
         while labels.len() < count {
-            seed = seed.wrapping_add(0x9e37_79b9);
-            let label = random_tokens(seed, vocabulary, label_tokens);
-            if !labels.contains(&label) {
-                labels.push(label);
-            }
+            labels.extend(drawn.next().filter(|label| !labels.contains(label)));
         }
         Ok(Labels { chunk: script.prefill_chunk, prefix: random_tokens(script.seed, vocabulary, prefix), labels })
     }

@@ -75,8 +75,6 @@ struct Player<'a, H> {
     host: H,
     turns: Vec<u32>,
     rounds: Rounds,
-    /// Encoded bytes that its attention read, and timed steps in which it did.
-    read: (u64, usize),
     disturbance: Disturbance,
 }
 
@@ -91,7 +89,6 @@ fn time<'a, H: Host>(task: &'a ScriptedTask, channel: &Channel, host: &dyn Fn(&'
         host: host(instance),
         turns: vec![],
         rounds: Rounds::default(),
-        read: (0, 0),
         disturbance: Disturbance::default(),
     };
     let mut players: Vec<Player<'a, H>> = task.instances.iter().map(|instance| (instance, false)).chain(doubled).map(player).collect();
@@ -111,14 +108,11 @@ fn time<'a, H: Host>(task: &'a ScriptedTask, channel: &Channel, host: &dyn Fn(&'
             let player = &mut players[index];
             player.turns.push(turn as u32);
             channel.phase(Some(&player.instance.id), Work::Script);
-            let (watch, read) = (Watch::start(), kv_kernels::read_bytes());
+            let watch = Watch::start();
             let ran = caught(|| Ok(on_the_pool(|| perform(&player.host, task, &|done, all| channel.progress(done, all)))));
             player.disturbance.add(watch.stop());
             match ran.unwrap_or_else(|panic| Err(Refusal::Failed(panic))) {
-                Ok(outcome) => {
-                    player.read = (player.read.0 + kv_kernels::read_bytes() - read, player.read.1 + outcome.all_steps);
-                    player.rounds.add(round as u32, outcome);
-                }
+                Ok(outcome) => player.rounds.add(round as u32, outcome),
                 Err(refusal) => {
                     let visit =
                         Visit::failed(&player.instance.id, Pass::Latency, refusal.status(), &Work::Script.to_string(), refusal.reason());
@@ -136,9 +130,6 @@ fn time<'a, H: Host>(task: &'a ScriptedTask, channel: &Channel, host: &dyn Fn(&'
         let mut values = player.disturbance.values();
         values.extend(bandwidth.map(|bandwidth| ("read_bandwidth", bandwidth)));
         values.extend(last_level_cache().map(|bytes| ("last_level_cache_bytes", bytes as f64)));
-        if let (read @ 1.., steps @ 1..) = player.read {
-            values.push(("read_bytes", read as f64 / steps as f64));
-        }
         let fill = if is_of_model(task) { Fill::Prefill } else { Fill::Generated };
         let mut visit = Visit { guarantee, fill: Some(fill), ..player.rounds.into_visit(visit) };
         visit.values.extend(values.into_iter().map(|(id, value)| (id.to_owned(), value)));

@@ -8,11 +8,11 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 
-use super::outcome::Outcome;
+use super::outcome::{Outcome, first_difference};
 use super::refusal::{MayBeCaches, Refusal};
 use super::stage::{Answers, Host, Stage, Took};
 use crate::worker::protocol::ScriptSpec;
-use crate::workloads::{Multimodal, MultimodalScript, random_tokens};
+use crate::workloads::{Multimodal, MultimodalScript, tokens_of_part};
 
 /// The image is computed once, and each question is asked in a fork.
 const FORKED: &str = "forked";
@@ -83,10 +83,7 @@ impl<'a> Interview<'a> {
         };
         let width = values.len() / settings.patches;
         let patch = |patch: usize| Arc::from(&values[patch * width..(patch + 1) * width]);
-        let question = |index: usize| {
-            let seed = script.seed.wrapping_add((index as u64 + 1).wrapping_mul(0x9e37_79b9));
-            random_tokens(seed, host.vocabulary(), settings.question_tokens)
-        };
+        let question = |index: usize| tokens_of_part(script.seed, index, host.vocabulary(), settings.question_tokens);
         Ok(Interview {
             settings,
             chunk: script.prefill_chunk,
@@ -170,11 +167,6 @@ impl Answered {
             }
         }
     }
-}
-
-/// Generated tokens before the first that differs, the fewest over the answers. `None` if none differs.
-fn first_difference(own: &[Vec<u32>], other: &[Vec<u32>]) -> Option<usize> {
-    own.iter().zip(other).filter_map(|(own, other)| own.iter().zip(other).position(|(own, other)| own != other)).min()
 }
 
 /// Normal numbers, as large as those of the model's token embeddings are on the average. None if nobody knows these.

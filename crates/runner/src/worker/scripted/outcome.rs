@@ -13,8 +13,6 @@ pub(super) struct Outcome {
     pub(super) points: Vec<WorkloadPoint>,
     /// Decode steps: the depth after them, and their times. They are what a run is compared by.
     pub(super) steps: Vec<(usize, Took)>,
-    /// All steps in which the cache attended, those above included; 0 if what they read is among the values.
-    pub(super) all_steps: usize,
     /// Numbers of the whole, by the id of their metric.
     pub(super) values: BTreeMap<&'static str, f64>,
     pub(super) notes: Vec<String>,
@@ -34,6 +32,11 @@ impl Outcome {
     pub(super) fn put(&mut self, variant: &str, metric: &str, at: usize, value: f64) {
         self.points.push(WorkloadPoint { variant: variant.into(), metric: metric.into(), at: at as f64, value });
     }
+}
+
+/// Tokens of a text before the first that differs from the other's, the fewest over pairs of texts. `None` if none differs.
+pub(super) fn first_difference(own: &[Vec<u32>], other: &[Vec<u32>]) -> Option<usize> {
+    own.iter().zip(other).filter_map(|(own, other)| own.iter().zip(other).position(|(own, other)| own != other)).min()
 }
 
 /// Several runs of one script.
@@ -63,8 +66,7 @@ impl Rounds {
             seam_ms: took.seam_ms,
         }));
         for point in points {
-            let is_same = |other: &WorkloadPoint| other.variant == point.variant && other.metric == point.metric && other.at == point.at;
-            match self.points.iter_mut().find(|(other, _)| is_same(other)) {
+            match self.points.iter_mut().find(|(other, _)| other.is_where(&point)) {
                 Some((_, values)) => values.push(point.value),
                 None => self.points.push((point.clone(), vec![point.value])),
             }

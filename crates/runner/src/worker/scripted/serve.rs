@@ -99,7 +99,10 @@ pub(super) fn run<H: Host>(
     }
     let Server { record, notes, stage, .. } = server;
     let mut outcome = Outcome { notes, ..Outcome::default() };
-    record.put(requests.len(), stage.is_timed(), &mut outcome);
+    record.put_steps(&mut outcome);
+    if stage.is_timed() {
+        record.put_whole(requests.len(), &mut outcome);
+    }
     Ok(outcome)
 }
 
@@ -307,7 +310,8 @@ impl Record {
         }
     }
 
-    fn put(self, requests: usize, is_timed: bool, outcome: &mut Outcome) {
+    /// Numbers along the steps.
+    fn put_steps(&self, outcome: &mut Outcome) {
         let steps = self.steps.len();
         let stride = steps.div_ceil(MOST_POINTS).max(1);
         let is_shown = |step: &usize| step.is_multiple_of(stride) || *step == steps;
@@ -317,9 +321,11 @@ impl Record {
                 (running, None) => outcome.put(SERVED, "running", step, running as f64),
             }
         }
-        if !is_timed {
-            return;
-        }
+    }
+
+    /// Numbers of the whole.
+    fn put_whole(self, requests: usize, outcome: &mut Outcome) {
+        let steps = self.steps.len();
         let running = || self.steps.iter().map(|(running, _)| *running as f64);
         let mean = |values: &[f64]| (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64);
         let counted = [

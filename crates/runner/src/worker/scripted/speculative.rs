@@ -181,7 +181,9 @@ impl<'a, D: Driver<Error: MayBeCaches> + Answers> Writer<'a, D> {
             let mut took = self.stage.feed(&self.name, &fed)?;
             let began = Instant::now();
             let logits = self.stage.driver().take_logits().pop().unwrap_or_default();
-            let chosen: Vec<u32> = logits.chunks_exact((logits.len() / fed.len()).max(1)).map(argmax).collect();
+            // What follows the last token is known from the step itself.
+            let mut chosen: Vec<u32> = logits.chunks_exact((logits.len() / fed.len()).max(1)).take(draft).map(argmax).collect();
+            chosen.extend((!logits.is_empty()).then(|| self.stage.next_token(&self.name)));
             let accepted = drafted.iter().zip(&chosen).take_while(|(drafted, chosen)| drafted == chosen).count();
             took.ms += milliseconds(began.elapsed());
             if accepted < draft {

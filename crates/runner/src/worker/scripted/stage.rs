@@ -21,8 +21,14 @@ pub(super) trait Host: Sync {
     /// What feeds them.
     type Driver: Driver<Error: MayBeCaches> + Answers;
 
-    /// A cache of its own.
-    fn cache(&self) -> Result<Box<dyn KvCache>, String>;
+    /// The strategies that there are.
+    fn registry(&self) -> &Registry;
+
+    /// The strategy of the caches, with its parameters.
+    fn instance(&self) -> &InstanceSpec;
+
+    /// The shape of the caches.
+    fn geometry(&self) -> &Geometry;
 
     /// A fresh cache, with nothing in it.
     fn stage(&self) -> Result<Stage<'_, Self::Driver>, Refusal>;
@@ -33,18 +39,35 @@ pub(super) trait Host: Sync {
     /// The embedding of a token, `[hidden]`. Empty without a model.
     fn embedding(&self, token: u32) -> Result<Arc<[f32]>, Refusal>;
 
+    /// A cache of its own.
+    fn cache(&self) -> Result<Box<dyn KvCache>, String> {
+        self.instance().build(self.registry(), self.geometry())
+    }
+
     /// Positions of the model.
-    fn context(&self) -> usize;
+    fn context(&self) -> usize {
+        self.geometry().context
+    }
 
     /// Bytes of a cache of so many tokens by its strategy's formula, if it has one and the config makes room for them.
-    fn predicted_bytes(&self, tokens: usize) -> Option<u64>;
+    fn predicted_bytes(&self, tokens: usize) -> Option<u64> {
+        let InstanceSpec { strategy, config, .. } = self.instance();
+        let entry = self.registry().get(strategy).ok()?;
+        match Footprint::of(*entry, config, self.geometry(), 1).ok()?.answer(tokens) {
+            Answer::Bytes(bytes) => Some(bytes.total() as u64),
+            Answer::Uncountable | Answer::DoesNotSay | Answer::NoRoom { .. } => None,
+        }
+    }
 
     /// Bytes of a sequence of so many tokens among many others by its strategy's formula, if it has one: what all of them share,
     /// as the unfilled end of a pool, counts next to nothing.
-    fn bytes_among_many(&self, tokens: usize) -> Option<usize>;
-
-    /// The shape of the caches.
-    fn geometry(&self) -> &Geometry;
+    fn bytes_among_many(&self, tokens: usize) -> Option<usize> {
+        const MANY: usize = 1 << 16;
+        let InstanceSpec { strategy, config, .. } = self.instance();
+        let entry = self.registry().get(strategy).ok()?;
+        let bytes = entry.predicted_bytes(config, self.geometry(), tokens, MANY).ok().flatten()?;
+        Some(bytes.total() / MANY)
+    }
 }
 
 /// A driver that may know more of what follows than the next token.
@@ -84,8 +107,16 @@ pub(super) struct ModelHost<'a> {
 impl<'a> Host for ModelHost<'a> {
     type Driver = ModelDriver<'a>;
 
-    fn cache(&self) -> Result<Box<dyn KvCache>, String> {
-        self.instance.build(self.registry, &self.decoder.config().geometry)
+    fn registry(&self) -> &Registry {
+        self.registry
+    }
+
+    fn instance(&self) -> &InstanceSpec {
+        self.instance
+    }
+
+    fn geometry(&self) -> &Geometry {
+        &self.decoder.config().geometry
     }
 
     fn stage(&self) -> Result<Stage<'_, ModelDriver<'a>>, Refusal> {
@@ -99,22 +130,6 @@ impl<'a> Host for ModelHost<'a> {
 
     fn embedding(&self, token: u32) -> Result<Arc<[f32]>, Refusal> {
         Ok(self.decoder.embedding(token).map_err(|error| error.to_string())?.into())
-    }
-
-    fn context(&self) -> usize {
-        self.decoder.config().geometry.context
-    }
-
-    fn predicted_bytes(&self, tokens: usize) -> Option<u64> {
-        predicted_bytes(self.registry, self.instance, self.geometry(), tokens)
-    }
-
-    fn bytes_among_many(&self, tokens: usize) -> Option<usize> {
-        bytes_among_many(self.registry, self.instance, self.geometry(), tokens)
-    }
-
-    fn geometry(&self) -> &Geometry {
-        &self.decoder.config().geometry
     }
 }
 
@@ -142,8 +157,16 @@ impl<'a> RowsHost<'a> {
 impl Host for RowsHost<'_> {
     type Driver = RowsDriver<CellRows>;
 
-    fn cache(&self) -> Result<Box<dyn KvCache>, String> {
-        self.instance.build(self.registry, self.geometry())
+    fn registry(&self) -> &Registry {
+        self.registry
+    }
+
+    fn instance(&self) -> &InstanceSpec {
+        self.instance
+    }
+
+    fn geometry(&self) -> &Geometry {
+        &self.rows.geometry
     }
 
     fn stage(&self) -> Result<Stage<'_, RowsDriver<CellRows>>, Refusal> {
@@ -165,39 +188,6 @@ impl Host for RowsHost<'_> {
 
     fn embedding(&self, _: u32) -> Result<Arc<[f32]>, Refusal> {
         Ok([].into())
-    }
-
-    fn context(&self) -> usize {
-        self.geometry().context
-    }
-
-    fn predicted_bytes(&self, tokens: usize) -> Option<u64> {
-        predicted_bytes(self.registry, self.instance, self.geometry(), tokens)
-    }
-
-    fn bytes_among_many(&self, tokens: usize) -> Option<usize> {
-        bytes_among_many(self.registry, self.instance, self.geometry(), tokens)
-    }
-
-    fn geometry(&self) -> &Geometry {
-        &self.rows.geometry
-    }
-}
-
-/// What an instance's strategy predicts of a sequence among many.
-fn bytes_among_many(registry: &Registry, instance: &InstanceSpec, geometry: &Geometry, tokens: usize) -> Option<usize> {
-    const MANY: usize = 1 << 16;
-    let entry = registry.get(&instance.strategy).ok()?;
-    let bytes = entry.predicted_bytes(&instance.config, geometry, tokens, MANY).ok().flatten()?;
-    Some(bytes.total() / MANY)
-}
-
-/// What an instance's strategy predicts.
-fn predicted_bytes(registry: &Registry, instance: &InstanceSpec, geometry: &Geometry, tokens: usize) -> Option<u64> {
-    let entry = registry.get(&instance.strategy).ok()?;
-    match Footprint::of(*entry, &instance.config, geometry, 1).ok()?.answer(tokens) {
-        Answer::Bytes(bytes) => Some(bytes.total() as u64),
-        Answer::Uncountable | Answer::DoesNotSay | Answer::NoRoom { .. } => None,
     }
 }
 
