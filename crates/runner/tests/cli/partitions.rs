@@ -1,6 +1,5 @@
 //! Parts of a plan: measured one by one, interrupted, moved to another machine, joined.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
