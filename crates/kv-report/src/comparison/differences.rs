@@ -3,10 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::Place;
-use crate::quality_metric::QUALITY_METRICS;
 use crate::shown::exact;
 use crate::workload_metric::workload_metric;
-use crate::{Better, METRICS, Metric, Row, Status, Unit};
+use crate::{Better, METRICS, Row, Status, Tolerance, Unit};
 
 /// How a cell ended, as a difference.
 pub(super) const STATUS: &str = "status";
@@ -99,14 +98,15 @@ pub(super) fn differences(rows: &[(&Row, &Row)]) -> Strict {
             let guarantee = |row: &Row| row.guarantee.as_ref().map_or(missing(), text);
             note("guarantee".into(), (guarantee(before), guarantee(after)), String::new(), Direction::Neither);
         }
-        for metric in METRICS.iter().filter(|metric| is_strict(metric)) {
+        for metric in METRICS.iter() {
+            // Of the others nobody knows what they should be.
+            let Some(tolerance) = metric.tolerance else { continue };
             let numbers = (before.value(metric.id), after.value(metric.id));
-            let allowed = tolerance(metric, before, after);
             values += usize::from(numbers != (None, None));
             if let (Some(_), Some(_)) = numbers {
                 compared.insert(metric.id);
             }
-            if let Some((found, change, direction)) = difference(numbers, metric.unit, metric.better, allowed) {
+            if let Some((found, change, direction)) = difference(numbers, metric.unit, metric.better, tolerance) {
                 note(metric.id.into(), found, change, direction);
             }
         }
@@ -119,7 +119,7 @@ pub(super) fn differences(rows: &[(&Row, &Row)]) -> Strict {
             let Some(other) = before.workload.iter().find(is_same) else { continue };
             values += 1;
             let numbers = (Some(other.value.value), Some(value.value.value));
-            if let Some((found, change, direction)) = difference(numbers, metric.unit, metric.better, 0.0) {
+            if let Some((found, change, direction)) = difference(numbers, metric.unit, metric.better, Tolerance::EXACT) {
                 note(format!("{} ({}, {})", metric.id, value.variant, value.at), found, change, direction);
             }
         }
@@ -127,45 +127,19 @@ pub(super) fn differences(rows: &[(&Row, &Row)]) -> Strict {
     Strict { values, compared, differences }
 }
 
-fn is_quality(metric: &Metric) -> bool {
-    QUALITY_METRICS.iter().any(|other| other.id == metric.id)
-}
-
-/// Whether a metric is the same wherever a cell runs, but for the last digits.
-fn is_strict(metric: &Metric) -> bool {
-    !metric.machine_bound || is_quality(metric)
-}
-
-/// By how much a metric may differ and still be the same. What is counted may not differ at all, but for the rounding of a
-/// quotient. Quality is made of sums in an order that depends on the number of threads and on the kernel path: of divergences
-/// that is what the run itself found (`kld_floor`), and of the others a part in ten thousand.
-fn tolerance(metric: &Metric, before: &Row, after: &Row) -> f64 {
-    const OF_A_QUOTIENT: f64 = 1e-9;
-    const OF_A_SUM: f64 = 1e-4;
-    let largest = |id: &str| before.value(id).into_iter().chain(after.value(id)).map(f64::abs).fold(0.0, f64::max);
-    let own = largest(metric.id);
-    match metric.unit {
-        _ if !is_quality(metric) => OF_A_QUOTIENT * if metric.unit == Unit::Bytes { 0.0 } else { own },
-        Unit::Nats => largest("kld_floor").max(OF_A_SUM * own),
-        // A difference of two perplexities is as exact as they are.
-        Unit::Perplexity => OF_A_SUM * largest("ppl").max(largest("streamed_ppl")).max(own),
-        _ => OF_A_SUM * own,
-    }
-}
-
 /// A difference of two numbers beyond the tolerance.
 fn difference(
     (before, after): (Option<f64>, Option<f64>),
     unit: Unit,
     better: Better,
-    tolerance: f64,
+    tolerance: Tolerance,
 ) -> Option<((Found, Found), String, Direction)> {
     let (Some(first), Some(second)) = (before, after) else {
         let found = |number: Option<f64>| number.map_or(missing(), |number| Found { number: Some(number), text: exact(number, number) });
         let change = if before.is_some() { "is missing now" } else { "is new" };
         return (before != after).then(|| ((found(before), found(after)), change.into(), Direction::Neither));
     };
-    if (second - first).abs() <= tolerance {
+    if tolerance.covers(first, second) {
         return None;
     }
     let direction = match better {
