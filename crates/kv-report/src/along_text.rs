@@ -1,7 +1,7 @@
 //! A cache along a text: its heap after every token, and the time that keeping each token took.
 
 use crate::table::{number, table};
-use crate::{Axis, Chart, Form, Pass, Results, Scale, Series, Status, TextPoint, Visit};
+use crate::{Axis, Chart, Form, Pass, Quantity, Results, Scale, Series, Status, TextPoint, Visit};
 
 const MIB: f64 = 1024.0 * 1024.0;
 /// A line of the chart has at most about twice as many points.
@@ -29,7 +29,7 @@ pub(crate) fn heap(results: &Results, style: impl Fn(&str, usize) -> (String, us
         title: "Heap along the text".into(),
         caption: "Exact bytes of the cache after every token: stairs of pages and doublings, the plateau of a window.".into(),
         x: tokens(),
-        y: Axis { label: "live heap (MiB)".into(), scale: Scale::Linear },
+        y: Axis::new("live heap (MiB)", Scale::Linear),
         form: Form::Lines,
         series: followed(results).map(line).filter(|series| !series.points.is_empty()).collect(),
     }
@@ -57,14 +57,14 @@ pub(crate) fn time(results: &Results, style: impl Fn(&str, usize) -> (String, us
             "begin, append and commit over all layers, without attention: growth, sealing of groups and eviction show as peaks. Of several times the shortest counts.{of_several} text.csv has every token."
         ),
         x: tokens(),
-        y: Axis { label: "time to keep a token (ms)".into(), scale: Scale::Log },
+        y: Axis::new("time to keep a token (ms)", Scale::Log).of(Quantity::Time),
         form: Form::Lines,
         series: followed(results).map(line).filter(|series| !series.points.is_empty()).collect(),
     }
 }
 
 fn tokens() -> Axis {
-    Axis { label: "tokens".into(), scale: Scale::Linear }
+    Axis::new("tokens", Scale::Linear)
 }
 
 /// The first and the last token of each stair.

@@ -61,10 +61,36 @@ pub enum Arrangement {
 /// An axis.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Axis {
-    /// The quantity, with its unit.
+    /// What it is of, with its unit.
     pub label: String,
     /// How values map to distances.
     pub scale: Scale,
+    /// What a page may do with its values.
+    pub quantity: Quantity,
+}
+
+/// The quantities that charts and pages treat in ways of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Quantity {
+    /// How many tokens a cache holds: a page shows those of one length.
+    SequenceLength,
+    /// An absolute time: it says something of the machine too, and one slow line hides the others.
+    Time,
+    /// Any other.
+    Other,
+}
+
+impl Axis {
+    /// An axis of any quantity.
+    pub fn new(label: impl Into<String>, scale: Scale) -> Axis {
+        Axis { label: label.into(), scale, quantity: Quantity::Other }
+    }
+
+    /// The same axis, of this quantity.
+    #[must_use]
+    pub fn of(self, quantity: Quantity) -> Axis {
+        Axis { quantity, ..self }
+    }
 }
 
 /// How values map to distances.
@@ -103,7 +129,7 @@ pub struct Interval {
 impl Chart {
     /// Whether an axis has absolute times, which say something of the machine too.
     pub(crate) fn has_times(&self) -> bool {
-        [&self.x, &self.y].into_iter().any(|axis| axis.label.ends_with("(ms)") || axis.label.ends_with("(s)"))
+        [&self.x, &self.y].into_iter().any(|axis| axis.quantity == Quantity::Time)
     }
 
     /// The measured lengths, as ticks of the horizontal axis. Empty if their labels would overlap.
@@ -122,7 +148,7 @@ impl Chart {
     pub(crate) fn outliers(&self) -> Vec<&str> {
         const TIMES: f64 = 5.0;
         // Where quality is drawn, what is far off is what the chart is about.
-        if self.form != Form::Lines || self.series.len() < 3 || !self.y.label.contains("time") {
+        if self.form != Form::Lines || self.series.len() < 3 || self.y.quantity != Quantity::Time {
             return vec![];
         }
         let top = |series: &Series| series.points.iter().map(|(_, y)| *y).fold(f64::NEG_INFINITY, f64::max);
@@ -154,5 +180,33 @@ impl Chart {
             Some([(low, y), (high, y)])
         };
         self.series.iter().zip(marks).filter_map(ends).flatten().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_in_a_chart_of_times_is_a_line_far_above_the_others_set_aside() {
+        let line = |name: &str, top: f64| Series { name: name.into(), style: 0, points: vec![(128.0, 1.0), (256.0, top)], intervals: vec![] };
+        let chart = |y: Axis, highest: f64| Chart {
+            name: "test",
+            title: String::new(),
+            caption: String::new(),
+            x: Axis::new("sequence length (tokens)", Scale::Log).of(Quantity::SequenceLength),
+            y,
+            form: Form::Lines,
+            series: vec![line("a", 2.0), line("naive", highest), line("b", 3.0)],
+        };
+        let times = || Axis::new("the cache's part (ms)", Scale::Log).of(Quantity::Time);
+        assert_eq!(chart(times(), 15.1).outliers(), ["naive"]);
+        assert!(chart(times(), 14.9).outliers().is_empty());
+        assert!(chart(times(), 15.1).has_times());
+        // A perplexity five times as high is what its chart is about.
+        let quality = chart(Axis::new("perplexity after some time", Scale::Log), 15.1);
+        assert!(quality.outliers().is_empty() && !quality.has_times());
+        let two = Chart { series: vec![line("a", 2.0), line("naive", 100.0)], ..chart(times(), 100.0) };
+        assert!(two.outliers().is_empty(), "a line of two has only one to be compared with");
     }
 }

@@ -48,7 +48,7 @@ mod tests {
 
     #[test]
     fn every_point_has_its_interval_and_a_long_line_keeps_its_ends() {
-        let axis = || Axis { label: "x".into(), scale: Scale::Linear };
+        let axis = || Axis::new("x", Scale::Linear);
         let points: Vec<(f64, f64)> = (0..1000).map(|x| (f64::from(x), 0.5)).collect();
         let line = |name: &str, points: &[(f64, f64)]| Series { name: name.into(), style: 0, points: points.to_vec(), intervals: vec![] };
         let mut series = vec![line("long", &points), line("short", &points[..2])];

@@ -7,7 +7,7 @@ use crate::noise::{baselines, is_baseline};
 use crate::quality_axis::QualityAxis;
 use crate::recall_charts::recall_charts;
 use crate::{
-    Axis, CellRecord, Chart, Form, Interval, Level, Metric, Pass, Peer, Protocol, Results, Row, Scale, Series, SpeedUps, Status, StepTime,
+    Axis, CellRecord, Chart, Form, Interval, Level, Metric, Pass, Peer, Protocol, Quantity, Results, Row, Scale, Series, SpeedUps, Status, StepTime,
     TtftSource, Value, speed_up_chart,
 };
 use crate::{along_text, ledger, quality_lines, retrieval, workload_charts};
@@ -22,12 +22,12 @@ const CACHE_RATIO: &Metric = known("cache_ratio");
 /// Every chart for which the results have points, those of quality first. Peers appear in the charts that they have measurements for.
 pub fn charts(results: &Results, peers: &[Peer]) -> Vec<Chart> {
     let names = Names::of(results);
-    let depth = Axis { label: "sequence length (tokens)".into(), scale: Scale::Log };
-    let milliseconds = |what: &str| Axis { label: format!("{what} (ms)"), scale: Scale::Log };
+    let depth = Axis::new("sequence length (tokens)", Scale::Log).of(Quantity::SequenceLength);
+    let milliseconds = |what: &str| Axis::new(format!("{what} (ms)"), Scale::Log).of(Quantity::Time);
     let at_depth =
         |metric: &Metric| names.series(results, |row| row.values.get(metric.id).filter(|_| row.cell.workload == "decode").cloned());
     let compared = |metric: &'static Metric| names.series(results, move |row| compared(row, metric));
-    let relative = Axis { label: format!("ratio to {}", baselines(results).unwrap_or_default()), scale: Scale::Log };
+    let relative = Axis::new(format!("ratio to {}", baselines(results).unwrap_or_default()), Scale::Log);
     let mut charts = vec![
         Chart {
             name: "latency",
@@ -81,7 +81,7 @@ pub fn charts(results: &Results, peers: &[Peer]) -> Vec<Chart> {
             title: "Heap held by the cache".into(),
             caption: memory_caption(results),
             x: depth.clone(),
-            y: Axis { label: "live heap between steps (MiB)".into(), scale: Scale::Log },
+            y: Axis::new("live heap between steps (MiB)", Scale::Log),
             form: Form::Lines,
             series: names.series(results, |row| {
                 row.value(HEAP.id).filter(|bytes| *bytes >= NEXT_TO_NOTHING).map(|bytes| Value::from(bytes / MIB))
@@ -96,8 +96,8 @@ pub fn charts(results: &Results, peers: &[Peer]) -> Vec<Chart> {
             caption:
                 "Time since the start, token by token. Without a cache, every token reruns all tokens before it, so the curve bends upward."
                     .into(),
-            x: Axis { label: "tokens generated".into(), scale: Scale::Linear },
-            y: Axis { label: "time since the start (s)".into(), scale: Scale::Linear },
+            x: Axis::new("tokens generated", Scale::Linear),
+            y: Axis::new("time since the start (s)", Scale::Linear).of(Quantity::Time),
             form: Form::Lines,
             series: names.cumulative(results),
         },

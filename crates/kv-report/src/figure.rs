@@ -151,13 +151,12 @@ mod tests {
     use super::*;
 
     fn chart(scale: Scale, series: Vec<Series>) -> Chart {
-        let axis = |label: &str, scale| Axis { label: label.into(), scale };
         Chart {
             name: "test",
             title: "Title".into(),
             caption: "Caption.".into(),
-            x: axis("x", scale),
-            y: axis("y (ms)", Scale::Log),
+            x: Axis::new("x", scale),
+            y: Axis::new("y (ms)", Scale::Log),
             form: Form::Lines,
             series,
         }

@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     fn a_point_has_its_label_and_both_intervals_and_the_front_is_a_line() {
-        let axis = |label: &str| Axis { label: label.into(), scale: Scale::Log };
+        let axis = |label: &str| Axis::new(label, Scale::Log);
         let point = |name: &str, x: f64, y: f64| Series { name: name.into(), style: 0, points: vec![(x, y)], intervals: vec![] };
         let mut series = vec![point("a <b>", 1.0, 1e-9), point("c", 8.0, 0.5)];
         series[1].intervals.push(Interval { x: 8.0, low: 0.25, high: 1.0 });

@@ -4,7 +4,7 @@ use crate::instances::{Instance, common_length, instances};
 use crate::metric::known;
 use crate::quality_axis::QualityAxis;
 use crate::spread::Spread;
-use crate::{Axis, Chart, Form, Interval, Mark, Metric, Results, Row, Scale, Series};
+use crate::{Axis, Chart, Form, Interval, Mark, Metric, Quantity, Results, Row, Scale, Series};
 
 /// Bytes of the cache per token, which are counted and exact.
 const BYTES: &Metric = known("bytes_per_token");
@@ -22,13 +22,13 @@ pub(crate) fn holds_tokens(row: &Row) -> bool {
 struct Cost {
     chart: &'static str,
     title: &'static str,
-    axis: &'static str,
+    axis: fn() -> Axis,
     metric: &'static Metric,
 }
 
 const COSTS: [Cost; 2] = [
-    Cost { chart: "front-bytes", title: "against bytes per token", axis: "bytes per token of the cache", metric: BYTES },
-    Cost { chart: "front-latency", title: "against time per output token", axis: "time per output token (ms)", metric: TPOT },
+    Cost { chart: "front-bytes", title: "against bytes per token", axis: || Axis::new("bytes per token of the cache", Scale::Log), metric: BYTES },
+    Cost { chart: "front-latency", title: "against time per output token", axis: || Axis::new("time per output token (ms)", Scale::Log).of(Quantity::Time), metric: TPOT },
 ];
 
 /// The charts of quality against bytes and against time. `style` gives an instance's name and style by its label and batch.
@@ -82,7 +82,7 @@ fn chart(cost: &Cost, instances: &[Instance<'_>], axis: &QualityAxis, style: imp
         name: cost.chart,
         title: format!("{} {}, {length} tokens", capital(axis.name()), cost.title),
         caption: caption.join(" "),
-        x: Axis { label: cost.axis.into(), scale: Scale::Log },
+        x: (cost.axis)(),
         y: axis.axis(),
         form: Form::Points { marks: marks.collect(), front },
         series: series.collect(),

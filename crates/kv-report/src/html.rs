@@ -316,7 +316,7 @@ mod tests {
     }
 
     fn chart(series: &str) -> Chart {
-        let axis = || Axis { label: series.into(), scale: Scale::Log };
+        let axis = || Axis::new(series, Scale::Log);
         let series = vec![Series { name: series.into(), style: 0, points: vec![(128.0, 1.0)], intervals: vec![] }];
         Chart { name: "test", title: "Title".into(), caption: "Caption.".into(), x: axis(), y: axis(), form: crate::Form::Lines, series }
     }

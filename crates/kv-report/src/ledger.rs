@@ -48,8 +48,8 @@ pub(crate) fn bars(results: &Results) -> Chart {
         title: format!("Where the bytes are{at}"),
         caption: "Bytes between steps at exactly this length, in a process of its own: what the cache reports, what the heap holds beyond that, and what else is resident. Less is better. A part below zero is left out: results.csv has it."
             .into(),
-        x: Axis { label: String::new(), scale: Scale::Linear },
-        y: Axis { label: "memory (MiB)".into(), scale: Scale::Linear },
+        x: Axis::new("", Scale::Linear),
+        y: Axis::new("memory (MiB)", Scale::Linear),
         form: Form::Bars { names: rows.iter().map(name).collect(), arrangement: Arrangement::Stacked },
         series: PARTS.iter().enumerate().map(series).filter(|series| series.points.iter().any(|(_, value)| *value > 0.0)).collect(),
     }

@@ -76,7 +76,7 @@ mod workload_sentences;
 
 pub use along_text::text_csv;
 pub use best::{Answer, Bytes, Candidate, Question, best};
-pub use chart::{Arrangement, Axis, Chart, Form, Interval, Mark, Scale, Series};
+pub use chart::{Arrangement, Axis, Chart, Form, Interval, Mark, Quantity, Scale, Series};
 pub use chart_names::chart_names;
 pub use charts::charts;
 pub use comparison::{

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::charts::Line;
 use crate::figure::{escaped, figure};
 use crate::noise::is_baseline;
-use crate::{Chart, Pair, Results, metrics_csv, quality_csv, results_csv, workload_csv};
+use crate::{Chart, Pair, Quantity, Results, metrics_csv, quality_csv, results_csv, workload_csv};
 
 /// The tables that a reader can save from the page, with their names.
 pub(crate) fn files(results: &Results) -> Vec<(&'static str, String)> {
@@ -67,7 +67,7 @@ pub(crate) fn data(
 /// A chart's figure, with what it is drawn over and which of its lines it starts without.
 fn with_views(chart: &Chart) -> Value {
     let mut figure = figure(chart);
-    if chart.x.label.starts_with("sequence length") {
+    if chart.x.quantity == Quantity::SequenceLength {
         figure["over"] = "lengths".into();
     }
     let outliers: Vec<String> = chart.outliers().into_iter().map(escaped).collect();

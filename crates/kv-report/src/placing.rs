@@ -126,7 +126,7 @@ mod tests {
     use crate::{Axis, Form, Scale, Series};
 
     fn placed(points: &[(f64, f64)]) -> Vec<Option<Label>> {
-        let axis = || Axis { label: String::new(), scale: Scale::Log };
+        let axis = || Axis::new("", Scale::Log);
         let marks: Vec<Mark> = (1..=points.len()).map(|number| Mark { label: number.to_string(), along_x: None }).collect();
         let series =
             |(style, point): (usize, &(f64, f64))| Series { name: style.to_string(), style, points: vec![*point], intervals: vec![] };

@@ -268,7 +268,7 @@ mod tests {
     use crate::{Arrangement, Mark};
 
     fn chart(series: Vec<Series>) -> Chart {
-        let axis = |label: &str| Axis { label: label.into(), scale: Scale::Log };
+        let axis = |label: &str| Axis::new(label, Scale::Log);
         Chart { name: "test", title: "Title".into(), caption: "Caption.".into(), x: axis("x"), y: axis("y"), form: Form::Lines, series }
     }
 

@@ -65,7 +65,7 @@ impl QualityAxis {
     pub(crate) fn axis(&self) -> Axis {
         let label =
             if self.metric == KLD { "mean KL divergence, prompt exact (nats)" } else { "relative L2 error of attention, rows alone" };
-        Axis { label: label.into(), scale: Scale::Log }
+        Axis::new(label, Scale::Log)
     }
 
     /// What charts say of values on the floor.

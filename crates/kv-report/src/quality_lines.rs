@@ -67,7 +67,7 @@ pub(crate) fn by_depth(results: &Results, axis: &QualityAxis, protocol: Protocol
         name,
         title: format!("KL divergence along the text, {protocol}{at}"),
         caption: format!("{how} Each point is the mean over a range of tokens. Lower is better.{}", on_floor(axis, &series)),
-        x: Axis { label: along.into(), scale: Scale::Linear },
+        x: Axis::new(along, Scale::Linear),
         y: axis.axis(),
         form: Form::Lines,
         series,

@@ -48,7 +48,7 @@ pub(crate) fn recall_charts(results: &Results, depth: &Axis, style: impl Fn(&str
 }
 
 fn share() -> Axis {
-    Axis { label: "share answered".into(), scale: Scale::Linear }
+    Axis::new("share answered", Scale::Linear)
 }
 
 fn by_length(charts: &Charts, results: &Results, depth: &Axis, style: impl Fn(&str, usize) -> (String, usize)) -> Chart {
@@ -113,7 +113,7 @@ fn by_depth(charts: &Charts, results: &Results, length: usize, style: impl Fn(&s
             "{} Each point is the share of the questions about facts in a range of the prompt, which are few. {CEILING}",
             charts.what
         ),
-        x: Axis { label: "place in the prompt (tokens)".into(), scale: Scale::Linear },
+        x: Axis::new("place in the prompt (tokens)", Scale::Linear),
         y: share(),
         form: Form::Lines,
         series,

@@ -59,8 +59,8 @@ pub(crate) fn bars(results: &Results) -> Chart {
         name: "retrieval",
         title: format!("Planted needles found{}", length.map_or(String::new(), |length| format!(", {length} tokens"))),
         caption: "Attention looks for known tokens. An exact cache finds all. A needle stands out by its margin, in logits: rounding hides those of small margins, and a cache that evicts loses them at any margin, save those among its newest or first tokens. Higher is better.".into(),
-        x: Axis { label: String::new(), scale: Scale::Linear },
-        y: Axis { label: "share found".into(), scale: Scale::Linear },
+        x: Axis::new("", Scale::Linear),
+        y: Axis::new("share found", Scale::Linear),
         form: Form::Bars { names: all.iter().map(|part| name(part.label, part.seq_len)).collect(), arrangement: Arrangement::Beside },
         series: needles.enumerate().map(series).filter(|series| !series.points.is_empty()).collect(),
     }

@@ -2,7 +2,7 @@
 
 use crate::speed_up::{SpeedUp, SpeedUps};
 use crate::spread::Spread;
-use crate::{Axis, Chart, Form, Interval, Scale, Series};
+use crate::{Axis, Chart, Form, Interval, Quantity, Scale, Series};
 
 /// Where the ranges come from.
 const RANGE: &str = "A range reaches from the shortest step that recomputed over the upper end of the baseline's 95 % interval to the longest over its lower end. Recomputing was timed in one process, for a few steps: a range is a spread, and no interval of 95 %.";
@@ -28,8 +28,8 @@ pub fn speed_up_chart(models: &[SpeedUps]) -> Option<Chart> {
             "Time per output token of {}, which recomputes, over that of the baseline, {}. Above 1, keeping saves time. {RANGE}",
             first.recomputed, first.baseline
         ),
-        x: Axis { label: "sequence length (tokens)".into(), scale: Scale::Log },
-        y: Axis { label: "times as fast".into(), scale: Scale::Log },
+        x: Axis::new("sequence length (tokens)", Scale::Log).of(Quantity::SequenceLength),
+        y: Axis::new("times as fast", Scale::Log),
         form: Form::Lines,
         series,
     })

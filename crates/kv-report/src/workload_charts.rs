@@ -2,7 +2,7 @@
 
 use crate::metric::Unit;
 use crate::noise::is_baseline;
-use crate::{Axis, Chart, Form, Interval, Results, Row, Scale, Series, Status, workload_metric};
+use crate::{Axis, Chart, Form, Interval, Quantity, Results, Row, Scale, Series, Status, workload_metric};
 
 /// A chart of one number of one workload.
 struct Spec {
@@ -14,9 +14,7 @@ struct Spec {
     caption: &'static str,
     /// What `at` counts.
     x: &'static str,
-    x_scale: Scale,
-    y: &'static str,
-    y_scale: Scale,
+    y: fn() -> Axis,
     /// The ways of doing the work of which every strategy has a line, in order of preference: the first that a row has. Where a
     /// config sweeps the ways, they are not known here and none is named: it is the one in the middle.
     of_all: &'static [&'static str],
@@ -45,9 +43,7 @@ const SPECS: &[Spec] = &[
         title: "Chat: time to first token by turn",
         caption: "From a message to the first token of its answer, with a shared system prompt. Beside it the baseline without sharing, and with nothing kept between turns. Lower is better.",
         x: "turn",
-        x_scale: Scale::Linear,
-        y: "time to first token (ms)",
-        y_scale: Scale::Log,
+        y: || Axis::new("time to first token (ms)", Scale::Log).of(Quantity::Time),
         of_all: &["shared prefix", "separate"],
         beside: &["separate", "recomputed"],
     },
@@ -58,9 +54,7 @@ const SPECS: &[Spec] = &[
         title: "Chat: time of all users to the end of each turn",
         caption: "Prompts and answers of all users together, since the start. Lower is better.",
         x: "turn",
-        x_scale: Scale::Linear,
-        y: "time since the start (ms)",
-        y_scale: Scale::Linear,
+        y: || Axis::new("time since the start (ms)", Scale::Linear).of(Quantity::Time),
         of_all: &["shared prefix", "separate"],
         beside: &["separate", "recomputed"],
     },
@@ -71,9 +65,7 @@ const SPECS: &[Spec] = &[
         title: "Chat: heap of all users at the end of each turn",
         caption: "Exact bytes, counted by the allocator; turn 0 is after the system prompt was shared or computed for each. Lower is better.",
         x: "turn",
-        x_scale: Scale::Linear,
-        y: "live heap (MiB)",
-        y_scale: Scale::Linear,
+        y: || Axis::new("live heap (MiB)", Scale::Linear),
         of_all: &["shared prefix", "separate"],
         beside: &["separate"],
     },
@@ -84,9 +76,7 @@ const SPECS: &[Spec] = &[
         title: "Classify: time to score so many labels",
         caption: "Since the start; 0 is when the prefix was computed. Each label is scored in a fork of the prefix. Beside it the baseline with the prefix computed again for each label. Lower is better.",
         x: "labels scored",
-        x_scale: Scale::Linear,
-        y: "time since the start (ms)",
-        y_scale: Scale::Log,
+        y: || Axis::new("time since the start (ms)", Scale::Log).of(Quantity::Time),
         of_all: FORKED,
         beside: RECOMPUTED,
     },
@@ -97,9 +87,7 @@ const SPECS: &[Spec] = &[
         title: "Classify: heap by labels",
         caption: "Exact bytes, counted by the allocator, with the sequences of all labels kept; 0 is after the prefix. A cache that shares counts the prefix once. Beside it the baseline without forks. Lower is better.",
         x: "labels scored",
-        x_scale: Scale::Linear,
-        y: "live heap (MiB)",
-        y_scale: Scale::Linear,
+        y: || Axis::new("live heap (MiB)", Scale::Linear),
         of_all: FORKED,
         beside: RECOMPUTED,
     },
@@ -110,9 +98,7 @@ const SPECS: &[Spec] = &[
         title: "Multimodal: time to first token by question",
         caption: "From a question to the first token of its answer, each in a fork of the image; the first question waits for the image. Beside it the baseline with the image computed again for each question. Lower is better.",
         x: "question",
-        x_scale: Scale::Linear,
-        y: "time to first token (ms)",
-        y_scale: Scale::Log,
+        y: || Axis::new("time to first token (ms)", Scale::Log).of(Quantity::Time),
         of_all: FORKED,
         beside: RECOMPUTED,
     },
@@ -123,9 +109,7 @@ const SPECS: &[Spec] = &[
         title: "Multimodal: heap by questions",
         caption: "Exact bytes, counted by the allocator, with the sequences of all questions kept; 0 is after the image. A cache that shares counts the image once. Beside it the baseline without forks. Lower is better.",
         x: "questions answered",
-        x_scale: Scale::Linear,
-        y: "live heap (MiB)",
-        y_scale: Scale::Linear,
+        y: || Axis::new("live heap (MiB)", Scale::Linear),
         of_all: FORKED,
         beside: RECOMPUTED,
     },
@@ -136,9 +120,7 @@ const SPECS: &[Spec] = &[
         title: "Serve: sequences in each step",
         caption: "Requests that are decoded together under the same memory limit. A line ends when all are served: higher and shorter is better. No model runs.",
         x: "step",
-        x_scale: Scale::Linear,
-        y: "sequences",
-        y_scale: Scale::Linear,
+        y: || Axis::new("sequences", Scale::Linear),
         of_all: SERVED,
         beside: &[],
     },
@@ -149,9 +131,7 @@ const SPECS: &[Spec] = &[
         title: "Serve: heap after each step",
         caption: "Exact bytes of the cache, counted by the allocator: a pool keeps the pages of sequences that have ended. What is admitted is decided by what sequences take, not by this.",
         x: "step",
-        x_scale: Scale::Linear,
-        y: "live heap (MiB)",
-        y_scale: Scale::Linear,
+        y: || Axis::new("live heap (MiB)", Scale::Linear),
         of_all: SERVED,
         beside: &[],
     },
@@ -162,9 +142,7 @@ const SPECS: &[Spec] = &[
         title: "Summarise: time of a decoder's step",
         caption: "The cache's time to append, attend and read the encoder's rows, with the encoder's keys and values kept. Beside it the baseline with them computed again at the first and the last step. No model runs. Lower is better.",
         x: "step",
-        x_scale: Scale::Linear,
-        y: "time per step (ms)",
-        y_scale: Scale::Log,
+        y: || Axis::new("time per step (ms)", Scale::Log).of(Quantity::Time),
         of_all: &["encoder kept"],
         beside: RECOMPUTED,
     },
@@ -175,9 +153,7 @@ const SPECS: &[Spec] = &[
         title: "Stream: time per token along the text",
         caption: "Median time of the single steps before each depth. A line ends where the cache is full or reaches no further. Lower is better. A flat line is best.",
         x: "tokens fed",
-        x_scale: Scale::Linear,
-        y: "time per token (ms)",
-        y_scale: Scale::Log,
+        y: || Axis::new("time per token (ms)", Scale::Log).of(Quantity::Time),
         of_all: FED,
         beside: &[],
     },
@@ -188,9 +164,7 @@ const SPECS: &[Spec] = &[
         title: "Stream: heap along the text",
         caption: "Exact bytes of the cache at each depth, counted by the allocator. Lower is better. A flat line is bounded memory.",
         x: "tokens fed",
-        x_scale: Scale::Linear,
-        y: "live heap (MiB)",
-        y_scale: Scale::Log,
+        y: || Axis::new("live heap (MiB)", Scale::Log),
         of_all: FED,
         beside: &[],
     },
@@ -201,9 +175,7 @@ const SPECS: &[Spec] = &[
         title: "Stream: perplexity along the text",
         caption: "Of the text's tokens between each depth and the one before, as the model reads them with this cache. All lines read the same tokens: where they part, the cache does it. Lower is better.",
         x: "tokens fed",
-        x_scale: Scale::Linear,
-        y: "perplexity",
-        y_scale: Scale::Log,
+        y: || Axis::new("perplexity", Scale::Log),
         of_all: FED,
         beside: &[],
     },
@@ -214,9 +186,7 @@ const SPECS: &[Spec] = &[
         title: "Speculative decoding: speed-up by the length of a draft",
         caption: "Time per token of plain decoding over that with drafts, rejected tokens taken back; above 1, drafts pay. p is the probability that a drafted token is right. What a draft model itself would cost is not included.",
         x: "tokens of a draft (k)",
-        x_scale: Scale::Linear,
-        y: "speed-up over plain decoding",
-        y_scale: Scale::Linear,
+        y: || Axis::new("speed-up over plain decoding", Scale::Linear),
         of_all: SWEPT,
         beside: SWEPT,
     },
@@ -255,8 +225,8 @@ pub(crate) fn charts(results: &Results, style: impl Fn(&str, usize) -> (String, 
             name: spec.name,
             title: spec.title.into(),
             caption: spec.caption.into(),
-            x: Axis { label: spec.x.into(), scale: spec.x_scale },
-            y: Axis { label: spec.y.into(), scale: spec.y_scale },
+            x: Axis::new(spec.x, Scale::Linear),
+            y: (spec.y)(),
             form: Form::Lines,
             series,
         }
@@ -296,10 +266,11 @@ impl Spec {
 fn line(row: &Row, variant: &str, spec: &Spec, name: String, style: usize) -> Series {
     const MIB: f64 = 1024.0 * 1024.0;
     let scale = if workload_metric(spec.metric).is_some_and(|metric| metric.unit == Unit::Bytes) { MIB } else { 1.0 };
-    let can_be_drawn = |x: f64, y: f64| (spec.x_scale == Scale::Linear || x > 0.0) && (spec.y_scale == Scale::Linear || y > 0.0);
-    let values: Vec<_> = row.along(variant, spec.metric).filter(|(at, value)| can_be_drawn(*at, value.value)).collect();
+    let y_scale = (spec.y)().scale;
+    let can_be_drawn = |y: f64| y_scale == Scale::Linear || y > 0.0;
+    let values: Vec<_> = row.along(variant, spec.metric).filter(|(_, value)| can_be_drawn(value.value)).collect();
     let interval = |(x, value): &(f64, &crate::Value)| {
-        let (low, high) = value.interval.filter(|(low, _)| spec.y_scale == Scale::Linear || *low > 0.0)?;
+        let (low, high) = value.interval.filter(|(low, _)| can_be_drawn(*low))?;
         Some(Interval { x: *x, low: low / scale, high: high / scale })
     };
     Series {

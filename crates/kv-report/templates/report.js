@@ -58,8 +58,11 @@
     const colored = { ...shown, visible: isShown(line) && !isOutlier };
     if (colored.line) colored.line = { ...colored.line, color: ink(colored.line.color) };
     if (colored.marker) colored.marker = { ...colored.marker, color: ink(colored.marker.color) };
-    const exact = shown.error_y ? "%{y:.6g} [−%{error_y.arrayminus:.3g}, +%{error_y.array:.3g}]" : "%{y:.6g}";
-    colored.hovertemplate = `%{x}: ${exact}<extra>%{fullData.name}</extra>`;
+    // Of some points of a line no interval is known: there a template would show its own text.
+    if (shown.hoverinfo !== "skip") colored.hovertemplate = shown.x.map((_, index) => {
+      const interval = shown.error_y?.array[index] == null ? "" : " [−%{error_y.arrayminus:.3g}, +%{error_y.array:.3g}]";
+      return `%{x}: %{y:.6g}${interval}<extra>%{fullData.name}</extra>`;
+    });
     return colored;
   }
 

@@ -32,10 +32,14 @@ fn available() -> Option<u64> {
 }
 
 pub(crate) fn size(bytes: u64) -> String {
+    const KIB: f64 = (1u64 << 10) as f64;
     const MIB: f64 = (1u64 << 20) as f64;
     const GIB: f64 = (1u64 << 30) as f64;
     let bytes = bytes as f64;
     match bytes {
+        _ if bytes < KIB => format!("{bytes} bytes"),
+        // Of less, two decimals of a MiB would say next to nothing.
+        _ if bytes < 0.1 * MIB => format!("{:.1} KiB", bytes / KIB),
         _ if bytes >= GIB => format!("{:.1} GiB", bytes / GIB),
         _ if bytes >= 10.0 * MIB => format!("{:.0} MiB", bytes / MIB),
         _ => format!("{:.2} MiB", bytes / MIB),

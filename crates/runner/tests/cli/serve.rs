@@ -73,7 +73,7 @@ fn bad_requests_and_memories_are_refused_with_what_would_be_right() {
     let none = ran(&config("serve", "requests = 3\nmemory = '1 KiB'", &STRATEGIES[1..2]), &[]);
     assert_eq!(none.output.status.code(), Some(2));
     let error = none.row("paged")["error"].clone();
-    assert!(error.contains("not one request fits into `memory` (0.00 MiB): the smallest of 3 takes "), "{error}");
+    assert!(error.contains("not one request fits into `memory` (1.0 KiB): the smallest of 3 takes "), "{error}");
 }
 
 /// In a conversation nothing is queued: what does not fit is refused before anything is computed.

@@ -434,7 +434,7 @@ mod tests {
             outcome.notes,
             [
                 "1 of 3 requests were refused: they need up to 1100 tokens, and `max_tokens` is 1024",
-                "1 of 3 requests were refused: alone they take more than `memory` (0.04 MiB)",
+                "1 of 3 requests were refused: alone they take more than `memory` (37.5 KiB)",
             ]
         );
         let limited = served(traced(&[(16, 8), (100, 8)]), (1 << 30, 1024), ("contiguous", "growth = { reserve = 64 }")).unwrap();
