@@ -16,7 +16,7 @@ use crate::noise::noise;
 use crate::shown::{shortened, shown};
 use crate::style::colour;
 use crate::workload_charts::workload_of;
-use crate::{CellRecord, Form, Scale, page_data, plotly, png};
+use crate::{CellRecord, Form, Scale, Theme, page_data, pictures, plotly, png};
 use crate::{
     Chart, Comparison, EqualBytes, Fact, Pair, ReportError, Results, Row, RunRecord, RunState, Status, equal_bytes, recall_sentences,
     sentences, workload_sentences,
@@ -38,7 +38,9 @@ pub enum Edition {
 /// [`ReportError::Page`], or [`ReportError::Chart`] if a picture cannot be drawn.
 pub fn html(results: &Results, charts: &[Chart], pairs: &[Pair], edition: Edition) -> Result<String, ReportError> {
     let lines = lines(results);
-    let figures = charts.iter().map(|chart| Figure::new(chart, edition)).collect::<Result<Vec<_>, ReportError>>()?;
+    let drawn = pictures(charts);
+    let figure = |(chart, picture)| Figure::new(chart, picture, edition);
+    let figures = charts.iter().zip(&drawn.charts).map(figure).collect::<Result<Vec<_>, ReportError>>()?;
     let files = page_data::files(results);
     let baselines = page_data::baselines(results, pairs);
     let baseline = baselines.first().cloned().unwrap_or_default();
@@ -70,6 +72,7 @@ pub fn html(results: &Results, charts: &[Chart], pairs: &[Pair], edition: Editio
         capacity: capacity(results),
         equal_bytes: equal_bytes(results),
         figures,
+        numbered: drawn.names,
         certainty: noise(results),
         against: results.against.as_ref(),
         strategies: strategies.into_iter().map(Strategy::of).collect(),
@@ -125,6 +128,8 @@ struct Page<'a> {
     capacity: Option<Capacity>,
     equal_bytes: Option<EqualBytes>,
     figures: Vec<Figure<'a>>,
+    /// The names that are numbers in pictures.
+    numbered: Vec<String>,
     certainty: Vec<String>,
     /// How the build compares with another one that took turns with it.
     against: Option<&'a Comparison>,
@@ -186,10 +191,11 @@ struct Figure<'a> {
 }
 
 impl<'a> Figure<'a> {
-    fn new(chart: &'a Chart, edition: Edition) -> Result<Figure<'a>, ReportError> {
+    /// A chart, which is drawn as `drawn` where it is a picture.
+    fn new(chart: &'a Chart, drawn: &Chart, edition: Edition) -> Result<Figure<'a>, ReportError> {
         let picture = match edition {
             Edition::Interactive => None,
-            Edition::Light => Some(format!("data:image/png;base64,{}", BASE64_STANDARD.encode(png(chart)?))),
+            Edition::Light => Some(format!("data:image/png;base64,{}", BASE64_STANDARD.encode(png(drawn, Theme::Light)?))),
         };
         let (numbers, is_thinned) = chart_numbers(chart);
         Ok(Figure {

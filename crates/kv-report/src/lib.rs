@@ -4,7 +4,7 @@
 //! report.
 //!
 //! Reading order: [`RunRecord`] is what was planned, a [`Visit`] is what a pass over a cell came to, [`Results`] sums them
-//! up. [`charts`] turns results into [`Chart`]s, and [`png()`] and [`html()`] draw them.
+//! up. [`charts`] turns results into [`Chart`]s, and [`png()`], [`svg()`] and [`html()`] draw them.
 #![forbid(unsafe_code)]
 
 mod along_text;
@@ -40,11 +40,9 @@ mod origin;
 mod overview;
 mod page_data;
 mod peer;
+mod picture;
 mod placing;
 mod plotly;
-mod png;
-mod png_bars;
-mod png_points;
 mod quality;
 mod quality_axis;
 mod quality_lines;
@@ -94,7 +92,7 @@ pub use old::read_old;
 pub use origin::{AssignedBlock, OriginRecord, PartRecord};
 pub use overview::{Overview, OverviewModel, overview_html, overview_sentences};
 pub use peer::{Peer, peers_csv, read_peers};
-pub use png::png;
+pub use picture::{Pictures, Theme, pictures, png, svg};
 pub use quality::{Part, Protocol, QualityPoint, quality_csv};
 pub use recall::{Answered, FEWEST_RIGHT, LOOKUP, NEEDLE, RECALLS, Recall, recall_sentences};
 pub use results::{IMPLEMENTATION_BOUND, Pair, Results, Row, UNRANKED, Value};

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use kv_report::{Edition, charts, html, metrics_csv, png, read_old, results_csv, samples_csv};
+use kv_report::{Edition, charts, html, metrics_csv, pictures, png, svg, read_old, Theme, results_csv, samples_csv};
 
 #[test]
 fn every_report_of_the_repository_can_be_drawn_again() {
@@ -26,7 +26,11 @@ fn every_report_of_the_repository_can_be_drawn_again() {
         assert_eq!(page.matches("<figure>").count(), charts.len(), "{}", folder.display());
         for chart in &charts {
             assert!(folder.join(chart.name).with_extension("png").is_file(), "{} had no chart {}", folder.display(), chart.name);
-            assert!(!png(chart).unwrap().is_empty());
+        }
+        for chart in &pictures(&charts).charts {
+            for theme in Theme::ALL {
+                assert!(!png(chart, theme).unwrap().is_empty() && !svg(chart, theme).unwrap().is_empty());
+            }
         }
         assert_same_values(&read("results.csv"), &results_csv(&results));
         assert_same_values(&read("samples.csv"), &samples_csv(&results));

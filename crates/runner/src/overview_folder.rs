@@ -218,7 +218,9 @@ pub(crate) fn draw(folder: &Path, overview: &Overview) -> Result<(), Problem> {
     write(folder, "results.csv", &kv_report::joined_csv(&overview.results()))?;
     write(folder, "speedup.csv", &kv_report::speed_up_csv(&speed_ups))?;
     if let Some(chart) = kv_report::speed_up_chart(&speed_ups) {
-        write(folder, "speedup.png", &kv_report::png(&chart).map_err(undrawn)?)?;
+        for (name, bytes) in sweep::pictures(&[chart]).map_err(undrawn)? {
+            write(folder, &name, &bytes)?;
+        }
     }
     write(folder, "index.html", kv_report::overview_html(overview).map_err(undrawn)?.as_bytes())
 }

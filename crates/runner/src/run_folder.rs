@@ -11,7 +11,7 @@ use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use kv_report::{Pass, RunRecord, RunState, Visit, read_run, read_visits};
+use kv_report::{Pass, RunRecord, RunState, Theme, Visit, read_run, read_visits};
 
 use crate::Problem;
 use crate::files::{sync_folder, write_durably};
@@ -328,8 +328,14 @@ fn is_of_a_report(name: &str) -> bool {
         ["results.csv", "metrics.csv", "samples.csv", "text.csv", "quality.csv", "workload.csv", "against.md", "index.html", LIGHT_PAGE];
     // What was being written when a run was killed.
     let name = name.strip_suffix(".new").and_then(|name| name.rsplit_once('.')).map_or(name, |(name, _)| name);
-    let is_chart = name.strip_suffix(".png").is_some_and(|name| kv_report::chart_names().any(|chart| chart == name));
+    let picture = name.strip_suffix(".png").or(name.strip_suffix(".svg"));
+    let is_chart = picture.is_some_and(|name| kv_report::chart_names().any(|chart| name.strip_prefix(chart).is_some_and(is_of_a_theme)));
     is_chart || VIEWS.contains(&name) || matches!(name, RUN | VISITS | LOCK | OLD_RESULTS)
+}
+
+/// Whether a picture's name has this after the chart's.
+fn is_of_a_theme(rest: &str) -> bool {
+    Theme::ALL.iter().any(|theme| theme.suffix() == rest)
 }
 
 /// The lock of a folder, or `None` if another process has it.

@@ -46,7 +46,7 @@ pub(crate) fn merge(arguments: &MergeArguments) -> Result<ExitCode, Problem> {
     let visits = folder.replace_visits(&visits)?;
     let results = sweep::results(&run, &visits);
     sweep::write_tables(&results, &folder)?;
-    for (name, bytes) in sweep::draw(&results, &[], &sweep::editions(false))? {
+    for (name, bytes) in sweep::draw(&results, &[], sweep::PAGE)? {
         folder.write(&name, &bytes)?;
     }
     folder.write_run(&run)?;

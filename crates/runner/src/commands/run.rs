@@ -354,7 +354,8 @@ fn conclude(ended: sweep::Ended, arguments: &RunArguments) -> Result<ExitCode, P
     sweep::write_tables(&results, &folder)?;
     // Whatever happens to the page, this has been measured.
     print(&tables(&results, arguments.format))?;
-    for (name, bytes) in sweep::draw(&results, &[], &sweep::editions(arguments.light))? {
+    let editions = if arguments.light { sweep::WITH_LIGHT_PAGE } else { sweep::PAGE };
+    for (name, bytes) in sweep::draw(&results, &[], editions)? {
         folder.write(&name, &bytes)?;
     }
     let page = if complete { folder.finish()? } else { folder.keep() }.join("index.html");

@@ -1,6 +1,6 @@
 //! Files that are views of a run: tables, charts and the page.
 
-use kv_report::{Edition, Peer, ReportError, Results, charts};
+use kv_report::{Chart, Edition, Peer, ReportError, Results, Theme, charts};
 
 use super::pairs::pairs;
 use crate::Problem;
@@ -33,10 +33,11 @@ pub(crate) fn tables(results: &Results) -> Vec<(&'static str, Vec<u8>)> {
     tables.into_iter().chain(against).collect()
 }
 
-/// The editions of the page that are drawn: the interactive one, and the light one if it is asked for.
-pub(crate) fn editions(light: bool) -> Vec<Edition> {
-    [Some(Edition::Interactive), light.then_some(Edition::Light)].into_iter().flatten().collect()
-}
+/// The interactive page alone.
+pub(crate) const PAGE: &[Edition] = &[Edition::Interactive];
+
+/// The interactive page, and the light one for those who ask for it.
+pub(crate) const WITH_LIGHT_PAGE: &[Edition] = &[Edition::Interactive, Edition::Light];
 
 /// The charts and the pages, with their names; the pages are the last.
 ///
@@ -46,16 +47,29 @@ pub(crate) fn draw(results: &Results, peers: &[Peer], editions: &[Edition]) -> R
     let undrawn = |error: ReportError| Problem::new("cannot draw the report").caused_by(error);
     let charts = charts(results, peers);
     let pairs = pairs(&results.run, &results.visits);
-    let mut files = vec![];
-    for chart in &charts {
-        files.push((format!("{}.png", chart.name), kv_report::png(chart).map_err(undrawn)?));
-    }
+    let mut files = pictures(&charts).map_err(undrawn)?;
     for edition in editions {
         let name = match edition {
             Edition::Interactive => "index.html",
             Edition::Light => LIGHT_PAGE,
         };
         files.push((name.into(), kv_report::html(results, &charts, &pairs, *edition).map_err(undrawn)?.into_bytes()));
+    }
+    Ok(files)
+}
+
+/// The pictures of charts, with their names: of each one a PNG and an SVG for light and for dark paper.
+///
+/// # Errors
+/// [`ReportError::Draw`], [`ReportError::Png`].
+pub(crate) fn pictures(charts: &[Chart]) -> Result<Vec<(String, Vec<u8>)>, ReportError> {
+    let mut files = vec![];
+    for chart in &kv_report::pictures(charts).charts {
+        for theme in Theme::ALL {
+            let name = format!("{}{}", chart.name, theme.suffix());
+            files.push((format!("{name}.png"), kv_report::png(chart, theme)?));
+            files.push((format!("{name}.svg"), kv_report::svg(chart, theme)?));
+        }
     }
     Ok(files)
 }

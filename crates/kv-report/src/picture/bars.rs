@@ -1,13 +1,22 @@
-//! Bars in a PNG, stacked or beside each other.
+//! Bars in a picture, stacked or beside each other.
 
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use crate::png::{Area, Span, rgb, text};
+use super::Theme;
+use super::drawing::{Area, Drawn, of_series, rgb};
+use super::span::Span;
+use super::text::text;
 use crate::{Arrangement, Chart, Scale, Series};
 
 /// Draws the bars over their names, the parts of each in the order of the series.
-pub(crate) fn draw(chart: &Chart, names: &[String], arrangement: Arrangement, plot: &Area<'_>) -> Result<(), Box<dyn std::error::Error>> {
+pub(super) fn draw<B: DrawingBackend<ErrorType: 'static>>(
+    chart: &Chart,
+    theme: Theme,
+    names: &[String],
+    arrangement: Arrangement,
+    plot: &Area<B>,
+) -> Drawn {
     const STACK: f64 = 0.6;
     const GROUP: f64 = 0.8;
     const LONGEST_NAME: usize = 26;
@@ -33,12 +42,12 @@ pub(crate) fn draw(chart: &Chart, names: &[String], arrangement: Arrangement, pl
         .configure_mesh()
         .disable_x_mesh()
         .x_labels(0)
-        .bold_line_style(RGBColor(222, 222, 222))
+        .bold_line_style(rgb(theme.grid()))
         .light_line_style(TRANSPARENT)
-        .axis_style(RGBColor(120, 120, 120))
+        .axis_style(rgb(theme.axis()))
         .y_desc(&chart.y.label)
-        .axis_desc_style(text(24))
-        .label_style(text(21))
+        .axis_desc_style(text(24, theme.ink()))
+        .label_style(text(21, theme.ink()))
         .draw()?;
     let mut below = vec![0.0; names.len()];
     for (index, series) in chart.series.iter().enumerate() {
@@ -53,7 +62,7 @@ pub(crate) fn draw(chart: &Chart, names: &[String], arrangement: Arrangement, pl
             };
             let left = bar as f64 + left;
             if value > 0.0 {
-                context.draw_series([Rectangle::new([(left, *base), (left + width, *base + value)], rgb(series).filled())])?;
+                context.draw_series([Rectangle::new([(left, *base), (left + width, *base + value)], of_series(theme, series).filled())])?;
             }
             if arrangement == Arrangement::Stacked {
                 *base += value;
@@ -65,7 +74,7 @@ pub(crate) fn draw(chart: &Chart, names: &[String], arrangement: Arrangement, pl
             if name.chars().count() > LONGEST_NAME { name.chars().take(LONGEST_NAME - 1).chain(['…']).collect() } else { name.clone() };
         let (x, y) = context.backend_coord(&(bar as f64 + 0.5, 0.0));
         // Names stand on their heads' side, so that long ones do not overlap.
-        let style = text(18).transform(FontTransform::Rotate270).pos(Pos::new(HPos::Right, VPos::Center));
+        let style = text(18, theme.ink()).transform(FontTransform::Rotate270).pos(Pos::new(HPos::Right, VPos::Center));
         let (left, top) = plot.get_base_pixel();
         plot.draw_text(&shown, &style, (x - left, y - top + 10))?;
     }
