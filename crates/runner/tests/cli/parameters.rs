@@ -91,7 +91,7 @@ fn values_that_do_not_fit_are_answered_in_the_users_words() {
         (format("8"), &["`format` is 8", "it takes a quoted string or { keys = "]),
         (format("'int8'"), &["unknown format `int8`; known are f32"]),
         (format("{ keys = 8 }"), &["`format.keys` is 8: it takes a quoted string"]),
-        (format("{ key = 'f16' }"), &["`format` is { key = \"f16\" }", "{ keys = "]),
+        (format("{ key = 'f16' }"), &["unknown field `key`, expected `keys` or `values`", "did you mean `keys`?"]),
         (strategy("use = 'paged'\nconfig = { block_size = 'x' }"), &["`block_size` is \"x\": it takes a whole number (0 or more)"]),
         (strategy("use = 'paged'\nconfig = { block_size = 1.5 }"), &["`block_size` is 1.5: it takes a whole number (0 or more)"]),
         (strategy("use = 5"), &["`strategy[0].use` is 5: it takes a quoted string"]),
