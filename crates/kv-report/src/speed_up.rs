@@ -56,6 +56,17 @@ impl SpeedUp {
         let ((shortest, longest), (low, high)) = (self.recomputed_steps?, self.baseline_interval?);
         (low > 0.0).then(|| (shortest / high, longest / low))
     }
+
+    /// The time that a step saves, in milliseconds.
+    pub fn saved_ms(&self) -> f64 {
+        self.recomputed_ms - self.baseline_ms
+    }
+
+    /// Where the time saved lies, of the same ends as [`SpeedUp::range`].
+    pub fn saved_range(&self) -> Option<(f64, f64)> {
+        let ((shortest, longest), (low, high)) = (self.recomputed_steps?, self.baseline_interval?);
+        Some((shortest - high, longest - low))
+    }
 }
 
 impl SpeedUps {

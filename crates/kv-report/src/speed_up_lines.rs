@@ -64,7 +64,7 @@ pub(crate) fn millions(parameters: usize) -> String {
     }
 }
 
-/// What the speed-ups show: of each model, whether the saving grows with length, and whether it grows with the size of the model,
+/// What the speed-ups show: of each model, whether the speed-up grows with length, and whether it grows with the size of the model,
 /// where ranges tell.
 pub fn speed_up_sentences(models: &[SpeedUps]) -> Vec<String> {
     let known: Vec<Line<'_>> = lines(models).collect();
@@ -76,10 +76,11 @@ pub fn speed_up_sentences(models: &[SpeedUps]) -> Vec<String> {
     if known.is_empty() {
         return sentences;
     }
+    sentences.extend(saved_time(models));
     let (with_length, with_size) = (along_lengths(&known), along_sizes(&known));
     let grows = |steps: &[Step<'_>]| !steps.is_empty() && steps.iter().all(|step| step.change() == Change::Grows);
     if grows(&with_length) && grows(&with_size) {
-        sentences.push("The saving grows with length and with the size of the model, at every step that was measured.".into());
+        sentences.push("The speed-up grows with length and with the size of the model, at every step that was measured.".into());
     } else {
         sentences.extend(growth("with length", &with_length));
         sentences.extend(growth("with the size of the model", &with_size));
@@ -104,6 +105,29 @@ fn of_line(line: &Line<'_>) -> Option<String> {
         millions(line.model.parameters),
         of_batch(first)
     ))
+}
+
+/// The time that each model saves per step at the longest length that all have, and whether a larger one saves more.
+fn saved_time(models: &[SpeedUps]) -> Option<String> {
+    let mut models: Vec<&SpeedUps> = models.iter().filter(|model| !model.points.is_empty()).collect();
+    models.sort_by_key(|model| model.parameters);
+    let (first, others) = models.split_first().filter(|(_, others)| !others.is_empty())?;
+    let is_shared = |point: &&SpeedUp| others.iter().all(|other| other.at(point.seq_len, point.batch).is_some());
+    let longest = first.points.iter().filter(is_shared).max_by_key(|point| (point.seq_len, std::cmp::Reverse(point.batch)))?;
+    let points: Vec<(&SpeedUps, &SpeedUp)> =
+        models.iter().filter_map(|model| Some((*model, model.at(longest.seq_len, longest.batch)?))).collect();
+    let told = points.iter().map(|(model, point)| {
+        let range = point.saved_range().map_or(String::new(), |(low, high)| format!(" [{}, {}]", digits(low), digits(high)));
+        format!("{}{range} ms on {}", digits(point.saved_ms()), model.name)
+    });
+    let spread = |point: &SpeedUp| Spread::new(point.saved_ms(), Some(point.saved_range()?));
+    let grows = points.windows(2).all(|pair| match (spread(pair[0].1), spread(pair[1].1)) {
+        (Some(smaller), Some(larger)) => smaller.is_below(&larger),
+        _ => false,
+    });
+    let so = if grows { ": the larger the model, the more time" } else { "; that a larger model saves more does not show" };
+    let at = format!("At {} tokens{}", longest.seq_len, of_batch(longest));
+    Some(format!("{at}, a decode step with kept keys and values saves {}{so}.", told.collect::<Vec<_>>().join(", ")))
 }
 
 /// How many sequences a step of several decodes.
@@ -196,18 +220,18 @@ fn along_sizes<'a>(lines: &[Line<'a>]) -> Vec<Step<'a>> {
     steps
 }
 
-/// Whether the saving grows along some steps, and where it does not. `None` without steps.
+/// Whether the speed-up grows along some steps, and where it does not. `None` without steps.
 fn growth(along: &str, steps: &[Step<'_>]) -> Option<String> {
     const TOLD: usize = 4;
     let not: Vec<String> = steps.iter().filter(|step| step.change() != Change::Grows).map(Step::told).collect();
     let places = match not.len() {
         0 if steps.is_empty() => return None,
-        0 => return Some(format!("The saving grows {along}, at every step that was measured.")),
+        0 => return Some(format!("The speed-up grows {along}, at every step that was measured.")),
         more if more > TOLD => format!("{}; and in {} more", not[..TOLD].join("; "), more - TOLD),
         _ => not.join("; "),
     };
     let everywhere = if not.len() < steps.len() { " everywhere" } else { "" };
-    Some(format!("That the saving grows {along} does not show{everywhere}: {places}."))
+    Some(format!("That the speed-up grows {along} does not show{everywhere}: {places}."))
 }
 
 #[cfg(test)]
@@ -229,13 +253,29 @@ mod tests {
             "Keeping keys and values makes a decode step 3.00 [2.85, 3.15] times as fast at 64 tokens and 6.00 [5.70, 6.30] times as fast at 128 tokens, on small with 2.6 million parameters."
         );
         assert_eq!(
-            told(&models, "The saving"),
-            "The saving grows with length and with the size of the model, at every step that was measured."
+            told(&models, "The speed-up"),
+            "The speed-up grows with length and with the size of the model, at every step that was measured."
         );
         assert!(told(&models, "A range").contains("no interval of 95 %"));
         let one = &models[..1];
-        assert_eq!(told(one, "The saving"), "The saving grows with length, at every step that was measured.");
+        assert_eq!(told(one, "The speed-up"), "The speed-up grows with length, at every step that was measured.");
         assert!(!speed_up_sentences(one).iter().any(|sentence| sentence.contains("size of the model")), "one model has one size");
+    }
+
+    #[test]
+    fn the_time_saved_is_told_at_the_longest_length_of_all() {
+        let small = of_lengths("small", 2_600_000, &[(64, 3.0), (128, 6.0), (256, 9.0)]);
+        let mut large = of_lengths("large", 1_200_000_000, &[(64, 3.0), (128, 6.0)]);
+        let same = told(&[large.clone(), small.clone()], "saves");
+        assert!(same.contains("At 128 tokens") && same.ends_with("that a larger model saves more does not show."), "{same}");
+        for point in &mut large.points {
+            point.recomputed_ms *= 10.0;
+            point.recomputed_steps = point.recomputed_steps.map(|(low, high)| (low * 10.0, high * 10.0));
+        }
+        let more = told(&[large, small.clone()], "saves");
+        assert!(more.ends_with(": the larger the model, the more time."), "{more}");
+        assert!(more.find("on small").unwrap() < more.find("on large").unwrap(), "{more}");
+        assert!(!speed_up_sentences(&[small]).iter().any(|sentence| sentence.contains("saves")), "one model has one size");
     }
 
     #[test]
@@ -244,11 +284,11 @@ mod tests {
             [of_lengths("small", 2_600_000, &[(64, 3.0), (128, 6.0)]), of_lengths("large", 1_200_000_000, &[(64, 3.1), (128, 2.0)])];
         assert_eq!(
             told(&models, "with length"),
-            "That the saving grows with length does not show everywhere: from 64 to 128 tokens on large it falls (3.10 [2.95, 3.26] and 2.00 [1.90, 2.10])."
+            "That the speed-up grows with length does not show everywhere: from 64 to 128 tokens on large it falls (3.10 [2.95, 3.26] and 2.00 [1.90, 2.10])."
         );
         assert_eq!(
             told(&models, "with the size"),
-            "That the saving grows with the size of the model does not show: at 64 tokens from small to large the ranges overlap (3.00 [2.85, 3.15] and 3.10 [2.95, 3.26]); at 128 tokens from small to large it falls (6.00 [5.70, 6.30] and 2.00 [1.90, 2.10])."
+            "That the speed-up grows with the size of the model does not show: at 64 tokens from small to large the ranges overlap (3.00 [2.85, 3.15] and 3.10 [2.95, 3.26]); at 128 tokens from small to large it falls (6.00 [5.70, 6.30] and 2.00 [1.90, 2.10])."
         );
     }
 
