@@ -189,7 +189,8 @@ mod tests {
 
     #[test]
     fn only_in_a_chart_of_times_is_a_line_far_above_the_others_set_aside() {
-        let line = |name: &str, top: f64| Series { name: name.into(), style: 0, points: vec![(128.0, 1.0), (256.0, top)], intervals: vec![] };
+        let line =
+            |name: &str, top: f64| Series { name: name.into(), style: 0, points: vec![(128.0, 1.0), (256.0, top)], intervals: vec![] };
         let chart = |y: Axis, highest: f64| Chart {
             name: "test",
             title: String::new(),

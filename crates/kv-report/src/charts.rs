@@ -7,8 +7,8 @@ use crate::noise::{baselines, is_baseline};
 use crate::quality_axis::QualityAxis;
 use crate::recall_charts::recall_charts;
 use crate::{
-    Axis, CellRecord, Chart, Form, Interval, Level, Metric, Pass, Peer, Protocol, Quantity, Results, Row, Scale, Series, SpeedUps, Status, StepTime,
-    TtftSource, Value, speed_up_chart,
+    Axis, CellRecord, Chart, Form, Interval, Level, Metric, Pass, Peer, Protocol, Quantity, Results, Row, Scale, Series, SpeedUps, Status,
+    StepTime, TtftSource, Value, speed_up_chart,
 };
 use crate::{along_text, ledger, quality_lines, retrieval, workload_charts};
 

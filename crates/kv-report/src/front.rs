@@ -27,8 +27,18 @@ struct Cost {
 }
 
 const COSTS: [Cost; 2] = [
-    Cost { chart: "front-bytes", title: "against bytes per token", axis: || Axis::new("bytes per token of the cache", Scale::Log), metric: BYTES },
-    Cost { chart: "front-latency", title: "against time per output token", axis: || Axis::new("time per output token (ms)", Scale::Log).of(Quantity::Time), metric: TPOT },
+    Cost {
+        chart: "front-bytes",
+        title: "against bytes per token",
+        axis: || Axis::new("bytes per token of the cache", Scale::Log),
+        metric: BYTES,
+    },
+    Cost {
+        chart: "front-latency",
+        title: "against time per output token",
+        axis: || Axis::new("time per output token (ms)", Scale::Log).of(Quantity::Time),
+        metric: TPOT,
+    },
 ];
 
 /// The charts of quality against bytes and against time. `style` gives an instance's name and style by its label and batch.

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use kv_report::{Edition, charts, html, metrics_csv, pictures, png, svg, read_old, Theme, results_csv, samples_csv};
+use kv_report::{Edition, Theme, charts, html, metrics_csv, pictures, png, read_old, results_csv, samples_csv, svg};
 
 #[test]
 fn every_report_of_the_repository_can_be_drawn_again() {

@@ -341,7 +341,9 @@ pub fn main(registry: Registry) -> ExitCode {
         Command::New { name } => commands::new(&name),
         Command::Generate(arguments) => commands::generate(&registry, &arguments),
         Command::Fetch { name } => commands::fetch(&name),
-        Command::Report { folder, peer, light, format } => commands::report(&folder, &peer, if light { sweep::WITH_LIGHT_PAGE } else { sweep::PAGE }, format),
+        Command::Report { folder, peer, light, format } => {
+            commands::report(&folder, &peer, if light { sweep::WITH_LIGHT_PAGE } else { sweep::PAGE }, format)
+        }
         Command::Calibrate(arguments) => commands::calibrate(&registry, &arguments, cli.kernel_path),
         Command::Merge(arguments) => commands::merge(&arguments),
         Command::Compare(arguments) => commands::compare(&arguments),

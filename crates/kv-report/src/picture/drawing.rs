@@ -108,11 +108,7 @@ fn draw_lines<B: DrawingBackend<ErrorType: 'static>>(chart: &Chart, theme: Theme
 }
 
 /// The intervals of a series along y.
-pub(super) fn draw_intervals<B: DrawingBackend<ErrorType: 'static>>(
-    series: &Series,
-    theme: Theme,
-    context: &mut Plot<'_, B>,
-) -> Drawn {
+pub(super) fn draw_intervals<B: DrawingBackend<ErrorType: 'static>>(series: &Series, theme: Theme, context: &mut Plot<'_, B>) -> Drawn {
     let style = of_series(theme, series).stroke_width(2);
     for Interval { x, low, high } in &series.intervals {
         context.draw_series([PathElement::new([(*x, *low), (*x, *high)], style)])?;

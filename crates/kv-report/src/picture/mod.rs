@@ -132,12 +132,25 @@ mod tests {
 
     #[test]
     fn a_long_legend_makes_the_picture_higher_and_shows_every_name_whole() {
-        let names = |count: usize| (0..count).map(|index| Series { name: format!("quantized with keys in q8_0 and values in q4_0, number {index}"), ..line(index, &[(1.0, 1.0), (2.0, 2.0)]) });
+        let names = |count: usize| {
+            (0..count).map(|index| Series {
+                name: format!("quantized with keys in q8_0 and values in q4_0, number {index}"),
+                ..line(index, &[(1.0, 1.0), (2.0, 2.0)])
+            })
+        };
         let (few, many) = (chart(names(3).collect()), chart(names(24).collect()));
         assert!(drawing::height(&many) > drawing::height(&few));
         let last = |chart: &Chart| {
             let text = String::from_utf8(svg(chart, Theme::Light).unwrap()).unwrap();
-            text.split("<text ").skip(1).filter_map(|element| Some((element.split_once("y=\"")?.1.split_once('"')?.0.parse::<i64>().ok()?, element.split_once(">\n")?.1.split_once('<')?.0.trim().to_owned()))).collect::<Vec<_>>()
+            text.split("<text ")
+                .skip(1)
+                .filter_map(|element| {
+                    Some((
+                        element.split_once("y=\"")?.1.split_once('"')?.0.parse::<i64>().ok()?,
+                        element.split_once(">\n")?.1.split_once('<')?.0.trim().to_owned(),
+                    ))
+                })
+                .collect::<Vec<_>>()
         };
         let texts = last(&many);
         let words: String = texts.iter().map(|(_, text)| text.as_str()).collect::<Vec<_>>().join(" ");
@@ -167,7 +180,8 @@ mod tests {
 
     #[test]
     fn points_have_their_front_and_both_intervals() {
-        let point = |style: usize, x: f64| Series { intervals: vec![Interval { x, low: x / 2.0, high: x * 2.0 }], ..line(style, &[(x, x)]) };
+        let point =
+            |style: usize, x: f64| Series { intervals: vec![Interval { x, low: x / 2.0, high: x * 2.0 }], ..line(style, &[(x, x)]) };
         let mut chart = chart(vec![point(0, 1.0), point(1, 100.0)]);
         let mark = |along_x| Mark { label: "7".into(), along_x };
         let painted = |chart: &Chart, color| places(&png(chart, Theme::Light).unwrap(), color).len();

@@ -27,7 +27,9 @@ pub(super) fn draw<B: DrawingBackend<ErrorType: 'static>>(
         if let (Some((low, high)), Some((_, y))) = (mark.along_x, series.points.first()) {
             context.draw_series([PathElement::new([(low, *y), (high, *y)], of_series(theme, series).stroke_width(2))])?;
             for end in [low, high] {
-                context.draw_series([EmptyElement::at((end, *y)) + PathElement::new([(0, -5), (0, 5)], of_series(theme, series).stroke_width(2))])?;
+                context.draw_series([
+                    EmptyElement::at((end, *y)) + PathElement::new([(0, -5), (0, 5)], of_series(theme, series).stroke_width(2))
+                ])?;
             }
         }
     }

@@ -24,7 +24,12 @@ pub(super) fn wrapped(words: &str, size: u32, width: u32) -> Vec<String> {
             *last = longer;
             continue;
         }
-        let mut rest = if last.is_empty() { std::mem::take(last) } else { lines.push(String::new()); String::new() };
+        let mut rest = if last.is_empty() {
+            std::mem::take(last)
+        } else {
+            lines.push(String::new());
+            String::new()
+        };
         for character in word.chars() {
             rest.push(character);
             if !fits(&rest) && rest.chars().count() > 1 {

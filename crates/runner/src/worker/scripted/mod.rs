@@ -9,6 +9,7 @@ mod multimodal;
 mod outcome;
 mod refusal;
 mod serve;
+mod serve_record;
 mod speculative;
 mod stage;
 mod stream;
