@@ -16,7 +16,7 @@ use crate::noise::noise;
 use crate::shown::{shortened, shown};
 use crate::style::colour;
 use crate::workload_charts::workload_of;
-use crate::{CellRecord, Form, Scale, Theme, page_data, pictures, plotly, png};
+use crate::{CellRecord, Form, Scale, Theme, page_data, pictures, plotly, svg};
 use crate::{
     Chart, Comparison, EqualBytes, Fact, Pair, ReportError, Results, Row, RunRecord, RunState, Status, equal_bytes, recall_sentences,
     sentences, workload_sentences,
@@ -181,8 +181,8 @@ impl Strategy {
 struct Figure<'a> {
     chart: &'a Chart,
     workload: &'static str,
-    /// The picture as an address with the data in it, on a page without the charts' library.
-    picture: Option<String>,
+    /// The pictures for light and for dark paper as addresses with the data in them, on a page without the charts' library.
+    pictures: Vec<(&'static str, String)>,
     has_scale: bool,
     /// The lines beside which the others cannot be told apart.
     outliers: Vec<String>,
@@ -193,15 +193,18 @@ struct Figure<'a> {
 impl<'a> Figure<'a> {
     /// A chart, which is drawn as `drawn` where it is a picture.
     fn new(chart: &'a Chart, drawn: &Chart, edition: Edition) -> Result<Figure<'a>, ReportError> {
-        let picture = match edition {
-            Edition::Interactive => None,
-            Edition::Light => Some(format!("data:image/png;base64,{}", BASE64_STANDARD.encode(png(drawn, Theme::Light)?))),
+        let picture = |(paper, theme)| {
+            Ok::<_, ReportError>((paper, format!("data:image/svg+xml;base64,{}", BASE64_STANDARD.encode(svg(drawn, theme)?))))
+        };
+        let pictures = match edition {
+            Edition::Interactive => vec![],
+            Edition::Light => [("light", Theme::Light), ("dark", Theme::Dark)].into_iter().map(picture).collect::<Result<Vec<_>, _>>()?,
         };
         let (numbers, is_thinned) = chart_numbers(chart);
         Ok(Figure {
             chart,
             workload: workload_of(chart.name),
-            picture,
+            pictures,
             has_scale: chart.form == Form::Lines,
             outliers: chart.outliers().into_iter().map(shortened).collect(),
             numbers,

@@ -13,6 +13,8 @@ const TOP: i32 = 24;
 /// From one entry to the next, if its name takes one line.
 const ENTRY: i32 = 34;
 const LINE: i32 = 23;
+/// The middle of lowercase letters lies below that of a line.
+const BASE: i32 = 4;
 const SIZE: u32 = 20;
 /// Where names start.
 const LEFT: i32 = 58;
@@ -33,7 +35,7 @@ pub(super) fn draw<B: DrawingBackend<ErrorType: 'static>>(chart: &Chart, theme: 
         }
         for (line, words) in lines.iter().enumerate() {
             let style = text(SIZE, theme.ink()).pos(Pos::new(HPos::Left, VPos::Center));
-            area.draw_text(words, &style, (LEFT, y + LINE * line as i32))?;
+            area.draw_text(words, &style, (LEFT, y + BASE + LINE * line as i32))?;
         }
         y += below(lines);
     }

@@ -3,8 +3,8 @@
 mod bars;
 mod doubled;
 mod drawing;
+mod left_out;
 mod legend;
-mod names;
 mod points;
 mod span;
 mod text;
@@ -15,7 +15,7 @@ use std::sync::Once;
 use plotters::prelude::{BitMapBackend, IntoDrawingArea, SVGBackend};
 use plotters::style::{FontStyle, register_font};
 
-pub use names::{Pictures, pictures};
+pub use left_out::{Pictures, pictures};
 pub use theme::Theme;
 
 use crate::{Chart, ReportError};

@@ -1,13 +1,15 @@
-//! Names that the embedded font cannot draw.
+//! What a picture leaves out: names that the embedded font cannot draw, and lines that would hide the others.
 
 use ab_glyph::{Font, FontRef};
 
-use crate::{Chart, Form};
+use crate::style::tick_text;
+use crate::{Chart, Form, Quantity};
 
-/// Charts as they are drawn as pictures, and the names that are numbers in them.
+/// Charts as they are drawn in pictures, and the names that are numbers in them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pictures {
-    /// The same charts, in whose texts a name that the font lacks is its number in parentheses.
+    /// The same charts, in whose texts a name that the font lacks is its number in parentheses. A line over lengths beside which the
+    /// others could not be told apart is not drawn, and its numbers are in the caption.
     pub charts: Vec<Chart>,
     /// The names, from number 1 on.
     pub names: Vec<String>,
@@ -33,7 +35,7 @@ pub fn pictures(charts: &[Chart]) -> Pictures {
         let drawn = |character: char| if font.glyph_id(character).0 == 0 { '?' } else { character };
         numbered(&names, text).chars().map(drawn).collect()
     };
-    let charts = charts.iter().map(|chart| with_texts(chart, &text)).collect();
+    let charts = charts.iter().map(|chart| with_texts(without_outliers(chart), &text)).collect();
     Pictures { charts, names }
 }
 
@@ -51,8 +53,22 @@ fn texts_of_lines(chart: &Chart) -> impl Iterator<Item = &str> {
     chart.series.iter().map(|series| series.name.as_str()).chain(bars.iter().map(String::as_str))
 }
 
-fn with_texts(chart: &Chart, text: &impl Fn(&str) -> String) -> Chart {
-    let mut chart = chart.clone();
+fn without_outliers(chart: &Chart) -> Chart {
+    let mut drawn = chart.clone();
+    // What recomputing adds up to is what a chart of the whole time is about.
+    if chart.x.quantity != Quantity::SequenceLength {
+        return drawn;
+    }
+    for name in chart.outliers() {
+        let heights = || chart.series.iter().filter(|series| series.name == name).flat_map(|series| &series.points).map(|(_, y)| *y);
+        let (low, high) = (heights().fold(f64::INFINITY, f64::min), heights().fold(f64::NEG_INFINITY, f64::max));
+        drawn.series.retain(|series| series.name != name);
+        drawn.caption.push_str(&format!(" Far above the others and not drawn: {name}, {} to {}.", tick_text(low), tick_text(high)));
+    }
+    drawn
+}
+
+fn with_texts(mut chart: Chart, text: &impl Fn(&str) -> String) -> Chart {
     let lines = chart.series.iter_mut().map(|series| &mut series.name);
     let bars = match &mut chart.form {
         Form::Bars { names, .. } => names.as_mut_slice(),
@@ -94,6 +110,19 @@ mod tests {
         assert_eq!((drawn.charts[0].caption.as_str(), drawn.charts[0].y.label.as_str()), ("Above the baseline, (1).", "ratio to (1)"));
         let Form::Bars { names, .. } = &drawn.charts[1].form else { panic!("bars stay bars") };
         assert_eq!(names, &["(1)", "×2 é"]);
+    }
+
+    #[test]
+    fn a_line_far_above_the_others_is_told_and_not_drawn() {
+        let mut lines = chart(&["a", "naive", "b"], Form::Lines);
+        lines.series[1].points = vec![(1.0, 100.0), (2.0, 331.0)];
+        lines.y = Axis::new("time (ms)", Scale::Log).of(Quantity::Time);
+        let whole = |lines: &Chart| pictures(std::slice::from_ref(lines)).charts.remove(0);
+        assert_eq!(whole(&lines).series.len(), 3, "a time that adds up is drawn whole");
+        lines.x = lines.x.of(Quantity::SequenceLength);
+        let drawn = whole(&lines);
+        assert_eq!(drawn.series.iter().map(|series| series.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+        assert!(drawn.caption.ends_with("Far above the others and not drawn: naive, 100 to 331."), "{}", drawn.caption);
     }
 
     #[test]
