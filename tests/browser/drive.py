@@ -102,7 +102,7 @@ def filters(driver, label):
 
 
 def switches_off(driver, label):
-    lines = "return [...document.querySelectorAll('.chart')].flatMap(chart => chart.data ?? []).filter(trace => trace.name === arguments[0] && trace.visible === false).length"
+    lines = "return [...document.querySelectorAll('.chart')].flatMap(chart => chart.data ?? []).filter(trace => trace.name?.startsWith(arguments[0]) && trace.visible === false).length"
     box = next(box for box in driver.find_elements(By.CSS_SELECTOR, "input[data-strategy]") if box.get_attribute("data-strategy") == label)
     before = (rows(driver), driver.execute_script(lines, label))
     box.send_keys(Keys.SPACE)

@@ -23,7 +23,7 @@ pub(crate) fn layout(chart: &Chart) -> Value {
     let bounds = chart.bounds();
     let x_ticks = match chart.form {
         Form::Points { .. } => value_ticks(&chart.x, bounds.map(|(x, _)| x)),
-        _ => chart.lengths(),
+        _ => Some(chart.lengths()).filter(|lengths| !lengths.is_empty()).unwrap_or_else(|| value_ticks(&chart.x, bounds.map(|(x, _)| x))),
     };
     json!({
         "xaxis": with_ticks(axis(&chart.x), &x_ticks),
@@ -67,15 +67,11 @@ pub(crate) fn escaped(name: &str) -> String {
     name.replace('&', "&amp;").replace('<', "&lt;")
 }
 
-/// Ticks of an axis of which plotly.js would label too few: one that covers less than a decade. Small numbers it would give
-/// the prefixes of units.
+/// Ticks of a logarithmic axis. plotly.js would label too few of less than a decade, leave away the powers of the others ("1000, 5,
+/// 2, 100"), and give small numbers the prefixes of units.
 fn value_ticks(axis: &Axis, bounds: Option<(f64, f64)>) -> Vec<f64> {
-    const DECADE: f64 = 10.0;
-    const SMALL: f64 = 1e-3;
     match bounds {
-        Some((low, high)) if axis.scale == Scale::Log && low > 0.0 && (high / low < DECADE || low < SMALL) => {
-            log_ticks(low * 0.9, high * 1.1)
-        }
+        Some((low, high)) if axis.scale == Scale::Log && low > 0.0 => log_ticks(low * 0.9, high * 1.1),
         _ => vec![],
     }
 }

@@ -64,10 +64,7 @@ pub fn html(results: &Results, charts: &[Chart], pairs: &[Pair], edition: Editio
         part: results.run.of_part(),
         unfinished: unfinished(results),
         failures: results.rows.iter().filter(|row| row.status != Status::Ok).collect(),
-        sentences: if is_judged(results) { [sentences(results), recall_sentences(results)].concat() } else { vec![] }
-            .into_iter()
-            .chain(workload_sentences(results))
-            .collect(),
+        sentences: [sentences(results), recall_sentences(results), workload_sentences(results)].concat(),
         decisions: decisions(results),
         capacity: capacity(results),
         equal_bytes: equal_bytes(results),
@@ -122,7 +119,7 @@ struct Page<'a> {
     part: Option<String>,
     unfinished: Option<String>,
     failures: Vec<&'a Row>,
-    /// Of each instance, if quality was measured, and of each workload that is a script of its own.
+    /// Of each instance, of what the model recalls, and of each workload that is a script of its own.
     sentences: Vec<String>,
     decisions: Option<Decisions>,
     capacity: Option<Capacity>,
@@ -253,11 +250,6 @@ struct Shown {
     number: Option<f64>,
 }
 
-/// Whether any row says what its cache does to attention or to a model's output.
-fn is_judged(results: &Results) -> bool {
-    results.rows.iter().any(|row| ["kld_mean", "attn_rel_l2"].iter().any(|id| row.values.contains_key(*id)))
-}
-
 /// How many cells ended how.
 pub(crate) fn counts(results: &Results) -> String {
     let with = |status| results.rows.iter().filter(|row| row.status == status).count();
@@ -359,7 +351,7 @@ mod tests {
         assert!(place("<h2>Results</h2>") < place("<h2>At equal bytes, 2048 tokens</h2>"));
         assert!(page.contains("best: quantized q8_0"), "{page}");
         let without = text(&example::results());
-        assert!(!without.contains("<h2>The answer</h2>") && !without.contains("At equal bytes"));
+        assert!(without.contains("its quality was not measured") && !without.contains("At equal bytes"), "{without}");
     }
 
     #[test]

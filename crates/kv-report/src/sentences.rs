@@ -1,5 +1,6 @@
 //! What was found of each strategy instance, in a sentence.
 
+use crate::decision::{Decisions, decisions};
 use crate::front::NEXT_TO_NOTHING;
 use crate::instances::{Instance, instances};
 use crate::metric::known;
@@ -20,20 +21,56 @@ const NEEDLES_DENSE: &Metric = known("needle_acc_dense");
 
 /// One sentence for each strategy instance: its bytes, its time and its quality at the longest length at which its quality
 /// was measured, or else at its longest. Of the decode workload with one sequence. Verdicts are those of the comparison, and
-/// numbers have the intervals that are known.
+/// numbers have the intervals that are known. The baseline comes first, then what no other dominates by rising bytes, then the
+/// others, and what recomputes last: it is not an answer to anything.
 pub fn sentences(results: &Results) -> Vec<String> {
     let instances = instances(results);
     let axis = QualityAxis::of(&instances);
-    // What recomputes is not an answer to anything, and comes last.
-    let holds_nothing = |instance: &&Instance<'_>| instance.rows.iter().all(|row| row.cell.baseline.is_none());
-    let (last, first): (Vec<_>, Vec<_>) = instances.iter().partition(holds_nothing);
-    first.into_iter().chain(last).map(|instance| sentence(instance, &instances, axis.as_ref(), results.run.margin)).collect()
+    let decisions = decisions(results);
+    let mut ranked: Vec<&Instance<'_>> = instances.iter().collect();
+    ranked.sort_by(|one, other| {
+        let (one, other) = (rank(one, decisions.as_ref()), rank(other, decisions.as_ref()));
+        one.0.cmp(&other.0).then(one.1.total_cmp(&other.1))
+    });
+    ranked.into_iter().map(|instance| sentence(instance, &instances, axis.as_ref(), results.run.margin)).collect()
+}
+
+/// The row that an instance's sentence is about.
+fn told<'a>(instance: &Instance<'a>) -> Option<&'a Row> {
+    let has_quality = |row: &Row| row.values.contains_key(KLD.id) || row.values.contains_key(ATTENTION.id);
+    instance.longest(has_quality).or_else(|| instance.longest(|_| true))
+}
+
+/// How important an instance's sentence is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Importance {
+    Baseline,
+    OnTheFront,
+    Dominated,
+    NotMeasured,
+    Recomputes,
+}
+
+/// Where an instance's sentence stands, and the bytes by which those of the front are in order.
+fn rank(instance: &Instance<'_>, decisions: Option<&Decisions>) -> (Importance, f64) {
+    if !instance.rows.is_empty() && instance.rows.iter().all(|row| row.cell.baseline.is_none()) {
+        return (Importance::Recomputes, 0.0);
+    }
+    let Some(row) = told(instance) else { return (Importance::NotMeasured, 0.0) };
+    if is_baseline(row) {
+        return (Importance::Baseline, 0.0);
+    }
+    let tables = || decisions.into_iter().flat_map(|decisions| &decisions.lengths);
+    let mut choices = tables().filter(|table| table.length == row.cell.seq_len).flat_map(|table| &table.rows);
+    match choices.find(|choice| choice.label == instance.label) {
+        Some(choice) if choice.is_dominated => (Importance::Dominated, 0.0),
+        _ => (Importance::OnTheFront, row.value(HEAP.id).unwrap_or(f64::INFINITY)),
+    }
 }
 
 fn sentence(instance: &Instance<'_>, all: &[Instance<'_>], axis: Option<&QualityAxis>, margin: f64) -> String {
     let label = instance.label;
-    let has_quality = |row: &Row| row.values.contains_key(KLD.id) || row.values.contains_key(ATTENTION.id);
-    let Some(row) = instance.longest(has_quality).or_else(|| instance.longest(|_| true)) else {
+    let Some(row) = told(instance) else {
         let reason = instance.failed.first().map_or(String::new(), |row| {
             let reason = row.error.as_ref().map_or(String::new(), |error| format!(": {error}"));
             format!(" ({}{reason})", row.status)
@@ -154,6 +191,33 @@ mod tests {
         edit(&mut results, "quantized q8_0", |row| drop(row.values.insert("streamed_kld_mean".into(), Value::from(3e-4))));
         assert!(of(&results, "quantized q8_0").contains("floor 1.0e-10) and by 0.00030 nats (streamed); same top"));
         assert!(of(&results, "naive").contains("900 [882, 918] ms per token (not compared)"), "{}", of(&results, "naive"));
+    }
+
+    #[test]
+    fn the_baseline_comes_first_then_the_front_by_bytes_and_what_recomputes_last() {
+        let results = example_quality::results();
+        let labels = [
+            "contiguous f16",
+            "contiguous f32",
+            "paged/16 f32",
+            "window 512 + 4",
+            "window 512 at",
+            "quantized q8_0",
+            "quantized q4_0",
+            "naive",
+        ];
+        let order = |results: &Results| -> Vec<&str> {
+            sentences(results).iter().map(|told| *labels.iter().find(|label| told.starts_with(*label)).unwrap()).collect()
+        };
+        let told = order(&results);
+        assert_eq!((told[0], told[told.len() - 1]), ("contiguous f16", "naive"), "{told:?}");
+        let place = |label: &str| told.iter().position(|other| *other == label).unwrap();
+        // q4_0 takes fewer bytes than q8_0, and nothing is better than either in all; a window without sinks is no answer.
+        assert!(place("quantized q4_0") < place("quantized q8_0"), "{told:?}");
+        assert!(place("quantized q8_0") < place("paged/16 f32"), "{told:?}");
+        let one =
+            |label: &str| Results { rows: results.rows.iter().filter(|row| row.cell.label == label).cloned().collect(), ..results.clone() };
+        assert_eq!(order(&one("quantized q8_0")), ["quantized q8_0"], "one strategy alone has its sentence");
     }
 
     #[test]

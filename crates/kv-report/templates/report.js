@@ -11,6 +11,11 @@
   const lines = [...data.lines].sort((a, b) => b.name.length - a.name.length);
   const plain = name => name.replace(/&lt;/g, "<").replace(/&amp;/g, "&").replace(/^\d+\*? {2}/, "");
   const lineOf = name => lines.find(line => plain(name) === line.name || plain(name).startsWith(line.name + ", "));
+  // A very long name would leave no room for the plot.
+  const short = name => {
+    const text = name.replace(/&lt;/g, "<").replace(/&amp;/g, "&"), characters = [...text];
+    return characters.length <= 40 ? name : (characters.slice(0, 39).join("") + "…").replace(/&/g, "&amp;").replace(/</g, "&lt;");
+  };
   const isShown = line => !line || (!state.hidden.has(line.label) && (!state.batch || String(line.batch) === state.batch));
 
   const isDark = () => root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
@@ -56,6 +61,7 @@
     }
     const isOutlier = figure.outliers?.includes(trace.name) && !state.outliers[id];
     const colored = { ...shown, visible: isShown(line) && !isOutlier };
+    if (colored.name !== undefined) colored.name = short(colored.name);
     if (colored.line) colored.line = { ...colored.line, color: ink(colored.line.color) };
     if (colored.marker) colored.marker = { ...colored.marker, color: ink(colored.marker.color) };
     // Of some points of a line no interval is known: there a template would show its own text.
@@ -73,6 +79,8 @@
     const traces = figure.data.map(trace => traceNow(id, trace, figure));
     const layout = structuredClone(figure.layout);
     const narrow = element.clientWidth < 700;
+    const categories = layout.xaxis.type === "category" ? [...new Set(traces.flatMap(trace => trace.x))] : [];
+    if (categories.length) Object.assign(layout.xaxis, { tickvals: categories, ticktext: categories.map(short) });
     layout.paper_bgcolor = layout.plot_bgcolor = "rgba(0,0,0,0)";
     layout.font = { color: style("--ink"), size: narrow ? 11 : 12 };
     if (narrow) {

@@ -1,6 +1,6 @@
 //! The table at the end of a run: what was measured, how it compares, and how much of that is noise.
 
-use kv_report::{Comparison, Results, Row, is_baseline, noise, ratio, sentences};
+use kv_report::{Comparison, Results, Row, is_baseline, noise, ratio, sentences, workload_sentences};
 
 use crate::compare;
 use crate::ledger_table::ledger;
@@ -38,7 +38,7 @@ pub(crate) fn tables(results: &Results, format: Format) -> String {
 /// The sentences that answer what a run was made for, the most important ones.
 pub(crate) fn answer(results: &Results) -> String {
     const MOST: usize = 3;
-    let mut sentences = sentences(results);
+    let mut sentences = [sentences(results), workload_sentences(results)].concat();
     let more = sentences.len().saturating_sub(MOST);
     sentences.truncate(MOST);
     if more > 0 {
