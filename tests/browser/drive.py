@@ -1,11 +1,15 @@
 """Uses a report in Chromium as a reader does: sorts, filters, switches lines off, chooses another baseline and length, changes
 the theme, narrows the window, and looks for what keeps people out with axe-core. Exits with 1 if something does not work.
 
-    python3 tests/browser/drive.py PAGE [FOLDER FOR SCREENSHOTS]
+    python3 tests/browser/drive.py PAGE [FOLDER FOR SCREENSHOTS] [--all-controls]
+
+With `--all-controls` it is a failure if a control is missing that only a page of several strategies, lengths and workloads has.
+Opens `light.html` beside the page as well, if it is there.
 
 Needs Debian's `chromium` and `chromium-driver`, and of PyPI `selenium` and `axe-playwright-python` (for the axe-core in it).
 """
 
+import argparse
 import base64
 import importlib.util
 import pathlib
@@ -19,6 +23,8 @@ from selenium.webdriver.support.ui import Select
 
 MOST_BYTES = 6_000_000
 PHONE = 390
+# What a page has only if there is something to choose from.
+CONTROLS = {"baseline", "length", "workload", "scale", "outliers"}
 failures = []
 
 
@@ -112,8 +118,21 @@ def switches_off(driver, label):
     check((rows(driver), driver.execute_script(lines, label)) == before, "and on again")
 
 
-def chooses(driver):
-    baselines = driver.find_elements(By.ID, "choose-baseline")
+def names_everything(driver, labels):
+    cells = set(texts(driver, ".results tbody td"))
+    missing = [label for label in labels if label not in cells]
+    check(not missing, f"{len(labels)} labels stand in the table as they are{': not ' + repr(missing[0]) if missing else ''}")
+
+
+def chooses(driver, needed):
+    """Uses the controls that are there. Those that are needed must be."""
+
+    def there(control, elements):
+        if control in needed and not elements:
+            check(False, f"there is a control for: {control}")
+        return elements
+
+    baselines = there("baseline", driver.find_elements(By.ID, "choose-baseline"))
     if baselines:
         select = Select(baselines[0])
         own, other = select.first_selected_option, next(option for option in select.options if not option.is_selected())
@@ -133,7 +152,7 @@ def chooses(driver):
             shown = [table.get_attribute("data-decision") for table in visible(driver, "[data-decision]")]
             check(shown == [option.text], f"side by side at {option.text} tokens")
     for key in ("length", "workload", "batch"):
-        fields = driver.find_elements(By.ID, f"choose-{key}")
+        fields = there(key, driver.find_elements(By.ID, f"choose-{key}"))
         if fields:
             select = Select(fields[0])
             before = rows(driver)
@@ -144,7 +163,7 @@ def chooses(driver):
             )
             check(is_all and 0 < rows(driver) < before, f"{key} {chosen}: {rows(driver)} of {before} rows")
             select.select_by_index(0)
-    scale = visible(driver, "button[data-scale]")
+    scale = there("scale", visible(driver, "button[data-scale]"))
     if scale:
         kind = "return document.getElementById(arguments[0])._fullLayout.yaxis.type"
         chart = scale[0].get_attribute("data-scale")
@@ -152,12 +171,16 @@ def chooses(driver):
         scale[0].click()
         check(driver.execute_script(kind, chart) != before, f"the scale of {chart} changes from {before}")
         scale[0].click()
-    for button in visible(driver, "button[data-outliers]")[:1]:
+    for button in there("outliers", visible(driver, "button[data-outliers]"))[:1]:
         chart = button.get_attribute("data-outliers")
         count = "return document.getElementById(arguments[0]).data.filter(trace => trace.visible === false).length"
+        ticks = "return document.getElementById(arguments[0]).querySelectorAll('.ytick text').length"
         before = driver.execute_script(count, chart)
+        without = driver.execute_script(ticks, chart)
         button.click()
         check(driver.execute_script(count, chart) < before, f"the outlier of {chart} can be shown")
+        shown = driver.execute_script(ticks, chart)
+        check(min(without, shown) >= 2, f"its axis has {without} ticks without the outlier, and {shown} with it")
         button.click()
 
 
@@ -206,6 +229,19 @@ def fits_a_phone(page, folder):
     driver.quit()
 
 
+def light_is_whole(page):
+    """The page without the charts' library, on a phone: all of it fits, and its pictures are there."""
+    print(f"-- {page.name}")
+    driver = opened(page, width=PHONE, height=844)
+    driver.execute_script("document.querySelectorAll('details').forEach(details => details.open = true)")
+    width = driver.execute_script("return document.documentElement.scrollWidth")
+    check(width <= PHONE, f"at {PHONE} px the light page is {width} px wide")
+    widths = driver.execute_script("return [...document.images].map(image => image.naturalWidth)")
+    check(widths and min(widths) > 0, f"its {len(widths)} pictures are loaded")
+    logs_nothing(driver)
+    driver.quit()
+
+
 def shot(driver, folder, name):
     if folder:
         height = driver.execute_script("return document.documentElement.scrollHeight")
@@ -214,8 +250,12 @@ def shot(driver, folder, name):
 
 
 def main():
-    page = pathlib.Path(sys.argv[1]).resolve()
-    folder = pathlib.Path(sys.argv[2]) if len(sys.argv) > 2 else None
+    parser = argparse.ArgumentParser()
+    parser.add_argument("page", type=pathlib.Path)
+    parser.add_argument("folder", type=pathlib.Path, nargs="?")
+    parser.add_argument("--all-controls", dest="needed", action="store_const", const=CONTROLS, default=set())
+    arguments = parser.parse_args()
+    page, folder, needed = arguments.page.resolve(), arguments.folder, arguments.needed
     if folder:
         folder.mkdir(parents=True, exist_ok=True)
     driver = opened(page)
@@ -226,7 +266,9 @@ def main():
     sorts(driver)
     filters(driver, labels[-1])
     switches_off(driver, labels[-1])
-    chooses(driver)
+    if needed:
+        names_everything(driver, labels)
+    chooses(driver, needed)
     is_open_to_all(driver, "light")
     changes_theme(driver)
     is_open_to_all(driver, "dark")
@@ -235,6 +277,9 @@ def main():
     shot(driver, folder, "dark")
     driver.quit()
     fits_a_phone(page, folder)
+    light = page.with_name("light.html")
+    if light.exists():
+        light_is_whole(light)
     print(f"{len(failures)} failures")
     sys.exit(bool(failures))
 

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::estimate::WindowSum;
 use crate::{Divergence, Estimate, Top1};
 
-/// The fewest tokens of which a 99 % quantile is told: three lie above it.
-pub const TOKENS_FOR_P99: usize = 300;
+/// The fewest tokens of which a 99 % quantile is told: two lie above it.
+pub const TOKENS_FOR_P99: usize = 200;
 /// The fewest tokens of which a 99.9 % quantile is told.
 pub const TOKENS_FOR_P999: usize = 3000;
 
@@ -333,9 +333,9 @@ mod tests {
             assert_eq!(divergences.measured.len(), depth);
             divergences.add(0, depth, divergence(depth as f64, -1.0, -1.0, Top1::Same)).unwrap();
             let enough = |of: &Statistics| (of.kl_p99.is_some(), of.kl_p999.is_some());
-            if [298, 299, 2998, 2999].contains(&depth) {
+            if [198, 199, 2998, 2999].contains(&depth) {
                 let statistics = divergences.summary().unwrap().overall;
-                assert_eq!(enough(&statistics), (depth >= 299, depth >= 2999), "{depth}");
+                assert_eq!(enough(&statistics), (depth >= 199, depth >= 2999), "{depth}");
             }
         }
         let all = divergences.summary().unwrap();

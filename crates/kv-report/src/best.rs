@@ -183,16 +183,17 @@ fn candidate(instance: &Instance<'_>, question: &Question, axis: Option<&Quality
         };
         why_not.extend(divergence.map_or_else(|| Some(missing()), |value| beyond(KLD_NAME, value, bound, " nats")));
         // What it has not lost yet at a shorter length says nothing of what it will have lost.
+        let is_shorter = judged.is_some_and(|row| row.cell.seq_len < context);
         let longer = instance.rows.iter().find(|row| row.cell.seq_len > context && row.values.contains_key(KLD.id));
         if let Some((row, divergence)) = longer
-            .filter(|_| here.is_none())
+            .filter(|_| is_shorter)
             .and_then(|row| Some((row, row.values.get(KLD.id).and_then(Spread::of)?)))
             .filter(|(_, divergence)| divergence.high > bound)
         {
             let reached = short(divergence.high);
             why_not.push(format!("Not shown: at {} tokens its {KLD_NAME} reaches {reached} nats.", row.cell.seq_len));
         }
-        if let Some(row) = judged.filter(|row| row.cell.seq_len < context && longer.is_none() && row.evicts()) {
+        if let Some(row) = judged.filter(|row| is_shorter && row.evicts()) {
             why_not.push(format!("It evicts, and its {KLD_NAME} was measured at {} tokens only.", row.cell.seq_len));
         }
     }

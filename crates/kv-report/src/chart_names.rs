@@ -3,7 +3,7 @@
 use crate::workload_charts;
 
 /// The charts of workloads over lengths.
-const OF_LENGTHS: [&str; 21] = [
+const OF_LENGTHS: [&str; 23] = [
     "front-bytes",
     "front-latency",
     "quality",
@@ -19,11 +19,13 @@ const OF_LENGTHS: [&str; 21] = [
     "relative",
     "cache",
     "cache-relative",
+    "bandwidth",
     "memory",
     "ledger",
     "heap-text",
     "time-text",
     "speedup",
+    "steps",
     "cumulative",
 ];
 

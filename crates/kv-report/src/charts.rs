@@ -1,5 +1,7 @@
 //! The charts of a sweep.
 
+mod generated;
+
 use crate::front::{self, NEXT_TO_NOTHING};
 use crate::instances::instances;
 use crate::metric::known;
@@ -7,14 +9,15 @@ use crate::noise::{baselines, is_baseline};
 use crate::quality_axis::QualityAxis;
 use crate::recall_charts::recall_charts;
 use crate::{
-    Axis, CellRecord, Chart, Form, Interval, Level, Metric, Pass, Peer, Protocol, Quantity, Results, Row, Scale, Series, SpeedUps, Status,
-    StepTime, TtftSource, Value, speed_up_chart,
+    Axis, Chart, Form, Interval, Level, Metric, Peer, Protocol, Quantity, Results, Row, Scale, Series, SpeedUps, TtftSource, Value,
+    speed_up_chart,
 };
 use crate::{along_text, ledger, quality_lines, retrieval, workload_charts};
 
 const TPOT: &Metric = known("tpot_ms_p50");
 const TTFT: &Metric = known("ttft_ms");
 const HEAP: &Metric = known("heap_live_bytes");
+const BANDWIDTH: &Metric = known("bandwidth_share");
 const CACHE: &Metric = known("cache_ms_p50");
 const TPOT_RATIO: &Metric = known("tpot_ratio");
 const CACHE_RATIO: &Metric = known("cache_ratio");
@@ -77,6 +80,16 @@ pub fn charts(results: &Results, peers: &[Peer]) -> Vec<Chart> {
             series: compared(CACHE_RATIO),
         },
         Chart {
+            name: "bandwidth",
+            title: "Bandwidth reached, of what the machine's memory gives".into(),
+            caption: "What a step reads of the cache per time of the cache's part, over the bandwidth of plain reads that was measured on this machine. 1 is what the memory can give; above 1, the rows come from the processor's caches. Higher is better."
+                .into(),
+            x: depth.clone(),
+            y: Axis::new("share of the memory's bandwidth", Scale::Linear),
+            form: Form::Lines,
+            series: at_depth(BANDWIDTH),
+        },
+        Chart {
             name: "memory",
             title: "Heap held by the cache".into(),
             caption: memory_caption(results),
@@ -90,18 +103,8 @@ pub fn charts(results: &Results, peers: &[Peer]) -> Vec<Chart> {
         ledger::bars(results),
         along_text::heap(results, |label, batch| names.style(label, batch)),
         along_text::time(results, |label, batch| names.style(label, batch)),
-        Chart {
-            name: "cumulative",
-            title: "Time to generate this many tokens".into(),
-            caption:
-                "Time since the start, token by token. Without a cache, every token reruns all tokens before it, so the curve bends upward."
-                    .into(),
-            x: Axis::new("tokens generated", Scale::Linear),
-            y: Axis::new("time since the start (s)", Scale::Linear).of(Quantity::Time),
-            form: Form::Lines,
-            series: names.cumulative(results),
-        },
     ];
+    charts.extend(generated::charts(results, &names));
     add_peers(&mut charts[0], peers, names.lines.len(), |peer| peer.tpot_ms_p50);
     add_peers(&mut charts[1], peers, names.lines.len(), |peer| peer.ttft_ms);
     charts.splice(0..0, of_quality(results, &names, depth));
@@ -261,34 +264,6 @@ impl Names {
         };
         self.lines.iter().enumerate().map(line).filter(|series| !series.points.is_empty()).collect()
     }
-
-    /// Running totals of the longest `generate` cell of each line, in the first launch that measured it.
-    fn cumulative(&self, results: &Results) -> Vec<Series> {
-        let generated: Vec<(&CellRecord, &[StepTime])> = (results.run.cells.iter())
-            .filter(|cell| cell.workload == "generate")
-            .filter_map(|cell| Some((cell, first_launch(results, cell)?)))
-            .collect();
-        let line = |(style, (label, batch)): (usize, &(String, usize))| {
-            let of_line = generated.iter().filter(|(cell, _)| cell.label == *label && cell.batch == *batch);
-            let (_, steps) = of_line.max_by_key(|(cell, _)| cell.seq_len)?;
-            let mut seconds = 0.0;
-            let points = (steps.iter())
-                .map(|step| {
-                    seconds += step.step_ms / 1e3 * results.run.layer_scale();
-                    (step.position as f64, seconds)
-                })
-                .collect();
-            Some(Series { name: self.name(label, *batch), style, points, intervals: vec![] })
-        };
-        self.lines.iter().enumerate().filter_map(line).collect()
-    }
-}
-
-/// The steps of the first launch that measured a cell.
-fn first_launch<'a>(results: &'a Results, cell: &CellRecord) -> Option<&'a [StepTime]> {
-    let measured = results.visits.iter().filter(|visit| visit.pass == Pass::Latency && visit.status == Status::Ok && !visit.control);
-    let visits = measured.filter(|visit| visit.cell == cell.id);
-    visits.min_by_key(|visit| visit.launch).map(|visit| visit.steps.as_slice())
 }
 
 #[cfg(test)]
@@ -319,14 +294,14 @@ mod tests {
             environment: crate::Environment::default(),
             blocks: vec!["generate 3".into()],
         }];
-        assert_eq!(telling(&results), ["latency", "ttft", "cumulative"], "bytes are the same everywhere");
+        assert_eq!(telling(&results), ["latency", "ttft", "steps", "cumulative"], "bytes are the same everywhere");
     }
 
     #[test]
     fn a_run_has_its_charts_and_one_without_rows_has_none() {
         let mut results = example::results();
         let all = charts(&results, &[]);
-        assert_eq!(all.iter().map(|chart| chart.name).collect::<Vec<_>>(), ["latency", "ttft", "memory", "cumulative"]);
+        assert_eq!(all.iter().map(|chart| chart.name).collect::<Vec<_>>(), ["latency", "ttft", "memory", "steps", "cumulative"]);
         assert!(all.iter().all(|chart| chart_names().any(|name| name == chart.name)));
         // Of the two launches, one is drawn.
         assert_eq!(points(&all, "cumulative"), [(1.0, 0.0025), (2.0, 0.005), (3.0, 0.0075)]);
@@ -334,6 +309,17 @@ mod tests {
         assert_eq!(points(&all, "memory"), [(3.0, 1.0 / 256.0), (128.0, 1.0 / 256.0)]);
         results.rows.clear();
         assert!(charts(&results, &[]).is_empty());
+    }
+
+    #[test]
+    fn the_bandwidth_is_drawn_where_it_is_known() {
+        let mut results = example::results();
+        results.rows[0].values.insert(BANDWIDTH.id.into(), Value::from(1.5));
+        let all = charts(&results, &[]);
+        assert_eq!(points(&all, "bandwidth"), [(128.0, 1.5)]);
+        let chart = all.iter().find(|chart| chart.name == "bandwidth").unwrap();
+        assert!(chart.caption.contains("above 1, the rows come from the processor's caches"), "{}", chart.caption);
+        assert!(chart_names().any(|name| name == "bandwidth"));
     }
 
     #[test]
@@ -362,7 +348,7 @@ mod tests {
         results.rows.push(other);
         let all = charts(&results, &[]);
         let names: Vec<_> = all.iter().map(|chart| chart.name).collect();
-        assert_eq!(names, ["latency", "ttft", "relative", "cache", "cache-relative", "memory", "cumulative"]);
+        assert_eq!(names, ["latency", "ttft", "relative", "cache", "cache-relative", "memory", "steps", "cumulative"]);
         assert!(names.iter().all(|name| chart_names().any(|known| known == *name)), "the others are those of a ledger");
         let relative = &all[2];
         assert_eq!(relative.y.label, "ratio to contiguous");
@@ -400,7 +386,7 @@ mod tests {
         let names = |results: &Results| charts(results, &[]).iter().map(|chart| chart.name).collect::<Vec<_>>();
         assert!(names(&results).contains(&"cache"));
         results.run.level = Level::Attention { rows: crate::RowsOrigin::Generated, seed: 0, measured_layers: 2 };
-        assert_eq!(names(&results), ["latency", "ttft", "memory", "cumulative"]);
+        assert_eq!(names(&results), ["latency", "ttft", "memory", "steps", "cumulative"]);
         let all = charts(&results, &[]);
         assert!(all[0].caption.ends_with("Of the cache alone: no model ran."), "{}", all[0].caption);
         // Two of four layers were measured.

@@ -1,6 +1,6 @@
 //! The decision table: at each length, what every strategy instance costs and what it does to the output, side by side.
 
-use crate::front::holds_tokens;
+use crate::front::{holds_tokens, is_better};
 use crate::instances::{Instance, common_length, instances};
 use crate::metric::known;
 use crate::noise::is_baseline;
@@ -21,7 +21,8 @@ const COLUMNS: [(&str, &Metric); 8] = [
 ];
 
 /// What dominance is judged by: memory, latency and quality.
-const JUDGED: [&str; 3] = ["heap_live_bytes", "tpot_ms_p50", "kld_mean"];
+const JUDGED: [&str; 3] = ["heap_live_bytes", TPOT, "kld_mean"];
+const TPOT: &str = "tpot_ms_p50";
 
 /// A decision table for each length of the decode workload with one sequence.
 #[derive(Debug, Clone, PartialEq)]
@@ -129,23 +130,39 @@ fn number(row: &Row, metric: &'static Metric, rows: &[&Row]) -> Number {
     let own = Spread::of(value).filter(|_| can_be_best);
     let others = || rows.iter().filter(|other| metric.id != "heap_live_bytes" || holds_tokens(other));
     let of_others = || others().filter_map(|other| other.values.get(metric.id).and_then(Spread::of));
-    let is_best = own.is_some_and(|own| match metric.better {
-        Better::Lower => !of_others().any(|other| other.is_below(&own)),
-        Better::Higher => !of_others().any(|other| own.is_below(&other)),
-        Better::Neither => false,
-    });
+    let is_told_slower = metric.id == TPOT
+        && (verdict(row) == Some("slower") || is_baseline(row) && rows.iter().any(|other| verdict(other) == Some("faster")));
+    let is_best = !is_told_slower
+        && own.is_some_and(|own| match metric.better {
+            Better::Lower => !of_others().any(|other| other.is_below(&own)),
+            Better::Higher => !of_others().any(|other| own.is_below(&other)),
+            Better::Neither => false,
+        });
     Number { text, value: Some(value.value), is_best, is_ratio }
 }
 
-/// Whether a row is no worse in all that both have of memory, latency and quality, and its interval lies apart in one. Rows of
-/// which one has no quality are not compared.
+/// Whether a row is better in one of memory, latency and quality, and not worse in the others, as far as intervals tell: latency may
+/// be alike within its interval, memory and quality must be equal. Rows of which one has no quality are not compared.
 fn dominates(a: &Row, b: &Row) -> bool {
     if a.cell.id == b.cell.id || JUDGED.iter().any(|id| a.values.contains_key(*id) != b.values.contains_key(*id)) {
         return false;
     }
     let spread = |row: &Row, id: &str| row.values.get(id).and_then(Spread::of);
-    let pairs: Vec<(Spread, Spread)> = JUDGED.iter().filter_map(|id| Some((spread(a, id)?, spread(b, id)?))).collect();
-    pairs.iter().all(|(a, b)| !b.is_below(a) && a.value <= b.value) && pairs.iter().any(|(a, b)| a.is_below(b))
+    let pair = |id: &str| Some((spread(a, id)?, spread(b, id)?));
+    let time = pair(TPOT);
+    // Paired by round, a ratio tells times apart that two medians do not.
+    let is_slower = is_baseline(b) && verdict(a) == Some("slower") || is_baseline(a) && verdict(b) == Some("faster");
+    if is_slower || time.is_some_and(|(own, other)| other.is_below(&own)) {
+        return false;
+    }
+    let is_faster = time.is_some_and(|(own, other)| own.is_below(&other));
+    let others: Vec<(Spread, Spread)> = JUDGED.iter().filter(|id| **id != TPOT).filter_map(|id| pair(id)).collect();
+    is_better(&others) || is_faster && others.iter().all(|(own, other)| own.is_below(other) || own == other)
+}
+
+/// How a row's time compares with the baseline's.
+fn verdict(row: &Row) -> Option<&str> {
+    row.values.get("tpot_ratio")?.verdict.as_deref()
 }
 
 #[cfg(test)]
@@ -205,6 +222,32 @@ mod tests {
             .filter_map(|choice| choice.numbers[0].value)
             .fold(f64::MAX, f64::min);
         assert!(!best.is_empty() && best.iter().all(|label| bytes(label).value == Some(least)), "{best:?}");
+    }
+
+    #[test]
+    fn what_is_told_to_be_slower_is_not_best_and_noise_dominates_nothing() {
+        let mut results = example_quality::results();
+        let edit = |results: &mut Results, label: &str, change: &dyn Fn(&mut Row)| {
+            results.rows.iter_mut().filter(|row| row.cell.label == label).for_each(change);
+        };
+        // The two have the same bytes and quality, and times that overlap.
+        edit(&mut results, "paged/16 f32", &|row| {
+            row.values.get_mut(TPOT).unwrap().interval = Some((1.0, 100.0));
+            row.values.get_mut("tpot_ratio").unwrap().verdict = Some("inconclusive".into());
+        });
+        let is_best = |results: &Results| choice(&table(results), "paged/16 f32").numbers.iter().any(|number| number.is_best);
+        assert!(is_best(&results));
+        edit(&mut results, "paged/16 f32", &|row| row.values.get_mut("tpot_ratio").unwrap().verdict = Some("slower".into()));
+        let best: Vec<bool> = choice(&table(&results), "paged/16 f32").numbers.iter().map(|number| number.is_best).collect();
+        assert!(!best[2], "{best:?}");
+
+        let row = |label: &str| results.rows.iter().find(|row| row.cell.label == label && row.cell.seq_len == 2048).unwrap().clone();
+        let (q8, mut noisy) = (row("quantized q8_0"), row("quantized q8_0"));
+        noisy.cell.id = "noisy".into();
+        noisy.values.get_mut("heap_live_bytes").unwrap().value += 1.0;
+        assert!(dominates(&q8, &noisy), "a byte more, and else the same");
+        noisy.values.get_mut("kld_mean").unwrap().value *= 1.01;
+        assert!(!dominates(&q8, &noisy), "their qualities overlap: a byte less is no reason to leave the better one out");
     }
 
     #[test]

@@ -18,20 +18,33 @@ pub(crate) fn figure(chart: &Chart) -> Value {
     }
 }
 
-/// The layout of lines and of points.
+/// The layout of lines and of points, as a page first shows them: the ticks along y are those of the lines that it starts with.
 pub(crate) fn layout(chart: &Chart) -> Value {
     let bounds = chart.bounds();
+    let of_first_view = without_outliers(chart).bounds();
     let x_ticks = match chart.form {
         Form::Points { .. } => value_ticks(&chart.x, bounds.map(|(x, _)| x)),
         _ => Some(chart.lengths()).filter(|lengths| !lengths.is_empty()).unwrap_or_else(|| value_ticks(&chart.x, bounds.map(|(x, _)| x))),
     };
     json!({
         "xaxis": with_ticks(axis(&chart.x), &x_ticks),
-        "yaxis": with_ticks(axis(&chart.y), &value_ticks(&chart.y, bounds.map(|(_, y)| y))),
+        "yaxis": with_ticks(axis(&chart.y), &value_ticks(&chart.y, of_first_view.map(|(_, y)| y))),
         "legend": { "x": 1.02, "y": 1.0 },
         "margin": { "l": 80, "r": 20, "t": 20, "b": 70 },
         "height": 480,
     })
+}
+
+/// The ticks along y of the view with the outliers.
+pub(crate) fn ticks_of_all(chart: &Chart) -> Value {
+    with_ticks(json!({}), &value_ticks(&chart.y, chart.bounds().map(|(_, y)| y)))
+}
+
+fn without_outliers(chart: &Chart) -> Chart {
+    let outliers = chart.outliers();
+    let mut others = chart.clone();
+    others.series.retain(|series| !outliers.contains(&series.name.as_str()));
+    others
 }
 
 fn bars(chart: &Chart, names: &[String], arrangement: Arrangement) -> Value {
@@ -131,7 +144,11 @@ fn axis(axis: &Axis) -> Value {
         Scale::Linear => "linear",
         Scale::Log => "log",
     };
-    json!({ "title": { "text": axis.label }, "type": scale, "gridcolor": "#ddd", "automargin": true })
+    let mut drawn = json!({ "title": { "text": axis.label }, "type": scale, "gridcolor": "#ddd", "automargin": true });
+    if axis.scale == Scale::Linear {
+        drawn["rangemode"] = "tozero".into();
+    }
+    drawn
 }
 
 fn with_ticks(mut axis: Value, ticks: &[f64]) -> Value {
@@ -196,6 +213,21 @@ mod tests {
     }
 
     #[test]
+    fn each_view_has_ticks_of_what_it_shows() {
+        let line = |name: &str, top: f64| series(name, 0, &[(128.0, top / 2.0), (256.0, top)]);
+        let mut chart = chart(Scale::Log, vec![line("a", 2.0), line("b", 3.0), line("naive", 2000.0)]);
+        chart.y = chart.y.of(crate::Quantity::Time);
+        assert_eq!(chart.outliers(), ["naive"]);
+        let within = |axis: &Value, high: f64| {
+            let ticks: Vec<f64> = axis["tickvals"].as_array().unwrap().iter().filter_map(Value::as_f64).collect();
+            ticks.iter().filter(|tick| (1.0..=high).contains(*tick)).count()
+        };
+        assert!(within(&figure(&chart)["layout"]["yaxis"], 3.0) >= 2);
+        let all = ticks_of_all(&chart);
+        assert!(within(&all, 2000.0) >= 2 && all["ticktext"].as_array().unwrap().last().unwrap() == "2000", "{all}");
+    }
+
+    #[test]
     fn parts_are_stacked_under_the_bars_names() {
         let mut chart = chart(Scale::Linear, vec![series("part <1>", 0, &[(0.0, 1.0), (1.0, 2.0)])]);
         let names = vec!["a & b".into(), "c".into()];
@@ -223,7 +255,7 @@ mod tests {
         let points: Vec<(f64, f64)> = (0..=MOST_MARKERS).map(|step| (step as f64, step as f64)).collect();
         let lines = vec![series("long", 0, &points), series("short", 1, &points[1..])];
         let figure = figure(&chart(Scale::Linear, lines));
-        assert_eq!(figure["layout"]["xaxis"]["type"], "linear");
+        assert_eq!([&figure["layout"]["xaxis"]["type"], &figure["layout"]["xaxis"]["rangemode"]], ["linear", "tozero"]);
         assert_eq!(figure["layout"]["xaxis"].get("tickvals"), None);
         assert_eq!([&figure["data"][0]["mode"], &figure["data"][1]["mode"]], ["lines", "lines+markers"]);
     }

@@ -2,14 +2,16 @@
 //! questions.
 
 use crate::Row;
-use crate::shown::{bytes, with_interval};
+use crate::shown::{bytes, short, with_interval};
 
 /// The parts of the sentence about labels.
 pub(crate) fn of_classify(row: &Row) -> Vec<String> {
     let whole = |metric| row.along("forked", metric).find(|(at, _)| *at == 0.0).map(|(_, value)| value);
     let mut found = vec![];
-    if let Some(ratio) = whole("label_ratio") {
-        found.push(format!("scores a label in {} of the time with the prefix kept", with_interval(ratio)));
+    let all = |variant| row.along(variant, "cumulative_ms").last();
+    if let Some(((labels, forked), (_, recomputed))) = all("forked").zip(all("recomputed")) {
+        let share = short(forked.value / recomputed.value);
+        found.push(format!("scores {labels} labels in {share} of the time of recomputing, the prefix included"));
     }
     found.extend(held(row, "labels"));
     if let (Some(error), Some(same)) = (whole("score_error"), whole("same_best_label")) {
@@ -54,7 +56,9 @@ mod tests {
     #[test]
     fn labels_are_told_by_time_bytes_and_scores() {
         let mut values = vec![
-            ("forked", "label_ratio", 0.0, 0.125),
+            ("forked", "cumulative_ms", 0.0, 8.0),
+            ("forked", "cumulative_ms", 8.0, 10.0),
+            ("recomputed", "cumulative_ms", 8.0, 80.0),
             ("forked", "heap_bytes", 0.0, 1024.0),
             ("forked", "heap_bytes", 8.0, 2048.0),
             ("recomputed", "heap_bytes", 8.0, 8192.0),
@@ -64,12 +68,12 @@ mod tests {
         assert_eq!(
             of_classify(&row(&values)),
             [
-                "scores a label in 0.1250 of the time with the prefix kept",
+                "scores 8 labels in 0.1250 of the time of recomputing, the prefix included",
                 "holds 8 labels in 2.00 KiB with forks and in 8.00 KiB without",
                 "differs by 2.0e-5 nats at most from recomputing, and finds the same best label",
             ]
         );
-        values[5].3 = 0.0;
+        values[7].3 = 0.0;
         assert!(of_classify(&row(&values))[2].ends_with("and finds another best label"));
         assert!(of_classify(&row(&[])).is_empty(), "nothing was measured");
     }

@@ -78,7 +78,7 @@ fn chart(cost: &Cost, instances: &[Instance<'_>], axis: &QualityAxis, style: imp
     let mut front: Vec<(f64, f64)> = front(&places).into_iter().map(|index| (places[index].0.value, places[index].1.value)).collect();
     front.sort_by(|a, b| a.0.total_cmp(&b.0).then(b.1.total_cmp(&a.1)));
     let mut caption = vec![
-        "Toward the lower left is better. The line joins the points that no other dominates: one does if it is no worse in both and its interval lies apart in one; a value without an interval is taken as it is.".to_owned(),
+        "Toward the lower left is better. The line joins the points that no other dominates: one does if its interval lies apart in one of the two, and in the other too unless both are equal. Bytes are exact, and a value without an interval is taken as it is.".to_owned(),
         axis.protocol_caption().to_owned(),
     ];
     if places.iter().any(|(_, quality)| quality.value <= axis.floor) {
@@ -99,15 +99,19 @@ fn chart(cost: &Cost, instances: &[Instance<'_>], axis: &QualityAxis, style: imp
     })
 }
 
-/// The places that no other dominates: none is at least as good in both with an interval that lies apart in one.
+/// The places that no other dominates.
 fn front(places: &[(Spread, Spread)]) -> Vec<usize> {
     let is_dominated = |index: &usize| places.iter().any(|other| dominates(other, &places[*index]));
     (0..places.len()).filter(|index| !is_dominated(index)).collect()
 }
 
 fn dominates(a: &(Spread, Spread), b: &(Spread, Spread)) -> bool {
-    let is_no_worse = a.0.value <= b.0.value && a.1.value <= b.1.value;
-    is_no_worse && (a.0.is_below(&b.0) || a.1.is_below(&b.1))
+    is_better(&[(a.0, b.0), (a.1, b.1)])
+}
+
+/// Whether the first of each pair is below the second as far as intervals tell, in one pair at least, and equal in the others.
+pub(crate) fn is_better(pairs: &[(Spread, Spread)]) -> bool {
+    pairs.iter().all(|(own, other)| own.is_below(other) || own == other) && pairs.iter().any(|(own, other)| own.is_below(other))
 }
 
 /// Which instances have no point, and why.
@@ -157,9 +161,11 @@ mod tests {
             let spread = |(value, half): (f64, f64)| Spread::new(value, Some((value - half, value + half))).unwrap();
             (spread(x), spread(y))
         };
-        // Better in both, apart in one.
-        assert!(dominates(&place((1.0, 0.0), (1.0, 0.5)), &place((2.0, 0.0), (1.2, 0.5))));
+        // Apart in both, or equal in one.
+        assert!(dominates(&place((1.0, 0.0), (1.0, 0.5)), &place((2.0, 0.0), (3.0, 0.5))));
         assert!(dominates(&place((1.0, 0.0), (1.0, 0.5)), &place((1.0, 0.0), (3.0, 0.5))));
+        // Apart in one, and better in the other by no more than noise.
+        assert!(!dominates(&place((1.0, 0.0), (1.0, 0.5)), &place((2.0, 0.0), (1.2, 0.5))));
         // Better in both, apart in none.
         assert!(!dominates(&place((1.0, 0.6), (1.0, 0.5)), &place((2.0, 0.6), (1.2, 0.5))));
         // Apart in one, worse in the other.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 
 use crate::charts::Line;
-use crate::figure::{escaped, figure};
+use crate::figure::{escaped, figure, ticks_of_all};
 use crate::noise::is_baseline;
 use crate::{Chart, Pair, Quantity, Results, metrics_csv, quality_csv, results_csv, workload_csv};
 
@@ -73,6 +73,7 @@ fn with_views(chart: &Chart) -> Value {
     let outliers: Vec<String> = chart.outliers().into_iter().map(escaped).collect();
     if !outliers.is_empty() {
         figure["outliers"] = json!(outliers);
+        figure["ticks_all"] = ticks_of_all(chart);
     }
     figure
 }

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use crate::ReportError;
-use crate::spreadsheet::as_text;
+use crate::spreadsheet::{as_text, of_text};
 use crate::table::table;
 
 /// One measurement of another engine, at one sequence length.
@@ -24,7 +24,8 @@ pub struct Peer {
 /// # Errors
 /// [`ReportError::Csv`] names the row and the column.
 pub fn read_peers(csv: &[u8]) -> Result<Vec<Peer>, ReportError> {
-    csv::Reader::from_reader(csv).deserialize().map(|row| Ok(row?)).collect()
+    let named = |peer: Peer| Peer { peer: of_text(&peer.peer).to_owned(), ..peer };
+    csv::Reader::from_reader(csv).deserialize().map(|row| Ok(named(row?))).collect()
 }
 
 /// What [`read_peers`] reads.
@@ -46,8 +47,10 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read() {
-        let peers = [Peer { peer: "a, \"b\"".into(), seq_len: 8, tpot_ms_p50: Some(1.25), ttft_ms: None }];
-        assert_eq!(read_peers(&peers_csv(&peers)).unwrap(), peers);
+        for name in ["a, \"b\"", "=1+1", "'=1+1", "'quoted'"] {
+            let peers = [Peer { peer: name.into(), seq_len: 8, tpot_ms_p50: Some(1.25), ttft_ms: None }];
+            assert_eq!(read_peers(&peers_csv(&peers)).unwrap(), peers, "{name}");
+        }
     }
 
     #[test]

@@ -19,7 +19,8 @@ pub struct SpeedUps {
     pub parameters: usize,
     /// The encodings of its weights.
     pub weights: String,
-    /// In order of batch and length. Empty if nothing that recomputes was measured beside a baseline.
+    /// In order of batch and length. Empty if nothing that recomputes was measured beside a baseline, in the same part of the plan and
+    /// on the same machine.
     pub points: Vec<SpeedUp>,
 }
 
@@ -30,7 +31,7 @@ pub struct SpeedUp {
     pub seq_len: usize,
     /// Sequences decoded together.
     pub batch: usize,
-    /// The label of the instance that recomputes, the first one of this length.
+    /// The label of the instance that recomputes, the first one of this length that was timed where the baseline was.
     pub recomputed: String,
     /// The label of the baseline of this length.
     pub baseline: String,
@@ -101,7 +102,9 @@ fn speed_up(results: &Results, baseline: &Row) -> Option<SpeedUp> {
     let cell = &baseline.cell;
     // In the run of a model, only what recomputes is compared with nothing.
     let recomputes = |row: &&Row| row.cell.baseline.is_none() && row.cell.seq_len == cell.seq_len && row.cell.batch == cell.batch;
-    let recomputed = results.rows.iter().filter(is_decoded).find(recomputes)?;
+    // It is timed in a block of its own. Nothing is compared over machines, nor over parts that ran at other times.
+    let is_comparable = |row: &&Row| results.run.origin_of(&row.cell.block) == results.run.origin_of(&cell.block);
+    let recomputed = results.rows.iter().filter(is_decoded).filter(recomputes).find(is_comparable)?;
     let time = |row: &Row| row.value(TPOT.id).filter(|ms| *ms > 0.0 && ms.is_finite());
     Some(SpeedUp {
         seq_len: cell.seq_len,
@@ -176,7 +179,7 @@ pub fn speed_up_csv(models: &[SpeedUps]) -> Vec<u8> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::{Value, Visit, example};
+    use crate::{Environment, OriginRecord, Value, Visit, example};
 
     /// A model's points at some lengths, with ranges of 5 % to both sides.
     pub(crate) fn of_lengths(name: &str, parameters: usize, speed_ups: &[(usize, f64)]) -> SpeedUps {
@@ -243,6 +246,27 @@ pub(crate) mod tests {
         let mut results = results();
         results.run.level = alone;
         assert!(SpeedUps::of("tiny", &results).points.is_empty(), "without a model, nothing is recomputed");
+    }
+
+    #[test]
+    fn what_was_timed_elsewhere_is_not_divided() {
+        let mut results = results();
+        results.rows.last_mut().unwrap().cell.block = "decode 128, recomputed".into();
+        let origin = |part: u32, block: &str| OriginRecord {
+            part: Some(part),
+            run_id: format!("run {part}"),
+            order_seed: part,
+            machine_id: Some(format!("machine {part}")),
+            environment: Environment::default(),
+            blocks: vec![block.into()],
+        };
+        let block = results.rows[0].cell.block.clone();
+        results.run.origins = vec![origin(1, &block), origin(2, "decode 128, recomputed")];
+        assert!(SpeedUps::of("tiny", &results).points.is_empty(), "of two machines");
+        results.run.origins.remove(1);
+        assert!(SpeedUps::of("tiny", &results).points.is_empty(), "one of them went on elsewhere");
+        results.run.origins[0].blocks.push("decode 128, recomputed".into());
+        assert_eq!(SpeedUps::of("tiny", &results).points.len(), 1);
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub fn speed_up_chart(models: &[SpeedUps]) -> Option<Chart> {
         name: "speedup",
         title: "How much faster a decode step is for keys and values that are kept".into(),
         caption: format!(
-            "Time per output token of {}, which recomputes, over that of the baseline, {}. Above 1, keeping saves time. {RANGE}",
+            "Time per output token of {}, which recomputes and is timed in a block of its own, over that of the baseline, {}. Above 1, keeping saves time. {RANGE}",
             first.recomputed, first.baseline
         ),
         x: Axis::new("sequence length (tokens)", Scale::Log).of(Quantity::SequenceLength),
@@ -70,7 +70,10 @@ pub fn speed_up_sentences(models: &[SpeedUps]) -> Vec<String> {
     let known: Vec<Line<'_>> = lines(models).collect();
     let mut sentences: Vec<String> = known.iter().filter_map(of_line).collect();
     let unknown = models.iter().filter(|model| model.points.is_empty()).map(|model| {
-        format!("Of {}, no speed-up is known: it takes a strategy that recomputes, such as `naive`, beside a baseline.", model.name)
+        format!(
+            "Of {}, no speed-up is known: it takes a strategy that recomputes, such as `naive`, beside a baseline, in one part of a plan and on one machine.",
+            model.name
+        )
     });
     sentences.extend(unknown);
     if known.is_empty() {
@@ -323,7 +326,11 @@ mod tests {
         let chart = speed_up_chart(&models).unwrap();
         assert_eq!(chart.series.iter().map(|series| series.name.as_str()).collect::<Vec<_>>(), ["a, 135 million", "b, 2.0 million"]);
         assert_eq!((chart.series[0].points.as_slice(), chart.series[0].intervals.len()), ([(64.0, 3.0), (128.0, 6.0)].as_slice(), 2));
-        assert!(chart.caption.contains("of naive, which recomputes, over that of the baseline, contiguous f16"));
+        assert!(
+            chart
+                .caption
+                .contains("of naive, which recomputes and is timed in a block of its own, over that of the baseline, contiguous f16")
+        );
         models[0].points[1].batch = 4;
         let names: Vec<String> = speed_up_chart(&models).unwrap().series.into_iter().map(|series| series.name).collect();
         assert_eq!(names, ["a, 135 million ×1", "a, 135 million ×4", "b, 2.0 million ×1"]);

@@ -87,7 +87,7 @@ pub const WORKLOAD_METRICS: &[Metric] = &[
         "waste",
         Unit::Share,
         Better::Lower,
-        "Of the bytes in block tables and reservations of running sequences, the share that no token fills: the mean over the steps. Free pages of a pool are not among them.",
+        "Of the bytes in block tables and reservations of running sequences, the share that no token fills: the mean over the steps. Tables themselves and free pages of a pool are not among them.",
     ),
     of(
         "free_pool_bytes",

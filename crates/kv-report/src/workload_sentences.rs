@@ -38,14 +38,16 @@ fn sentence(row: &Row) -> String {
 fn of_chat(row: &Row) -> Vec<String> {
     let mut found = vec![];
     if let Some((_, ratio)) = row.along("shared prefix", "ttft_ratio").find(|(turn, _)| *turn == 1.0) {
-        found.push(format!("answers the first turn in {} of the time with a shared system prompt", with_interval(ratio)));
+        // The median of so many users is none who waits for the system prompt.
+        let whose = if row.cell.batch > 2 { " of users after the first" } else { "" };
+        found.push(format!("answers the first turn{whose} in {} of the time with a shared system prompt", with_interval(ratio)));
     }
     let last = |variant| row.along(variant, "heap_bytes").last().map(|(_, value)| value.value);
     if let Some((shared, separate)) = last("shared prefix").zip(last("separate")) {
         let users = row.cell.batch;
         found.push(format!("holds {users} users in {} with it and in {} without", bytes(shared), bytes(separate)));
     }
-    match row.along("shared prefix", "break_even_turn").next() {
+    match ["shared prefix", "separate"].into_iter().find_map(|variant| row.along(variant, "break_even_turn").next()) {
         Some((_, turn)) => found.push(format!("has paid for itself against recomputing at the end of turn {:.0}", turn.value)),
         None => found.push("does not pay for itself against recomputing within these turns".into()),
     }

@@ -72,12 +72,33 @@
     return colored;
   }
 
+  // Of other lines and points than those of the two views that ticks were computed for, plotly.js chooses the ticks.
+  const freeTicks = axis => {
+    delete axis.tickvals;
+    delete axis.ticktext;
+    Object.assign(axis, { nticks: 8, tickformat: ".4~r" });
+  };
+  function setTicks(id, figure, layout) {
+    const isOneLength = state.length && figure.over === "lengths";
+    const isRebased = relative[id.slice("chart-".length)] && state.baseline !== data.baseline;
+    const { xaxis, yaxis } = layout;
+    if (state.hidden.size || state.batch || isOneLength || isRebased) {
+      freeTicks(yaxis);
+      if (xaxis.tickvals && figure.over !== "lengths") freeTicks(xaxis);
+    } else if (figure.outliers && state.outliers[id]) {
+      delete yaxis.tickvals;
+      delete yaxis.ticktext;
+      Object.assign(yaxis, figure.ticks_all);
+    }
+  }
+
   function draw(id) {
     const element = document.getElementById(id);
     if (!element || element.closest("[hidden]")) return;
     const figure = charts[id];
     const traces = figure.data.map(trace => traceNow(id, trace, figure));
     const layout = structuredClone(figure.layout);
+    setTicks(id, figure, layout);
     const narrow = element.clientWidth < 700;
     const categories = layout.xaxis.type === "category" ? [...new Set(traces.flatMap(trace => trace.x))] : [];
     if (categories.length) Object.assign(layout.xaxis, { tickvals: categories, ticktext: categories.map(short) });
@@ -92,8 +113,7 @@
     const scale = state.scale[id];
     if (scale && scale !== figure.layout.yaxis.type) {
       layout.yaxis.type = scale;
-      delete layout.yaxis.tickvals;
-      delete layout.yaxis.ticktext;
+      freeTicks(layout.yaxis);
       delete layout.yaxis.range;
     }
     if (relative[id.slice("chart-".length)]) layout.yaxis.title = { text: `ratio to ${state.baseline}`.slice(0, 60) };
@@ -184,6 +204,17 @@
   pending.forEach(id => near.observe(document.getElementById(id)));
   const rest = () => { const [id] = pending; if (id) { drawPending(id); setTimeout(rest, 0); } else { root.dataset.drawn = "all"; } };
   setTimeout(rest, 0);
-  addEventListener("beforeprint", () => pending.forEach(drawPending));
+  // On paper everything is drawn, and dark on white.
+  let themeOnScreen;
+  addEventListener("beforeprint", () => {
+    themeOnScreen = root.dataset.theme;
+    root.dataset.theme = "light";
+    pending.clear();
+    drawAll();
+  });
+  addEventListener("afterprint", () => {
+    if (themeOnScreen) root.dataset.theme = themeOnScreen; else delete root.dataset.theme;
+    drawAll();
+  });
   filterRows();
 })();

@@ -20,8 +20,8 @@ pub(crate) struct GoneOn {
 /// Goes on with a run that was left, under the record of one that would begin now.
 ///
 /// What was begun on one machine is not finished on another: ratios are taken within a process, and all launches of a block
-/// belong together. So a part that goes on elsewhere begins the blocks again that were not timed to the end. Other runs do not
-/// go on elsewhere.
+/// belong together. So a part that goes on elsewhere begins the blocks again that were not timed to the end, and checks strategies
+/// again that are not done. Other runs do not go on elsewhere.
 ///
 /// # Errors
 /// A [`Problem`] that says what changed since.
@@ -52,14 +52,15 @@ fn same_place(one: &RunRecord, other: &RunRecord) -> bool {
     one.machine_id == other.machine_id && is_same("CPU") && is_same("threads used") && is_same("attention kernels")
 }
 
-/// The run on the machine of `now`, without the times of blocks that were not timed to the end.
+/// The run on the machine of `now`, without the times of blocks that were not timed to the end. What passed the conformance suite
+/// there need not pass it here.
 fn elsewhere(before: RunRecord, mut visits: Vec<Visit>, now: RunRecord) -> (RunRecord, Vec<Visit>) {
     // Bytes are counted after the last launch.
     let is_after = |pass: Pass| matches!(pass, Pass::Memory | Pass::Text | Pass::Attention | Pass::Quality);
     let counted: BTreeSet<&str> = visits.iter().filter(|visit| is_after(visit.pass)).map(|visit| visit.cell.as_str()).collect();
     let of_cell = |cell: &kv_report::CellRecord| counted.contains(cell.id.as_str()).then(|| cell.block.clone());
     let timed: BTreeSet<String> = before.cells.iter().filter_map(of_cell).collect();
-    visits.retain(|visit| visit.block.as_ref().is_none_or(|block| timed.contains(block)));
+    visits.retain(|visit| visit.pass != Pass::Gate && visit.block.as_ref().is_none_or(|block| timed.contains(block)));
     let blocks: Vec<String> = timed.into_iter().filter(|block| before.origin_of(block).is_none()).collect();
     let origin = OriginRecord {
         part: before.part.as_ref().map(|part| part.part),
@@ -74,4 +75,23 @@ fn elsewhere(before: RunRecord, mut visits: Vec<Visit>, now: RunRecord) -> (RunR
         run.origins.push(origin);
     }
     (run, visits)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::join::Found;
+    use crate::join::tests::part;
+
+    #[test]
+    fn another_machine_checks_strategies_again() {
+        let Found { run, visits, .. } = part(1, &[("ppl", 3.0)]);
+        let visits = [vec![Visit::passed("paged", Pass::Gate)], visits].concat();
+        let left = || Left { run: run.clone(), visits: visits.clone() };
+        let here = go_on(run.clone(), left()).unwrap();
+        assert_eq!((here.visits.len(), here.gave_up), (2, false));
+        let there = go_on(RunRecord { machine_id: Some("another".into()), ..run.clone() }, left()).unwrap();
+        assert_eq!((there.visits.len(), there.visits[0].pass, there.gave_up), (1, Pass::Quality, true));
+        assert_eq!(there.run.origins[0].machine_id, run.machine_id);
+    }
 }

@@ -171,12 +171,18 @@ pub(crate) fn differences(before: &RunRecord, now: &RunRecord) -> Vec<String> {
     differences
 }
 
-/// A hash of the machine's own id, so that results of one machine can be told from another's without naming it. A container has
-/// no id of its own; then it is that of the system's start, which all containers of a machine share.
+/// A hash of the machine's own id and its host name, so that results of one machine can be told from another's without naming it:
+/// nodes that were cloned share the id. A container has no id of its own; then it is that of the system's start, which all
+/// containers of a machine share, whatever their host names.
 pub(crate) fn machine_id() -> Option<String> {
     let read = |path: &str| Some(std::fs::read_to_string(path).ok()?.trim().to_owned()).filter(|id| !id.is_empty());
-    let id = read("/etc/machine-id").or_else(|| read("/proc/sys/kernel/random/boot_id"))?;
-    Some(hash::short(format!("kvlab {id}").as_bytes()))
+    let host = || read("/proc/sys/kernel/hostname").unwrap_or_default();
+    let of_start = || read("/proc/sys/kernel/random/boot_id").map(|id| hashed(&id, ""));
+    read("/etc/machine-id").map(|id| hashed(&id, &host())).or_else(of_start)
+}
+
+fn hashed(id: &str, host: &str) -> String {
+    hash::short(format!("kvlab {id} {host}").trim_end().as_bytes())
 }
 
 /// How this program was built.
@@ -262,5 +268,17 @@ fn program() -> Vec<String> {
             [&["cargo", "run"], release, &["-p", &package, "--"]].concat().into_iter().map(str::to_owned).collect()
         }
         Err(_) => vec![std::env::args().next().unwrap_or_else(|| "runner".into())],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn machines_that_were_cloned_are_told_apart_by_their_names() {
+        assert_eq!(machine_id(), machine_id());
+        assert_ne!(hashed("id", "node-1"), hashed("id", "node-2"));
+        assert_ne!(hashed("id", ""), hashed("other", ""));
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::Place;
 use crate::shown::exact;
 use crate::workload_metric::workload_metric;
-use crate::{Better, METRICS, Row, Status, Tolerance, Unit};
+use crate::{Better, METRICS, Metric, Row, Status, Tolerance, Unit, WorkloadValue};
 
 /// How a cell ended, as a difference.
 pub(super) const STATUS: &str = "status";
@@ -110,21 +110,36 @@ pub(super) fn differences(rows: &[(&Row, &Row)]) -> Strict {
                 note(metric.id.into(), found, change, direction);
             }
         }
-        for value in &after.workload {
-            let is_same = |other: &&crate::WorkloadValue| {
-                other.variant == value.variant && other.metric == value.metric && other.at.total_cmp(&value.at).is_eq()
-            };
-            // Times, and what follows from them, are no counts.
-            let Some(metric) = workload_metric(&value.metric).filter(|metric| metric.unit == Unit::Bytes) else { continue };
-            let Some(other) = before.workload.iter().find(is_same) else { continue };
+        let gone = before.workload.iter().filter(|value| number_at(after, value).is_none());
+        for value in after.workload.iter().chain(gone) {
+            let Some(metric) = workload_metric(&value.metric) else { continue };
+            let Some(tolerance) = of_script(metric) else { continue };
             values += 1;
-            let numbers = (Some(other.value.value), Some(value.value.value));
-            if let Some((found, change, direction)) = difference(numbers, metric.unit, metric.better, Tolerance::EXACT) {
+            let numbers = (number_at(before, value), number_at(after, value));
+            if let Some((found, change, direction)) = difference(numbers, metric.unit, metric.better, tolerance) {
                 note(format!("{} ({}, {})", metric.id, value.variant, value.at), found, change, direction);
             }
         }
     }
     Strict { values, compared, differences }
+}
+
+/// The number of a row that is of the same metric at the same place of the script.
+fn number_at(row: &Row, place: &WorkloadValue) -> Option<f64> {
+    let is_same =
+        |other: &&WorkloadValue| other.variant == place.variant && other.metric == place.metric && other.at.total_cmp(&place.at).is_eq();
+    row.workload.iter().find(is_same).map(|found| found.value.value)
+}
+
+/// How far a number of a script may be off, if it does not depend on the machine: times do, and what follows from them.
+fn of_script(metric: &Metric) -> Option<Tolerance> {
+    // Other kernels add in another order.
+    const OF_SUMS: Tolerance = Tolerance { relative: 1e-3, absolute: 1e-6 };
+    match metric.unit {
+        _ if metric.machine_bound || metric.id == "break_even_turn" => None,
+        Unit::Nats | Unit::Perplexity => Some(OF_SUMS),
+        _ => metric.tolerance,
+    }
 }
 
 /// A difference of two numbers beyond the tolerance.
@@ -168,7 +183,7 @@ fn missing() -> Found {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Results, Value, WorkloadValue, example, example_quality};
+    use crate::{Results, Value, example, example_quality};
 
     fn of(before: &Results, after: &Results) -> Vec<Difference> {
         differences(&super::super::matched(before, after)).differences
@@ -240,5 +255,39 @@ mod tests {
         assert_eq!(found.len(), 1);
         assert_eq!((found[0].what.as_str(), found[0].direction), ("heap_bytes (shared prefix, 3)", Direction::Better));
         assert_eq!(found[0].change, "-50.00 %");
+    }
+
+    #[test]
+    fn numbers_of_a_script_that_are_new_gone_or_other_counts_are_told_and_what_comes_of_times_is_not() {
+        let value = |metric: &str, at: f64, value: f64| WorkloadValue {
+            variant: "drafts".into(),
+            metric: metric.into(),
+            at,
+            value: Value::from(value),
+        };
+        let mut before = example::results();
+        before.rows[0].workload = vec![
+            value("served", 0.0, 8.0),
+            value("heap_bytes", 1.0, 64.0),
+            value("ppl", 1.0, 12.0),
+            value("break_even_turn", 0.0, 2.0),
+            value("speedup", 0.0, 1.5),
+        ];
+        let mut after = before.clone();
+        after.rows[0].workload = vec![
+            value("served", 0.0, 6.0),
+            value("heap_bytes", 2.0, 64.0),
+            value("ppl", 1.0, 12.0 + 1e-4),
+            value("break_even_turn", 0.0, 3.0),
+        ];
+        let found = of(&before, &after);
+        let told: Vec<(&str, &str, Direction)> =
+            found.iter().map(|found| (found.what.as_str(), found.change.as_str(), found.direction)).collect();
+        let expected = [
+            ("served (drafts, 0)", "-25.00 %", Direction::Worse),
+            ("heap_bytes (drafts, 2)", "is new", Direction::Neither),
+            ("heap_bytes (drafts, 1)", "is missing now", Direction::Neither),
+        ];
+        assert_eq!(told, expected);
     }
 }

@@ -1,6 +1,7 @@
 //! Conditions on a comparison under which a program fails.
 
-use super::{Comparison, Difference, Role, TimeVerdict, Times};
+use super::times::STEP;
+use super::{Comparison, Difference, Place, Role, TimeChange, TimeTable, TimeVerdict, Times};
 
 /// What conditions look like.
 pub const CONDITIONS: &str = "conditions are `slower>5%` (time per output token), `bytes>1%` (live heap) and `kld>0.001` (mean KL divergence, in nats), with commas between them";
@@ -77,13 +78,13 @@ impl FailOn {
         self.conditions.iter().any(|condition| condition.what == What::Kld)
     }
 
-    /// What a comparison violates, in sentences. A cell that was measured before and fails now violates any condition, and a
-    /// condition that cannot be judged is violated: what was not seen is no success.
+    /// What a comparison violates, in sentences. A cell that was measured before and fails now, or is gone, violates any condition,
+    /// and so does a cell that cannot be judged: what was not seen is no success.
     pub(super) fn violations(&self, comparison: &Comparison) -> Vec<String> {
-        let mut violations: Vec<String> = comparison
-            .lost()
-            .map(|place| format!("{place}: it was measured in {}, and failed in {}.", comparison.before.name, comparison.after.name))
-            .collect();
+        let (before, after) = (comparison.before.name, comparison.after.name);
+        let failed = comparison.lost().map(|place| format!("{place}: it was measured in {before}, and failed in {after}."));
+        let gone = comparison.only_before.iter().map(|place| format!("{place}: it is in {before}, and not in {after}."));
+        let mut violations: Vec<String> = failed.chain(gone).collect();
         for condition in &self.conditions {
             let found = match condition.what.metric() {
                 None => slower(condition, comparison),
@@ -92,6 +93,14 @@ impl FailOn {
             violations.extend(found.unwrap_or_else(|reason| vec![format!("{condition} cannot be judged: {reason}.")]));
         }
         violations
+    }
+
+    /// The cells that are not slower for certain, and not shown to be within the threshold either, in sentences. That noise is no
+    /// violation: it would fail every run of a noisy machine.
+    pub(super) fn unsure(&self, comparison: &Comparison) -> Vec<String> {
+        let Times::Compared(table) = &comparison.times else { return vec![] };
+        let of_condition = |condition: &Condition| steps(table).filter_map(|row| not_within(condition, row)).collect::<Vec<_>>();
+        self.conditions.iter().filter(|condition| condition.what == What::Slower).flat_map(of_condition).collect()
     }
 }
 
@@ -123,22 +132,48 @@ fn slower(condition: &Condition, comparison: &Comparison) -> Result<Vec<String>,
         Times::NotCompared(reason) => return Err(reason.clone()),
         Times::Compared(table) => table,
     };
-    let steps = || table.rows.iter().filter(|row| row.metric == "tpot_ms_p50" && row.role != Role::Control);
-    let reason = steps().find_map(|row| if let TimeVerdict::None(reason) = &row.verdict { Some(reason.as_str()) } else { None });
-    if steps().all(|row| matches!(row.verdict, TimeVerdict::None(_) | TimeVerdict::Floor)) {
-        return Err(reason.unwrap_or("no cell has a verdict").to_owned());
+    let is_judged = |row: &TimeChange| !matches!(row.verdict, TimeVerdict::None(_) | TimeVerdict::Floor);
+    let reason = |row: &TimeChange| if let TimeVerdict::None(reason) = &row.verdict { Some(reason.clone()) } else { None };
+    if !steps(table).any(is_judged) {
+        return Err(steps(table).find_map(reason).unwrap_or_else(|| "no cell has a verdict".into()));
     }
-    let is_slower = |at_least: f64| at_least > 1.0 + condition.threshold;
-    let sentence = |row: &super::TimeChange| match row.verdict {
-        TimeVerdict::Slower { at_least } if is_slower(at_least) => Some(format!(
+    let sentence = |row: &TimeChange| match &row.verdict {
+        TimeVerdict::Slower { at_least } if *at_least > 1.0 + condition.threshold => Some(format!(
             "{condition}: {} is slower, by {:.1} % at least ({} times the time per token).",
             row.place,
             100.0 * (at_least - 1.0),
-            row.of_baseline.unwrap_or(row.change)
+            row.judged_change()
         )),
+        // What recomputes has no baseline beside it, in no run.
+        TimeVerdict::None(reason) if row.role != Role::Alone => Some(format!("{condition} cannot be judged of {}: {reason}.", row.place)),
         _ => None,
     };
-    Ok(steps().filter_map(sentence).collect())
+    let timed_once = |place: &Place| {
+        format!("{condition} cannot be judged of {place}: only one of {} and {} timed it.", comparison.before.name, comparison.after.name)
+    };
+    Ok(steps(table).filter_map(sentence).chain(comparison.timed_once.iter().map(timed_once)).collect())
+}
+
+/// The changes of the time per token.
+fn steps(table: &TimeTable) -> impl Iterator<Item = &TimeChange> {
+    table.rows.iter().filter(|row| row.metric == STEP && row.role != Role::Control)
+}
+
+/// That a cell may be slower by more than the threshold, if it may and is not for certain.
+fn not_within(condition: &Condition, row: &TimeChange) -> Option<String> {
+    let most = 1.0 + condition.threshold;
+    let is_open = match row.verdict {
+        TimeVerdict::None(_) | TimeVerdict::Floor => false,
+        TimeVerdict::Slower { at_least } => at_least <= most,
+        TimeVerdict::Same | TimeVerdict::Faster | TimeVerdict::Inconclusive | TimeVerdict::WithinFloor => true,
+    };
+    let change = row.judged_change();
+    let (_, high) = change.interval.filter(|(_, high)| is_open && *high > most)?;
+    Some(format!(
+        "{condition} is not violated for certain by {}, which may be slower by up to {:.1} % ({change} times the time per token).",
+        row.place,
+        100.0 * (high - 1.0)
+    ))
 }
 
 /// The cells whose metric grew by more than this.
@@ -157,17 +192,21 @@ fn grown(condition: &Condition, metric: &str, comparison: &Comparison) -> Result
     let of_metric = comparison.differences.iter().filter(|difference| difference.what == metric);
     let sentence = |difference: &Difference| {
         let Difference { place, before, after, change, .. } = difference;
-        growth(difference)
-            .is_some_and(|growth| growth > condition.threshold)
-            .then(|| format!("{condition}: {metric} of {place} is {} and was {} ({change}).", after.text, before.text))
+        match growth(difference) {
+            None => Some(format!("{condition} cannot be judged of {place}: its {metric} {change}.")),
+            Some(growth) if growth > condition.threshold => {
+                Some(format!("{condition}: {metric} of {place} is {} and was {} ({change}).", after.text, before.text))
+            }
+            Some(_) => None,
+        }
     };
     Ok(of_metric.filter_map(sentence).collect())
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::Change;
     use super::super::tests::of;
-    use super::super::{Change, Place, TimeChange, TimeTable};
     use super::*;
     use crate::{Results, Status, Value, example, example_quality};
 
@@ -267,5 +306,64 @@ mod tests {
         let found = violations("slower>5%", &comparison);
         assert_eq!(found, ["slower>5%: a, decode at 128 is slower, by 7.0 % at least (1.100 [1.078, 1.122] times the time per token)."]);
         assert_eq!(violations("slower>3%", &comparison).len(), 2);
+    }
+
+    #[test]
+    fn what_may_be_slower_is_told_and_violates_nothing() {
+        let comparison = timed(&[
+            ("a", 1.10, TimeVerdict::Slower { at_least: 1.07 }),
+            ("b", 1.06, TimeVerdict::Slower { at_least: 1.04 }),
+            ("c", 1.04, TimeVerdict::Inconclusive),
+            ("d", 1.01, TimeVerdict::Inconclusive),
+            ("e", 1.00, TimeVerdict::Same),
+        ]);
+        let judged = comparison.judged(&FailOn::parse("slower>5%").unwrap());
+        assert_eq!(judged.violations.len(), 1, "{:?}", judged.violations);
+        assert_eq!(judged.unsure.len(), 2, "{:?}", judged.unsure);
+        assert_eq!(
+            judged.unsure[1],
+            "slower>5% is not violated for certain by c, decode at 128, which may be slower by up to 6.1 % (1.040 [1.020, 1.061] times the time per token)."
+        );
+        assert!(judged.sentences().ends_with(&judged.unsure), "it is printed");
+    }
+
+    #[test]
+    fn a_cell_without_a_verdict_violates_beside_others_that_have_one() {
+        let mut comparison = timed(&[("a", 1.0, TimeVerdict::Same), ("b", 2.0, TimeVerdict::None("too few launches count".into()))]);
+        assert_eq!(violations("slower>5%", &comparison), ["slower>5% cannot be judged of b, decode at 128: too few launches count."]);
+        comparison.timed_once = vec![comparison.time_table().unwrap().rows[0].place.clone()];
+        let found = violations("slower>5%", &comparison);
+        assert_eq!(found[1], "slower>5% cannot be judged of a, decode at 128: only one of A and B timed it.");
+    }
+
+    #[test]
+    fn a_time_that_one_side_lacks_is_seen() {
+        let before = example::results();
+        let mut after = before.clone();
+        assert!(of(&before, &after).timed_once.is_empty());
+        after.rows[0].values.remove("tpot_ms_p50");
+        assert_eq!(of(&before, &after).timed_once.len(), 1);
+        assert_eq!(of(&after, &before).timed_once.len(), 1);
+    }
+
+    #[test]
+    fn a_number_that_one_side_lacks_cannot_be_judged() {
+        let before = example_quality::results();
+        let mut after = before.clone();
+        after.rows.iter_mut().find(|row| row.cell.label == "quantized q8_0").unwrap().values.remove("kld_mean");
+        let found = violations("kld>0.001", &of(&before, &after));
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].starts_with("kld>0.001 cannot be judged of quantized q8_0, decode at"), "{found:?}");
+        assert!(found[0].ends_with("its kld_mean is missing now."), "{found:?}");
+        assert!(violations("kld>0.001", &of(&after, &before))[0].ends_with("its kld_mean is new."));
+    }
+
+    #[test]
+    fn a_cell_that_is_gone_violates_whatever_is_asked() {
+        let before = example_quality::results();
+        let mut after = before.clone();
+        let gone = Place::of(&after.rows.remove(0).cell);
+        assert_eq!(violations("bytes>1%", &of(&before, &after)), [format!("{gone}: it is in A, and not in B.")]);
+        assert_eq!(violations("bytes>1%", &of(&after, &before)), [""; 0], "a new cell is none");
     }
 }

@@ -45,8 +45,12 @@ pub struct Comparison {
     pub differences: Vec<Difference>,
     /// How times changed.
     pub times: Times,
+    /// Cells that both measured, and that only one has a time per token of.
+    pub timed_once: Vec<Place>,
     /// What violates the conditions that were asked for, in sentences.
     pub violations: Vec<String>,
+    /// What violates none of them and may still be as bad, in sentences.
+    pub unsure: Vec<String>,
 }
 
 /// One of the two sides.
@@ -114,14 +118,16 @@ impl Comparison {
             compared,
             differences,
             times,
+            timed_once: rows.iter().filter(|pair| is_timed_once(pair)).map(|(_, row)| Place::of(&row.cell)).collect(),
             violations: vec![],
+            unsure: vec![],
         }
     }
 
     /// The comparison, held against conditions.
     #[must_use]
     pub fn judged(self, conditions: &FailOn) -> Comparison {
-        Comparison { violations: conditions.violations(&self), ..self }
+        Comparison { violations: conditions.violations(&self), unsure: conditions.unsure(&self), ..self }
     }
 
     /// What was found, in sentences.
@@ -141,6 +147,7 @@ impl Comparison {
             }
         }
         sentences.extend(self.times.sentences());
+        sentences.extend(self.unsure.iter().cloned());
         sentences
     }
 
@@ -150,6 +157,12 @@ impl Comparison {
         let is_lost = move |difference: &&Difference| difference.what == differences::STATUS && difference.before.text == ok;
         self.differences.iter().filter(is_lost).map(|difference| &difference.place)
     }
+}
+
+/// Whether both rows were measured, and only one of them has a time per token.
+fn is_timed_once((before, after): &(&Row, &Row)) -> bool {
+    let is_timed = |row: &Row| row.value(times::STEP).is_some();
+    [before.status, after.status] == [Status::Ok; 2] && is_timed(before) != is_timed(after)
 }
 
 fn counted(number: usize, what: &str) -> String {

@@ -2,6 +2,9 @@
 
 use super::Place;
 
+/// The time per token, which verdicts count.
+pub(super) const STEP: &str = "tpot_ms_p50";
+
 /// How times changed.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Times {
@@ -41,6 +44,13 @@ pub struct TimeChange {
     pub role: Role,
     /// What it says.
     pub verdict: TimeVerdict,
+}
+
+impl TimeChange {
+    /// The change that the verdict is on.
+    pub(super) fn judged_change(&self) -> Change {
+        self.of_baseline.unwrap_or(self.change)
+    }
 }
 
 /// A ratio with its interval, if there are launches enough.
@@ -119,7 +129,7 @@ impl Times {
             Times::NotCompared(reason) => return vec![format!("Times are not compared: {reason}.")],
             Times::Compared(table) => table,
         };
-        let steps = || table.rows.iter().filter(|row| row.metric == "tpot_ms_p50" && row.role != Role::Control);
+        let steps = || table.rows.iter().filter(|row| row.metric == STEP && row.role != Role::Control);
         let of = |is: fn(&TimeVerdict) -> bool| steps().filter(|row| is(&row.verdict)).count();
         let judged = steps().filter(|row| !matches!(row.verdict, TimeVerdict::None(_) | TimeVerdict::Floor)).count();
         let slower = of(|verdict| matches!(verdict, TimeVerdict::Slower { .. }));

@@ -125,7 +125,8 @@ mod tests {
         let y = [1.0, 1.0, 3.0, 1.0, 3.0, 1.0];
         let points: Vec<(f64, f64)> = x.into_iter().zip(y).collect();
         let picture = png(&chart(vec![line(0, &points)]), Theme::Light).unwrap();
-        let inside = |(x, y): (u32, u32)| x >= WIDTH - LEGEND_WIDTH || (x > 110 && x < WIDTH - LEGEND_WIDTH && (95..690).contains(&y));
+        let in_legend = |x: u32| x >= WIDTH - LEGEND_WIDTH;
+        let inside = |(x, y): (u32, u32)| in_legend(x) || (x > 110 && (95..690).contains(&y));
         let outside: Vec<_> = places(&picture, Theme::Light.colour(0)).into_iter().filter(|place| !inside(*place)).collect();
         assert_eq!(outside, []);
     }

@@ -82,6 +82,9 @@ pub(crate) struct RunArguments {
     ///
     /// A cell is slower if the lower end of the interval of its time per output token lies above the threshold. A condition that
     /// cannot be judged is violated.
+    ///
+    /// A cell whose interval reaches above the threshold without lying above it violates nothing, and is told. One that is gone, or
+    /// that has the value on one side only, violates the condition.
     #[arg(long, value_name = "CONDITIONS", requires = "against")]
     pub(crate) fail_on: Option<String>,
     /// How the table at the end is written.

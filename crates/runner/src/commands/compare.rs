@@ -27,7 +27,11 @@ pub(crate) struct CompareArguments {
     ///
     /// A cell is slower if its time per output token grew, over how the baseline's changed, and the lower end of the interval
     /// lies above the threshold. `bytes` is the live heap, and `kld` the mean KL divergence in nats; they are compared as they
-    /// are. A cell that was measured in A and fails in B violates any condition, and so does one that cannot be judged.
+    /// are. A cell that was measured in A and fails in B violates any condition, and so does one that cannot be judged, other than
+    /// what recomputes, which has no baseline beside it.
+    ///
+    /// A cell whose interval reaches above the threshold without lying above it violates nothing, and is told. One that is gone, or
+    /// that has the value on one side only, violates the condition.
     #[arg(long, value_name = "CONDITIONS")]
     fail_on: Option<String>,
     /// How the comparison is written.

@@ -1,5 +1,6 @@
 //! `merge`: one run from the parts of a plan.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -36,11 +37,11 @@ pub(crate) struct MergeArguments {
 pub(crate) fn merge(arguments: &MergeArguments) -> Result<ExitCode, Problem> {
     let MergeArguments { folders, out, allow_missing, format } = arguments;
     let missing = if *allow_missing { Missing::Allowed } else { Missing::Refused };
-    if let Some(folder) = folders.iter().find(|folder| is_same(folder, out)) {
-        return Err(Problem::new(format!("`--out {}` is one of the parts: the report would take its place", folder.display())));
-    }
     let found: Vec<Found> =
         folders.iter().map(|folder| read(folder, missing)).collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
+    if folders.iter().chain(found.iter().map(|each| &each.folder)).any(|folder| is_same(folder, out)) {
+        return Err(Problem::new(format!("`--out {}` is one of the parts: the report would take its place", out.display())));
+    }
     let (run, visits) = join(found, missing, command(arguments))?;
     let (mut folder, _) = RunFolder::open(out, Unfinished::Refuse)?;
     let visits = folder.replace_visits(&visits)?;
@@ -57,7 +58,8 @@ pub(crate) fn merge(arguments: &MergeArguments) -> Result<ExitCode, Problem> {
     Ok(if is_whole { exit::OK } else { exit::some_failed() })
 }
 
-/// The part in a folder, or the unfinished one beside it. `None` if there is none and that is allowed.
+/// The part in a folder, or the unfinished one beside it, or that of the only model in it. `None` if there is none and that is
+/// allowed.
 fn read(folder: &Path, missing: Missing) -> Result<Option<Found>, Problem> {
     let unfinished = unfinished_folder(folder)?;
     for place in [folder, &unfinished] {
@@ -66,10 +68,30 @@ fn read(folder: &Path, missing: Missing) -> Result<Option<Found>, Problem> {
             return Ok(Some(Found { folder: place.to_owned(), run: left.run, visits: left.visits }));
         }
     }
+    if let Some(model) = only_model(folder)? {
+        return read(&model, missing);
+    }
     match missing {
         Missing::Allowed => Ok(None),
         Missing::Refused => Err(Problem::new(format!("`{}` holds no part of a run: run.json is not there", folder.display()))
             .help("`--allow-missing` joins what is there, and the report says what is not")),
+    }
+}
+
+/// The folder of the only model in a folder: a part of one of several models has the name of its model.
+fn only_model(folder: &Path) -> Result<Option<PathBuf>, Problem> {
+    let is_unfinished = |path: &Path| path.extension().is_some_and(|ending| ending == "unfinished");
+    let target = |path: PathBuf| if is_unfinished(&path) { path.with_extension("") } else { path };
+    let inside = std::fs::read_dir(folder).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
+    let models: BTreeSet<PathBuf> = inside.filter(|path| path.join("run.json").is_file()).map(target).collect();
+    let mut models = models.into_iter();
+    match (models.next(), models.next()) {
+        (Some(one), Some(other)) => Err(Problem::new(format!("`{}` holds the parts of several models", folder.display())).help(format!(
+            "give the folder of one of them, `{}` or `{}`",
+            one.display(),
+            other.display()
+        ))),
+        (only, _) => Ok(only),
     }
 }
 

@@ -11,6 +11,7 @@ use super::run::{Ran, check_config, run_file, unfinished};
 use crate::cli::RunArguments;
 use crate::config::{ConfigFile, OneOf};
 use crate::overview_folder::{self, Entry, Models, OverviewFolder, State};
+use crate::partition::Partition;
 use crate::problem::did_you_mean;
 use crate::progress::{human, say, tell};
 use crate::run_folder::{RunFolder, Unfinished, unfinished_folder};
@@ -30,7 +31,8 @@ struct Turn<'a> {
 /// Runs every model of a config, or the one that `--model` names. A model that cannot be loaded does not keep the others from running.
 ///
 /// # Errors
-/// A [`Problem`] if the config or the arguments are wrong, or the folder cannot be used: nothing was run then.
+/// A [`Problem`] if the config or the arguments are wrong, or the folder cannot be used: nothing was run then. Several models have
+/// no part of a plan in common.
 pub(super) fn run_models(
     registry: &Registry,
     files: &[ConfigFile],
@@ -39,6 +41,9 @@ pub(super) fn run_models(
 ) -> Result<ExitCode, Problem> {
     let all: Vec<(&ConfigFile, &OneOf)> = files.iter().filter_map(|file| Some((file, file.one_of()?))).collect();
     let chosen = chosen(&all, arguments.model.as_deref())?;
+    if let Some(partition) = arguments.partition {
+        return run_part(registry, &chosen, partition, arguments, kernel_path);
+    }
     for (file, _) in &chosen {
         check_config(registry, file, arguments)?;
     }
@@ -110,6 +115,23 @@ fn chosen<'a>(all: &[(&'a ConfigFile, &'a OneOf)], name: Option<&str>) -> Result
         return Err(Problem::new(format!("`--model {name}`: the config has no model of this name")).help(help));
     }
     Ok(found)
+}
+
+/// Runs a part of the plan of one model, as that of a config with one. Every model has a plan of its own, and `merge` joins the parts
+/// of one plan.
+fn run_part(
+    registry: &Registry,
+    chosen: &[(&ConfigFile, &OneOf)],
+    partition: Partition,
+    arguments: &RunArguments,
+    kernel_path: Option<KernelPath>,
+) -> Result<ExitCode, Problem> {
+    if let [(file, _)] = chosen {
+        return run_file(registry, file, arguments, kernel_path, None).map(Ran::code);
+    }
+    let names: Vec<&str> = chosen.iter().map(|(_, one)| one.name.as_str()).collect();
+    Err(Problem::new(format!("`--partition {partition}` shares the plan of one model, and the config has {}", names.len()))
+        .help(format!("`--model NAME` chooses one of them, and each is joined on its own: there are {}", names.join(", "))))
 }
 
 /// The folder of all reports.

@@ -7,7 +7,8 @@ use super::judged::{Basis, Observed, alone, judged};
 use crate::sweep::{BlockVisits, Instance, Launches, Part};
 
 /// What is compared: the id of the metric, and where its launches come from.
-const METRICS: [(&str, Option<Part>); 3] = [("tpot_ms_p50", Some(Part::Step)), ("cache_ms_p50", Some(Part::Cache)), ("ttft_ms", None)];
+const METRICS: [(&str, Option<Part>); 3] = [("tpot_ms_p50", Some(Part::Step)), ("cache_ms_p50", Some(Part::Cache)), (TTFT, None)];
+const TTFT: &str = "ttft_ms";
 
 /// How the times of a run changed since an earlier one.
 pub(super) fn times(before: &Results, after: &Results) -> Times {
@@ -30,13 +31,20 @@ pub(super) fn times(before: &Results, after: &Results) -> Times {
     let rows: Vec<(&Row, &Row)> =
         rows.into_iter().filter(|(first, second)| [first, second].iter().all(|row| row.status == Status::Ok)).collect();
     let both = Both { before, after };
-    let observed = rows.iter().flat_map(|pair| METRICS.iter().filter_map(|metric| both.observed(*pair, *metric))).collect();
+    let observed: Vec<Observed> = rows.iter().flat_map(|pair| METRICS.iter().filter_map(|metric| both.observed(*pair, *metric))).collect();
+    let ttft = observed
+        .iter()
+        .find(|observed| observed.metric == TTFT)
+        .map(|_| "The time to first token is not judged between runs: its parts are composed or measured once.".to_owned());
     let margin = before.run.margin.max(after.run.margin);
     Times::Compared(TimeTable {
         how: vec![
             "The launches of each run are its observations; the intervals of ratios of their geometric means are Welch's, corrected for all cells of a workload (Holm).".into(),
             "Runs at different times differ by more than the intervals of one run say: where buffers lie, what else the machine does and its clock are others. So the verdict is on how a cell changed over how the baseline of its length changed. What all cells share cannot be told from the machine this way; `run --against` can.".into(),
-        ],
+        ]
+        .into_iter()
+        .chain(ttft)
+        .collect(),
         rows: judged(observed, Basis::OverBaseline, margin),
         floor: rows.iter().filter_map(|(_, row)| both.floor_in_words(row)).collect(),
     })
@@ -60,6 +68,7 @@ impl Both<'_> {
         let floor = part.and_then(|part| self.control(second, part)).map_or(0.0, |control| control.mean.abs());
         let fewest = launches.iter().map(Vec::len).min().unwrap_or(0);
         let missing = match role {
+            _ if part.is_none() => "its parts are composed or measured once".to_owned(),
             Role::Alone => "a cell is compared with no baseline, so that nothing tells its change from the machine's".to_owned(),
             _ if fewest < LEAST_LAUNCHES => format!("too few launches count: {fewest}, and {LEAST_LAUNCHES} are needed in both runs"),
             _ => "a cell was not timed beside the baseline in every launch".to_owned(),

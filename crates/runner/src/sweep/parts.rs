@@ -25,7 +25,9 @@ impl Prediction<'_> {
     /// Leaves all blocks but those of a part to others. What is recorded is what this part needs.
     pub(crate) fn take_part(&mut self, own: Partition, plan_hash: &str, setting: &Setting<'_>, model_hash: &str) {
         let assigned = assign(&self.loads_at(REFERENCE_THREADS), own.of, plan_hash);
-        let shares = shares(&self.loads_at(setting.threads), &assigned, own.of);
+        let mut shares = shares(&self.loads_at(setting.threads), &assigned, own.of);
+        // Workers of both builds take turns.
+        shares.iter_mut().for_each(|share| share.milliseconds = share.milliseconds.saturating_mul(setting.builds().len() as u64));
         self.parts = Some(Parts { own, assigned, shares });
         self.predict_recordings(setting, model_hash);
     }

@@ -49,13 +49,24 @@ pub(crate) enum By {
 pub(crate) enum OnInterrupt {
     /// At once: what it does cannot be kept.
     AtOnce,
-    /// After the next visit.
+    /// After the next visit, and 10 seconds later at the latest.
     AfterVisit,
     /// When decode steps are no longer timed, and 10 seconds later at the latest: what comes before and after may take long.
     AfterDecoding,
 }
 
-/// How long steps that are being timed may go on after Ctrl-C: a launch of which only a part was timed is lost.
+impl OnInterrupt {
+    /// Whether a worker that does this may go on for a while.
+    fn waits_for(self, work: Option<&Work>) -> bool {
+        match self {
+            OnInterrupt::AtOnce => false,
+            OnInterrupt::AfterVisit => true,
+            OnInterrupt::AfterDecoding => work == Some(&Work::Decode),
+        }
+    }
+}
+
+/// How long what is in hand may go on after Ctrl-C: a launch of which only a part was timed is lost.
 const GRACE: Duration = Duration::from_secs(10);
 
 /// The shortest patience with a model that is being loaded.
@@ -149,18 +160,11 @@ pub(crate) fn run(
                 });
             }
             Ok(Event::Interrupt) => {
-                let is_worth_the_wait = match on_interrupt {
-                    OnInterrupt::AtOnce => false,
-                    OnInterrupt::AfterVisit => true,
-                    OnInterrupt::AfterDecoding => {
-                        must_end = Some(Instant::now() + GRACE);
-                        phase.as_ref().is_some_and(|phase| phase.work == Work::Decode)
-                    }
-                };
-                if !is_worth_the_wait {
+                if !on_interrupt.waits_for(phase.as_ref().map(|phase| &phase.work)) {
                     worker.kill();
                     return Ok(Ended { phase, how: How::Interrupted });
                 }
+                must_end.get_or_insert(Instant::now() + GRACE);
             }
             Ok(Event::Closed) | Err(RecvTimeoutError::Disconnected) => {
                 let how = match worker.end() {
@@ -413,6 +417,14 @@ mod tests {
         assert_eq!(lines_of(b"a\xffb\nlast\n", 64), ["a\u{fffd}b", "last"]);
         assert_eq!(lines_of(b"abcdefgh\nx", 3), ["abc", "def", "gh", "x"]);
         assert_eq!(lines_of(b"", 3), [""; 0]);
+    }
+
+    #[test]
+    fn only_what_can_be_kept_is_waited_for() {
+        let waits = |on: OnInterrupt| [Some(&Work::Load), Some(&Work::Decode), None].map(|work| on.waits_for(work));
+        assert_eq!(waits(OnInterrupt::AtOnce), [false; 3]);
+        assert_eq!(waits(OnInterrupt::AfterVisit), [true; 3]);
+        assert_eq!(waits(OnInterrupt::AfterDecoding), [false, true, false]);
     }
 
     #[test]

@@ -39,12 +39,13 @@ impl Chat {
 
     /// Tokens of a conversation before a turn, from 1: the last token of an answer is fed with the message that follows.
     pub(crate) fn before(&self, turn: usize) -> usize {
-        self.system + self.turns[..turn - 1].iter().sum::<usize>() + (turn - 1) * self.answer
+        let answers = (turn - 1).saturating_mul(self.answer);
+        self.turns[..turn - 1].iter().fold(self.system.saturating_add(answers), |sum, tokens| sum.saturating_add(*tokens))
     }
 
     /// Tokens of a whole conversation.
     pub(crate) fn tokens(&self) -> usize {
-        self.system + self.turns.iter().sum::<usize>() + self.turns.len() * self.answer
+        self.before(self.turns.len() + 1)
     }
 
     pub(super) fn check(&self) -> Result<(), String> {
@@ -63,15 +64,43 @@ impl Chat {
     }
 
     pub(super) fn load(&self) -> Load {
-        let turns = self.turns.len();
-        let (users, tokens) = (self.users, self.tokens());
-        let messages: usize = self.turns.iter().sum::<usize>() * users;
-        let histories: usize = (1..=turns).map(|turn| self.before(turn) + self.turns[turn - 1]).sum();
+        let sum = |tokens: &mut dyn Iterator<Item = usize>| tokens.fold(0usize, usize::saturating_add);
+        let messages = sum(&mut self.turns.iter().copied());
+        let mut histories = (1..).zip(&self.turns).map(|(turn, tokens)| self.before(turn).saturating_add(*tokens));
+        // With a shared prefix, with one for each user, and with nothing kept.
+        let shared = self.system.saturating_add(messages.saturating_mul(self.users));
+        let separate = self.system.saturating_add(messages).saturating_mul(self.users);
+        let recomputed = sum(&mut histories);
         Load {
-            prompt_tokens: self.system + messages + self.system * users + messages + histories,
-            steps: 2 * turns * (self.answer - 1),
-            depth: tokens,
-            sequences: users + 1,
+            prompt_tokens: shared.saturating_add(separate).saturating_add(recomputed),
+            steps: self.turns.len().saturating_mul(3).saturating_mul(self.answer - 1),
+            depth: self.tokens(),
+            sequences: self.users.saturating_add(1),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_are_those_of_the_prompt_the_messages_and_the_answers() {
+        let chat = Chat { users: 2, system: 100, turns: vec![10, 20], answer: 5, edited_turn: None };
+        assert_eq!((chat.before(1), chat.before(2), chat.tokens()), (100, 115, 140));
+        // 100 + 2 · 30, 2 · 130, and 110 + 135.
+        assert_eq!(chat.load(), Load { prompt_tokens: 665, steps: 24, depth: 140, sequences: 3 });
+    }
+
+    #[test]
+    fn numbers_that_are_too_large_stay_numbers() {
+        for chat in [
+            Chat { answer: usize::MAX, ..Chat::default() },
+            Chat { users: usize::MAX, system: usize::MAX, ..Chat::default() },
+            Chat { turns: vec![usize::MAX; 3], ..Chat::default() },
+        ] {
+            assert_eq!(chat.check(), Ok(()));
+            assert_eq!((chat.tokens(), chat.load().depth), (usize::MAX, usize::MAX), "{chat:?}");
         }
     }
 }

@@ -16,7 +16,7 @@ pub struct Classify {
     pub prefix: usize,
     /// Labels, at least 2. No two are the same.
     pub labels: usize,
-    /// Tokens of each label, at least 2.
+    /// Tokens of each label. The end of the prefix alone scores labels of one token.
     pub label_tokens: usize,
 }
 
@@ -37,18 +37,17 @@ impl Classify {
         if self.labels < 2 {
             return Err(format!("`labels` is {}: it must be at least 2, because a single label is the best one", self.labels));
         }
-        if self.label_tokens < 2 {
-            return Err(format!(
-                "`label_tokens` is {}: it must be at least 2, because the end of the prefix alone scores labels of one token",
-                self.label_tokens
-            ));
-        }
-        Ok(())
+        at_least_one("label_tokens", self.label_tokens)
     }
 
     pub(super) fn load(&self) -> Load {
         let tokens = self.tokens();
-        Load { prompt_tokens: tokens.saturating_mul(self.labels + 1), steps: 1, depth: tokens, sequences: 2 * self.labels }
+        Load {
+            prompt_tokens: tokens.saturating_mul(self.labels.saturating_add(1)),
+            steps: 1,
+            depth: tokens,
+            sequences: self.labels.saturating_mul(2),
+        }
     }
 }
 
@@ -59,11 +58,11 @@ mod tests {
     #[test]
     fn numbers_that_make_no_sense_are_refused_with_what_would_be_right() {
         let check = |keys: &str| toml::from_str::<Classify>(keys).unwrap().check();
-        assert_eq!(check("prefix = 1\nlabels = 2\nlabel_tokens = 2"), Ok(()));
+        assert_eq!(check("prefix = 1\nlabels = 2\nlabel_tokens = 1"), Ok(()));
         for (keys, expected) in [
             ("prefix = 0", "`prefix` is 0: it must be at least 1"),
             ("labels = 1", "`labels` is 1: it must be at least 2"),
-            ("label_tokens = 1", "`label_tokens` is 1: it must be at least 2, because the end of the prefix alone scores"),
+            ("label_tokens = 0", "`label_tokens` is 0: it must be at least 1"),
         ] {
             let error = check(keys).unwrap_err();
             assert!(error.starts_with(expected), "{keys}: {error}");

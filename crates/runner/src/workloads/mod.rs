@@ -32,6 +32,7 @@ pub(crate) use serve::{RequestLength, ServeScript};
 pub use speculative::Speculative;
 pub(crate) use stream::StreamScript;
 pub use stream::{Steps, Stream};
+pub(crate) use summarise::RECOMPUTED_STEPS;
 pub use summarise::{EncoderDecoder, Summarise};
 pub(crate) use tokens::{decode_steps, prompt, prompt_len, random_tokens, tokens_of_part};
 

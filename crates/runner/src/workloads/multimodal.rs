@@ -95,7 +95,7 @@ impl Multimodal {
         }
         if bytes.len() != wanted {
             let of = |unit: usize| (len % unit as u64 == 0).then_some(len / unit as u64);
-            let meant = match (of(patches * size_of::<f32>()), of(hidden * size_of::<f32>())) {
+            let meant = match (of(patches.saturating_mul(size_of::<f32>())), of(hidden * size_of::<f32>())) {
                 (Some(width), _) => format!("{width} values for each of the {patches} patches, and the model's hidden size is {hidden}"),
                 (_, Some(rows)) => format!("{rows} rows of the model's hidden size {hidden}, and `patches` is {patches}"),
                 _ => format!("no whole rows of the model's hidden size {hidden}"),
@@ -126,10 +126,10 @@ impl MultimodalScript {
     pub(super) fn load(&self) -> Load {
         let settings = &self.settings;
         Load {
-            prompt_tokens: settings.prompt().saturating_mul(settings.questions + 1),
-            steps: 2 * (settings.answer_tokens - 1),
+            prompt_tokens: settings.prompt().saturating_mul(settings.questions.saturating_add(1)),
+            steps: (settings.answer_tokens - 1).saturating_mul(2),
             depth: settings.tokens(),
-            sequences: 2 * settings.questions,
+            sequences: settings.questions.saturating_mul(2),
         }
     }
 }

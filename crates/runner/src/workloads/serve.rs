@@ -54,6 +54,9 @@ impl Default for Serve {
     }
 }
 
+/// Requests that are drawn at most.
+const MOST_REQUESTS: usize = 1_000_000;
+
 /// What a cell does.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ServeScript {
@@ -115,6 +118,9 @@ impl Serve {
         };
         let requests = self.requests.unwrap_or(64);
         at_least_one("requests", requests)?;
+        if requests > MOST_REQUESTS {
+            return Err(format!("`requests` is {requests}: it must be {MOST_REQUESTS} at most"));
+        }
         let prompt = log_normal("prompt", self.prompt_median, self.prompt_sigma, 256)?;
         let output = log_normal("output", self.output_median, self.output_sigma, 64)?;
         let together = prompt.median.saturating_add(output.median);
@@ -204,14 +210,16 @@ impl ServeScript {
     }
 
     pub(super) fn load(&self) -> Load {
-        let (prompt_tokens, output_tokens) = match &self.lengths {
-            RequestLengths::Drawn { requests, prompt, output } => (requests * prompt.median, requests * output.median),
-            RequestLengths::Traced(traced) => {
-                (traced.iter().map(|request| request.prompt).sum(), traced.iter().map(|request| request.output).sum())
-            }
-        };
         let requests = self.requests();
-        let depth = (prompt_tokens + output_tokens) / requests;
+        let (prompt_tokens, output_tokens) = match &self.lengths {
+            RequestLengths::Drawn { prompt, output, .. } => {
+                (requests.saturating_mul(prompt.median), requests.saturating_mul(output.median))
+            }
+            RequestLengths::Traced(traced) => traced.iter().fold((0usize, 0usize), |(prompts, outputs), request| {
+                (prompts.saturating_add(request.prompt), outputs.saturating_add(request.output))
+            }),
+        };
+        let depth = prompt_tokens.saturating_add(output_tokens) / requests;
         // A step is one of as many sequences as there are requests.
         Load { prompt_tokens, steps: output_tokens / requests, depth, sequences: requests }
     }
@@ -245,6 +253,7 @@ mod tests {
         assert_eq!(script("").unwrap().requests(), 64);
         for (keys, expected) in [
             ("requests = 0", "`requests` is 0: it must be at least 1"),
+            ("requests = 1000001", "`requests` is 1000001: it must be 1000000 at most"),
             ("prompt_median = 0", "`prompt_median` is 0: it must be at least 1"),
             ("output_sigma = -0.5", "`output_sigma` is -0.5: it must be 0 to 3"),
             ("prompt_sigma = nan", "`prompt_sigma` is NaN: it must be 0 to 3"),
@@ -257,6 +266,18 @@ mod tests {
             let error = script(keys).unwrap_err();
             assert!(error.starts_with(expected), "{keys}: {error}");
         }
+    }
+
+    #[test]
+    fn numbers_that_are_too_large_stay_numbers() {
+        let huge = usize::MAX - 1;
+        let lengths = RequestLengths::Traced(vec![RequestLength { prompt: huge, output: huge }; 3]);
+        let load = ServeScript { lengths, memory: 1, max_tokens: huge }.load();
+        assert_eq!((load.prompt_tokens, load.depth, load.sequences), (usize::MAX, usize::MAX / 3, 3));
+        let keys = format!("requests = 1000000\nprompt_median = {0}\nmax_tokens = {0}\noutput_median = 1", i64::MAX);
+        assert!(script(&keys, Path::new("/nowhere")).unwrap_err().contains("tokens together"));
+        let keys = format!("requests = 1000000\nprompt_median = {}\nmax_tokens = {}", i64::MAX - 64, i64::MAX);
+        assert_eq!(script(&keys, Path::new("/nowhere")).unwrap().load().prompt_tokens, usize::MAX);
     }
 
     #[test]

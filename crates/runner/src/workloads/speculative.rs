@@ -33,7 +33,7 @@ impl Default for Speculative {
 impl Speculative {
     /// Tokens that are written plainly: a draft may look beyond the last one that is wanted.
     pub(crate) fn plain_tokens(&self) -> usize {
-        self.tokens + self.longest_draft()
+        self.tokens.saturating_add(self.longest_draft())
     }
 
     /// Tokens of a sequence in the end.
@@ -43,7 +43,7 @@ impl Speculative {
 
     /// Positions of the largest step, the last token written included.
     pub(crate) fn step_tokens(&self) -> usize {
-        self.longest_draft() + 1
+        self.longest_draft().saturating_add(1)
     }
 
     fn longest_draft(&self) -> usize {
@@ -77,7 +77,7 @@ impl Speculative {
 
     pub(super) fn load(&self) -> Load {
         // A step of a few tokens takes little longer than one of one.
-        let steps = self.plain_tokens() * (1 + self.draft.len() * self.acceptance.len());
+        let steps = self.plain_tokens().saturating_mul(1 + self.draft.len() * self.acceptance.len());
         Load { prompt_tokens: self.prompt, steps, depth: self.positions(), sequences: 2 }
     }
 }
@@ -111,5 +111,7 @@ mod tests {
     fn the_text_reaches_as_far_as_its_last_draft() {
         let speculative = Speculative::default();
         assert_eq!((speculative.plain_tokens(), speculative.positions(), speculative.step_tokens()), (72, 584, 9));
+        let huge = Speculative { tokens: usize::MAX, draft: vec![usize::MAX], ..speculative };
+        assert_eq!((huge.positions(), huge.step_tokens(), huge.load().steps), (usize::MAX, usize::MAX, usize::MAX));
     }
 }

@@ -20,7 +20,7 @@ pub struct Summarise {
     /// Rows of the encoder: tokens of the text, or frames of the sound. The default is 1024, and 1500 for Whisper, which are 30
     /// seconds.
     pub input: Option<usize>,
-    /// Steps of the decoder, at least 2.
+    /// Steps of the decoder, at least 4.
     pub steps: usize,
 }
 
@@ -102,6 +102,9 @@ impl Default for Summarise {
     }
 }
 
+/// Steps that compute everything again, spread evenly. The first does not count.
+pub(crate) const RECOMPUTED_STEPS: usize = 4;
+
 /// Values of a head.
 const HEAD: usize = 64;
 
@@ -138,11 +141,12 @@ impl Summarise {
         (values.saturating_mul(size_of::<f32>()) as u64).saturating_add(self.row_bytes().saturating_mul(input as u64))
     }
 
-    /// Multiply-adds of a run: of two steps that compute everything again, and of attention.
+    /// Multiply-adds of a run: of the steps that compute everything again, and of attention.
     pub(crate) fn multiply_adds(&self) -> f64 {
         let (layers, _) = self.shape.layers_and_heads();
         let (hidden, input) = (self.hidden() as f64, self.input() as f64);
-        2.0 * layers as f64 * hidden * input * (2.0 * hidden + self.steps as f64 + 2.0)
+        let recomputed = RECOMPUTED_STEPS as f64;
+        2.0 * layers as f64 * hidden * input * (recomputed * hidden + self.steps as f64 + recomputed)
     }
 
     fn row_bytes(&self) -> u64 {
@@ -153,8 +157,11 @@ impl Summarise {
         if let Some(input) = self.input {
             at_least_one("input", input)?;
         }
-        if self.steps < 2 {
-            return Err(format!("`steps` is {}: it must be at least 2, because the first step does not count", self.steps));
+        if self.steps < RECOMPUTED_STEPS {
+            return Err(format!(
+                "`steps` is {}: it must be at least {RECOMPUTED_STEPS}, the steps that compute everything again",
+                self.steps
+            ));
         }
         self.geometry(1).check().map_err(|error| error.to_string())
     }
@@ -174,7 +181,7 @@ mod tests {
         assert_eq!(whisper.geometry(4096).context, 4096);
         assert!(parse("shape = 'bert'").unwrap_err().contains("`bart-large-cnn`"), "the shapes are listed");
         for (keys, expected) in [
-            ("steps = 1", "`steps` is 1: it must be at least 2"),
+            ("steps = 3", "`steps` is 3: it must be at least 4"),
             ("input = 0", "`input` is 0: it must be at least 1"),
             (
                 "input = 9223372036854775000",

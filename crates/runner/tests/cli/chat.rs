@@ -52,6 +52,7 @@ fn warm_conversations_say_what_cold_ones_do_and_share_the_prefix_if_pages_do() {
             }
         }
         assert!(value(&points, label, "shared prefix", "ttft_ratio", 1.0).is_some());
+        assert_eq!(value(&points, label, "separate", "break_even_turn", 0.0), None, "{label}: forks are what is kept");
     }
     // 256 tokens are 16 pages, and every user would have them.
     let heap = |label, variant| value(&points, label, variant, "heap_bytes", 0.0).unwrap();
@@ -59,7 +60,7 @@ fn warm_conversations_say_what_cold_ones_do_and_share_the_prefix_if_pages_do() {
     assert!((0.95..1.05).contains(&(heap("f32", "separate") / heap("f32", "shared prefix"))), "contiguous copies it");
     assert!(value(&points, "paged", "shared prefix", "edit_ttft_ms", 2.0).is_some());
     let page = std::fs::read_to_string(report.join("index.html")).unwrap();
-    assert!(page.contains("chat: paged answers the first turn in "), "{page}");
+    assert!(page.contains("chat: paged answers the first turn of users after the first in "), "{page}");
     assert!(
         words(&text(&output.stdout)).contains("turn 2 cannot be edited without computing the history again"),
         "{}",
@@ -81,6 +82,7 @@ fn what_makes_no_sense_in_a_conversation_is_named() {
         (chat("system = 4000"), "the workload `chat` needs 4320 positions, and the model's context is 4096"),
         (chat("user = 3"), "users"),
         (chat("users = 1000000"), "are free for a worker"),
+        (chat("answer = 9223372036854775807"), "the workload `chat` needs 18446744073709551615 positions"),
         (
             format!("[sweep]\nworkloads = 'chat'\nlengths = [64]\n{CHAT}"),
             "`lengths` in [sweep] is read by the workloads `decode` and `generate` alone",

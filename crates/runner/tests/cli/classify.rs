@@ -40,9 +40,20 @@ fn forked_scores_equal_recomputed_ones_and_a_shared_prefix_is_counted_once() {
     assert!(bytes("paged", "forked", 4.0) < 2.1 * of_prefix("paged"), "one prefix, and a page for each label");
     assert_eq!(bytes("naive", "forked", 4.0), bytes("naive", "recomputed", 4.0), "nothing is kept");
     let page = std::fs::read_to_string(ran.report("index.html")).unwrap();
-    assert!(page.contains("classify: paged scores a label in ") && page.contains("and finds the same best label"));
+    assert!(page.contains("classify: paged scores 4 labels in ") && page.contains("and finds the same best label"));
     for chart in ["classify-time.png", "classify-bytes.png"] {
         assert!(ran.report(chart).exists(), "{chart}");
+    }
+}
+
+/// What follows the prefix is known from the prefix alone.
+#[test]
+fn labels_of_one_token_are_scored_too() {
+    let ran = ran(&config("classify", "prefix = 64\nlabels = 3\nlabel_tokens = 1", &STRATEGIES), &[]).well();
+    for (label, _) in STRATEGIES {
+        let error = ran.at(label, "forked", "score_error", 0.0);
+        assert!(if ["f16", "q8_0"].contains(&label) { error < 1.0 } else { error < 1e-4 }, "{label}: {error}");
+        assert!(ran.at(label, "forked", "label_ms", 0.0) < ran.at(label, "recomputed", "label_ms", 0.0), "{label}");
     }
 }
 

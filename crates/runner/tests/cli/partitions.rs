@@ -105,6 +105,9 @@ fn parts_are_measured_joined_and_told() {
     assert!(rows.iter().all(|row| row["machine"] == rows[0]["machine"] && row["machine"].contains("1 threads")), "{rows:?}");
     let whole = record(&out);
     assert_eq!((&whole["state"], whole["origins"].as_array().unwrap().len()), (&"finished".into(), 2));
+    let seconds = |run: &serde_json::Value| run["seconds"].as_object().unwrap().values().map(|kind| kind.as_f64().unwrap()).sum::<f64>();
+    let of_parts: f64 = folders.iter().map(|folder| seconds(&record(folder))).sum();
+    assert!((seconds(&whole) - of_parts).abs() < 1e-6 * of_parts, "{} and {of_parts}", seconds(&whole));
     assert!(whole["part"].is_null() && whole["command"].as_str().unwrap().contains("merge "));
     // One machine needs no warning in a chart.
     assert!(!std::fs::read_to_string(out.join("index.html")).unwrap().contains("machines meet"));
@@ -198,6 +201,86 @@ fn a_plan_is_not_shared_by_what_a_machine_has() {
         let message = refused(run(&["bench-configs/smoke.toml", "--partition", partition, "--dry-run"]));
         assert!(message.contains(wrong), "{message}");
     }
+}
+
+/// Whatever the number of parts, each cell of a plan belongs to one of them.
+#[test]
+fn every_cell_belongs_to_one_part() {
+    let listed = |more: &[&str]| -> Vec<(String, String)> {
+        let output = runner(&[&["bench-configs/smoke.toml", "--threads", "1", "--dry-run"], more].concat()).output().unwrap();
+        let listing = text(&output.stdout);
+        ok(output);
+        let table = listing.lines().skip_while(|line| !line.starts_with("about ")).skip(1).take_while(|line| !line.is_empty());
+        let (mut block, mut cells) = (String::new(), vec![]);
+        for line in table {
+            match line.strip_prefix("    ") {
+                Some(cell) if cell.contains(": about") => cells.push((block.clone(), cell.trim().split(": about").next().unwrap().into())),
+                None if line.starts_with("not measured: ") => cells.push((String::new(), line.to_owned())),
+                None => block = line.split_once("iB ").map_or_else(|| line.to_owned(), |(_, name)| name.trim().to_owned()),
+                Some(_) => {}
+            }
+        }
+        cells.sort();
+        cells
+    };
+    let all = listed(&[]);
+    assert!(all.len() > 6, "{all:?}");
+    for of in [1, 2, 3, 7] {
+        let mut of_parts: Vec<_> = (1..=of).flat_map(|part| listed(&["--partition", &format!("{part}/{of}")])).collect();
+        of_parts.sort();
+        assert_eq!(of_parts, all, "in {of} parts");
+    }
+}
+
+#[test]
+fn two_builds_take_twice_the_time_of_a_part() {
+    let seconds = |more: &[&str]| -> f64 {
+        let plan = ["bench-configs/smoke.toml", "--threads", "1", "--partition", "1/1", "--dry-run", "--set", "sweep.launches=40"];
+        let output = runner(&[&plan[..], more].concat()).output().unwrap();
+        let listing = text(&output.stdout);
+        ok(output);
+        let words: Vec<&str> = listing.lines().find(|line| line.starts_with("1/1 ")).unwrap().split_whitespace().collect();
+        words[1].parse::<f64>().unwrap() * if words[2] == "min" { 60.0 } else { 1.0 }
+    };
+    let (one, two) = (seconds(&[]), seconds(&["--against", env!("CARGO_BIN_EXE_runner")]));
+    assert!((1.5..2.7).contains(&(two / one)), "{one} s and {two} s");
+}
+
+/// Models have different plans, so one of them is shared at a time.
+#[test]
+fn one_of_several_models_is_measured_in_parts() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("sizes.toml");
+    let model = |name: &str, layers: u32| format!("[[model]]\nname = '{name}'\npreset = 'tiny'\nlayers = {layers}\n");
+    let sweep = "[sweep]\nlengths = [16, 32]\ndecode_steps = 4\nlaunches = 1\nprefill_chunk = 20\nmemory_limit = '1 GiB'\n";
+    let strategies = "[[strategy]]\nlabel = 'paged'\nuse = 'paged'\n[[strategy]]\nlabel = 'contiguous'\nuse = 'contiguous'\n";
+    std::fs::write(&config, [&model("flat", 1), &model("deep", 2), sweep, strategies].concat()).unwrap();
+    let part = |number: u32, more: &[&str]| {
+        let (out, partition) = (folder.path().join(format!("part-{number}")), format!("{number}/2"));
+        let arguments = [config.to_str().unwrap(), "--unchecked", "--threads", "1", "--resume", "--partition", &partition];
+        let mut command = runner(&[&arguments[..], &["--out", out.to_str().unwrap()], more].concat());
+        command.env("KVLAB_CACHE", folder.path().join("cache")).output().unwrap()
+    };
+    let message = refused(part(1, &[]));
+    assert!(
+        message.contains("shares the plan of one model, and the config has 2") && message.contains("there are flat, deep"),
+        "{message}"
+    );
+    assert!(!folder.path().join("part-1").exists(), "nothing is written");
+    for number in [1, 2] {
+        ok(part(number, &["--model", "deep"]));
+    }
+    let again = ok(part(1, &["--model", "deep"]));
+    assert!(again.contains("this part is finished already"), "{again}");
+    let out = folder.path().join("report");
+    ok(merge(&parts(folder.path(), 2), &out, &[]));
+    let rows = table(&out.join("results.csv"));
+    assert!(rows.len() == 4 && rows.iter().all(|row| row["model"].starts_with("deep: tiny, 2 layers")), "{rows:?}");
+
+    ok(part(1, &["--model", "flat"]));
+    let message = refused(merge(&parts(folder.path(), 2), &out, &[]));
+    assert!(message.contains("holds the parts of several models"), "{message}");
+    ok(merge(&[folder.path().join("part-1/deep"), folder.path().join("part-2")], &out, &[]));
 }
 
 /// More parts than blocks: a task of an array that has nothing to do is done at once.

@@ -9,6 +9,7 @@ fn config(keys: &str) -> String {
         ("paged", "paged", "block_size = 4"),
         ("naive", "naive", ""),
         ("q8_0", "quantized", "format = 'q8_0'"),
+        ("q4_0", "quantized", "format = 'q4_0'"),
         ("window", "sliding", "window = 16, sinks = 0"),
     ];
     let of = |(label, strategy, config): (&str, &str, &str)| {
@@ -44,6 +45,10 @@ fn drafts_write_the_same_text_and_what_cannot_take_back_says_so() {
         }
         assert!(value(label, "plain", "cost_ms", "0") > 0.0);
     }
+    let lossy = rows.iter().find(|row| row["label"] == "q4_0").unwrap();
+    let difference = lossy["first_difference_tokens"].parse::<usize>().unwrap();
+    assert!((1..13).contains(&difference), "the rows of a draft are read unrounded: {difference}");
+    assert!(lossy["notes"].contains(&format!("its text differs from plain decoding's after {difference} tokens")), "{lossy:?}");
     let window = rows.iter().find(|row| row["label"] == "window").unwrap();
     assert_eq!(window["status"], "not supported");
     assert!(window["error"].contains("`sliding` does not support truncate") && window["error"].contains("were evicted"), "{window:?}");

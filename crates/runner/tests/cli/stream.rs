@@ -68,7 +68,8 @@ fn a_bounded_cache_goes_on_and_the_others_end_where_they_must() {
         assert!(along(&points, label, "ppl_beyond_context").is_empty());
     }
     assert!(
-        row("f32")["notes"].contains("it would have needed") && row("f32")["notes"].contains("for all 4500"),
+        row("f32")["notes"].contains("it would have needed")
+            && row("f32")["notes"].contains("for all 4500, and its bytes are not what ended it"),
         "{}",
         row("f32")["notes"]
     );
@@ -77,7 +78,11 @@ fn a_bounded_cache_goes_on_and_the_others_end_where_they_must() {
     assert!((1.0..1.001).contains(&needed), "{needed}");
     assert_eq!(row("reserved")["ended_at_tokens"], "1000");
     assert!(row("reserved")["notes"].contains("ended at 1000 tokens: cache is full: 1 more tokens needed, 0 free"));
-    assert_eq!(row("reserved")["needed_bytes"], "", "there is no formula for more than it has room for");
+    // It has no room for more, so what counts is the rows themselves.
+    let needed = row("reserved")["needed_bytes"].parse::<f64>().unwrap() / (4500 * 6 * 2 * (32 + 32) * 4) as f64;
+    assert!((1.0..1.01).contains(&needed), "{needed}");
+    assert!(!row("reserved")["notes"].contains("its bytes are not what ended it"), "{}", row("reserved")["notes"]);
+    assert_eq!(row("naive")["needed_bytes"], "", "it keeps nothing");
 
     // What holds every row reads the same text alike, recomputed or not.
     for ((_, one), (_, other)) in along(&points, "f32", "ppl").iter().zip(&along(&points, "paged", "ppl")) {
@@ -91,6 +96,25 @@ fn a_bounded_cache_goes_on_and_the_others_end_where_they_must() {
     for chart in ["stream-time", "stream-bytes", "stream-perplexity"] {
         assert!(report.join(format!("{chart}.png")).exists(), "{chart}");
     }
+}
+
+/// With sinks, a window reads on as well as before where the model alone would have to end.
+#[test]
+fn at_four_times_the_context_bytes_are_flat_and_the_text_stays_likely() {
+    let folder = tempfile::tempdir().unwrap();
+    let stream = config("bursts = 8\nburst = 4", "[quality]\ntext = 'held-out'").replace("launches = 1", "launches = 1\nrounds = 1");
+    let output = sweep(folder.path(), &stream, &["--only", "window"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let points = table(&folder.path().join("report/workload.csv"));
+    let along = |metric: &str| along(&points, "window", metric);
+    let whole = |metric: &str| along(metric)[0].1;
+    assert_eq!(along("ppl").last().unwrap().0, 16384.0);
+    assert!(along("ppl").iter().all(|(_, perplexity)| perplexity.is_finite()));
+    let ratio = whole("ppl_beyond_context") / whole("ppl_within_context");
+    assert!(ratio < 1.5, "{ratio}");
+    let bytes = along("heap_bytes");
+    let (_, first) = bytes[0];
+    assert!(bytes.len() == 8 && bytes.iter().all(|(_, bytes)| *bytes == first), "{bytes:?}");
 }
 
 #[test]

@@ -22,6 +22,7 @@ pub(super) fn read(reader: &Reader<'_>, Streamed { tokens, chunk }: Streamed) ->
         let mut readers = group.clone().map(|_| reader.open(&mut pair)).collect::<Result<Vec<Read>, String>>()?;
         for positions in chunks(0..tokens, chunk) {
             let start = positions.start;
+            // Parts are told apart by the token that was read last, which is the one before the predicted one.
             reader.judge(&mut pair, &mut readers, first, positions, &mut divergences, |position| position)?;
             reader.channel.progress(first * tokens + start * group.len(), windows * tokens);
         }

@@ -2,6 +2,7 @@
 
 use kv_script::{Driver, Event, Name};
 
+use super::order::Order;
 use super::outcome::{Outcome, first_difference};
 use super::refusal::{MayBeCaches, Refusal};
 use super::stage::{Answers, Host, Stage, Took};
@@ -38,16 +39,32 @@ struct Told {
     steps: Vec<(usize, Took)>,
 }
 
-pub(super) fn run<H: Host>(host: &H, chat: &Chat, script: &ScriptSpec, progress: &dyn Fn(usize, usize)) -> Result<Outcome, Refusal> {
+/// What conversations came to in which nothing is kept between turns, by turn.
+#[derive(Debug, Default)]
+struct Recomputed {
+    /// The first token of each answer to the first user.
+    first: Vec<u32>,
+    /// Time to it.
+    prefill_ms: Vec<f64>,
+    /// Time of the rest of the answers to all users.
+    decode_ms: Vec<f64>,
+}
+
+pub(super) fn run<H: Host>(
+    host: &H,
+    chat: &Chat,
+    script: &ScriptSpec,
+    order: Order,
+    progress: &dyn Fn(usize, usize),
+) -> Result<Outcome, Refusal> {
     let talk = Talk::new(chat, script, host.vocabulary());
     let mut outcome = Outcome::default();
-    let separate = {
+    let cold = || {
         let mut stage = host.stage()?;
         let opened = talk.open_each(&mut stage)?;
-        talk.converse(&mut stage, &opened)?
+        talk.converse(&mut stage, &opened)
     };
-    progress(1, 3);
-    let shared = talk.share(host, &mut outcome)?;
+    let (separate, shared) = order.both(cold, || talk.share(host, &mut outcome), || progress(1, 3))?;
     progress(2, 3);
     separate.put(SEPARATE, chat, &mut outcome);
     if let Some(shared) = &shared {
@@ -57,24 +74,21 @@ pub(super) fn run<H: Host>(host: &H, chat: &Chat, script: &ScriptSpec, progress:
         }
     }
     let warm_and_cold = shared.as_ref().and_then(|shared| first_difference(&shared.texts(), &separate.texts()));
-    let kept = shared.unwrap_or(separate);
+    let (variant, kept) = shared.map_or((SEPARATE, separate), |shared| (SHARED, shared));
     if !kept.first_tokens.iter().flatten().any(|ms| *ms > 0.0) {
         return Ok(outcome);
     }
     let recomputed = talk.recompute(host, &kept.answers[0])?;
-    let said_otherwise = kept.answers[0].iter().zip(&recomputed).position(|(answer, (token, _))| answer.first() != Some(token));
+    let said_otherwise = kept.answers[0].iter().zip(&recomputed.first).position(|(answer, token)| answer.first() != Some(token));
     let differences = warm_and_cold.into_iter().chain(said_otherwise.map(|turn| turn * chat.answer));
-    outcome.values.extend(differences.min().map(|after| ("first_difference_tokens", after as f64)));
-    let answers = |turn: usize| kept.cumulative[turn] - kept.cumulative[turn - 1] - kept.first_tokens[turn - 1].iter().sum::<f64>();
-    let mut cumulative = 0.0;
-    for (turn, (_, ms)) in (1..).zip(&recomputed) {
-        // Answers are decoded as with a cache.
-        cumulative += ms * chat.users as f64 + answers(turn);
-        outcome.put(RECOMPUTED, "ttft_ms", turn, *ms);
-        outcome.put(RECOMPUTED, "cumulative_ms", turn, cumulative);
-        if kept.cumulative[turn] <= cumulative && !outcome.points.iter().any(|point| point.metric == "break_even_turn") {
-            outcome.put(SHARED, "break_even_turn", 0, turn as f64);
-        }
+    outcome.differs_after(differences.min());
+    let cumulative = recomputed.cumulative(chat.users);
+    for (turn, (ttft_ms, cumulative)) in (1..).zip(recomputed.prefill_ms.iter().zip(&cumulative)) {
+        outcome.put(RECOMPUTED, "ttft_ms", turn, *ttft_ms);
+        outcome.put(RECOMPUTED, "cumulative_ms", turn, *cumulative);
+    }
+    if let Some(turn) = break_even(&kept.cumulative[1..], &cumulative) {
+        outcome.put(variant, "break_even_turn", 0, turn as f64);
     }
     outcome.compare_by(kept.steps);
     progress(3, 3);
@@ -197,23 +211,56 @@ impl<'a> Talk<'a> {
         Ok(())
     }
 
-    /// The first token of each turn of the first user, and the time to it, if everything before it is computed again.
-    fn recompute<H: Host>(&self, host: &H, answers: &[Vec<u32>]) -> Result<Vec<(u32, f64)>, Refusal> {
+    /// The first user's conversation, if everything before a message is computed again. Answers are decoded for all users together,
+    /// who have this history as forks; where that cannot be, one stands for those who have none.
+    fn recompute<H: Host>(&self, host: &H, answers: &[Vec<u32>]) -> Result<Recomputed, Refusal> {
         let mut stage = host.stage()?;
         let mut history = self.system.clone();
-        let mut first_tokens = vec![];
+        let mut recomputed = Recomputed::default();
         for (message, answer) in self.messages[0].iter().zip(answers) {
             history.extend(message);
-            let name = Name::new("recomputed");
-            let mut took = stage.open(&name)?;
-            took += stage.append(&name, &history, self.chunk)?;
-            took += stage.run(&Event::PromptEnd { sequence: name.clone() })?;
-            first_tokens.push((stage.next_token(&name), took.ms));
-            stage.run(&Event::Close { sequence: name })?;
+            let first = Talk::name(0);
+            let mut took = stage.open(&first)?;
+            took += stage.append(&first, &history, self.chunk)?;
+            took += stage.run(&Event::PromptEnd { sequence: first.clone() })?;
+            recomputed.first.push(stage.next_token(&first));
+            recomputed.prefill_ms.push(took.ms);
+            let mut sequences = vec![first.clone()];
+            for user in 1..self.chat.users {
+                let fork = Event::Fork { parent: first.clone(), sequence: Talk::name(user) };
+                match stage.run(&fork) {
+                    Ok(_) => sequences.push(Talk::name(user)),
+                    Err(Refusal::Unsupported(_) | Refusal::Full(_)) => break,
+                    Err(failed) => return Err(failed),
+                }
+            }
+            let mut decoded = Took::default();
+            for _ in 1..self.chat.answer {
+                decoded += stage.run(&Event::Step { sequences: sequences.clone() })?;
+            }
+            recomputed.decode_ms.push(decoded.ms * self.chat.users as f64 / sequences.len() as f64);
+            sequences.into_iter().try_for_each(|sequence| stage.run(&Event::Close { sequence }).map(|_| ()))?;
             history.extend(answer);
         }
-        Ok(first_tokens)
+        Ok(recomputed)
     }
+}
+
+impl Recomputed {
+    /// The time of all users since the start at the end of each turn.
+    fn cumulative(&self, users: usize) -> Vec<f64> {
+        let turns = self.prefill_ms.iter().zip(&self.decode_ms);
+        let sum = |sum: &mut f64, (prefill, decode): (&f64, &f64)| {
+            *sum += prefill * users as f64 + decode;
+            Some(*sum)
+        };
+        turns.scan(0.0, sum).collect()
+    }
+}
+
+/// The first turn, from 1, at whose end what is kept has taken no more time in all than computing again.
+fn break_even(kept: &[f64], recomputed: &[f64]) -> Option<usize> {
+    kept.iter().zip(recomputed).position(|(kept, recomputed)| kept <= recomputed).map(|turn| turn + 1)
 }
 
 impl Told {
@@ -246,4 +293,24 @@ fn median(values: &[f64]) -> Option<f64> {
 fn ratios(own: &[Vec<f64>], other: &[Vec<f64>]) -> Option<Vec<f64>> {
     let ratio = |(own, other): (&Vec<f64>, &Vec<f64>)| Some(median(own)? / median(other).filter(|ms| *ms > 0.0)?);
     own.iter().zip(other).map(ratio).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recomputing_pays_its_prefill_for_each_user_and_its_answers_once() {
+        let recomputed = Recomputed { first: vec![], prefill_ms: vec![10.0, 20.0, 30.0], decode_ms: vec![1.0, 2.0, 3.0] };
+        assert_eq!(recomputed.cumulative(4), [41.0, 123.0, 246.0]);
+        assert_eq!(recomputed.cumulative(1), [11.0, 33.0, 66.0]);
+    }
+
+    #[test]
+    fn a_cache_breaks_even_at_the_first_turn_at_whose_end_it_has_taken_no_more_time() {
+        let recomputed = [41.0, 123.0, 246.0];
+        assert_eq!(break_even(&[50.0, 123.0, 130.0], &recomputed), Some(2));
+        assert_eq!(break_even(&[40.0, 200.0, 300.0], &recomputed), Some(1));
+        assert_eq!(break_even(&[50.0, 130.0, 250.0], &recomputed), None);
+    }
 }

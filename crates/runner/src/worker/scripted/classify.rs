@@ -3,6 +3,7 @@
 use kv_quality::log_probability;
 use kv_script::{Event, Name};
 
+use super::order::Order;
 use super::outcome::Outcome;
 use super::refusal::Refusal;
 use super::stage::{Answers, Host, Took};
@@ -39,12 +40,11 @@ pub(super) fn run<H: Host>(
     host: &H,
     classify: &Classify,
     script: &ScriptSpec,
+    order: Order,
     progress: &dyn Fn(usize, usize),
 ) -> Result<Outcome, Refusal> {
     let labels = Labels::drawn(classify, script, host.vocabulary())?;
-    let forked = labels.fork(host)?;
-    progress(1, 2);
-    let recomputed = labels.recompute(host)?;
+    let (forked, recomputed) = order.both(|| labels.fork(host), || labels.recompute(host), || progress(1, 2))?;
     progress(2, 2);
     let mut outcome = Outcome::default();
     forked.put(FORKED, &mut outcome);
@@ -92,7 +92,10 @@ impl Labels {
         for (index, label) in self.labels.iter().enumerate() {
             let name = Name::new(&format!("label {index}"));
             let mut took = stage.run(&Event::Fork { parent: prefix.clone(), sequence: name.clone() })?;
-            took += stage.feed(&name, &label[..label.len() - 1])?;
+            // The end of the prefix alone scores a label of one token.
+            if label.len() > 1 {
+                took += stage.feed(&name, &label[..label.len() - 1])?;
+            }
             let after = stage.driver().take_logits().concat();
             scored.add(took, stage.heap_bytes(), label, &[after_prefix.as_slice(), &after].concat())?;
         }

@@ -6,9 +6,11 @@
 mod chat;
 mod classify;
 mod multimodal;
+mod order;
 mod outcome;
 mod refusal;
 mod serve;
+mod serve_bytes;
 mod serve_record;
 mod speculative;
 mod stage;
@@ -31,6 +33,7 @@ use super::{caught, memory_bandwidth, on_the_pool, record};
 use crate::Problem;
 use crate::roofline::last_level_cache;
 use crate::workloads::Scripted;
+use order::Order;
 use outcome::{Outcome, Rounds};
 use refusal::Refusal;
 use stage::{Host, ModelHost, RowsHost};
@@ -53,17 +56,17 @@ fn is_of_model(task: &ScriptedTask) -> bool {
     task.script.scripted.as_ref().is_some_and(Scripted::needs_model)
 }
 
-/// Runs the script of a task once.
-fn perform<H: Host>(host: &H, task: &ScriptedTask, progress: &dyn Fn(usize, usize)) -> Result<Outcome, Refusal> {
+/// Runs the script of a task once, its ways of doing the work in this order.
+fn perform<H: Host>(host: &H, task: &ScriptedTask, order: Order, progress: &dyn Fn(usize, usize)) -> Result<Outcome, Refusal> {
     let script = &task.script;
     match &script.scripted {
-        Some(Scripted::Chat(chat)) => chat::run(host, chat, script, progress),
-        Some(Scripted::Classify(classify)) => classify::run(host, classify, script, progress),
-        Some(Scripted::Multimodal(multimodal)) => multimodal::run(host, multimodal, script, task.image.as_deref(), progress),
+        Some(Scripted::Chat(chat)) => chat::run(host, chat, script, order, progress),
+        Some(Scripted::Classify(classify)) => classify::run(host, classify, script, order, progress),
+        Some(Scripted::Multimodal(multimodal)) => multimodal::run(host, multimodal, script, task.image.as_deref(), order, progress),
         Some(Scripted::Serve(serve)) => serve::run(host, serve, script, progress),
         Some(Scripted::Summarise(summarise)) => summarise::run(host, summarise, script, progress),
         Some(Scripted::Stream(stream)) => stream::run(host, stream, script, &task.text, progress),
-        Some(Scripted::Speculative(speculative)) => speculative::run(host, speculative, script, progress),
+        Some(Scripted::Speculative(speculative)) => speculative::run(host, speculative, script, order, progress),
         None => Err(Refusal::Failed(format!("the workload `{}` is no script of its own", script.workload))),
     }
 }
@@ -110,7 +113,8 @@ fn time<'a, H: Host>(task: &'a ScriptedTask, channel: &Channel, host: &dyn Fn(&'
             player.turns.push(turn as u32);
             channel.phase(Some(&player.instance.id), Work::Script);
             let watch = Watch::start();
-            let ran = caught(|| Ok(on_the_pool(|| perform(&player.host, task, &|done, all| channel.progress(done, all)))));
+            let order = Order::of_round(round);
+            let ran = caught(|| Ok(on_the_pool(|| perform(&player.host, task, order, &|done, all| channel.progress(done, all)))));
             player.disturbance.add(watch.stop());
             match ran.unwrap_or_else(|panic| Err(Refusal::Failed(panic))) {
                 Ok(outcome) => player.rounds.add(round as u32, outcome),
@@ -151,7 +155,7 @@ fn weigh(registry: &Registry, task: &ScriptedTask, channel: &Channel) {
         Ok(on_the_pool(|| {
             rayon::broadcast(|_| ());
             let meter = HeapMeter::start();
-            perform(&RowsHost::weighed(registry, task, instance, &meter), task, &|done, all| channel.progress(done, all))
+            perform(&RowsHost::weighed(registry, task, instance, &meter), task, Order::Usual, &|done, all| channel.progress(done, all))
         }))
     });
     channel.visit(match counted.unwrap_or_else(|panic| Err(Refusal::Failed(panic))) {

@@ -8,6 +8,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 
+use super::order::Order;
 use super::outcome::{Outcome, first_difference};
 use super::refusal::{MayBeCaches, Refusal};
 use super::stage::{Answers, Host, Stage, Took};
@@ -47,12 +48,11 @@ pub(super) fn run<H: Host>(
     multimodal: &MultimodalScript,
     script: &ScriptSpec,
     image: Option<&Path>,
+    order: Order,
     progress: &dyn Fn(usize, usize),
 ) -> Result<Outcome, Refusal> {
     let interview = Interview::new(host, multimodal, script, image)?;
-    let forked = interview.fork(host)?;
-    progress(1, 2);
-    let recomputed = interview.recompute(host)?;
+    let (forked, recomputed) = order.both(|| interview.fork(host), || interview.recompute(host), || progress(1, 2))?;
     progress(2, 2);
     let mut outcome = Outcome::default();
     forked.put(FORKED, &mut outcome);
@@ -62,9 +62,7 @@ pub(super) fn run<H: Host>(
             outcome.put(FORKED, "ttft_ratio", question, own / other);
         }
     }
-    if let Some(after) = first_difference(&forked.answers, &recomputed.answers) {
-        outcome.values.insert("first_difference_tokens", after as f64);
-    }
+    outcome.differs_after(first_difference(&forked.answers, &recomputed.answers));
     outcome.compare_by(forked.steps);
     Ok(outcome)
 }

@@ -6,6 +6,9 @@ use kv_report::{StepTime, Visit, WorkloadPoint};
 
 use super::stage::Took;
 
+/// The value of how many tokens a text has before it differs from the one it is set beside.
+const FIRST_DIFFERENCE: &str = "first_difference_tokens";
+
 /// What one run of a script came to.
 #[derive(Debug, Default)]
 pub(super) struct Outcome {
@@ -26,6 +29,11 @@ impl Outcome {
             self.values.insert("read_bytes", read as f64 / steps.len() as f64);
         }
         self.steps = steps;
+    }
+
+    /// Notes after how many tokens a text differs from the one it is set beside, if it does.
+    pub(super) fn differs_after(&mut self, tokens: Option<usize>) {
+        self.values.extend(tokens.map(|tokens| (FIRST_DIFFERENCE, tokens as f64)));
     }
 
     /// Adds a number.
@@ -79,14 +87,45 @@ impl Rounds {
         });
     }
 
-    /// The medians over the rounds, in a visit.
-    pub(super) fn into_visit(self, mut visit: Visit) -> Visit {
+    /// The medians over the rounds, in a visit; of the first difference the earliest.
+    pub(super) fn into_visit(mut self, mut visit: Visit) -> Visit {
         let median = |values: &[f64]| kv_metrics::quantile(values, 0.5);
+        let earliest = self.values.remove(FIRST_DIFFERENCE).and_then(|values| values.into_iter().reduce(f64::min));
+        visit.values.extend(earliest.map(|tokens| (FIRST_DIFFERENCE.to_owned(), tokens)));
         visit.workload =
             (self.points.into_iter()).filter_map(|(point, values)| Some(WorkloadPoint { value: median(&values)?, ..point })).collect();
         visit.values.extend(self.values.into_iter().filter_map(|(id, values)| Some((id.to_owned(), median(&values)?))));
         visit.steps.extend(self.steps);
         visit.notes.extend(self.notes);
         visit
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_difference_is_the_earliest_of_all_texts() {
+        let texts = |texts: &[&[u32]]| texts.iter().map(|text| text.to_vec()).collect::<Vec<_>>();
+        let own = texts(&[&[1, 2, 3, 4], &[5, 6, 7]]);
+        assert_eq!(first_difference(&own, &own), None);
+        assert_eq!(first_difference(&own, &texts(&[&[1, 2, 3, 9], &[5, 6, 7]])), Some(3));
+        assert_eq!(first_difference(&own, &texts(&[&[1, 2, 3, 9], &[5, 9, 9]])), Some(1));
+        assert_eq!(first_difference(&own, &texts(&[&[9], &[5, 6, 7]])), Some(0));
+        assert_eq!(first_difference(&own, &texts(&[&[1, 2], &[5, 6, 7, 8]])), None, "one is the beginning of the other");
+    }
+
+    #[test]
+    fn rounds_tell_medians_and_the_earliest_difference() {
+        let mut rounds = Rounds::default();
+        for (round, (ms, difference)) in (0..).zip([(1.0, Some(9)), (5.0, Some(4)), (2.0, Some(8)), (3.0, None)]) {
+            let mut outcome = Outcome::default();
+            outcome.put("way", "cost_ms", 0, ms);
+            outcome.differs_after(difference);
+            rounds.add(round, outcome);
+        }
+        let visit = rounds.into_visit(Visit::passed("f32", kv_report::Pass::Latency));
+        assert_eq!((visit.workload[0].value, visit.values[FIRST_DIFFERENCE]), (2.5, 4.0));
     }
 }

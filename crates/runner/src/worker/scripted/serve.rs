@@ -6,6 +6,7 @@ use kv_script::{Event, Name};
 
 use super::outcome::Outcome;
 use super::refusal::Refusal;
+use super::serve_bytes::{RowBytes, Taken};
 use super::serve_record::Record;
 use super::stage::{Host, Stage, Took};
 use crate::free_memory::size;
@@ -42,8 +43,10 @@ struct Server<'a, H: Host> {
     running: Vec<Request>,
     /// Whether the cache was full before the memory was: nothing is admitted until a sequence has ended.
     is_full: bool,
-    /// Bytes of a sequence by its tokens, as far as they were asked for.
-    bytes: BTreeMap<usize, usize>,
+    /// What a sequence takes by its tokens, as far as it was asked for.
+    taken: BTreeMap<usize, Taken>,
+    /// What its rows take.
+    rows: RowBytes,
     record: Record,
     notes: Vec<String>,
 }
@@ -54,18 +57,7 @@ pub(super) fn run<H: Host>(
     script: &ScriptSpec,
     progress: &dyn Fn(usize, usize),
 ) -> Result<Outcome, Refusal> {
-    let mut server = Server {
-        host,
-        stage: host.stage()?,
-        memory: usize::try_from(serve.memory).unwrap_or(usize::MAX),
-        chunk: script.prefill_chunk,
-        waiting: VecDeque::new(),
-        running: vec![],
-        is_full: false,
-        bytes: BTreeMap::new(),
-        record: Record::default(),
-        notes: vec![],
-    };
+    let mut server = Server::new(host, serve, script)?;
     let requests = serve.drawn(script.seed);
     server.queue(&requests, serve)?;
     while !(server.waiting.is_empty() && server.running.is_empty()) {
@@ -83,7 +75,25 @@ pub(super) fn run<H: Host>(
     Ok(outcome)
 }
 
-impl<H: Host> Server<'_, H> {
+impl<'a, H: Host> Server<'a, H> {
+    fn new(host: &'a H, serve: &ServeScript, script: &ScriptSpec) -> Result<Server<'a, H>, Refusal> {
+        let stage = host.stage()?;
+        let rows = RowBytes::of(host, stage.cache());
+        Ok(Server {
+            host,
+            rows,
+            stage,
+            memory: usize::try_from(serve.memory).unwrap_or(usize::MAX),
+            chunk: script.prefill_chunk,
+            waiting: VecDeque::new(),
+            running: vec![],
+            is_full: false,
+            taken: BTreeMap::new(),
+            record: Record::default(),
+            notes: vec![],
+        })
+    }
+
     /// Puts the requests that can be served into the queue.
     fn queue(&mut self, requests: &[RequestLength], serve: &ServeScript) -> Result<(), Refusal> {
         let keeps_to_most = |request: &RequestLength| request.tokens() <= serve.max_tokens;
@@ -96,7 +106,7 @@ impl<H: Host> Server<'_, H> {
         let mut least = usize::MAX;
         for (index, length) in fit.into_iter().enumerate() {
             let tokens = length.tokens();
-            if self.host.bytes_among_many(tokens).is_some() && self.host.predicted_bytes(tokens).is_none() {
+            if self.host.predicted_among_many(tokens).is_some() && self.host.predicted_bytes(tokens).is_none() {
                 without_room += 1;
                 continue;
             }
@@ -135,19 +145,24 @@ impl<H: Host> Server<'_, H> {
     }
 
     /// What a sequence of so many tokens takes, memory reserved ahead included.
-    fn bytes_of(&mut self, tokens: usize) -> Result<usize, Refusal> {
-        if let Some(bytes) = self.bytes.get(&tokens) {
-            return Ok(*bytes);
+    fn taken_by(&mut self, tokens: usize) -> Result<Taken, Refusal> {
+        if let Some(taken) = self.taken.get(&tokens) {
+            return Ok(*taken);
         }
-        let (predicted, least) = (self.host.bytes_among_many(tokens), self.stage.cache().least_bytes(tokens));
+        let (predicted, least) = (self.host.predicted_among_many(tokens), self.stage.cache().least_bytes(tokens));
         if predicted.is_none() && least == 0 {
             let reason =
                 "the strategy says in neither `predicted_bytes` nor `least_bytes` what a sequence takes, so nobody knows how many fit";
             return Err(Refusal::Unsupported(reason.into()));
         }
-        let bytes = predicted.unwrap_or(0).max(least);
-        self.bytes.insert(tokens, bytes);
-        Ok(bytes)
+        let taken = Taken { predicted: predicted.unwrap_or_default(), least };
+        self.taken.insert(tokens, taken);
+        Ok(taken)
+    }
+
+    fn bytes_of(&mut self, tokens: usize) -> Result<usize, Refusal> {
+        let Taken { predicted, least } = self.taken_by(tokens)?;
+        Ok(predicted.total().max(least))
     }
 
     /// What all sequences take after their next step.
@@ -175,11 +190,16 @@ impl<H: Host> Server<'_, H> {
 
     /// Admits requests from the front of the queue, as long as the next step of all fits into the memory.
     fn admit(&mut self) -> Result<(), Refusal> {
+        if self.running.is_empty() {
+            // Nothing is left that could end.
+            self.is_full = false;
+        }
         let mut taken = self.bytes_after_step()?;
         while let Some(next) = self.waiting.front() {
             let prompt = next.length.prompt + next.written;
             let needed = self.bytes_of(prompt + 1)?;
-            if self.is_full || taken.saturating_add(needed) > self.memory {
+            // Alone, each fits: the others are not in the queue.
+            if !self.running.is_empty() && (self.is_full || taken.saturating_add(needed) > self.memory) {
                 break;
             }
             let Some(mut request) = self.waiting.pop_front() else { break };
@@ -270,9 +290,12 @@ impl<H: Host> Server<'_, H> {
         self.record.ms += took.ms;
         self.record.compared.push((depth, took.share(running)));
         self.record.steps.push((running, self.stage.heap_bytes()));
-        let taken = held.into_iter().try_fold(0usize, |sum, held| Ok::<_, Refusal>(sum.saturating_add(self.bytes_of(held)?)))?;
+        let mut taken = Taken::default();
+        for held in held {
+            taken += self.taken_by(held)?;
+        }
         let usage = self.stage.cache().usage();
-        self.record.note_memory(&usage, taken);
+        self.record.note_memory(&usage, self.rows, taken);
         Ok(())
     }
 }
@@ -280,7 +303,8 @@ impl<H: Host> Server<'_, H> {
 #[cfg(test)]
 mod tests {
     use super::super::serve_record::SERVED;
-    use super::super::testing::{Measured, run};
+    use super::super::stage::RowsHost;
+    use super::super::testing::{Measured, instance, run, task};
     use super::*;
     use crate::workloads::{LogNormal, RequestLengths, Scripted};
 
@@ -352,6 +376,18 @@ mod tests {
         let outcome = served(requests, (1 << 30, 1024), ("paged", "block_size = 8\nmax_blocks = 12")).unwrap();
         assert_eq!((whole(&outcome, "served"), whole(&outcome, "refused")), (6.0, 0.0));
         assert!(whole(&outcome, "preempted") > 0.0);
+    }
+
+    #[test]
+    fn what_waits_for_a_full_cache_is_served_when_nothing_runs_any_more() {
+        let serve = ServeScript { lengths: traced(&[(16, 3), (16, 3)]), memory: 1 << 20, max_tokens: 64 };
+        let (registry, task, instance) = (crate::builtin(), task(Scripted::Serve(serve.clone())), instance(("paged", "")).unwrap());
+        let host = RowsHost::timed(&registry, &task, &instance);
+        let mut server = Server::new(&host, &serve, &task.script).unwrap();
+        server.queue(&serve.drawn(0), &serve).unwrap();
+        server.is_full = true;
+        server.admit().unwrap();
+        assert_eq!((server.running.len(), server.waiting.len(), server.is_full), (2, 0, false));
     }
 
     #[test]

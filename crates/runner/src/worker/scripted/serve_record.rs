@@ -3,6 +3,7 @@
 use kv_core::Usage;
 
 use super::outcome::Outcome;
+use super::serve_bytes::{RowBytes, Taken};
 use super::stage::Took;
 
 /// The variant of every number.
@@ -16,7 +17,7 @@ const MOST_POINTS: usize = 128;
 pub(super) struct Record {
     /// After each step: the sequences in it, and the heap, where it is counted.
     pub(super) steps: Vec<(usize, Option<f64>)>,
-    /// The share of the taken memory that no token filled, by step.
+    /// The share of the sequences' slots that no token filled, by step.
     pub(super) waste: Vec<f64>,
     /// Bytes that belonged to no sequence, by step.
     pub(super) free: Vec<f64>,
@@ -30,12 +31,13 @@ pub(super) struct Record {
 }
 
 impl Record {
-    /// `taken` is what the tables and reservations of all sequences take. The rest of a pool is nobody's.
-    pub(super) fn note_memory(&mut self, usage: &Usage, taken: usize) {
-        let filled = usage.payload_bytes + usage.metadata_bytes;
-        if taken > 0 {
-            self.waste.push((1.0 - filled as f64 / taken as f64).max(0.0));
-            self.free.push(usage.reserved_bytes().saturating_sub(taken) as f64);
+    /// `taken` is what all sequences take together. The rest of a pool is nobody's.
+    pub(super) fn note_memory(&mut self, usage: &Usage, rows: RowBytes, taken: Taken) {
+        let (filled, slots) = (rows.with_scales(usage.payload_bytes, usage.metadata_bytes), taken.slots(rows));
+        debug_assert!(filled <= slots, "{filled} bytes of rows are in slots of {slots}: {usage:?}, {taken:?}");
+        if slots > 0 {
+            self.waste.push(1.0 - filled as f64 / slots as f64);
+            self.free.push((filled + usage.slack_bytes).saturating_sub(slots) as f64);
         }
     }
 
@@ -75,5 +77,22 @@ impl Record {
             value.into_iter().for_each(|value| outcome.put(SERVED, metric, 0, value));
         }
         outcome.compare_by(self.compared);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waste_is_the_share_of_slots_that_no_row_fills_and_tables_are_no_rows() {
+        let rows = RowBytes::known(64, 64);
+        let mut record = Record::default();
+        // 3 of 4 slots of 256 bytes in f32, with block tables of 100 bytes, and 2 free slots.
+        let usage = Usage { payload_bytes: 768, metadata_bytes: 100, slack_bytes: 768, ..Usage::default() };
+        record.note_memory(&usage, rows, Taken { least: 1024, ..Taken::default() });
+        assert_eq!((record.waste.as_slice(), record.free.as_slice()), ([0.25].as_slice(), [512.0].as_slice()));
+        record.note_memory(&Usage::default(), rows, Taken::default());
+        assert_eq!(record.waste.len(), 1, "there is nothing to waste");
     }
 }

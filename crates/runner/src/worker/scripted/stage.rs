@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use kv_core::{Geometry, KvCache, Registry};
+use kv_core::{Geometry, KvCache, PredictedBytes, Registry};
 use kv_metrics::HeapMeter;
 use kv_model::Decoder;
 use kv_script::{Attention, Driver, Event, Input, Interpreter, Name, RowsDriver, ScriptError};
@@ -49,24 +49,38 @@ pub(super) trait Host: Sync {
         self.geometry().context
     }
 
-    /// Bytes of a cache of so many tokens by its strategy's formula, if it has one and the config makes room for them.
-    fn predicted_bytes(&self, tokens: usize) -> Option<u64> {
+    /// What the strategy's formula says of one sequence. `None` if no cache can be built.
+    fn footprint(&self) -> Option<Footprint<'_>> {
         let InstanceSpec { strategy, config, .. } = self.instance();
         let entry = self.registry().get(strategy).ok()?;
-        match Footprint::of(*entry, config, self.geometry(), 1).ok()?.answer(tokens) {
+        Footprint::of(*entry, config, self.geometry(), 1).ok()
+    }
+
+    /// Bytes of a cache of so many tokens by its strategy's formula, if it has one and the config makes room for them.
+    fn predicted_bytes(&self, tokens: usize) -> Option<u64> {
+        match self.footprint()?.answer(tokens) {
             Answer::Bytes(bytes) => Some(bytes.total() as u64),
             Answer::Uncountable | Answer::DoesNotSay | Answer::NoRoom { .. } => None,
         }
     }
 
-    /// Bytes of a sequence of so many tokens among many others by its strategy's formula, if it has one: what all of them share,
+    /// The same, and where the config makes no room for so many tokens, what their rows alone would take.
+    fn needed_bytes(&self, tokens: usize) -> Option<u64> {
+        let footprint = self.footprint()?;
+        let Answer::NoRoom { most } = footprint.answer(tokens) else { return self.predicted_bytes(tokens) };
+        let Answer::Bytes(PredictedBytes { payload, metadata, .. }) = footprint.answer(most) else { return None };
+        let rows = (payload + metadata) as u128 * tokens as u128;
+        u64::try_from(rows.checked_div(most as u128)?).ok()
+    }
+
+    /// What a sequence of so many tokens takes among many others by its strategy's formula, if it has one: what all of them share,
     /// as the unfilled end of a pool, counts next to nothing.
-    fn bytes_among_many(&self, tokens: usize) -> Option<usize> {
+    fn predicted_among_many(&self, tokens: usize) -> Option<PredictedBytes> {
         const MANY: usize = 1 << 16;
         let InstanceSpec { strategy, config, .. } = self.instance();
         let entry = self.registry().get(strategy).ok()?;
-        let bytes = entry.predicted_bytes(config, self.geometry(), tokens, MANY).ok().flatten()?;
-        Some(bytes.total() / MANY)
+        let PredictedBytes { payload, metadata, slack } = entry.predicted_bytes(config, self.geometry(), tokens, MANY).ok().flatten()?;
+        Some(PredictedBytes { payload: payload / MANY, metadata: metadata / MANY, slack: slack / MANY })
     }
 }
 

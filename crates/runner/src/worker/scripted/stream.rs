@@ -1,6 +1,7 @@
 //! Runs streams.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use kv_script::{Driver, Name};
 use rayon::prelude::*;
@@ -48,7 +49,7 @@ pub(super) fn run<H: Host>(
         let steps = steps.get(usize::from(!compared.is_empty())..).unwrap_or_default();
         compared.extend(steps.iter().filter(|(depth, _)| *depth <= context));
         if feed.fed > before {
-            feed.perplexity(before, feed.fed).into_iter().for_each(|perplexity| outcome.put(variant, "ppl", feed.fed, perplexity));
+            feed.judge((variant, "ppl", feed.fed), before..feed.fed, &mut outcome);
             feed.stage.heap_bytes().into_iter().for_each(|bytes| outcome.put(variant, "heap_bytes", feed.fed, bytes));
         }
         progress(feed.fed, stream.tokens);
@@ -60,10 +61,9 @@ pub(super) fn run<H: Host>(
     if let [first, .., last] = medians.as_slice() {
         outcome.put(variant, "tpot_growth", 0, last / first);
     }
-    for (metric, start, end) in [("ppl_within_context", 0, feed.fed.min(context)), ("ppl_beyond_context", context.min(feed.fed), feed.fed)]
-    {
-        feed.perplexity(start, end).into_iter().for_each(|perplexity| outcome.put(variant, metric, 0, perplexity));
-    }
+    let within = feed.fed.min(context);
+    feed.judge((variant, "ppl_within_context", 0), 0..within, &mut outcome);
+    feed.judge((variant, "ppl_beyond_context", 0), within..feed.fed, &mut outcome);
     outcome.compare_by(compared);
     Ok(outcome)
 }
@@ -76,9 +76,13 @@ fn end<H: Host>(host: &H, stream: &StreamScript, feed: &Feed<'_, H::Driver>, rea
     }
     outcome.values.insert("ended_at_tokens", feed.fed as f64);
     let mut note = format!("ended at {} tokens: {reason}", feed.fed);
-    if let Some(bytes) = host.predicted_bytes(stream.tokens) {
+    // A cache that keeps nothing needs nothing.
+    if let Some(bytes) = host.needed_bytes(stream.tokens).filter(|bytes| *bytes > 0) {
         outcome.values.insert("needed_bytes", bytes as f64);
         note.push_str(&format!("; it would have needed {} for all {}", size(bytes), stream.tokens));
+        if feed.stage.cache().reach(host.context()).is_some_and(|reach| feed.fed >= reach) {
+            note.push_str(", and its bytes are not what ended it");
+        }
     }
     outcome.notes.push(note);
 }
@@ -156,12 +160,20 @@ impl<'a, D: Driver<Error: MayBeCaches> + Answers> Feed<'a, D> {
         Ok(took)
     }
 
-    /// The perplexity of the tokens that follow those fed from one depth to another. `None` without a text, or if it is beyond
-    /// counting.
-    fn perplexity(&self, start: usize, end: usize) -> Option<f64> {
-        let losses = self.losses.get(start..end).filter(|losses| !losses.is_empty())?;
-        Some((losses.iter().sum::<f64>() / losses.len() as f64).exp()).filter(|perplexity| perplexity.is_finite())
+    /// Adds the perplexity of the tokens that follow those fed between two depths, if there is a text. What is no number is a note.
+    fn judge(&self, (variant, metric, at): (&str, &str, usize), fed: Range<usize>, outcome: &mut Outcome) {
+        let Range { start, end } = fed;
+        match perplexity(self.losses.get(fed).unwrap_or_default()) {
+            Some(perplexity) if perplexity.is_finite() => outcome.put(variant, metric, at, perplexity),
+            Some(_) => outcome.notes.push(format!("{metric} of the tokens {start} to {end} is beyond counting")),
+            None => {}
+        }
     }
+}
+
+/// The perplexity of tokens with these losses. `None` if there are none.
+fn perplexity(losses: &[f64]) -> Option<f64> {
+    (!losses.is_empty()).then(|| (losses.iter().sum::<f64>() / losses.len() as f64).exp())
 }
 
 #[cfg(test)]
@@ -189,16 +201,11 @@ mod tests {
         let stream: Stream = toml::from_str(&format!("tokens = {TOKENS}\nbursts = 3\n{keys}")).unwrap();
         let stream = stream.of_model(decoder.config().geometry.context, 16).unwrap();
         let text = random_tokens(3, host.vocabulary(), TOKENS + 1);
-        let script = ScriptSpec {
-            workload: Workload::Stream,
-            scripted: None,
-            seq_len: TOKENS,
-            batch: 1,
-            decode_steps: 2,
-            prefill_chunk: 16,
-            seed: 0,
-        };
-        run(&host, &stream, &script, &text, &|_, _| ()).unwrap()
+        run(&host, &stream, &script(), &text, &|_, _| ()).unwrap()
+    }
+
+    fn script() -> ScriptSpec {
+        ScriptSpec { workload: Workload::Stream, scripted: None, seq_len: TOKENS, batch: 1, decode_steps: 2, prefill_chunk: 16, seed: 0 }
     }
 
     fn points<'o>(outcome: &'o Outcome, metric: &'o str) -> Vec<(f64, f64)> {
@@ -255,9 +262,28 @@ mod tests {
         ] {
             let outcome = streamed(&decoder, strategy, config, keys);
             assert_eq!(outcome.values["ended_at_tokens"], 33.0, "{strategy}");
+            let rows = TOKENS * decoder.config().geometry.values_per_token() * size_of::<f32>();
+            let needed = outcome.values["needed_bytes"] / rows as f64;
+            assert!((1.0..1.2).contains(&needed), "{strategy}: the rows, and tables: {needed}");
+            assert!(outcome.notes[0].ends_with("for all 60"), "{:?}", outcome.notes);
             assert!(outcome.notes[0].starts_with("ended at 33 tokens: cache is full: 1 more tokens needed, 0 free"), "{:?}", outcome.notes);
             assert_eq!(points(&outcome, "tpot_ms").len(), 1, "{strategy}");
             assert_eq!(points(&outcome, "ppl").last().unwrap().0, 33.0, "what was read is judged");
         }
+    }
+
+    #[test]
+    fn a_perplexity_that_is_no_number_is_said() {
+        let decoder = decoder();
+        let (registry, stream) = (crate::builtin(), toml::from_str::<Stream>("tokens = 8\nbursts = 1").unwrap().of_model(64, 8).unwrap());
+        let instance = InstanceSpec { id: "naive".into(), strategy: "naive".into(), config: toml::Table::new() };
+        let host = ModelHost { registry: &registry, instance: &instance, decoder: &decoder };
+        let mut feed = Feed::begin(&host, &stream, &script(), &[]).unwrap();
+        let mut outcome = Outcome::default();
+        feed.losses = vec![1.0, 1.0, 1e4];
+        feed.judge((IN_CHUNKS, "ppl", 2), 0..2, &mut outcome);
+        feed.judge((IN_CHUNKS, "ppl", 3), 2..3, &mut outcome);
+        assert_eq!(points(&outcome, "ppl"), [(2.0, 1f64.exp())]);
+        assert_eq!(outcome.notes, ["ppl of the tokens 2 to 3 is beyond counting"]);
     }
 }

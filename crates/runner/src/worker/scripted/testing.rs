@@ -3,6 +3,7 @@
 use kv_core::{Geometry, Rope};
 use kv_metrics::HeapMeter;
 
+use super::order::Order;
 use super::outcome::Outcome;
 use super::perform;
 use super::refusal::Refusal;
@@ -24,13 +25,17 @@ pub(super) fn geometry() -> Geometry {
     Geometry { layers: 1, heads: 2, kv_heads: 1, key_dim: 16, value_dim: 16, rope: Rope::new(1e4, 16), context: 2048 }
 }
 
-/// Runs a script once on generated rows, with a built-in strategy.
-pub(super) fn run(scripted: Scripted, (strategy, config): (&str, &str), measured: Measured) -> Result<Outcome, Refusal> {
-    let instance =
-        InstanceSpec { id: strategy.into(), strategy: strategy.into(), config: toml::from_str(config).map_err(|error| error.to_string())? };
+/// A built-in strategy.
+pub(super) fn instance((strategy, config): (&str, &str)) -> Result<InstanceSpec, Refusal> {
+    let config = toml::from_str(config).map_err(|error| error.to_string())?;
+    Ok(InstanceSpec { id: strategy.into(), strategy: strategy.into(), config })
+}
+
+/// What runs a script on generated rows.
+pub(super) fn task(scripted: Scripted) -> ScriptedTask {
     let (seq_len, batch) = scripted.size();
     let geometry = scripted.geometry(&geometry());
-    let task = ScriptedTask {
+    ScriptedTask {
         rows: RowsSpec::Generated { geometry: geometry.clone(), seed: 5 },
         geometry,
         // Its name is not read.
@@ -47,11 +52,16 @@ pub(super) fn run(scripted: Scripted, (strategy, config): (&str, &str), measured
         text: vec![],
         image: None,
         purpose: Purpose::Bytes,
-    };
+    }
+}
+
+/// Runs a script once on generated rows, with a built-in strategy.
+pub(super) fn run(scripted: Scripted, strategy: (&str, &str), measured: Measured) -> Result<Outcome, Refusal> {
+    let (instance, task) = (instance(strategy)?, task(scripted));
     let registry = crate::builtin();
     match measured {
-        Measured::Times => perform(&RowsHost::timed(&registry, &task, &instance), &task, &|_, _| {}),
-        Measured::Bytes => perform(&RowsHost::weighed(&registry, &task, &instance, &HeapMeter::start()), &task, &|_, _| {}),
+        Measured::Times => perform(&RowsHost::timed(&registry, &task, &instance), &task, Order::Usual, &|_, _| {}),
+        Measured::Bytes => perform(&RowsHost::weighed(&registry, &task, &instance, &HeapMeter::start()), &task, Order::Usual, &|_, _| {}),
     }
 }
 
