@@ -45,6 +45,8 @@ pub enum Form {
 pub struct Mark {
     /// Stands beside the point, and before the series' name in the legend.
     pub label: String,
+    /// Stands behind the series' name in the legend: what the two axes do not show. May be empty.
+    pub beside: String,
     /// Where the point lies along x with 95 %, if it is known.
     pub along_x: Option<(f64, f64)>,
 }

@@ -26,7 +26,7 @@ pub(crate) fn points(chart: &Chart, marks: &[Mark], front: &[(f64, f64)]) -> Val
         let (x, y): (Vec<f64>, Vec<f64>) = series.points.iter().copied().unzip();
         let mut trace = json!({
             "type": "scatter",
-            "name": escaped(&format!("{}  {}", mark.label, series.name)),
+            "name": escaped(&format!("{}  {}{}", mark.label, series.name, mark.beside)),
             "mode": "markers+text",
             "x": x,
             "y": y,
@@ -74,7 +74,7 @@ mod tests {
         let point = |name: &str, x: f64, y: f64| Series { name: name.into(), style: 0, points: vec![(x, y)], intervals: vec![] };
         let mut series = vec![point("a <b>", 1.0, 1e-9), point("c", 8.0, 0.5)];
         series[1].intervals.push(Interval { x: 8.0, low: 0.25, high: 1.0 });
-        let mark = |label: &str, along_x| Mark { label: label.into(), along_x };
+        let mark = |label: &str, along_x| Mark { label: label.into(), beside: String::new(), along_x };
         let marks = vec![mark("1", None), mark("2*", Some((7.0, 9.0)))];
         let front = vec![(1.0, 1e-9), (8.0, 0.5)];
         let form = Form::Points { marks: marks.clone(), front: front.clone() };

@@ -3,6 +3,7 @@
 use crate::instances::{Instance, common_length, instances};
 use crate::metric::known;
 use crate::quality_axis::QualityAxis;
+use crate::shown::{bytes, short};
 use crate::spread::Spread;
 use crate::{Axis, Chart, Form, Interval, Mark, Metric, Quantity, Results, Row, Scale, Series};
 
@@ -68,7 +69,7 @@ fn chart(cost: &Cost, instances: &[Instance<'_>], axis: &QualityAxis, style: imp
     let number = |row: &Row| 1 + instances.iter().position(|instance| instance.label == row.cell.label).unwrap_or(instances.len());
     let marks = rows.iter().map(|(row, (x, _))| {
         let star = if is_marked(row) { "*" } else { "" };
-        Mark { label: format!("{}{star}", number(row)), along_x: x.interval() }
+        Mark { label: format!("{}{star}", number(row)), beside: beside(cost, row), along_x: x.interval() }
     });
     let series = rows.iter().map(|(row, (x, y))| {
         let (name, style) = style(&row.cell.label, row.cell.batch);
@@ -81,6 +82,10 @@ fn chart(cost: &Cost, instances: &[Instance<'_>], axis: &QualityAxis, style: imp
         "Toward the lower left is better. The line joins the points that no other dominates: one does if its interval lies apart in one of the two, and in the other too unless both are equal. Bytes are exact, and a value without an interval is taken as it is.".to_owned(),
         axis.protocol_caption().to_owned(),
     ];
+    caption.push(
+        if cost.metric == BYTES { "Beside the names: the time per output token." } else { "Beside the names: the bytes of the cache." }
+            .into(),
+    );
     if places.iter().any(|(_, quality)| quality.value <= axis.floor) {
         caption.push(axis.floor_caption());
     }
@@ -97,6 +102,14 @@ fn chart(cost: &Cost, instances: &[Instance<'_>], axis: &QualityAxis, style: imp
         form: Form::Points { marks: marks.collect(), front },
         series: series.collect(),
     })
+}
+
+/// The cost that is not along x.
+fn beside(cost: &Cost, row: &Row) -> String {
+    match cost.metric.id {
+        id if id == BYTES.id => row.value(TPOT.id).map_or(String::new(), |ms| format!(", {} ms", short(ms))),
+        _ => row.value(HEAP.id).map_or(String::new(), |heap| format!(", {}", bytes(heap))),
+    }
 }
 
 /// The places that no other dominates.

@@ -127,7 +127,8 @@ mod tests {
 
     fn placed(points: &[(f64, f64)]) -> Vec<Option<Label>> {
         let axis = || Axis::new("", Scale::Log);
-        let marks: Vec<Mark> = (1..=points.len()).map(|number| Mark { label: number.to_string(), along_x: None }).collect();
+        let marks: Vec<Mark> =
+            (1..=points.len()).map(|number| Mark { label: number.to_string(), beside: String::new(), along_x: None }).collect();
         let series =
             |(style, point): (usize, &(f64, f64))| Series { name: style.to_string(), style, points: vec![*point], intervals: vec![] };
         let chart = Chart {

@@ -14,7 +14,7 @@
   // A very long name would leave no room for the plot.
   const short = name => {
     const text = name.replace(/&lt;/g, "<").replace(/&amp;/g, "&"), characters = [...text];
-    return characters.length <= 40 ? name : (characters.slice(0, 39).join("") + "…").replace(/&/g, "&amp;").replace(/</g, "&lt;");
+    return characters.length <= 48 ? name : (characters.slice(0, 47).join("") + "…").replace(/&/g, "&amp;").replace(/</g, "&lt;");
   };
   const isShown = line => !line || (!state.hidden.has(line.label) && (!state.batch || String(line.batch) === state.batch));
 

@@ -54,7 +54,7 @@ fn entries(chart: &Chart) -> Vec<Vec<String>> {
     };
     // A point is told by its marker and its label.
     let name = |(index, series): (usize, &Series)| match marks.get(index) {
-        Some(mark) => format!("{}  {}", mark.label, series.name),
+        Some(mark) => format!("{}  {}{}", mark.label, series.name, mark.beside),
         None => series.name.clone(),
     };
     chart.series.iter().enumerate().map(name).chain(front).map(|name| lines(&name)).collect()

@@ -184,7 +184,7 @@ mod tests {
         let point =
             |style: usize, x: f64| Series { intervals: vec![Interval { x, low: x / 2.0, high: x * 2.0 }], ..line(style, &[(x, x)]) };
         let mut chart = chart(vec![point(0, 1.0), point(1, 100.0)]);
-        let mark = |along_x| Mark { label: "7".into(), along_x };
+        let mark = |along_x| Mark { label: "7".into(), beside: String::new(), along_x };
         let painted = |chart: &Chart, color| places(&png(chart, Theme::Light).unwrap(), color).len();
         chart.form = Form::Points { marks: vec![mark(None), mark(None)], front: vec![] };
         let (without_front, narrow) = (painted(&chart, FRONT), painted(&chart, Theme::Light.colour(1)));
