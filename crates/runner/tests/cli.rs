@@ -363,7 +363,8 @@ fn an_interrupted_sweep_keeps_what_it_measured() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("report");
     let unfinished = folder.path().join("report.unfinished");
-    let arguments = ["bench-configs/quickstart.toml", "--out", out.to_str().unwrap(), "--set", "sweep.lengths=[64, 512, 1024]"];
+    let lengths = ["--set", "sweep.lengths=[64, 512, 1024]", "--set", "quality.lengths=[64, 512]"];
+    let arguments = [&["bench-configs/quickstart.toml", "--out", out.to_str().unwrap()], &lengths[..]].concat();
     let mut child = runner(&arguments).stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     let first = lines.by_ref().map(Result::unwrap).find(|line| line.starts_with("[2/"));
@@ -374,7 +375,7 @@ fn an_interrupted_sweep_keeps_what_it_measured() {
     assert!(rest.iter().any(|line| line.contains("ending what is in hand; what was measured is kept")), "{rest:?}");
     let csv = std::fs::read_to_string(unfinished.join("results.csv")).unwrap();
     let rows = csv.lines().count() - 1;
-    assert!((2..18).contains(&rows), "{rows} rows");
+    assert!((2..24).contains(&rows), "{rows} rows");
     let page = std::fs::read_to_string(unfinished.join("index.html")).unwrap();
     assert!(page.contains("interrupted"));
     assert!(rest.iter().any(|line| line.contains("`--resume` goes on")), "{rest:?}");
