@@ -35,7 +35,7 @@ pub enum Edition {
 /// chooses another baseline.
 ///
 /// # Errors
-/// [`ReportError::Page`], or [`ReportError::Chart`] if a picture cannot be drawn.
+/// [`ReportError::Page`], or [`ReportError::Draw`] if a picture cannot be drawn.
 pub fn html(results: &Results, charts: &[Chart], pairs: &[Pair], edition: Edition) -> Result<String, ReportError> {
     let lines = lines(results);
     let drawn = pictures(charts);
