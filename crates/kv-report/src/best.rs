@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::best_words::{behind, rule};
 use crate::instances::{Instance, instances};
 use crate::metric::known;
 use crate::quality_axis::{KLD, KLD_NAME, QualityAxis};
@@ -88,7 +89,7 @@ impl Candidate {
         self.fits
     }
 
-    fn number_of_bytes(&self) -> f64 {
+    pub(crate) fn number_of_bytes(&self) -> f64 {
         self.bytes.map_or(f64::INFINITY, Bytes::number)
     }
 
@@ -98,7 +99,7 @@ impl Candidate {
 }
 
 /// Answers a question from what was measured. With `max_kld`, the fewest bytes win, and of equal ones the shortest time.
-/// Without it, the best quality wins; those whose intervals overlap with the best one's are not told apart, and the fewest
+/// Without it, the best quality wins; those whose value lies within the best one's interval are not told apart, and the fewest
 /// bytes decide. A bound holds if the value and its whole interval do. Only bytes are ever predicted.
 pub fn best(results: &Results, question: &Question) -> Answer {
     let instances = instances(results);
@@ -110,7 +111,7 @@ pub fn best(results: &Results, question: &Question) -> Answer {
         .min_by(|a, b| a.value.total_cmp(&b.value));
     // What is not told apart from the best ranks as the best does, and what was not measured ranks last.
     let rank = |candidate: &Candidate| match (best, candidate.spread) {
-        (Some(best), Some(own)) if !own.overlaps(&best) => own.value,
+        (Some(best), Some(own)) if own.value > best.high => own.value,
         (Some(_), None) => f64::INFINITY,
         _ => f64::NEG_INFINITY,
     };
@@ -120,36 +121,6 @@ pub fn best(results: &Results, question: &Question) -> Answer {
         losers.for_each(|loser| loser.why_not = vec![behind(loser, &winner, rank(loser) > f64::NEG_INFINITY, axis.as_ref())]);
     }
     Answer { rule: rule(question, axis.as_ref()), candidates }
-}
-
-fn rule(question: &Question, axis: Option<&QualityAxis>) -> String {
-    let fewest = "the fewest bytes win, then the shortest time per token";
-    match axis.filter(|_| question.max_kld.is_none()) {
-        Some(axis) => {
-            format!("Of those that fit, the least {} wins; of those that intervals do not tell apart from it, {fewest}.", axis.name())
-        }
-        None => format!("Of those that fit, {fewest}."),
-    }
-}
-
-/// Why one that fits is not the winner.
-fn behind(loser: &Candidate, winner: &Candidate, is_worse: bool, axis: Option<&QualityAxis>) -> String {
-    let (own, least) = (loser.number_of_bytes(), winner.number_of_bytes());
-    match (is_worse, loser.quality, axis) {
-        (true, Some(quality), Some(axis)) => {
-            let least = winner.quality.map_or(String::new(), |least| format!(", that of {} {}", winner.label, short(least)));
-            format!("It fits, and its {} is {}{least}.", axis.name(), short(quality))
-        }
-        (true, ..) => "It fits, and its quality was not measured.".into(),
-        _ if own > least && own.is_finite() => format!("It fits, and takes {} more than {}.", bytes(own - least), winner.label),
-        _ if own > least => "It fits, and its bytes are not known.".into(),
-        _ => match (loser.tpot_ms, winner.tpot_ms) {
-            (Some(own), Some(least)) if own > least => {
-                format!("It fits with the same bytes, and takes {} ms more per token than {}.", short(own - least), winner.label)
-            }
-            _ => format!("It fits as well as {}.", winner.label),
-        },
-    }
 }
 
 fn candidate(instance: &Instance<'_>, question: &Question, axis: Option<&QualityAxis>) -> Candidate {
@@ -176,14 +147,17 @@ fn candidate(instance: &Instance<'_>, question: &Question, axis: Option<&Quality
     if let Some(bound) = question.bytes {
         why_not.extend(bytes_beyond(heap, bound as f64));
     }
+    // What it has not lost yet at a shorter length says nothing of what it will have lost.
+    let is_shorter = judged.is_some_and(|row| row.cell.seq_len < context);
+    if let (Some(row), Some(axis)) = (judged.filter(|row| is_shorter && row.evicts()), axis) {
+        why_not.push(format!("It evicts, and its {} was measured at {} tokens only.", axis.name(), row.cell.seq_len));
+    }
     if let Some(bound) = question.max_kld {
         let missing = || match instance.rows.iter().filter(|row| row.cell.seq_len <= context).find_map(|row| row.unranked()) {
             Some(reason) => format!("Its {KLD_NAME} does not count: {reason}."),
             None => format!("No {KLD_NAME} was measured at {context} tokens or fewer."),
         };
         why_not.extend(divergence.map_or_else(|| Some(missing()), |value| beyond(KLD_NAME, value, bound, " nats")));
-        // What it has not lost yet at a shorter length says nothing of what it will have lost.
-        let is_shorter = judged.is_some_and(|row| row.cell.seq_len < context);
         let longer = instance.rows.iter().find(|row| row.cell.seq_len > context && row.values.contains_key(KLD.id));
         if let Some((row, divergence)) = longer
             .filter(|_| is_shorter)
@@ -192,9 +166,6 @@ fn candidate(instance: &Instance<'_>, question: &Question, axis: Option<&Quality
         {
             let reached = short(divergence.high);
             why_not.push(format!("Not shown: at {} tokens its {KLD_NAME} reaches {reached} nats.", row.cell.seq_len));
-        }
-        if let Some(row) = judged.filter(|row| is_shorter && row.evicts()) {
-            why_not.push(format!("It evicts, and its {KLD_NAME} was measured at {} tokens only.", row.cell.seq_len));
         }
     }
     if let Some(bound) = question.max_tpot_ms {
@@ -370,8 +341,11 @@ mod tests {
             answer.candidates[2].why_not,
             ["It fits, and its KL divergence (prompt exact) is 2.0e-8, that of contiguous f32 1.0e-9."]
         );
-        // What is not told apart from the best is as good, and the fewest bytes decide.
+        // A wide interval makes nothing better than it is.
         set(&mut results, "contiguous f16", "kld_mean", Value { interval: Some((0.0, 1e-7)), ..Value::from(2e-8) });
+        assert_eq!(winner(&results, &question), "contiguous f32");
+        // What lies within the best one's interval is as good, and the fewest bytes decide.
+        set(&mut results, "contiguous f16", "kld_mean", Value { interval: Some((0.0, 1e-7)), ..Value::from(2e-10) });
         assert_eq!(winner(&results, &question), "contiguous f16");
         // Of equal bytes the time decides.
         set(&mut results, "paged/16 f32", "heap_live_bytes", Value::from(1e6));
@@ -379,6 +353,25 @@ mod tests {
         let answer = best(&results, &question);
         assert_eq!(answer.winner().unwrap().label, "contiguous f32");
         assert_eq!(answer.candidates[1].why_not, ["It fits with the same bytes, and takes 0.2000 ms more per token than contiguous f32."]);
+    }
+
+    #[test]
+    fn what_evicts_is_not_judged_by_a_shorter_length() {
+        let results = example_quality::results();
+        for max_kld in [None, Some(10.0)] {
+            let answer = best(&results, &Question { context: 1536, max_kld, ..at_2048() });
+            let why_not = &of(&answer, "window 512").why_not;
+            assert!(
+                why_not.contains(&"It evicts, and its KL divergence (prompt exact) was measured at 1024 tokens only.".into()),
+                "{why_not:?}"
+            );
+            assert!(
+                !best(&results, &Question { max_kld, ..at_2048() })
+                    .candidates
+                    .iter()
+                    .any(|other| other.why_not.concat().contains("evicts"))
+            );
+        }
     }
 
     #[test]

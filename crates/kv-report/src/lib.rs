@@ -9,6 +9,7 @@
 
 mod along_text;
 mod best;
+mod best_words;
 mod capacity;
 mod chart;
 mod chart_names;

@@ -161,6 +161,9 @@ fn lengths_of(source: impl std::io::Read) -> Result<Vec<RequestLength>, String> 
     let header = reader.headers().map_err(|error| format!(" cannot be read: {error}"))?.clone();
     let place = |column: &str| {
         let place = header.iter().position(|name| name == column);
+        if header.iter().filter(|name| *name == column).count() > 1 {
+            return Err(format!(" has the column `{column}` twice"));
+        }
         place.ok_or_else(|| format!(" has no column `{column}`; its columns are {}", header.iter().collect::<Vec<_>>().join(", ")))
     };
     let places = [place(COLUMNS[0])?, place(COLUMNS[1])?];
@@ -306,6 +309,7 @@ mod tests {
         let request = |prompt, output| RequestLength { prompt, output };
         assert_eq!(lengths, RequestLengths::Traced(vec![request(120, 7), request(3, 1)]));
         for (text, expected) in [
+            ("prompt_tokens,prompt_tokens,output_tokens\n1,2,3\n", " has the column `prompt_tokens` twice"),
             ("prompt_tokens,outputs\n1,2\n", " has no column `output_tokens`; its columns are prompt_tokens, outputs"),
             ("prompt_tokens,output_tokens\n5,6\n-4,2\n", ", line 3: `prompt_tokens` is -4: a request has at least 1 of them"),
             ("prompt_tokens,output_tokens\n5,0\n", ", line 2: `output_tokens` is 0: a request has at least 1 of them"),

@@ -56,7 +56,10 @@ pub(super) fn run<H: Host>(
         let errors = forked.scores.iter().zip(&recomputed.scores).map(|(own, other)| (own - other).abs());
         outcome.put(FORKED, "score_error", 0, errors.fold(0.0, f64::max));
         outcome.put(FORKED, "same_best_label", 0, if best == other { 1.0 } else { 0.0 });
-        outcome.compare_by(forked.took.into_iter().map(|took| (classify.tokens(), took)).collect());
+        // The end of the prefix scores labels of one token: there is no step to compare.
+        if classify.label_tokens > 1 {
+            outcome.compare_by(forked.took.into_iter().map(|took| (classify.tokens(), took)).collect());
+        }
     }
     Ok(outcome)
 }
