@@ -116,7 +116,8 @@ fn costs(row: &Row, all: &[Instance<'_>], margin: f64) -> String {
         (None, Some(time)) => format!("{} ms per token (not compared{bound})", with_interval(time)),
         (None, None) => "time per token that was not measured".into(),
     };
-    format!("{heap} and {time}")
+    let takes = if heap.starts_with("takes ") { "" } else { "takes " };
+    format!("{heap} and {takes}{time}")
 }
 
 /// What it does to a model's output, or else to attention.
