@@ -14,7 +14,7 @@ pub struct Quality {
     /// has brought, such as "moby-dick"; or a path, which starts at the config's folder if it is relative. Left out, only attention is compared, on recorded or generated rows.
     #[schemars(with = "Option<String>")]
     pub text: Option<Spanned<String>>,
-    /// The lengths at which quality is judged: some of those of [sweep], written as there. The default is all of them.
+    /// The lengths at which quality is judged: some of those of `[sweep]`, written as there. The default is all of them.
     #[schemars(with = "Option<Lengths>")]
     pub lengths: Option<Spanned<Lengths>>,
     /// Parts of the text that are read, spread evenly over it. They are the independent observations behind every interval.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{Load, at_least_one};
 
 /// A text that goes on far beyond a window and the model's context. It is fed in chunks, and at several depths a burst of single
-/// tokens is timed; its bytes are counted there. If [quality] names a `text`, its tokens are fed and its perplexity is measured
+/// tokens is timed; its bytes are counted there. If `[quality]` names a `text`, its tokens are fed and its perplexity is measured
 /// along it; otherwise tokens are drawn from the sweep's seed. A cache that keeps every row ends at the model's context, and one
 /// that is full ends there: the row says where, and what all tokens would have needed. Instances are compared by the single steps
 /// within the context, which all have.

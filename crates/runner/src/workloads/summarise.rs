@@ -9,7 +9,7 @@ use super::at_least_one;
 /// The cross-attention of an encoder–decoder model. The encoder's keys and values are appended once, without a causal mask, and
 /// every step of the decoder reads them beside its own growing cache: two sequences of one cache. Beside that, the encoder's keys
 /// and values are computed again at every step: its hidden states are multiplied with the two matrices of each layer, which have
-/// random numbers. No model runs, and the one in [model] does not matter: rows of the named shape are generated, and times are the
+/// random numbers. No model runs, and the one in `[model]` does not matter: rows of the named shape are generated, and times are the
 /// cache's and the products'. These models do not rotate keys. What else their attention has, such as T5's position biases, costs
 /// a cache nothing and is left out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
