@@ -33,7 +33,6 @@ pub(crate) fn points(chart: &Chart, marks: &[Mark], front: &[(f64, f64)]) -> Val
             "text": [label.as_ref().map_or("", |label| &label.text)],
             "textposition": position(label.as_ref()),
             "textfont": { "size": 14 },
-            "hovertemplate": "%{x:.4~g}, %{y:.3~g}",
             "marker": { "color": format!("rgb({red},{green},{blue})"), "size": 11, "symbol": symbol(series.style) },
         });
         if !series.intervals.is_empty() {

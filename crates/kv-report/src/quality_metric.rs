@@ -5,7 +5,7 @@ use crate::{Better, Metric, Tolerance, Unit};
 /// Kernels of another instruction set add in another order. Between AVX2 and plain arrays that changes errors and divergences of
 /// 8-bit rows by 0.03 % at most, and perplexities by 0.007 % (`crates/runner/tests/cli/kernel_paths.rs` holds every path against
 /// the plain one).
-const OF_SUMS: Tolerance = Tolerance { relative: 1e-3, absolute: 1e-9 };
+pub(crate) const OF_SUMS: Tolerance = Tolerance { relative: 1e-3, absolute: 1e-9 };
 /// A difference of two perplexities is as exact as they are.
 const OF_A_DIFFERENCE: Tolerance = Tolerance { absolute: 1e-2, ..OF_SUMS };
 

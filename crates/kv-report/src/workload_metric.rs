@@ -1,12 +1,18 @@
 //! The numbers of workloads that are scripts of their own: chat, streams, speculation and the others.
 
+use crate::Tolerance;
 use crate::metric::{Better, Metric, Unit, count, measured};
+use crate::quality_metric::OF_SUMS;
+
+/// A difference of two scores is near zero, where nothing is relative.
+const OF_SCORES: Tolerance = Tolerance { absolute: 1e-6, ..OF_SUMS };
 
 /// A number that a workload has at a place of its script: at a turn, a position, a length of a draft. What comes of times differs
 /// from machine to machine.
 const fn of(id: &'static str, unit: Unit, better: Better, meaning: &'static str) -> Metric {
     match unit {
         Unit::Milliseconds | Unit::TokensPerSecond | Unit::Ratio => measured(id, unit, better, meaning),
+        Unit::Nats | Unit::Perplexity => Metric { tolerance: Some(OF_SCORES), ..count(id, unit, better, meaning) },
         _ => count(id, unit, better, meaning),
     }
 }
@@ -31,12 +37,16 @@ pub const WORKLOAD_METRICS: &[Metric] = &[
         Better::Lower,
         "Time of all work from the start to the end of this turn, question or label, prompts included.",
     ),
-    of(
-        "break_even_turn",
-        Unit::Count,
-        Better::Lower,
-        "The first turn at whose end this way has taken no more time in all than the way it is set beside; absent if there is none.",
-    ),
+    // A count, of what comes of times.
+    Metric {
+        tolerance: None,
+        ..of(
+            "break_even_turn",
+            Unit::Count,
+            Better::Lower,
+            "The first turn at whose end this way has taken no more time in all than the way it is set beside; absent if there is none.",
+        )
+    },
     of(
         "edit_ttft_ms",
         Unit::Milliseconds,

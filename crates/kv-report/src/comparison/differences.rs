@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::Place;
 use crate::shown::exact;
 use crate::workload_metric::workload_metric;
-use crate::{Better, METRICS, Metric, Row, Status, Tolerance, Unit, WorkloadValue};
+use crate::{Better, METRICS, Row, Status, Tolerance, Unit, WorkloadValue};
 
 /// How a cell ended, as a difference.
 pub(super) const STATUS: &str = "status";
@@ -113,7 +113,8 @@ pub(super) fn differences(rows: &[(&Row, &Row)]) -> Strict {
         let gone = before.workload.iter().filter(|value| number_at(after, value).is_none());
         for value in after.workload.iter().chain(gone) {
             let Some(metric) = workload_metric(&value.metric) else { continue };
-            let Some(tolerance) = of_script(metric) else { continue };
+            // Times have none, nor has what comes of them.
+            let Some(tolerance) = metric.tolerance else { continue };
             values += 1;
             let numbers = (number_at(before, value), number_at(after, value));
             if let Some((found, change, direction)) = difference(numbers, metric.unit, metric.better, tolerance) {
@@ -129,17 +130,6 @@ fn number_at(row: &Row, place: &WorkloadValue) -> Option<f64> {
     let is_same =
         |other: &&WorkloadValue| other.variant == place.variant && other.metric == place.metric && other.at.total_cmp(&place.at).is_eq();
     row.workload.iter().find(is_same).map(|found| found.value.value)
-}
-
-/// How far a number of a script may be off, if it does not depend on the machine: times do, and what follows from them.
-fn of_script(metric: &Metric) -> Option<Tolerance> {
-    // Other kernels add in another order.
-    const OF_SUMS: Tolerance = Tolerance { relative: 1e-3, absolute: 1e-6 };
-    match metric.unit {
-        _ if metric.machine_bound || metric.id == "break_even_turn" => None,
-        Unit::Nats | Unit::Perplexity => Some(OF_SUMS),
-        _ => metric.tolerance,
-    }
 }
 
 /// A difference of two numbers beyond the tolerance.

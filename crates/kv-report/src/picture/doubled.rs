@@ -3,13 +3,11 @@
 use plotters::style::{FontDesc, TextStyle};
 use plotters_backend::{BackendColor, BackendCoord, BackendStyle, BackendTextStyle, DrawingBackend, DrawingErrorKind};
 
+/// Pixels per unit of length.
+pub(super) const FACTOR: u32 = 2;
+
 /// Draws on another backend, of twice the width and height.
 pub(super) struct Doubled<B>(pub(super) B);
-
-impl<B> Doubled<B> {
-    /// Pixels per unit of length.
-    pub(super) const FACTOR: u32 = 2;
-}
 
 type Drawn<B> = Result<(), DrawingErrorKind<<B as DrawingBackend>::ErrorType>>;
 
@@ -18,7 +16,7 @@ impl<B: DrawingBackend> DrawingBackend for Doubled<B> {
 
     fn get_size(&self) -> (u32, u32) {
         let (width, height) = self.0.get_size();
-        (width / Self::FACTOR, height / Self::FACTOR)
+        (width / FACTOR, height / FACTOR)
     }
 
     fn ensure_prepared(&mut self) -> Drawn<B> {
@@ -62,7 +60,7 @@ impl<B: DrawingBackend> DrawingBackend for Doubled<B> {
     }
 
     fn draw_circle<S: BackendStyle>(&mut self, center: BackendCoord, radius: u32, style: &S, fill: bool) -> Drawn<B> {
-        self.0.draw_circle(doubled(center), radius * Self::FACTOR, &Stroke::of(style), fill)
+        self.0.draw_circle(doubled(center), radius * FACTOR, &Stroke::of(style), fill)
     }
 
     fn fill_polygon<S: BackendStyle, I: IntoIterator<Item = BackendCoord>>(&mut self, corners: I, style: &S) -> Drawn<B> {
@@ -70,7 +68,7 @@ impl<B: DrawingBackend> DrawingBackend for Doubled<B> {
     }
 
     fn draw_text<T: BackendTextStyle>(&mut self, text: &str, style: &T, at: BackendCoord) -> Drawn<B> {
-        let font = FontDesc::new(style.family(), style.size() * f64::from(Self::FACTOR), style.style()).transform(style.transform());
+        let font = FontDesc::new(style.family(), style.size() * f64::from(FACTOR), style.style()).transform(style.transform());
         self.0.draw_text(text, &TextStyle { font, color: style.color(), pos: style.anchor() }, doubled(at))
     }
 }
@@ -83,7 +81,7 @@ struct Stroke {
 
 impl Stroke {
     fn of(style: &impl BackendStyle) -> Stroke {
-        Stroke { color: style.color(), width: style.stroke_width() * Doubled::<()>::FACTOR }
+        Stroke { color: style.color(), width: style.stroke_width() * FACTOR }
     }
 }
 
@@ -98,6 +96,6 @@ impl BackendStyle for Stroke {
 }
 
 fn doubled((x, y): BackendCoord) -> BackendCoord {
-    let factor = Doubled::<()>::FACTOR as i32;
+    let factor = FACTOR as i32;
     (x * factor, y * factor)
 }

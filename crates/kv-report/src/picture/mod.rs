@@ -19,7 +19,7 @@ pub use left_out::{Pictures, pictures};
 pub use theme::Theme;
 
 use crate::{Chart, ReportError};
-use doubled::Doubled;
+use doubled::{Doubled, FACTOR};
 use drawing::{WIDTH, draw, height};
 use text::FONT;
 
@@ -29,7 +29,7 @@ use text::FONT;
 /// [`ReportError::Draw`], [`ReportError::Png`].
 pub fn png(chart: &Chart, theme: Theme) -> Result<Vec<u8>, ReportError> {
     register();
-    let (width, height) = (WIDTH * Doubled::<()>::FACTOR, height(chart) * Doubled::<()>::FACTOR);
+    let (width, height) = (WIDTH * FACTOR, height(chart) * FACTOR);
     let mut pixels = vec![0; (width * height * 3) as usize];
     let root = Doubled(BitMapBackend::with_buffer(&mut pixels, (width, height))).into_drawing_area();
     draw(chart, theme, &root).map_err(|error| ReportError::Draw { chart: chart.name.into(), reason: error.to_string() })?;
