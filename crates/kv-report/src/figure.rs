@@ -51,13 +51,17 @@ fn bars(chart: &Chart, names: &[String], arrangement: Arrangement) -> Value {
     let names: Vec<String> = names.iter().map(|name| escaped(name)).collect();
     let part = |series: &Series| {
         let (red, green, blue) = colour(series.style);
-        json!({
+        let mut part = json!({
             "type": "bar",
             "name": escaped(&series.name),
             "x": names,
             "y": series.points.iter().map(|(_, y)| *y).collect::<Vec<_>>(),
             "marker": { "color": format!("rgb({red},{green},{blue})") },
-        })
+        });
+        if !series.intervals.is_empty() {
+            part["error_y"] = errors(series);
+        }
+        part
     };
     json!({
         "data": chart.series.iter().map(part).collect::<Vec<_>>(),
@@ -245,9 +249,15 @@ mod tests {
     fn intervals_are_bars_of_their_points() {
         let mut line = series("a", 0, &[(8.0, 1.0), (16.0, 2.0)]);
         line.intervals.push(Interval { x: 16.0, low: 1.5, high: 2.25 });
+        let interval = Interval { x: 0.0, low: 0.75, high: 1.5 };
+        let mut of_bars = chart(Scale::Linear, vec![Series { intervals: vec![interval], ..series("a", 0, &[(0.0, 1.0)]) }]);
+        of_bars.form = Form::Bars { names: vec!["x".into()], arrangement: Arrangement::Beside };
+        let bars = figure(&of_bars)["data"][0].clone();
         let figure = figure(&chart(Scale::Log, vec![line]));
         assert_eq!(figure["data"][0]["error_y"]["array"], json!([null, 0.25]));
         assert_eq!(figure["data"][0]["error_y"]["arrayminus"], json!([null, 0.5]));
+        assert_eq!(bars.get("error_y").map(|errors| &errors["array"]), Some(&json!([0.5])));
+        assert_eq!(bars.get("error_y").map(|errors| &errors["arrayminus"]), Some(&json!([0.25])));
     }
 
     #[test]

@@ -14,8 +14,9 @@ use std::path::{Path, PathBuf};
 use kv_report::{Pass, RunRecord, RunState, Theme, Visit, read_run, read_visits};
 
 use crate::Problem;
-use crate::files::{sync_folder, write_durably};
+use crate::files::write_durably;
 use crate::sweep::LIGHT_PAGE;
+use crate::whole_folder::{self, beside, replace, replaced_folder};
 
 /// A run's folder while the run lives: nobody else can take it.
 #[derive(Debug)]
@@ -75,11 +76,7 @@ impl RunFolder {
         let unfinished = unfinished_folder(target)?;
         let replaced = replaced_folder(target);
         [target, &unfinished, &replaced].into_iter().try_for_each(|folder| require_report(folder))?;
-        let unusable = |error: io::Error| {
-            Problem::new(format!("the report cannot be written to `{}`", unfinished.display()))
-                .caused_by(error)
-                .help("`--out FOLDER` puts it elsewhere; the folder is made if it does not exist")
-        };
+        let unusable = |error: io::Error| whole_folder::unusable(&unfinished, error);
         let was_there = unfinished.exists();
         fs::create_dir_all(&unfinished).map_err(unusable)?;
         let lock = lock(&unfinished).map_err(unusable)?.ok_or_else(|| {
@@ -274,23 +271,7 @@ fn visited(visits: &[Visit]) -> usize {
 
 /// `reports/quickstart` grows in `reports/quickstart.unfinished`.
 pub(crate) fn unfinished_folder(target: &Path) -> Result<PathBuf, Problem> {
-    let absolute = std::path::absolute(target).unwrap_or_else(|_| target.to_owned());
-    let Some(name) = target.file_name().or_else(|| absolute.file_name()) else {
-        return Err(
-            Problem::new(format!("`--out {}` is no folder of its own", target.display())).help("a report replaces its folder as a whole")
-        );
-    };
-    let mut name = name.to_owned();
-    name.push(".unfinished");
-    let parent = if target.file_name().is_some() { target.parent() } else { absolute.parent() };
-    Ok(parent.map_or_else(|| PathBuf::from(&name), |parent| parent.join(&name)))
-}
-
-/// Where an earlier report waits to be removed.
-fn replaced_folder(target: &Path) -> PathBuf {
-    let mut name = target.as_os_str().to_owned();
-    name.push(".replaced");
-    name.into()
+    beside(target, ".unfinished")
 }
 
 /// Whether this is not an unfinished run, but the earlier one that a later one has just replaced.
@@ -299,27 +280,9 @@ fn was_replaced(left: &Left, target: &Path) -> bool {
     left.run.state == RunState::Finished && later()
 }
 
-/// Refuses a folder that holds anything but a report: it would be lost.
+/// Refuses a folder that holds anything but a report of a run: it would be lost.
 fn require_report(folder: &Path) -> Result<(), Problem> {
-    let entries = match fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == ErrorKind::NotFound && !folder.is_symlink() => return Ok(()),
-        Err(error) => {
-            return Err(Problem::new(format!("the report cannot be written to `{}`", folder.display()))
-                .caused_by(error)
-                .help("`--out FOLDER` puts it elsewhere; the folder is made if it does not exist"));
-        }
-    };
-    let names: Vec<String> = entries.filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned())).collect();
-    let is_run = names.iter().any(|name| matches!(name.as_str(), RUN | VISITS | LOCK | OLD_RESULTS));
-    match names.iter().find(|name| !is_run || !is_of_a_report(name)) {
-        None => Ok(()),
-        Some(name) => Err(Problem::new(format!(
-            "`{}` holds `{name}`, which is not part of a report, and a report replaces its folder as a whole",
-            folder.display()
-        ))
-        .help("give another folder with `--out`, or move the file away")),
-    }
+    whole_folder::require_report(folder, |name| matches!(name, RUN | VISITS | LOCK | OLD_RESULTS), is_of_a_report)
 }
 
 /// Whether a run writes a file of this name, in this version or an earlier one.
@@ -368,37 +331,4 @@ fn clear(folder: &Path) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// Puts a folder in the place of another, at once where the system can do that.
-fn replace(new: &Path, place: &Path) -> io::Result<()> {
-    let aside = replaced_folder(place);
-    if !place.exists() {
-        fs::rename(new, place)?;
-    } else if exchange(new, place) {
-        // What is at `new` now is the earlier report.
-        fs::rename(new, &aside)?;
-    } else {
-        fs::rename(place, &aside)?;
-        fs::rename(new, place)?;
-    }
-    sync_folder(place.parent())?;
-    match fs::remove_dir_all(aside) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
-}
-
-/// Lets two folders change places, if the system can do that at once.
-fn exchange(one: &Path, other: &Path) -> bool {
-    #[cfg(target_os = "linux")]
-    {
-        use rustix::fs::{CWD, RenameFlags, renameat_with};
-        renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE).is_ok()
-    }
-    #[cfg(not(target_os = "linux"))]
-    {
-        let _ = (one, other);
-        false
-    }
 }

@@ -180,6 +180,28 @@ mod tests {
     }
 
     #[test]
+    fn bars_have_their_intervals_which_fit_into_the_plot() {
+        let bar = |intervals: Vec<Interval>| Series { intervals, ..line(0, &[(0.0, 1.0)]) };
+        let mut chart = chart(vec![bar(vec![])]);
+        chart.y.scale = Scale::Linear;
+        for arrangement in [Arrangement::Stacked, Arrangement::Beside] {
+            chart.form = Form::Bars { names: vec!["a".into()], arrangement };
+            let height = |chart: &Chart| {
+                let places = places(&png(chart, Theme::Light).unwrap(), Theme::Light.colour(0));
+                let rows = || places.iter().filter(|(x, _)| *x < WIDTH - LEGEND_WIDTH).map(|(_, y)| *y);
+                rows().max().unwrap() - rows().min().unwrap()
+            };
+            let ink = |chart: &Chart| places(&png(chart, Theme::Light).unwrap(), Theme::Light.ink()).len();
+            chart.series = vec![bar(vec![])];
+            let (without, plain) = (height(&chart), ink(&chart));
+            chart.series = vec![bar(vec![Interval { x: 0.0, low: 0.5, high: 2.0 }])];
+            let ratio = f64::from(without) / f64::from(height(&chart));
+            assert!((1.9..2.1).contains(&ratio), "{ratio}: the axis reaches to the upper end, twice as high");
+            assert!(ink(&chart) > plain + 400, "{} and {plain} pixels", ink(&chart));
+        }
+    }
+
+    #[test]
     fn points_have_their_front_and_both_intervals() {
         let point =
             |style: usize, x: f64| Series { intervals: vec![Interval { x, low: x / 2.0, high: x * 2.0 }], ..line(style, &[(x, x)]) };

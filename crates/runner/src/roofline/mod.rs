@@ -6,82 +6,18 @@
 
 mod bandwidth;
 mod case;
+mod folder;
 mod launch;
 mod table;
 
 use kv_metrics::{Comparison, Estimate, Judgement, geometric_mean, launch_observation, pool, quantile};
-use serde::Serialize;
+use kv_report::{Judged, Located, Roofline, RooflineRow};
 
 pub(crate) use bandwidth::{ReadBuffer, last_level_cache};
 use case::Case;
+pub(crate) use folder::RooflineFolder;
 pub(crate) use launch::{CaseTimes, Launch, RooflineTask, run};
 pub(crate) use table::as_table;
-
-/// The measurements.
-#[derive(Debug, Serialize)]
-pub(crate) struct Roofline {
-    pub(crate) threads: usize,
-    pub(crate) kernel_path: String,
-    pub(crate) huge_pages: String,
-    pub(crate) tokens: usize,
-    pub(crate) rounds: usize,
-    pub(crate) launches: usize,
-    /// Of the order in which everything took its turn.
-    pub(crate) seed: u32,
-    pub(crate) last_level_cache_bytes: Option<usize>,
-    /// Of all threads together, of a buffer that no cache holds, in the pages that are read faster.
-    pub(crate) read_bandwidth: Located,
-    /// Those pages.
-    pub(crate) read_bandwidth_pages: String,
-    /// For each model, what its first case, timed twice, takes of its own time: the noise.
-    pub(crate) controls: Vec<(String, Judged)>,
-    pub(crate) rows: Vec<Row>,
-}
-
-/// A format in a layout.
-#[derive(Debug, Serialize)]
-pub(crate) struct Row {
-    pub(crate) model: String,
-    pub(crate) format: String,
-    pub(crate) layout: String,
-    /// Encoded keys and values that one token's attention reads in a layer, scales included.
-    pub(crate) layer_bytes: usize,
-    /// Encoded bytes read per second.
-    pub(crate) bytes_per_second: Located,
-    /// That rate over the read bandwidth of the same launch.
-    pub(crate) of_bandwidth: Located,
-    /// Time of one token's attention in one layer.
-    pub(crate) layer_seconds: Located,
-    /// Time over that of the contiguous layout in f32, paired by round.
-    pub(crate) time_over_f32: Option<Judged>,
-    /// Time over that of the contiguous layout in the same format, paired by round. `None` for that layout itself.
-    pub(crate) time_over_contiguous: Option<Judged>,
-}
-
-/// A value and where it lies with 95 %, by the medians of the launches.
-#[derive(Debug, Clone, Copy, Serialize)]
-pub(crate) struct Located {
-    pub(crate) value: f64,
-    /// `None` with fewer than three launches.
-    pub(crate) interval: Option<(f64, f64)>,
-}
-
-/// A ratio with its interval, which is corrected for all of its column, and what it says.
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct Judged {
-    pub(crate) ratio: f64,
-    pub(crate) interval: Option<(f64, f64)>,
-    pub(crate) verdict: Option<String>,
-}
-
-impl Located {
-    fn of(launches: &[f64]) -> Located {
-        match geometric_mean(launches) {
-            Some((value, interval)) => Located { value, interval: Some(interval) },
-            None => Located { value: median(launches), interval: None },
-        }
-    }
-}
 
 /// Bytes that the caches of one model take at once.
 pub(crate) fn bytes_of_all(geometry: &kv_core::Geometry, tokens: usize) -> usize {
@@ -119,14 +55,14 @@ pub(crate) fn summarise(launches: &[Launch], tokens: usize, rounds: usize, huge_
         let seconds: Vec<f64> = launches.iter().map(|launch| median(&launch.cases[index].seconds)).collect();
         let rates: Vec<f64> = seconds.iter().map(|seconds| case.layer_bytes as f64 / seconds).collect();
         let shares: Vec<f64> = rates.iter().zip(&limits).map(|(rate, limit)| rate / limit).collect();
-        Row {
+        RooflineRow {
             model: case.model.clone(),
             format: case.format.clone(),
             layout: case.layout.clone(),
             layer_bytes: case.layer_bytes,
-            bytes_per_second: Located::of(&rates),
-            of_bandwidth: Located::of(&shares),
-            layer_seconds: Located::of(&seconds),
+            bytes_per_second: located(&rates),
+            of_bandwidth: located(&shares),
+            layer_seconds: located(&seconds),
             time_over_f32: of(&over_f32, index),
             time_over_contiguous: of(&over_contiguous, index),
         }
@@ -142,10 +78,18 @@ pub(crate) fn summarise(launches: &[Launch], tokens: usize, rounds: usize, huge_
         launches: launches.len(),
         seed,
         last_level_cache_bytes: last_level_cache(),
-        read_bandwidth: Located::of(&limits),
+        read_bandwidth: located(&limits),
         read_bandwidth_pages: launches[0].limits.get(better).map_or_else(String::new, |limit| limit.pages.clone()),
         controls,
         rows: cases.iter().enumerate().filter(|(_, case)| !case.is_control).map(row).collect(),
+    }
+}
+
+/// A value by its launches.
+fn located(launches: &[f64]) -> Located {
+    match geometric_mean(launches) {
+        Some((value, interval)) => Located { value, interval: Some(interval) },
+        None => Located { value: median(launches), interval: None },
     }
 }
 
@@ -186,7 +130,7 @@ fn median(values: &[f64]) -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::launch::Limit;
     use super::*;
 
@@ -216,6 +160,17 @@ mod tests {
                 case("f16", "paged 16", false, &times(6e-4)),
             ],
         }
+    }
+
+    /// Of some models whose caches are alike.
+    pub(crate) fn roofline(models: &[&str]) -> Roofline {
+        let of_all = |mut launch: Launch| {
+            let of =
+                |model: &&str| launch.cases.iter().map(|case| CaseTimes { model: (*model).into(), ..case.clone() }).collect::<Vec<_>>();
+            launch.cases = models.iter().flat_map(of).collect();
+            launch
+        };
+        summarise(&[1.0, 1.3, 0.9].map(|drift| of_all(launch(drift))), 8, 3, "advise", 0)
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The measurements as a table.
 
-use super::{Judged, Located, Roofline};
+use kv_report::{Judged, Roofline};
 
 /// The table, with a legend above it.
 pub(crate) fn as_table(result: &Roofline) -> String {
@@ -9,7 +9,7 @@ pub(crate) fn as_table(result: &Roofline) -> String {
         "read bandwidth {} GB/s in pages of {}, {} threads, kernel path {}, last-level cache {cache}, huge pages of caches: {}\n\
          one query per layer over {} tokens; {} launches of {} rounds in turns; in brackets where a value lies with 95 %;\n\
          if all times were alike, any ratio of a column would exclude 1 with a probability of 5 %\n",
-        located(result.read_bandwidth, 1e-9, 1),
+        result.read_bandwidth.shown(1e-9, 1),
         result.read_bandwidth_pages,
         result.threads,
         result.kernel_path,
@@ -19,7 +19,7 @@ pub(crate) fn as_table(result: &Roofline) -> String {
         result.rounds,
     );
     for (model, control) in &result.controls {
-        text.push_str(&format!("noise floor of {model}: contiguous f32, timed twice, takes {} of its own time\n", judged(control)));
+        text.push_str(&format!("noise floor of {model}: contiguous f32, timed twice, takes {control} of its own time\n"));
     }
     let mut model = "";
     for row in &result.rows {
@@ -35,27 +35,13 @@ pub(crate) fn as_table(result: &Roofline) -> String {
             row.format,
             row.layout,
             1e6 * row.layer_seconds.value,
-            located(row.bytes_per_second, 1e-9, 1),
-            located(row.of_bandwidth, 1.0, 2),
-            row.time_over_f32.as_ref().map_or_else(|| "1".to_owned(), judged),
-            row.time_over_contiguous.as_ref().map_or_else(|| "1".to_owned(), judged),
+            row.bytes_per_second.shown(1e-9, 1),
+            row.of_bandwidth.shown(1.0, 2),
+            row.time_over_f32.as_ref().map_or_else(|| "1".to_owned(), Judged::to_string),
+            row.time_over_contiguous.as_ref().map_or_else(|| "1".to_owned(), Judged::to_string),
         );
         text.push_str(line.trim_end());
         text.push('\n');
     }
     text
-}
-
-fn located(located: Located, scale: f64, digits: usize) -> String {
-    match located.interval {
-        Some((low, high)) => format!("{:.digits$} [{:.digits$}, {:.digits$}]", scale * located.value, scale * low, scale * high),
-        None => format!("{:.digits$}", scale * located.value),
-    }
-}
-
-fn judged(judged: &Judged) -> String {
-    let Judged { ratio, interval, verdict } = judged;
-    let interval = interval.map_or(String::new(), |(low, high)| format!(" [{low:.2}, {high:.2}]"));
-    let verdict = verdict.as_ref().map_or(String::new(), |verdict| format!(" {verdict}"));
-    format!("{ratio:.2}{interval}{verdict}")
 }
