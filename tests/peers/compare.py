@@ -5,6 +5,7 @@ See README.md in this folder. Needs llama-cpp-python, and otherwise only the sta
 
 import argparse
 import csv
+import math
 import os
 import random
 import statistics
@@ -20,7 +21,10 @@ ROOT = Path(__file__).resolve().parents[2]
 # Cache formats: ggml's type number, and kvlab's label in bench-configs/peers.toml.
 FORMATS = {"f16": (1, "contiguous f16"), "q8_0": (8, "quantized q8_0")}
 SHALLOW, SHORT, MIDDLE, DEEP = LENGTHS = (16, 512, 4096, 7936)
-COLUMNS = ["peer", "seq_len", "ttft_ms", "tpot_ms_p50", "tpot_ms_lower", "tpot_ms_upper", "rounds"]
+# Those of a run's metrics.csv.
+COLUMNS = ["label", "workload", "seq_len", "batch", "metric", "unit", "value", "interval_low", "interval_high", "n"]
+# 97.5 % quantiles of Student's t distribution, by degrees of freedom.
+STUDENT_T = {2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
 
 
 def measure_llama(model: str, ggml_type: int, threads: int, steps: int) -> dict[int, tuple[float, float]]:
@@ -107,10 +111,10 @@ def main() -> None:
         for (engine, name), measured in runs.items():
             # kvlab's own lines are already in the report.
             for length in LENGTHS if engine == "llama.cpp" else ():
-                first = statistics.median(run[length][0] for run in measured)
-                steps = sorted(run[length][1] for run in measured)
-                row = [f"llama.cpp {llama_cpp.__version__} {name}", length, first, statistics.median(steps), steps[0], steps[-1]]
-                table.writerow([*(f"{value:.4f}" if isinstance(value, float) else value for value in row), len(measured)])
+                for place, metric in enumerate(["ttft_ms", "tpot_ms_p50"]):
+                    value, low, high = located([run[length][place] for run in measured])
+                    numbers = [f"{value:.4f}", low and f"{low:.4f}", high and f"{high:.4f}"]
+                    table.writerow([f"llama.cpp {llama_cpp.__version__} {name}", "decode", length, 1, metric, "ms", *numbers, len(measured)])
 
     print(f"\nmedians of {len(rounds)} rounds, {arguments.threads} threads; minimum and maximum in brackets")
     print(f"llama.cpp: {llama_cpp.llama_print_system_info().decode().strip(' |')}; kvlab: {arguments.kernel_path or 'the best path'}")
@@ -133,6 +137,17 @@ def main() -> None:
             f"{name:5} TPOT grows from {SHALLOW} to {DEEP} by: llama.cpp {spread(growth[0])} ms, kvlab {spread(growth[1])} ms, "
             f"ratio {spread(ratios, 3)}"
         )
+
+
+def located(values: list[float]) -> tuple[float, float | None, float | None]:
+    """The geometric mean, and where it lies with 95 % by Student's t, or the median of fewer than three rounds."""
+    degrees = len(values) - 1
+    if degrees < 2:
+        return statistics.median(values), None, None
+    logarithms = [math.log(value) for value in values]
+    half = STUDENT_T.get(degrees, STUDENT_T[9]) * statistics.stdev(logarithms) / math.sqrt(len(values))
+    mean = statistics.fmean(logarithms)
+    return math.exp(mean), math.exp(mean - half), math.exp(mean + half)
 
 
 def spread(values: list[float], digits: int = 1) -> str:

@@ -94,17 +94,15 @@ pub fn llama_bench(file: &[u8]) -> Result<Imported, ReportError> {
     if times.is_empty() {
         return Err(ReportError::LlamaBench("it has no test of a prompt (`-p`) or of generated tokens (`-n`) alone".into()));
     }
-    let mut peers: BTreeMap<(String, u64), Peer> = BTreeMap::new();
-    for ((name, length, kind), samples) in times {
+    let peer = |((name, length, kind), samples): ((String, u64, Kind), Vec<f64>)| {
         let seq_len = usize::try_from(length).map_err(|_| ReportError::LlamaBench(format!("{length} tokens are no length")))?;
-        let peer = Peer { peer: name.clone(), seq_len, tpot_ms_p50: None, ttft_ms: None };
-        let peer = peers.entry((name, length)).or_insert(peer);
-        match kind {
-            Kind::Prompt => peer.ttft_ms = Some(median(samples)),
-            Kind::Token => peer.tpot_ms_p50 = Some(median(samples)),
-        }
-    }
-    Ok(Imported { peers: peers.into_values().collect(), left_out })
+        let metric = match kind {
+            Kind::Prompt => "ttft_ms",
+            Kind::Token => "tpot_ms_p50",
+        };
+        Ok(Peer { peer: name, seq_len, metric, value: median(samples), interval: None })
+    };
+    Ok(Imported { peers: times.into_iter().map(peer).collect::<Result<_, ReportError>>()?, left_out })
 }
 
 fn tests(file: &[u8]) -> Result<Vec<Test>, ReportError> {
@@ -179,9 +177,9 @@ mod tests {
         test.to_string()
     }
 
-    fn peers(file: &str) -> Vec<(String, usize, Option<f64>, Option<f64>)> {
+    fn peers(file: &str) -> Vec<(String, usize, &'static str, f64)> {
         let imported = llama_bench(file.as_bytes()).unwrap();
-        imported.peers.into_iter().map(|peer| (peer.peer, peer.seq_len, peer.ttft_ms, peer.tpot_ms_p50)).collect()
+        imported.peers.into_iter().map(|peer| (peer.peer, peer.seq_len, peer.metric, peer.value)).collect()
     }
 
     #[test]
@@ -192,7 +190,7 @@ mod tests {
             test(r#""n_gen": 128, "avg_ns": 1280000000"#),
         ];
         let name = "llama.cpp b5163 llama 1B Q4_0, cache f16".to_owned();
-        let expected = [(name.clone(), 64, None, Some(10.0)), (name, 512, Some(74.0), Some(3.5))];
+        let expected = [(name.clone(), 64, "tpot_ms_p50", 10.0), (name.clone(), 512, "ttft_ms", 74.0), (name, 512, "tpot_ms_p50", 3.5)];
         assert_eq!(peers(&format!("[{}]", tests.join(",\n"))), expected, "JSON");
         assert_eq!(peers(&(tests.join("\n") + "\n")), expected, "JSON lines");
     }
@@ -209,7 +207,7 @@ mod tests {
         let found = peers(&tests.join("\n"));
         let names: Vec<&str> = found.iter().map(|(name, ..)| name.trim_start_matches("llama.cpp b5163 llama 1B Q4_0, cache ")).collect();
         assert_eq!(names, ["f16, n_threads 1", "f16, n_threads 2", "f16/q8_0, n_threads 2"]);
-        assert_eq!(found.iter().map(|(_, _, _, tpot)| tpot.unwrap()).collect::<Vec<_>>(), [2.0, 2.0, 4.0]);
+        assert_eq!(found.iter().map(|(.., tpot)| *tpot).collect::<Vec<_>>(), [2.0, 2.0, 4.0]);
     }
 
     #[test]

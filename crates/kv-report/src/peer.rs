@@ -1,62 +1,188 @@
 //! Measurements of another engine, drawn next to kvlab's.
 
+use std::collections::BTreeSet;
+
 use serde::Deserialize;
 
-use crate::ReportError;
+use crate::metric::metric;
 use crate::spreadsheet::{as_text, of_text};
-use crate::table::table;
+use crate::table::{number, table};
+use crate::{Metric, ReportError};
 
-/// One measurement of another engine, at one sequence length.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+/// The metrics that a chart has of another engine: time per output token, time to first token, and the cache's bytes.
+pub const PEER_METRICS: [&str; 3] = ["tpot_ms_p50", "ttft_ms", "heap_live_bytes"];
+
+/// A measurement of another engine, at one sequence length.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Peer {
     /// Its name in the legend.
     pub peer: String,
     /// Tokens in the sequence.
     pub seq_len: usize,
-    /// Median time of a decode step at that length, in milliseconds.
-    pub tpot_ms_p50: Option<f64>,
-    /// Time from a prompt of that length to the first token, in milliseconds.
-    pub ttft_ms: Option<f64>,
+    /// One of [`PEER_METRICS`].
+    pub metric: &'static str,
+    /// The value, in the unit of its metric.
+    pub value: f64,
+    /// Where it lies with 95 %, if that is known.
+    pub interval: Option<(f64, f64)>,
 }
 
-/// Reads a CSV with the columns `peer`, `seq_len`, `tpot_ms_p50` and `ttft_ms`. Other columns are ignored.
+/// The measurements of a file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Peers {
+    /// Those that charts have.
+    pub peers: Vec<Peer>,
+    /// What else the file has, in words.
+    pub left_out: BTreeSet<String>,
+}
+
+/// Reads a CSV in the columns of `metrics.csv`, one row per value: `label`, `seq_len`, `metric` and `value`, and, if they are there,
+/// `workload`, `batch`, `interval_low` and `interval_high`. Of other workloads than `decode`, other batches than 1 and other metrics
+/// than [`PEER_METRICS`], what is left out is told. A table with the columns `peer`, `seq_len`, `tpot_ms_p50` and `ttft_ms`, one row
+/// per length, is read as well.
 ///
 /// # Errors
-/// [`ReportError::Csv`] names the row and the column.
-pub fn read_peers(csv: &[u8]) -> Result<Vec<Peer>, ReportError> {
-    let named = |peer: Peer| Peer { peer: of_text(&peer.peer).to_owned(), ..peer };
-    csv::Reader::from_reader(csv).deserialize().map(|row| Ok(named(row?))).collect()
+/// [`ReportError::Csv`] names the row and the column, [`ReportError::Peer`] a value that cannot be drawn.
+pub fn read_peers(csv: &[u8]) -> Result<Peers, ReportError> {
+    let mut reader = csv::Reader::from_reader(csv);
+    let is_wide = reader.headers()?.iter().any(|column| column == "peer");
+    let mut read = Peers { peers: vec![], left_out: BTreeSet::new() };
+    if is_wide {
+        for row in reader.deserialize() {
+            let Wide { peer, seq_len, tpot_ms_p50, ttft_ms } = row?;
+            let value = |(metric, value): (&'static str, Option<f64>)| {
+                Some(Peer { peer: of_text(&peer).to_owned(), seq_len, metric, value: value?, interval: None })
+            };
+            read.peers.extend([("tpot_ms_p50", tpot_ms_p50), ("ttft_ms", ttft_ms)].into_iter().filter_map(value));
+        }
+    } else {
+        for row in reader.deserialize() {
+            match drawn(row?) {
+                Ok(peer) => read.peers.push(peer),
+                Err(why) => drop(read.left_out.insert(why)),
+            }
+        }
+    }
+    match read.peers.iter().find(|peer| !is_drawable(peer)) {
+        Some(Peer { peer, seq_len, metric, value, .. }) => Err(ReportError::Peer(format!(
+            "{peer} at {seq_len} tokens has a {metric} of {value}: length, value and interval must be positive"
+        ))),
+        None => Ok(read),
+    }
 }
 
-/// What [`read_peers`] reads.
+/// What [`read_peers`] reads, in the columns of `metrics.csv` that another engine can have.
 pub fn peers_csv(peers: &[Peer]) -> Vec<u8> {
-    let time = |ms: Option<f64>| ms.map(|ms| format!("{ms:.4}")).unwrap_or_default();
-    let row = |peer: &Peer| vec![as_text(&peer.peer), peer.seq_len.to_string(), time(peer.ttft_ms), time(peer.tpot_ms_p50)];
-    table(&["peer", "seq_len", "ttft_ms", "tpot_ms_p50"], peers.iter().map(row))
+    let row = |peer: &Peer| {
+        let (low, high) = peer.interval.unzip();
+        vec![
+            as_text(&peer.peer),
+            "decode".into(),
+            peer.seq_len.to_string(),
+            "1".into(),
+            peer.metric.to_owned(),
+            metric(peer.metric).map(|metric: &Metric| metric.unit.to_string()).unwrap_or_default(),
+            number(Some(peer.value)),
+            number(low),
+            number(high),
+        ]
+    };
+    let columns = ["label", "workload", "seq_len", "batch", "metric", "unit", "value", "interval_low", "interval_high"];
+    table(&columns, peers.iter().map(row))
+}
+
+/// A row of a table with a column for each metric.
+#[derive(Deserialize)]
+struct Wide {
+    peer: String,
+    seq_len: usize,
+    tpot_ms_p50: Option<f64>,
+    ttft_ms: Option<f64>,
+}
+
+/// A row of a table like `metrics.csv`.
+#[derive(Deserialize)]
+struct Long {
+    label: String,
+    workload: Option<String>,
+    seq_len: usize,
+    batch: Option<usize>,
+    metric: String,
+    value: Option<f64>,
+    interval_low: Option<f64>,
+    interval_high: Option<f64>,
+}
+
+/// The measurement, or what the row has instead.
+fn drawn(row: Long) -> Result<Peer, String> {
+    if let Some(workload) = row.workload.filter(|workload| workload != "decode") {
+        return Err(format!("the workload {workload}"));
+    }
+    if let Some(batch) = row.batch.filter(|batch| *batch != 1) {
+        return Err(format!("batches of {batch}"));
+    }
+    let id = of_text(&row.metric);
+    let metric = PEER_METRICS.into_iter().find(|known| *known == id).ok_or_else(|| format!("the metric {id}"))?;
+    let value = row.value.ok_or_else(|| format!("rows of {metric} without a value"))?;
+    let interval = row.interval_low.zip(row.interval_high);
+    Ok(Peer { peer: of_text(&row.label).to_owned(), seq_len: row.seq_len, metric, value, interval })
+}
+
+/// Whether a logarithmic axis can show it.
+fn is_drawable(peer: &Peer) -> bool {
+    let (low, high) = peer.interval.unwrap_or((peer.value, peer.value));
+    peer.seq_len > 0 && [low, peer.value, high].into_iter().all(|number| number > 0.0 && number.is_finite()) && low <= high
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn peer(name: &str, metric: &'static str, value: f64) -> Peer {
+        Peer { peer: name.into(), seq_len: 128, metric, value, interval: None }
+    }
+
     #[test]
-    fn other_columns_are_ignored_and_an_empty_time_is_none() {
-        let peers = read_peers(b"peer,rounds,seq_len,ttft_ms,tpot_ms_p50\nengine,3,128,,4.5\n").unwrap();
-        assert_eq!(peers, [Peer { peer: "engine".into(), seq_len: 128, tpot_ms_p50: Some(4.5), ttft_ms: None }]);
+    fn a_table_with_a_column_for_each_metric_is_read_and_an_empty_time_is_none() {
+        let read = read_peers(b"peer,rounds,seq_len,ttft_ms,tpot_ms_p50\nengine,3,128,,4.5\n").unwrap();
+        assert_eq!((read.peers, read.left_out.len()), (vec![peer("engine", "tpot_ms_p50", 4.5)], 0));
+    }
+
+    #[test]
+    fn another_run_is_a_peer_and_what_no_chart_has_is_told() {
+        let results = crate::example_quality::results();
+        let read = read_peers(&crate::metrics_csv(&results)).unwrap();
+        let row = &results.rows[0];
+        let of =
+            |id: &str| read.peers.iter().find(|peer| peer.peer == row.cell.label && peer.seq_len == row.cell.seq_len && peer.metric == id);
+        assert_eq!(of("tpot_ms_p50").unwrap().interval, row.values["tpot_ms_p50"].interval);
+        assert_eq!(of("heap_live_bytes").map(|peer| peer.value), row.value("heap_live_bytes"));
+        assert!(read.left_out.contains("the metric kld_mean"), "{:?}", read.left_out);
+        let others =
+            b"label,workload,seq_len,batch,metric,value\na,serve,128,1,ttft_ms,2\na,decode,128,4,ttft_ms,2\na,decode,128,1,ttft_ms,\n";
+        let left_out: Vec<String> = read_peers(others).unwrap().left_out.into_iter().collect();
+        assert_eq!(left_out, ["batches of 4", "rows of ttft_ms without a value", "the workload serve"]);
     }
 
     #[test]
     fn what_is_written_is_read() {
         for name in ["a, \"b\"", "=1+1", "'=1+1", "'quoted'"] {
-            let peers = [Peer { peer: name.into(), seq_len: 8, tpot_ms_p50: Some(1.25), ttft_ms: None }];
-            assert_eq!(read_peers(&peers_csv(&peers)).unwrap(), peers, "{name}");
+            let peers = vec![Peer { interval: Some((1.0, 1.5)), ..peer(name, "tpot_ms_p50", 1.25) }, peer(name, "heap_live_bytes", 3.0)];
+            assert_eq!(read_peers(&peers_csv(&peers)).unwrap().peers, peers, "{name}");
         }
     }
 
     #[test]
-    fn a_wrong_column_is_named() {
+    fn a_wrong_column_or_value_is_named() {
         let error = read_peers(b"peer,seq_len,tpot_ms_p50,ttft_ms\nengine,many,1,1\n").unwrap_err();
         assert!(std::error::Error::source(&error).is_some_and(|cause| cause.to_string().contains("invalid digit")), "{error:?}");
         assert!(read_peers(b"engine\n1\n").is_err());
+        for (row, why) in
+            [("0,1,,", "at 0 tokens"), ("8,-1,,", "of -1"), ("8,NaN,,", "of NaN"), ("8,1,0,2", "positive"), ("8,1,2,1.5", "interval")]
+        {
+            let csv = format!("label,seq_len,value,interval_low,interval_high,metric\nengine,{row},ttft_ms\n");
+            let error = read_peers(csv.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains(why) && error.contains("engine"), "{row}: {error}");
+        }
     }
 }

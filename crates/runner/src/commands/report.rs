@@ -4,11 +4,12 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use kv_report::{Build, CellRecord, Edition, Level, Pass, Peer, Results, RunState, Status};
+use kv_report::{Build, CellRecord, Edition, Level, PEER_METRICS, Pass, Peer, Peers, Results, RunState, Status};
 
 use super::print;
 use crate::files::write_durably;
 use crate::overview_folder::Models;
+use crate::progress::say;
 use crate::run_folder::Left;
 use crate::screen::printable;
 use crate::speed_up_table::speed_up_table;
@@ -120,17 +121,20 @@ pub(super) fn require_complete(folder: &Path, left: &Left) -> Result<(), Problem
 }
 
 fn read_peers(file: &Path) -> Result<Vec<Peer>, Problem> {
-    const HELP: &str =
-        "one row per length, with the columns peer, seq_len, tpot_ms_p50 and ttft_ms; tests/peers/README.md makes such a file";
-    let unusable = |reason: &str| Problem::new(format!("`{}` holds no measurements of a peer{reason}", file.display())).help(HELP);
-    let peers = kv_report::read_peers(&read(file, HELP)?).map_err(|error| unusable("").caused_by(error))?;
-    let is_drawable =
-        |peer: &Peer| peer.seq_len > 0 && [peer.tpot_ms_p50, peer.ttft_ms].into_iter().flatten().all(|ms| ms > 0.0 && ms.is_finite());
-    match peers.iter().position(|peer| !is_drawable(peer)) {
-        _ if peers.is_empty() => Err(unusable(": it has no rows")),
-        Some(row) => Err(unusable(&format!(": row {} has a length or a time that is not positive", row + 1))),
-        None => Ok(peers),
+    let help = format!(
+        "one row per value, with the columns label, seq_len, metric and value, as in a run's metrics.csv, for the metrics {}; tests/peers/README.md makes such a file",
+        PEER_METRICS.join(", ")
+    );
+    let unusable = |reason: &str| Problem::new(format!("`{}` holds no measurements of a peer{reason}", file.display())).help(&help);
+    let Peers { peers, left_out } = kv_report::read_peers(&read(file, &help)?).map_err(|error| unusable("").caused_by(error))?;
+    let others = left_out.into_iter().collect::<Vec<_>>().join(", ");
+    if peers.is_empty() {
+        return Err(unusable(&if others.is_empty() { ": it has no rows".into() } else { format!(": it has only {others}") }));
     }
+    if !others.is_empty() {
+        say(&printable(&format!("{}: no chart of another engine has {others}; left out", file.display())));
+    }
+    Ok(peers)
 }
 
 fn read(path: &Path, help: &str) -> Result<Vec<u8>, Problem> {

@@ -23,7 +23,10 @@ fn what_llama_bench_writes_can_be_drawn() {
     let output = run(&["import", "llama-bench", &path("bench.jsonl"), "--out", &path("peers.csv")]);
     assert!(output.status.success(), "{}", text(&output.stderr));
     let csv = fs::read_to_string(path("peers.csv")).unwrap();
-    assert_eq!(csv, "peer,seq_len,ttft_ms,tpot_ms_p50\n\"llama.cpp b5163 llama 1B Q4_0, cache f16\",16,5.0000,2.0000\n");
+    let lines: Vec<&str> = csv.lines().collect();
+    let of = |rest: &str| format!("\"llama.cpp b5163 llama 1B Q4_0, cache f16\",decode,16,1,{rest}");
+    assert_eq!(lines[0], "label,workload,seq_len,batch,metric,unit,value,interval_low,interval_high");
+    assert_eq!(lines[1..], [of("ttft_ms,ms,5,,"), of("tpot_ms_p50,ms,2,,")]);
     assert_eq!(text(&run(&["import", "llama-bench", &path("bench.jsonl")]).stdout), csv);
     let arguments = ["bench-configs/smoke.toml", "--unchecked", "--only", "contiguous", "--out", &path("report")];
     assert!(run(&arguments).status.success());
