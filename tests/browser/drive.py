@@ -1,10 +1,10 @@
 """Uses a report in Chromium as a reader does: sorts, filters, switches lines off, chooses another baseline and length, changes
 the theme, narrows the window, and looks for what keeps people out with axe-core. Exits with 1 if something does not work.
 
-    python3 tests/browser/drive.py PAGE [FOLDER FOR SCREENSHOTS] [--all-controls]
+    python3 tests/browser/drive.py PAGE [FOLDER FOR SCREENSHOTS] [--all-controls] [--overview OVERVIEW]
 
-With `--all-controls` it is a failure if a control is missing that only a page of several strategies, lengths and workloads has.
-Opens `light.html` beside the page as well, if it is there.
+With `--all-controls` it is a failure if a control is missing that only a page of several strategies, lengths and workloads, with
+another engine drawn beside them, has. Opens `light.html` beside the page as well, if it is there, and the overview of several models.
 
 Needs Debian's `chromium` and `chromium-driver`, and of PyPI `selenium` and `axe-playwright-python` (for the axe-core in it).
 """
@@ -24,7 +24,7 @@ from selenium.webdriver.support.ui import Select
 MOST_BYTES = 6_000_000
 PHONE = 390
 # What a page has only if there is something to choose from.
-CONTROLS = {"baseline", "length", "workload", "scale", "outliers"}
+CONTROLS = {"baseline", "length", "workload", "scale", "outliers", "peer", "groups"}
 failures = []
 
 
@@ -118,6 +118,50 @@ def switches_off(driver, label):
     check((rows(driver), driver.execute_script(lines, label)) == before, "and on again")
 
 
+def switches_off_a_peer(driver, needed):
+    """The last other engine goes from every chart that has it, and nothing else does."""
+    boxes = driver.find_elements(By.CSS_SELECTOR, "input[data-peer]")
+    if not boxes:
+        if "peer" in needed:
+            check(False, "there is a control for: peer")
+        return
+    hidden = "return [...document.querySelectorAll('.chart')].flatMap(chart => (chart.data ?? []).filter(trace => trace.visible === false).map(trace => trace.name))"
+    name = boxes[-1].get_attribute("data-peer")
+    before = driver.execute_script(hidden)
+    boxes[-1].send_keys(Keys.SPACE)
+    after = driver.execute_script(hidden)
+    charts = after.count(name) - before.count(name)
+    check(charts > 0 and len(after) - len(before) == charts, f"the engine {name[:30]!r} is switched off in {charts} charts, and nothing else is")
+    boxes[-1].send_keys(Keys.SPACE)
+    check(driver.execute_script(hidden) == before, "and on again")
+
+
+def hides_groups(driver, needed):
+    """A group of charts is hidden with the last of its charts, and so are the links to them."""
+    groups = texts(driver, "section[id^=charts-] > h3")
+    fields = driver.find_elements(By.ID, "choose-workload")
+    if not groups or not fields:
+        if "groups" in needed:
+            check(False, "the charts are in groups")
+        return
+    shown = """return [...document.querySelectorAll("section[id^=charts-]")].map(group => {
+        const link = id => document.querySelector(`a[href="#${id}"]`).checkVisibility();
+        const charts = [...group.querySelectorAll("section")].map(chart => [chart.checkVisibility(), link(chart.id)]);
+        return [group.querySelector("h3").checkVisibility(), link(group.id), charts];
+    })"""
+    select = Select(fields[0])
+    seen = set()
+    for option in [option.text for option in select.options]:
+        select.select_by_visible_text(option)
+        states = driver.execute_script(shown)
+        fits = all(heading == entry == any(chart for chart, _ in charts) and all(chart == link for chart, link in charts) for heading, entry, charts in states)
+        there = [name for name, (heading, *_) in zip(groups, states) if heading]
+        seen.add(tuple(there))
+        check(fits and there, f"workload {option}: the groups {', '.join(there)} and the links to them")
+    check(len(seen) == len(select.options), "each workload has groups of its own")
+    select.select_by_index(0)
+
+
 def names_everything(driver, labels):
     cells = set(texts(driver, ".results tbody td"))
     missing = [label for label in labels if label not in cells]
@@ -150,7 +194,7 @@ def chooses(driver, needed):
         for option in select.options:
             select.select_by_visible_text(option.text)
             shown = [table.get_attribute("data-decision") for table in visible(driver, "[data-decision]")]
-            check(shown == [option.text], f"side by side at {option.text} tokens")
+            check(shown == [option.get_attribute("value")], f"side by side at {option.text}")
     for key in ("length", "workload", "batch"):
         fields = there(key, driver.find_elements(By.ID, f"choose-{key}"))
         if fields:
@@ -242,6 +286,30 @@ def light_is_whole(page):
     driver.quit()
 
 
+def overview_is_whole(page, folder):
+    """The overview of several models: its pictures, its theme, on a screen and on a phone."""
+    print(f"-- {page}")
+    driver = opened(page)
+    pictures = lambda: [picture.get_attribute("class") for picture in visible(driver, "img")]
+    check(pictures() == ["picture light"], "a light page has a light picture")
+    check(driver.execute_script("return [...document.images].every(image => image.complete && image.naturalWidth > 0)"), "its pictures are loaded")
+    is_open_to_all(driver, "overview, light")
+    shot(driver, folder, "overview")
+    changes_theme(driver)
+    check(pictures() == ["picture dark"], "a dark page has a dark picture")
+    check(driver.find_element(By.ID, "theme").get_attribute("aria-pressed") == "true", "its button says so")
+    is_open_to_all(driver, "overview, dark")
+    logs_nothing(driver)
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    check(pictures() == ["picture light"] and not visible(driver, "button"), "on paper it is light, and has no button")
+    driver.quit()
+    driver = opened(page, width=PHONE, height=844)
+    width = driver.execute_script("return document.documentElement.scrollWidth")
+    check(width <= PHONE, f"at {PHONE} px the overview is {width} px wide")
+    shot(driver, folder, "overview-phone")
+    driver.quit()
+
+
 def shot(driver, folder, name):
     if folder:
         height = driver.execute_script("return document.documentElement.scrollHeight")
@@ -254,6 +322,7 @@ def main():
     parser.add_argument("page", type=pathlib.Path)
     parser.add_argument("folder", type=pathlib.Path, nargs="?")
     parser.add_argument("--all-controls", dest="needed", action="store_const", const=CONTROLS, default=set())
+    parser.add_argument("--overview", type=pathlib.Path)
     arguments = parser.parse_args()
     page, folder, needed = arguments.page.resolve(), arguments.folder, arguments.needed
     if folder:
@@ -266,6 +335,8 @@ def main():
     sorts(driver)
     filters(driver, labels[-1])
     switches_off(driver, labels[-1])
+    switches_off_a_peer(driver, needed)
+    hides_groups(driver, needed)
     if needed:
         names_everything(driver, labels)
     chooses(driver, needed)
@@ -280,6 +351,8 @@ def main():
     light = page.with_name("light.html")
     if light.exists():
         light_is_whole(light)
+    if arguments.overview:
+        overview_is_whole(arguments.overview.resolve(), folder)
     print(f"{len(failures)} failures")
     sys.exit(bool(failures))
 

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::best_words::{behind, rule};
-use crate::instances::{Instance, instances};
+use crate::best_words::{RECOMPUTES, UNKNOWN_BYTES, behind, beyond, bytes_beyond, failed, far, nearest, rule, sentence};
+use crate::instances::{Instance, instances_of};
 use crate::metric::known;
 use crate::quality_axis::{KLD, KLD_NAME, QualityAxis};
-use crate::shown::{bytes, short};
+use crate::role::{Role, role};
+use crate::shown::short;
 use crate::spread::Spread;
 use crate::{Metric, Results, Row};
 
@@ -31,6 +32,8 @@ pub struct Question {
 /// The answer: every instance, the winner first if there is one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Answer {
+    /// That the context is far beyond all lengths that were measured, as a sentence, if it is.
+    pub far: Option<String>,
     /// By which rule the winner was chosen, as a sentence.
     pub rule: String,
     /// The instances: the winner, the others that fit in the order of the rule, then those that do not fit.
@@ -98,13 +101,20 @@ impl Candidate {
     }
 }
 
+/// Whether a run has values of quality of one sequence by which its instances can be ranked.
+pub fn has_quality(results: &Results) -> bool {
+    QualityAxis::of(&instances_of(results, 1)).is_some()
+}
+
 /// Answers a question from what was measured. With `max_kld`, the fewest bytes win, and of equal ones the shortest time.
 /// Without it, the best quality wins; those whose value lies within the best one's interval are not told apart, and the fewest
-/// bytes decide. A bound holds if the value and its whole interval do. Only bytes are ever predicted.
+/// bytes decide. A bound holds if the value and its whole interval do. Only bytes are ever predicted. What recomputes is the
+/// reference of quality and keeps nothing, so it is never the answer.
 pub fn best(results: &Results, question: &Question) -> Answer {
-    let instances = instances(results);
+    let instances = instances_of(results, 1);
     let axis = QualityAxis::of(&instances);
-    let mut candidates: Vec<Candidate> = instances.iter().map(|instance| candidate(instance, question, axis.as_ref())).collect();
+    let candidate_of = |instance: &Instance<'_>| candidate(instance, role(instance, &instances), question, axis.as_ref());
+    let mut candidates: Vec<Candidate> = instances.iter().map(candidate_of).collect();
     let order = |a: &Candidate, b: &Candidate| a.cost().partial_cmp(&b.cost()).unwrap_or(std::cmp::Ordering::Equal);
     let best = (candidates.iter().filter(|candidate| candidate.fits && question.max_kld.is_none()))
         .filter_map(|candidate| candidate.spread)
@@ -120,10 +130,10 @@ pub fn best(results: &Results, question: &Question) -> Answer {
         let losers = candidates.iter_mut().skip(1).filter(|candidate| candidate.fits);
         losers.for_each(|loser| loser.why_not = vec![behind(loser, &winner, rank(loser) > f64::NEG_INFINITY, axis.as_ref())]);
     }
-    Answer { rule: rule(question, axis.as_ref()), candidates }
+    Answer { far: far(&instances, question.context), rule: rule(question, axis.as_ref()), candidates }
 }
 
-fn candidate(instance: &Instance<'_>, question: &Question, axis: Option<&QualityAxis>) -> Candidate {
+fn candidate(instance: &Instance<'_>, role: Role, question: &Question, axis: Option<&QualityAxis>) -> Candidate {
     let context = question.context;
     let here = instance.at(context);
     let measured = here.and_then(|row| row.value(HEAP.id)).map(Bytes::Measured);
@@ -141,18 +151,24 @@ fn candidate(instance: &Instance<'_>, question: &Question, axis: Option<&Quality
     if instance.rows.is_empty() && why_not.is_empty() {
         why_not.push("It was measured at no length.".into());
     }
-    if judged.is_none() && question.max_kld.is_none() && !instance.rows.is_empty() {
-        why_not.push(format!("Its quality was not measured at {context} tokens or fewer."));
+    match role {
+        Role::Reference => why_not.push(RECOMPUTES.into()),
+        Role::Cache if judged.is_none() && question.max_kld.is_none() && !instance.rows.is_empty() => {
+            why_not.push(format!("Its quality was not measured at {context} tokens or fewer."));
+        }
+        Role::Cache => {}
     }
-    if let Some(bound) = question.bytes {
-        why_not.extend(bytes_beyond(heap, bound as f64));
+    match question.bytes {
+        Some(bound) => why_not.extend(bytes_beyond(heap, bound as f64)),
+        None if heap.is_none() && here.is_none() && !instance.rows.is_empty() => why_not.push(UNKNOWN_BYTES.into()),
+        None => {}
     }
     // What it has not lost yet at a shorter length says nothing of what it will have lost.
     let is_shorter = judged.is_some_and(|row| row.cell.seq_len < context);
     if let (Some(row), Some(axis)) = (judged.filter(|row| is_shorter && row.evicts()), axis) {
         why_not.push(format!("It evicts, and its {} was measured at {} tokens only.", axis.name(), row.cell.seq_len));
     }
-    if let Some(bound) = question.max_kld {
+    if let Some(bound) = question.max_kld.filter(|_| role == Role::Cache) {
         let missing = || match instance.rows.iter().filter(|row| row.cell.seq_len <= context).find_map(|row| row.unranked()) {
             Some(reason) => format!("Its {KLD_NAME} does not count: {reason}."),
             None => format!("No {KLD_NAME} was measured at {context} tokens or fewer."),
@@ -178,95 +194,10 @@ fn candidate(instance: &Instance<'_>, question: &Question, axis: Option<&Quality
         quality: spread.map(|spread| spread.value),
         quality_length: judged.map(|row| row.cell.seq_len),
         tpot_ms: tpot.map(|tpot| tpot.value),
-        sentence: sentence(instance, context, heap, tpot, spread.zip(judged).zip(axis)),
+        sentence: sentence(instance, role, context, heap, tpot, spread.zip(judged).zip(axis)),
         fits: why_not.is_empty(),
         why_not,
         spread,
-    }
-}
-
-fn failed(row: &Row) -> String {
-    let reason = row.error.as_ref().map_or(String::new(), |error| format!(": {error}"));
-    format!(
-        "At this length it {}{reason}.",
-        match row.status {
-            crate::Status::Oom => "ran out of memory",
-            crate::Status::Unsupported => "does not support this",
-            crate::Status::Timeout => "timed out",
-            _ => "failed",
-        }
-    )
-}
-
-fn bytes_beyond(heap: Option<Bytes>, bound: f64) -> Option<String> {
-    let Some(heap) = heap else { return Some("Its bytes at this length are neither measured nor predicted.".into()) };
-    let predicted = if matches!(heap, Bytes::Predicted(_)) { " (predicted)" } else { "" };
-    let own = heap.number();
-    (own > bound).then(|| format!("It takes {}{predicted}, {} more than {}.", bytes(own), bytes(own - bound), bytes(bound)))
-}
-
-/// How a value lies beyond a bound, or that its interval does.
-fn beyond(what: &str, spread: Spread, bound: f64, unit: &str) -> Option<String> {
-    let Spread { value, high, .. } = spread;
-    if value > bound {
-        let times = if bound > 0.0 { format!(", {} times", short(value / bound)) } else { String::from(", more than") };
-        return Some(format!("Its {what} is {}{unit}{times} the bound of {}{unit}.", short(value), short(bound)));
-    }
-    (high > bound).then(|| {
-        format!(
-            "Not shown: its {what} is {}{unit}, and its interval reaches {}{unit}, beyond the bound of {}{unit}.",
-            short(value),
-            short(high),
-            short(bound)
-        )
-    })
-}
-
-/// The measured lengths next to one that was not measured.
-fn nearest(instance: &Instance<'_>, context: usize) -> String {
-    let lengths = || instance.rows.iter().map(|row| row.cell.seq_len);
-    let nearest: Vec<String> = [lengths().filter(|length| *length < context).max(), lengths().filter(|length| *length > context).min()]
-        .into_iter()
-        .flatten()
-        .map(|length| length.to_string())
-        .collect();
-    if nearest.is_empty() { String::new() } else { format!(" (measured at {})", nearest.join(" and ")) }
-}
-
-fn sentence(
-    instance: &Instance<'_>,
-    context: usize,
-    heap: Option<Bytes>,
-    tpot: Option<Spread>,
-    quality: Option<((Spread, &Row), &QualityAxis)>,
-) -> String {
-    let heap = match heap {
-        Some(Bytes::Measured(number)) => format!("takes {}", bytes(number)),
-        Some(Bytes::Predicted(number)) => format!("takes {} (predicted)", bytes(number)),
-        None => "takes bytes that are not known".into(),
-    };
-    let tpot = match tpot {
-        Some(spread) => format!("{} ms per token", with_interval(&spread)),
-        None => format!("a time per token that was not measured at this length{}", nearest(instance, context)),
-    };
-    let quality = match quality {
-        Some(((spread, row), axis)) => {
-            let length = row.cell.seq_len;
-            let at = if length == context { String::new() } else { format!(", measured at {length} tokens") };
-            let unit = if axis.metric == KLD { " nats" } else { ", attention level only" };
-            let floor = if spread.value <= axis.floor { "at most " } else { "" };
-            let interval = if spread.interval().is_none() && spread.value > axis.floor { ", without an interval" } else { "" };
-            format!("its {} is {floor}{}{unit}{interval}{at}", axis.name(), with_interval(&spread))
-        }
-        None => "its quality was not measured at this length or below".into(),
-    };
-    format!("{} at {context} tokens {heap} and {tpot}; {quality}.", instance.label)
-}
-
-fn with_interval(spread: &Spread) -> String {
-    match spread.interval() {
-        Some((low, high)) => format!("{} [{}, {}]", short(spread.value), short(low), short(high)),
-        None => short(spread.value),
     }
 }
 
@@ -311,7 +242,46 @@ mod tests {
             of(&answer, "quantized q4_0").why_not,
             ["Its KL divergence (prompt exact) is 0.0340 nats, 3.40 times the bound of 0.0100 nats."]
         );
-        assert_eq!(of(&answer, "naive").why_not, ["Its time per token is 900 ms, 18.00 times the bound of 50.00 ms."]);
+        assert_eq!(of(&answer, "naive").why_not, [RECOMPUTES, "Its time per token is 900 ms, 18.00 times the bound of 50.00 ms."]);
+    }
+
+    #[test]
+    fn what_recomputes_is_exact_and_never_the_answer() {
+        let mut results = example_quality::results();
+        results.rows.iter_mut().filter(|row| row.cell.label == "naive").for_each(|row| row.values.retain(|id, _| !id.starts_with("kld")));
+        for max_kld in [None, Some(0.01)] {
+            let answer = best(&results, &Question { max_kld, ..at_2048() });
+            let naive = of(&answer, "naive");
+            assert_eq!(naive.why_not, [RECOMPUTES], "of the fewest bytes, and no cache");
+            assert!(naive.sentence.ends_with("ms per token; it recomputes, so it is exact."), "{}", naive.sentence);
+        }
+        results.rows.iter_mut().for_each(|row| row.cell.baseline = None);
+        let older = best(&results, &at_2048());
+        assert_eq!(of(&older, "naive").why_not, ["Its quality was not measured at 2048 tokens or fewer."]);
+    }
+
+    #[test]
+    fn far_beyond_what_was_measured_that_is_said_and_unknown_bytes_are_no_answer() {
+        let results = example_quality::results();
+        let context = 1_000_000_000_000;
+        let answer = best(&results, &Question { context, ..Question::default() });
+        assert_eq!(
+            answer.far.as_deref(),
+            Some(
+                "No measured length is near: this is 488281250 times the longest, 2048 tokens, and quality so far beyond it is not known."
+            )
+        );
+        assert_eq!(of(&answer, "contiguous f32").why_not, [UNKNOWN_BYTES]);
+        assert!(answer.winner().is_none());
+        assert_eq!(best(&results, &Question { context: 4 * 2048, ..Question::default() }).far, None);
+    }
+
+    #[test]
+    fn a_run_has_quality_if_anything_can_be_ranked() {
+        let mut results = example_quality::results();
+        assert!(has_quality(&results));
+        results.rows.iter_mut().for_each(|row| row.values.retain(|id, _| !id.starts_with("kld") && !id.starts_with("attn")));
+        assert!(!has_quality(&results));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! How long a context fits into the same bytes.
 
+use crate::decision::at;
 use crate::front::holds_tokens;
 use crate::instances::{Instance, instances};
 use crate::noise::is_baseline;
@@ -29,7 +30,8 @@ pub(crate) fn capacity(results: &Results) -> Option<Capacity> {
         holds_tokens(row).then(|| Some((instance.label.to_owned(), words(row, budget, length)?)))?
     };
     let answers: Vec<(String, String)> = instances.iter().filter_map(answer).collect();
-    let question = format!("Tokens that fit into {}, what {} takes at {length} tokens", bytes(budget), baseline.cell.label);
+    let place = at(length, baseline.cell.batch);
+    let question = format!("Tokens that fit into {}, what {} takes at {place}", bytes(budget), baseline.cell.label);
     (answers.len() > 1).then_some(Capacity { question, answers })
 }
 

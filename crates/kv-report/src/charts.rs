@@ -105,8 +105,11 @@ pub fn charts(results: &Results, peers: &[Peer]) -> Vec<Chart> {
         along_text::time(results, |label, batch| names.style(label, batch)),
     ];
     charts.extend(generated::charts(results, &names));
-    add_peers(&mut charts[0], peers, names.lines.len(), |peer| peer.tpot_ms_p50);
-    add_peers(&mut charts[1], peers, names.lines.len(), |peer| peer.ttft_ms);
+    for (chart, metric, unit) in [("latency", TPOT, 1.0), ("ttft", TTFT, 1.0), ("memory", HEAP, MIB)] {
+        if let Some(chart) = charts.iter_mut().find(|other| other.name == chart) {
+            add_peers(chart, peers, &names, metric, unit);
+        }
+    }
     charts.splice(0..0, of_quality(results, &names, depth));
     charts.extend(workload_charts::charts(results, |label, batch| names.style(label, batch), names.lines.len()));
     if results.run.level != Level::Model {
@@ -155,8 +158,8 @@ fn compared(row: &Row, ratio: &Metric) -> Option<Value> {
     if is_baseline(row) { Some(Value::from(1.0)) } else { row.values.get(ratio.id).cloned() }
 }
 
-/// Adds a line for each peer, in the styles that follow those of kvlab's lines.
-fn add_peers(chart: &mut Chart, peers: &[Peer], first_style: usize, y: fn(&Peer) -> Option<f64>) {
+/// Adds a line for each peer, in the styles that follow those of kvlab's lines. A peer has the same style in every chart.
+fn add_peers(chart: &mut Chart, peers: &[Peer], names: &Names, metric: &Metric, unit: f64) {
     let mut labels: Vec<&str> = vec![];
     for peer in peers {
         if !labels.contains(&peer.peer.as_str()) {
@@ -164,11 +167,17 @@ fn add_peers(chart: &mut Chart, peers: &[Peer], first_style: usize, y: fn(&Peer)
         }
     }
     for (index, label) in labels.into_iter().enumerate() {
-        let of_peer = peers.iter().filter(|peer| peer.peer == label);
-        let mut points: Vec<(f64, f64)> = of_peer.filter_map(|peer| Some((peer.seq_len as f64, y(peer)?))).collect();
-        points.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let mut of_peer: Vec<&Peer> = peers.iter().filter(|peer| peer.peer == label && peer.metric == metric.id).collect();
+        of_peer.sort_by_key(|peer| peer.seq_len);
+        let points: Vec<(f64, f64)> = of_peer.iter().map(|peer| (peer.seq_len as f64, peer.value / unit)).collect();
+        let interval =
+            |peer: &&Peer| peer.interval.map(|(low, high)| Interval { x: peer.seq_len as f64, low: low / unit, high: high / unit });
+        let intervals = of_peer.iter().filter_map(interval).collect();
+        // Another run of kvlab has lines of the same names.
+        let is_taken = names.lines.iter().any(|(own, batch)| own == label || names.name(own, *batch) == label);
+        let name = if is_taken { format!("{label} (peer)") } else { label.to_owned() };
         if !points.is_empty() {
-            chart.series.push(Series { name: label.to_owned(), style: first_style + index, points, intervals: vec![] });
+            chart.series.push(Series { name, style: names.lines.len() + index, points, intervals });
         }
     }
 }

@@ -1,12 +1,14 @@
-//! The decision table: at each length, what every strategy instance costs and what it does to the output, side by side.
+//! The decision table: at each length and batch, what every strategy instance costs and what it does to the output, side by side.
+
+use std::collections::BTreeSet;
 
 use crate::front::{holds_tokens, is_better};
-use crate::instances::{Instance, common_length, instances};
+use crate::instances::{Instance, batches, common_length, instances_of};
 use crate::metric::known;
 use crate::noise::is_baseline;
 use crate::shown::{bytes, short, with_interval};
 use crate::spread::Spread;
-use crate::{Better, Metric, Results, Row};
+use crate::{Better, Metric, Results, Row, Status};
 
 /// The columns whose numbers rank instances, with their headings.
 const COLUMNS: [(&str, &Metric); 8] = [
@@ -24,22 +26,42 @@ const COLUMNS: [(&str, &Metric); 8] = [
 const JUDGED: [&str; 3] = ["heap_live_bytes", TPOT, "kld_mean"];
 const TPOT: &str = "tpot_ms_p50";
 
-/// A decision table for each length of the decode workload with one sequence.
+/// A decision table for each length and batch of the decode workload.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Decisions {
     /// The headings behind the first, which names the instance, with what they mean.
     pub(crate) headings: Vec<(&'static str, &'static str)>,
-    /// In order of lengths.
-    pub(crate) lengths: Vec<Decision>,
-    /// The length that a reader sees first: the longest that most instances have.
+    /// In order of batches, then of lengths.
+    pub(crate) tables: Vec<Decision>,
+    /// The place of the table that a reader sees first: of the smallest batch, the longest length that most instances have.
     pub(crate) first: usize,
 }
 
-/// What the instances come to at a length.
+impl Decisions {
+    /// Whether a table is the one that a reader sees first.
+    pub(crate) fn is_first(&self, index: &usize) -> bool {
+        *index == self.first
+    }
+}
+
+/// What the instances come to at a length and batch.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Decision {
     pub(crate) length: usize,
+    pub(crate) batch: usize,
     pub(crate) rows: Vec<Choice>,
+}
+
+impl Decision {
+    /// Its length and batch, in words.
+    pub(crate) fn place(&self) -> String {
+        at(self.length, self.batch)
+    }
+}
+
+/// A length and a batch, in words.
+pub(crate) fn at(length: usize, batch: usize) -> String {
+    if batch == 1 { format!("{length} tokens") } else { format!("{length} tokens in each of {batch} sequences") }
 }
 
 /// An instance.
@@ -50,7 +72,7 @@ pub(crate) struct Choice {
     pub(crate) cell: String,
     pub(crate) numbers: Vec<Number>,
     /// What is said beside its name.
-    pub(crate) marks: Vec<&'static str>,
+    pub(crate) marks: Vec<String>,
     /// Whether another is no worse in memory, latency and quality, and better in one.
     pub(crate) is_dominated: bool,
 }
@@ -68,47 +90,60 @@ pub(crate) struct Number {
 
 /// The decision tables. `None` without a row of the decode workload.
 pub(crate) fn decisions(results: &Results) -> Option<Decisions> {
-    let instances = instances(results);
-    let mut lengths: Vec<usize> = instances.iter().flat_map(|instance| &instance.rows).map(|row| row.cell.seq_len).collect();
-    lengths.sort_unstable();
-    lengths.dedup();
-    let first = common_length(&instances, |_| true)?;
+    let groups: Vec<(usize, Vec<Instance<'_>>)> = batches(results).into_iter().map(|batch| (batch, instances_of(results, batch))).collect();
+    let lengths = |instances: &[Instance<'_>]| -> BTreeSet<usize> {
+        instances.iter().flat_map(|instance| instance.rows.iter().chain(&instance.failed)).map(|row| row.cell.seq_len).collect()
+    };
+    let places = groups.iter().flat_map(|(batch, instances)| lengths(instances).into_iter().map(move |length| (length, *batch, instances)));
+    let (first_batch, first_length) = groups.iter().find_map(|(batch, instances)| Some((*batch, common_length(instances, |_| true)?)))?;
     // A column that no instance has at any length says nothing.
-    let has = |metric: &Metric| instances.iter().flat_map(|instance| &instance.rows).any(|row| row.values.contains_key(metric.id));
+    let all = || groups.iter().flat_map(|(_, instances)| instances).flat_map(|instance| &instance.rows);
+    let has = |metric: &Metric| all().any(|row| row.values.contains_key(metric.id));
     let columns: Vec<(&'static str, &'static Metric)> = COLUMNS.into_iter().filter(|(_, metric)| has(metric)).collect();
+    let tables: Vec<Decision> = places.map(|(length, batch, instances)| decision(instances, &columns, length, batch)).collect();
     Some(Decisions {
         headings: columns.iter().map(|(heading, metric)| (*heading, metric.meaning)).collect(),
-        lengths: lengths.into_iter().map(|length| decision(&instances, &columns, length)).collect(),
-        first,
+        first: tables.iter().position(|table| (table.batch, table.length) == (first_batch, first_length))?,
+        tables,
     })
 }
 
-fn decision(instances: &[Instance<'_>], columns: &[(&'static str, &'static Metric)], length: usize) -> Decision {
+fn decision(instances: &[Instance<'_>], columns: &[(&'static str, &'static Metric)], length: usize, batch: usize) -> Decision {
     let rows: Vec<&Row> = instances.iter().filter_map(|instance| instance.at(length)).collect();
-    let choice = |row: &&Row| {
-        let is_dominated = holds_tokens(row) && rows.iter().any(|other| holds_tokens(other) && dominates(other, row));
-        let mut marks = vec![];
-        if is_baseline(row) {
-            marks.push("baseline");
-        }
-        if row.cell.baseline.is_none() {
-            marks.push("recomputes");
-        }
-        if holds_tokens(row) && !is_dominated {
-            marks.push("on the front");
-        }
-        if row.is_implementation_bound() {
-            marks.push("implementation-bound");
-        }
-        Choice {
-            label: row.cell.label.clone(),
-            cell: row.cell.id.clone(),
-            numbers: columns.iter().map(|(_, metric)| number(row, metric, &rows)).collect(),
-            marks,
-            is_dominated,
-        }
+    let choice = |instance: &Instance<'_>| match instance.at(length) {
+        Some(row) => Some(measured(row, &rows, columns)),
+        None => instance.failed_at(length).map(|row| failed(row, columns)),
     };
-    Decision { length, rows: rows.iter().map(choice).collect() }
+    Decision { length, batch, rows: instances.iter().filter_map(choice).collect() }
+}
+
+fn measured(row: &Row, rows: &[&Row], columns: &[(&'static str, &'static Metric)]) -> Choice {
+    let is_dominated = holds_tokens(row) && rows.iter().any(|other| holds_tokens(other) && dominates(other, row));
+    let marks = [
+        (is_baseline(row), "baseline"),
+        (row.cell.baseline.is_none(), "recomputes"),
+        (holds_tokens(row) && !is_dominated, "on the front"),
+        (row.is_implementation_bound(), "implementation-bound"),
+    ];
+    Choice {
+        label: row.cell.label.clone(),
+        cell: row.cell.id.clone(),
+        numbers: columns.iter().map(|(_, metric)| number(row, metric, rows)).collect(),
+        marks: marks.into_iter().filter(|(is_so, _)| *is_so).map(|(_, mark)| mark.to_owned()).collect(),
+        is_dominated,
+    }
+}
+
+/// A cell that has no numbers, with how it ended.
+fn failed(row: &Row, columns: &[(&'static str, &'static Metric)]) -> Choice {
+    debug_assert!(row.status != Status::Ok);
+    Choice {
+        label: row.cell.label.clone(),
+        cell: row.cell.id.clone(),
+        numbers: columns.iter().map(|_| Number { text: "–".into(), value: None, is_best: false, is_ratio: false }).collect(),
+        marks: vec![row.status.to_string()],
+        is_dominated: false,
+    }
 }
 
 fn number(row: &Row, metric: &'static Metric, rows: &[&Row]) -> Number {
@@ -167,12 +202,14 @@ fn verdict(row: &Row) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::example_quality;
 
     fn table(results: &Results) -> Decision {
         let decisions = decisions(results).unwrap();
-        decisions.lengths.into_iter().find(|decision| decision.length == decisions.first).unwrap()
+        decisions.tables[decisions.first].clone()
     }
 
     fn choice<'a>(table: &'a Decision, label: &str) -> &'a Choice {
@@ -182,17 +219,17 @@ mod tests {
     #[test]
     fn the_longest_length_that_most_have_comes_first_and_every_length_has_a_table() {
         let decisions = decisions(&example_quality::results()).unwrap();
-        assert_eq!(decisions.first, 2048);
-        assert!(decisions.lengths.len() > 1 && decisions.lengths.iter().all(|decision| !decision.rows.is_empty()));
-        assert_eq!(decisions.headings.len(), decisions.lengths[0].rows[0].numbers.len());
+        assert_eq!(decisions.tables[decisions.first].place(), "2048 tokens");
+        assert!(decisions.tables.len() > 1 && decisions.tables.iter().all(|decision| !decision.rows.is_empty()));
+        assert_eq!(decisions.headings.len(), decisions.tables[0].rows[0].numbers.len());
     }
 
     #[test]
     fn what_is_worse_in_everything_is_dominated_and_the_rest_is_the_front() {
         let mut results = example_quality::results();
         let table = self::table(&results);
-        assert!(choice(&table, "contiguous f16").marks.contains(&"baseline"));
-        assert!(choice(&table, "naive").marks.contains(&"recomputes") && !choice(&table, "naive").is_dominated);
+        assert!(choice(&table, "contiguous f16").marks.contains(&"baseline".into()));
+        assert!(choice(&table, "naive").marks.contains(&"recomputes".into()) && !choice(&table, "naive").is_dominated);
         // The same as q8_0, and a little worse in all.
         let mut worse = results.rows.iter().find(|row| row.cell.label == "quantized q8_0" && row.cell.seq_len == 2048).unwrap().clone();
         worse.cell.id = "worse".into();
@@ -204,9 +241,9 @@ mod tests {
         }
         results.rows.push(worse);
         let table = self::table(&results);
-        assert!(choice(&table, "worse").is_dominated && !choice(&table, "worse").marks.contains(&"on the front"));
-        assert!(choice(&table, "quantized q8_0").marks.contains(&"on the front"));
-        assert!(choice(&table, "quantized q4_0").marks.contains(&"implementation-bound"));
+        assert!(choice(&table, "worse").is_dominated && !choice(&table, "worse").marks.contains(&"on the front".into()));
+        assert!(choice(&table, "quantized q8_0").marks.contains(&"on the front".into()));
+        assert!(choice(&table, "quantized q4_0").marks.contains(&"implementation-bound".into()));
     }
 
     #[test]
@@ -248,6 +285,37 @@ mod tests {
         assert!(dominates(&q8, &noisy), "a byte more, and else the same");
         noisy.values.get_mut("kld_mean").unwrap().value *= 1.01;
         assert!(!dominates(&q8, &noisy), "their qualities overlap: a byte less is no reason to leave the better one out");
+    }
+
+    #[test]
+    fn each_batch_has_tables_of_its_own_and_the_smallest_comes_first() {
+        let mut results = example_quality::results();
+        let four = results.rows.iter().filter(|row| row.cell.seq_len == 2048).cloned().map(|mut row| {
+            row.cell.batch = 4;
+            row
+        });
+        let four: Vec<Row> = four.collect();
+        let one = decisions(&results).unwrap();
+        results.rows.extend(four);
+        let both = decisions(&results).unwrap();
+        assert_eq!(both.tables[both.first], one.tables[one.first], "what takes four sequences is no choice for one");
+        let last = both.tables.last().unwrap();
+        assert_eq!((both.tables.len(), last.place()), (one.tables.len() + 1, "2048 tokens in each of 4 sequences".into()));
+        results.rows.retain(|row| row.cell.batch == 4);
+        assert_eq!(decisions(&results).unwrap().tables, std::slice::from_ref(last), "a run without single sequences has its table too");
+    }
+
+    #[test]
+    fn what_failed_is_in_the_table_and_says_how() {
+        let mut results = example_quality::results();
+        for row in results.rows.iter_mut().filter(|row| row.cell.label == "quantized q8_0") {
+            (row.status, row.values) = (Status::Oom, BTreeMap::new());
+        }
+        let table = table(&results);
+        let failed = choice(&table, "quantized q8_0");
+        assert_eq!(failed.marks, ["out of memory"]);
+        assert!(failed.numbers.iter().all(|number| number.text == "–" && !number.is_best) && !failed.is_dominated);
+        assert_eq!(failed.numbers.len(), decisions(&results).unwrap().headings.len());
     }
 
     #[test]

@@ -54,6 +54,9 @@ pub enum ReportError {
     /// A file is not what llama-bench writes.
     #[error("this is no output of `llama-bench -o json` or `-o jsonl`: {0}")]
     LlamaBench(String),
+    /// A measurement of another engine cannot be drawn.
+    #[error("{0}")]
+    Peer(String),
     /// A chart cannot be drawn.
     #[error("cannot draw the chart `{chart}`: {reason}")]
     Draw {

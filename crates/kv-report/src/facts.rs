@@ -47,7 +47,7 @@ fn shape(geometry: &GeometryRecord) -> String {
     )
 }
 
-fn of_build(build: &BuildRecord) -> Vec<Fact> {
+pub(crate) fn of_build(build: &BuildRecord) -> Vec<Fact> {
     let BuildRecord { version, profile, opt_level, target, compiler, commit, dirty, program } = build;
     let changes = match dirty {
         Some(true) => "with uncommitted changes",
@@ -64,7 +64,7 @@ fn of_build(build: &BuildRecord) -> Vec<Fact> {
     ]
 }
 
-fn fact(name: &str, value: Option<String>) -> Fact {
+pub(crate) fn fact(name: &str, value: Option<String>) -> Fact {
     let reason = value.is_none().then(|| "not recorded".into());
     Fact { name: name.into(), value, reason }
 }

@@ -2,6 +2,7 @@
 //! questions.
 
 use crate::Row;
+use crate::counted;
 use crate::shown::{bytes, short, with_interval};
 
 /// The parts of the sentence about labels.
@@ -11,9 +12,9 @@ pub(crate) fn of_classify(row: &Row) -> Vec<String> {
     let all = |variant| row.along(variant, "cumulative_ms").last();
     if let Some(((labels, forked), (_, recomputed))) = all("forked").zip(all("recomputed")) {
         let share = short(forked.value / recomputed.value);
-        found.push(format!("scores {labels} labels in {share} of the time of recomputing, the prefix included"));
+        found.push(format!("scores {} in {share} of the time of recomputing, the prefix included", counted(labels as usize, "label")));
     }
-    found.extend(held(row, "labels"));
+    found.extend(held(row, "label"));
     if let (Some(error), Some(same)) = (whole("score_error"), whole("same_best_label")) {
         let best = if same.value > 0.5 { "and finds the same best label" } else { "and finds another best label" };
         found.push(format!("differs by {:.1e} nats at most from recomputing, {best}", error.value));
@@ -27,7 +28,7 @@ pub(crate) fn of_multimodal(row: &Row) -> Vec<String> {
     if let Some((question, ratio)) = row.along("forked", "ttft_ratio").last().filter(|(question, _)| *question > 1.0) {
         found.push(format!("answers question {question} after {} of the time with the image kept", with_interval(ratio)));
     }
-    found.extend(held(row, "questions"));
+    found.extend(held(row, "question"));
     found
 }
 
@@ -35,7 +36,8 @@ pub(crate) fn of_multimodal(row: &Row) -> Vec<String> {
 fn held(row: &Row, what: &str) -> Option<String> {
     let last = |variant| row.along(variant, "heap_bytes").last();
     let ((count, forked), (_, recomputed)) = last("forked").zip(last("recomputed"))?;
-    Some(format!("holds {count} {what} in {} with forks and in {} without", bytes(forked.value), bytes(recomputed.value)))
+    let count = counted(count as usize, what);
+    Some(format!("holds {count} in {} with forks and in {} without", bytes(forked.value), bytes(recomputed.value)))
 }
 
 #[cfg(test)]

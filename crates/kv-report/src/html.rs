@@ -3,20 +3,19 @@
 use std::collections::BTreeSet;
 
 use askama::Template;
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 
 use crate::capacity::{Capacity, capacity};
-use crate::chart_numbers::{ChartNumber, chart_numbers};
-use crate::charts::{Line, lines};
+use crate::chart_groups::{ChartGroup, chart_groups};
+use crate::charts::lines;
 use crate::column::{COLUMNS, Cell, Column, MACHINE};
 use crate::decision::{Decisions, decisions};
 use crate::facts::facts;
+use crate::failures::{Failure, failures};
 use crate::noise::noise;
-use crate::shown::{shortened, shown};
-use crate::style::colour;
-use crate::workload_charts::workload_of;
-use crate::{CellRecord, Form, Scale, Theme, page_data, pictures, plotly, svg};
+use crate::page_figure::Figure;
+use crate::shown::shown;
+use crate::switch::Switch;
+use crate::{CellRecord, page_data, pictures, plotly};
 use crate::{
     Chart, Comparison, EqualBytes, Fact, Pair, ReportError, Results, Row, RunRecord, RunState, Status, equal_bytes, recall_sentences,
     sentences, workload_sentences,
@@ -44,14 +43,11 @@ pub fn html(results: &Results, charts: &[Chart], pairs: &[Pair], edition: Editio
     let files = page_data::files(results);
     let baselines = page_data::baselines(results, pairs);
     let baseline = baselines.first().cloned().unwrap_or_default();
-    let data = page_data::data(results, &lines, if edition == Edition::Light { &[] } else { charts }, pairs, &baseline, &files);
-    let mut strategies: Vec<&Line> = vec![];
-    lines.iter().for_each(|line| {
-        if strategies.iter().all(|other| other.label != line.label) {
-            strategies.push(line);
-        }
-    });
+    // The script changes no picture.
+    let scripted = if edition == Edition::Light { &[] } else { charts };
+    let data = page_data::data(results, &lines, scripted, pairs, &baseline, &files);
     let cells = || results.rows.iter().map(|row| &row.cell);
+    let workloads = distinct(cells().map(|cell| cell.workload.clone()));
     let columns = columns(results);
     let page = Page {
         css: CSS,
@@ -63,19 +59,20 @@ pub fn html(results: &Results, charts: &[Chart], pairs: &[Pair], edition: Editio
         level: results.run.of_level().join("; "),
         part: results.run.of_part(),
         unfinished: unfinished(results),
-        failures: results.rows.iter().filter(|row| row.status != Status::Ok).collect(),
+        failures: failures(results),
         sentences: [sentences(results), recall_sentences(results), workload_sentences(results)].concat(),
         decisions: decisions(results),
         capacity: capacity(results),
         equal_bytes: equal_bytes(results),
-        figures,
+        groups: chart_groups(figures, &workloads),
         numbered: drawn.names,
         certainty: noise(results),
         against: results.against.as_ref(),
-        strategies: strategies.into_iter().map(Strategy::of).collect(),
+        strategies: Switch::strategies(&lines),
+        peers: Switch::peers(scripted, &lines),
         baselines: &baselines,
         baseline: &baseline,
-        workloads: distinct(cells().map(|cell| cell.workload.clone())),
+        workloads,
         lengths: distinct(cells().map(|cell| cell.seq_len)),
         batches: distinct(cells().map(|cell| cell.batch)),
         files: files.iter().map(|(name, _)| *name).chain(["run.json"]).collect(),
@@ -95,7 +92,7 @@ pub fn html(results: &Results, charts: &[Chart], pairs: &[Pair], edition: Editio
     Ok(page.render()?)
 }
 
-const CSS: &str = include_str!("../templates/report.css");
+pub(crate) const CSS: &str = include_str!("../templates/report.css");
 const SCRIPT: &str = include_str!("../templates/report.js");
 
 /// Each value once, in order.
@@ -118,19 +115,21 @@ struct Page<'a> {
     /// That it is a part of a plan, if it is.
     part: Option<String>,
     unfinished: Option<String>,
-    failures: Vec<&'a Row>,
+    failures: Vec<Failure>,
     /// Of each instance, of what the model recalls, and of each workload that is a script of its own.
     sentences: Vec<String>,
     decisions: Option<Decisions>,
     capacity: Option<Capacity>,
     equal_bytes: Option<EqualBytes>,
-    figures: Vec<Figure<'a>>,
+    groups: Vec<ChartGroup<'a>>,
     /// The names that are numbers in pictures.
     numbered: Vec<String>,
     certainty: Vec<String>,
     /// How the build compares with another one that took turns with it.
     against: Option<&'a Comparison>,
-    strategies: Vec<Strategy>,
+    strategies: Vec<Switch>,
+    /// The other engines whose lines can be switched off.
+    peers: Vec<Switch>,
     /// The labels that can be the baseline, the run's own first.
     baselines: &'a [String],
     baseline: &'a str,
@@ -154,67 +153,6 @@ impl Page<'_> {
     /// Whether it is the run's own baseline.
     fn is_own(&self, label: &str) -> bool {
         label == self.baseline
-    }
-}
-
-/// A strategy that can be switched off.
-struct Strategy {
-    label: String,
-    color: String,
-}
-
-impl Strategy {
-    fn of(line: &Line) -> Strategy {
-        let (red, green, blue) = colour(line.style);
-        Strategy { label: line.label.clone(), color: format!("rgb({red},{green},{blue})") }
-    }
-
-    /// Its label, cut if it is very long.
-    fn short(&self) -> String {
-        shortened(&self.label)
-    }
-}
-
-struct Figure<'a> {
-    chart: &'a Chart,
-    workload: &'static str,
-    /// The pictures for light and for dark paper as addresses with the data in them, on a page without the charts' library.
-    pictures: Vec<(&'static str, String)>,
-    has_scale: bool,
-    /// The lines beside which the others cannot be told apart.
-    outliers: Vec<String>,
-    numbers: Vec<ChartNumber>,
-    is_thinned: bool,
-}
-
-impl<'a> Figure<'a> {
-    /// A chart, which is drawn as `drawn` where it is a picture.
-    fn new(chart: &'a Chart, drawn: &Chart, edition: Edition) -> Result<Figure<'a>, ReportError> {
-        let picture = |(paper, theme)| {
-            Ok::<_, ReportError>((paper, format!("data:image/svg+xml;base64,{}", BASE64_STANDARD.encode(svg(drawn, theme)?))))
-        };
-        let pictures = match edition {
-            Edition::Interactive => vec![],
-            Edition::Light => [("light", Theme::Light), ("dark", Theme::Dark)].into_iter().map(picture).collect::<Result<Vec<_>, _>>()?,
-        };
-        let (numbers, is_thinned) = chart_numbers(chart);
-        Ok(Figure {
-            chart,
-            workload: workload_of(chart.name),
-            pictures,
-            has_scale: chart.form == Form::Lines,
-            outliers: chart.outliers().into_iter().map(shortened).collect(),
-            numbers,
-            is_thinned,
-        })
-    }
-
-    fn is_log(&self) -> bool {
-        self.chart.y.scale == Scale::Log
-    }
-
-    fn x_heading(&self) -> &str {
-        if self.chart.x.label.is_empty() { "of" } else { &self.chart.x.label }
     }
 }
 
@@ -298,7 +236,7 @@ fn cells(row: &Row, columns: &[&'static Column]) -> Vec<Shown> {
 mod tests {
     use super::*;
     use crate::figure::figure;
-    use crate::{Axis, Series, example};
+    use crate::{Axis, Scale, Series, example};
 
     fn page(series: &str) -> String {
         let mut results = example::results();
@@ -399,6 +337,39 @@ mod tests {
         results.rows[1].machine = "88cd".into();
         let text = text(&results);
         assert!(text.contains(column) && text.contains("<td>88cd</td>") && text.contains("<td>88cd: generate 3</td>"), "{text}");
+    }
+
+    #[test]
+    fn charts_of_several_workloads_have_sections_and_an_index_and_those_of_one_have_none() {
+        let mut results = example::results();
+        let page = |results: &Results| html(results, &crate::charts(results, &[]), &[], Edition::Interactive).unwrap();
+        let of_several = page(&results);
+        for part in [
+            "<li data-workload=\"generate\"><a href=\"#charts-generate\">generate</a>",
+            "<section id=\"charts-generate\" data-workload=\"generate\">\n<h3>generate</h3>",
+            "<h3>all workloads</h3>",
+            "<h4>Time per output token at depth</h4>",
+        ] {
+            assert!(of_several.contains(part), "{part}");
+        }
+        results.rows.retain(|row| row.cell.workload == "decode");
+        let of_one = page(&results);
+        assert!(of_one.contains("<h3>Time per output token at depth</h3>") && !of_one.contains("id=\"charts-"));
+    }
+
+    #[test]
+    fn another_engine_can_be_switched_off_where_charts_can_be_changed() {
+        let results = example::results();
+        let mut charts = crate::charts(&results, &[]);
+        let style = lines(&results).len();
+        charts[0].series.push(Series { name: "an <engine>".into(), style, points: vec![(128.0, 1.0)], intervals: vec![] });
+        let page = |edition| html(&results, &charts, &[], edition).unwrap();
+        let switch = "data-peer=\"an &#60;engine&#62;\"";
+        assert!(page(Edition::Interactive).contains(switch));
+        assert!(!page(Edition::Light).contains(switch));
+        let data = page_data::data(&results, &lines(&results), &charts, &[], "", &[]);
+        assert_eq!(data["figures"]["chart-latency"]["peers"], serde_json::json!([1]));
+        assert!(data["figures"]["chart-ttft"].get("peers").is_none());
     }
 
     #[test]

@@ -1,8 +1,10 @@
-//! Strategy instances: their rows of the decode workload, one sequence at a time.
+//! Strategy instances: their rows of the decode workload, with the same number of sequences at once.
+
+use std::collections::BTreeSet;
 
 use crate::{Results, Row, Status};
 
-/// A strategy instance and its rows of the decode workload at batch 1.
+/// A strategy instance and its rows of the decode workload at one batch.
 pub(crate) struct Instance<'a> {
     /// Its label in the config.
     pub(crate) label: &'a str,
@@ -18,16 +20,31 @@ impl<'a> Instance<'a> {
         self.rows.iter().find(|row| row.cell.seq_len == length).copied()
     }
 
+    /// The row of a length that failed.
+    pub(crate) fn failed_at(&self, length: usize) -> Option<&'a Row> {
+        self.failed.iter().find(|row| row.cell.seq_len == length).copied()
+    }
+
     /// The measured row of the longest length that has something.
     pub(crate) fn longest(&self, has: impl Fn(&Row) -> bool) -> Option<&'a Row> {
         self.rows.iter().rev().find(|row| has(row)).copied()
     }
 }
 
-/// Every instance, in the order of its rows.
+/// The batches of the decode workload, the smallest first: in a run without larger ones, 1.
+pub(crate) fn batches(results: &Results) -> BTreeSet<usize> {
+    results.rows.iter().filter(|row| row.cell.workload == "decode").map(|row| row.cell.batch).collect()
+}
+
+/// Every instance at the smallest batch, in the order of its rows. Quality is measured with one sequence.
 pub(crate) fn instances(results: &Results) -> Vec<Instance<'_>> {
+    batches(results).first().map_or(vec![], |batch| instances_of(results, *batch))
+}
+
+/// Every instance at a batch, in the order of its rows.
+pub(crate) fn instances_of(results: &Results, batch: usize) -> Vec<Instance<'_>> {
     let mut instances: Vec<Instance<'_>> = vec![];
-    for row in results.rows.iter().filter(|row| row.cell.workload == "decode" && row.cell.batch == 1) {
+    for row in results.rows.iter().filter(|row| row.cell.workload == "decode" && row.cell.batch == batch) {
         let label = row.cell.label.as_str();
         let place = instances.iter().position(|instance| instance.label == label).unwrap_or_else(|| {
             instances.push(Instance { label, rows: vec![], failed: vec![] });
@@ -80,7 +97,10 @@ mod tests {
         assert_eq!(all.iter().map(|instance| instance.label).collect::<Vec<_>>(), ["a", "b"]);
         assert_eq!(all[0].rows.iter().map(|row| row.cell.seq_len).collect::<Vec<_>>(), [128, 256]);
         assert_eq!((all[0].failed[0].cell.seq_len, all[0].longest(|_| true).unwrap().cell.seq_len), (512, 256));
-        assert!(all[0].at(512).is_none());
+        assert!(all[0].at(512).is_none() && all[0].failed_at(512).is_some());
+        assert_eq!(batches(&results).into_iter().collect::<Vec<_>>(), [1, 4]);
+        let of_four = instances_of(&results, 4);
+        assert_eq!((of_four.len(), of_four[0].label, of_four[0].rows[0].cell.seq_len), (1, "a", 64));
     }
 
     #[test]

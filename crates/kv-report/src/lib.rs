@@ -12,12 +12,15 @@ mod best;
 mod best_words;
 mod capacity;
 mod chart;
+mod chart_groups;
 mod chart_names;
 mod chart_numbers;
 mod charts;
 mod column;
 mod comparison;
+mod counted;
 mod decision;
+mod embedded;
 mod environment;
 mod equal_bytes;
 mod error;
@@ -26,6 +29,7 @@ mod example;
 #[cfg(test)]
 mod example_quality;
 mod facts;
+mod failures;
 mod figure;
 mod figure_points;
 mod forked_sentences;
@@ -40,7 +44,9 @@ mod old;
 mod origin;
 mod overview;
 mod page_data;
+mod page_figure;
 mod peer;
+mod peer_lines;
 mod picture;
 mod placing;
 mod plotly;
@@ -53,6 +59,8 @@ mod recall;
 mod recall_charts;
 mod results;
 mod retrieval;
+mod role;
+mod roofline;
 mod rows_sentences;
 mod run;
 mod schema;
@@ -65,6 +73,7 @@ mod spread;
 mod spreadsheet;
 mod stream_sentence;
 mod style;
+mod switch;
 mod table;
 mod tolerance;
 mod visit;
@@ -74,7 +83,7 @@ mod workload_metric;
 mod workload_sentences;
 
 pub use along_text::text_csv;
-pub use best::{Answer, Bytes, Candidate, Question, best};
+pub use best::{Answer, Bytes, Candidate, Question, best, has_quality};
 pub use chart::{Arrangement, Axis, Chart, Form, Interval, Mark, Quantity, Scale, Series};
 pub use chart_names::chart_names;
 pub use charts::charts;
@@ -82,6 +91,7 @@ pub use comparison::{
     CONDITIONS, Change, Changed, Comparison, Difference, Direction, FailOn, Found, Place, Role, Side, TimeChange, TimeTable, TimeVerdict,
     Times, comparison_html, matched,
 };
+pub use counted::{counted, were};
 pub use environment::{Environment, Fact};
 pub use equal_bytes::{Band, EqualBytes, Member, equal_bytes};
 pub use error::ReportError;
@@ -92,11 +102,12 @@ pub use noise::{is_baseline, noise, ratio};
 pub use old::read_old;
 pub use origin::{AssignedBlock, OriginRecord, PartRecord};
 pub use overview::{Overview, OverviewModel, overview_html, overview_sentences};
-pub use peer::{Peer, peers_csv, read_peers};
+pub use peer::{PEER_METRICS, Peer, Peers, peers_csv, read_peers};
 pub use picture::{Pictures, Theme, pictures, png, svg};
 pub use quality::{Part, Protocol, QualityPoint, quality_csv};
 pub use recall::{Answered, FEWEST_RIGHT, LOOKUP, NEEDLE, RECALLS, Recall, recall_sentences};
 pub use results::{IMPLEMENTATION_BOUND, Pair, Results, Row, UNRANKED, Value};
+pub use roofline::{Judged, Located, Roofline, RooflineReport, RooflineRow, roofline_charts, roofline_csv, roofline_html};
 pub use run::{
     BuildRecord, CellRecord, FormatBytes, GeometryRecord, Level, ModelRecord, OtherBuild, RowsOrigin, RunRecord, RunState, SCHEMA_VERSION,
     read_run,

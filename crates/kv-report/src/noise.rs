@@ -1,9 +1,17 @@
 //! What a reader must know of the noise before comparing.
 
-use crate::{Results, Row, Status, Value};
+use crate::{Results, Row, Status, Value, counted};
 
-/// What ratios are to, and how much of them is noise, in sentences. None if nothing is compared.
+/// What a reader must know of times, and ratios of times, from one process.
+const ONE_LAUNCH: &str = "All times, and what is said of them, come from one launch of each strategy: how far another launch would be from it was not measured, so read small differences as none. With 3 `launches` or more there are intervals.";
+
+/// What ratios are to, how much of them is noise, and that there is one launch alone, if so, in sentences.
 pub fn noise(results: &Results) -> Vec<String> {
+    one_launch(results).into_iter().chain(of_ratios(results)).collect()
+}
+
+/// None if nothing is compared.
+fn of_ratios(results: &Results) -> Vec<String> {
     let Some(baseline) = baselines(results) else { return vec![] };
     let legend = format!(
         "Ratios are to {baseline}, paired by round. In a chart of strategies that are all alike, any interval excludes 1 with a probability of 5 %. same: within {} %; faster, slower: the interval excludes 1.",
@@ -26,6 +34,12 @@ pub(crate) fn baselines(results: &Results) -> Option<String> {
 /// Whether the others of its length are compared with this row.
 pub fn is_baseline(row: &Row) -> bool {
     row.cell.baseline.as_ref() == Some(&row.cell.id)
+}
+
+/// That nobody knows how far the times of another process would be from these.
+fn one_launch(results: &Results) -> Option<String> {
+    let timed: Vec<usize> = results.rows.iter().map(|row| row.launches).filter(|launches| *launches > 0).collect();
+    (!timed.is_empty() && timed.iter().all(|launches| *launches == 1)).then(|| ONE_LAUNCH.into())
 }
 
 /// That nothing is compared where the baseline failed.
@@ -55,10 +69,10 @@ fn floor(row: &Row) -> Option<String> {
     let is_suspect = excludes_one(step) || row.values.get("control_cache_ratio").is_some_and(excludes_one);
     let suspect = if is_suspect { " It differs from itself: distrust small differences there." } else { "" };
     Some(format!(
-        "Noise floor, {}: the baseline, timed twice, takes {} of its own time{cache}; {} launches{freedom}.{suspect}",
+        "Noise floor, {}: the baseline, timed twice, takes {} of its own time{cache}; {}{freedom}.{suspect}",
         place(row),
         ratio(step),
-        row.launches
+        counted(row.launches, "launch")
     ))
 }
 
@@ -74,6 +88,18 @@ pub fn ratio(value: &Value) -> String {
 mod tests {
     use super::*;
     use crate::example;
+
+    #[test]
+    fn one_launch_is_told_once_whether_anything_is_compared_or_not() {
+        let mut results = example::results();
+        results.rows.iter_mut().for_each(|row| row.launches = 1);
+        assert_eq!(noise(&results).iter().filter(|sentence| *sentence == ONE_LAUNCH).count(), 1);
+        results.rows.iter_mut().for_each(|row| row.cell.baseline = None);
+        assert_eq!(noise(&results), [ONE_LAUNCH]);
+        // What recomputes has one launch beside others with several.
+        results.rows[0].launches = 3;
+        assert_eq!(noise(&results), Vec::<String>::new());
+    }
 
     #[test]
     fn the_noise_is_told_beside_what_is_compared() {

@@ -100,7 +100,7 @@ fn machine(id: Option<&str>, environment: &Environment, part: Option<u32>) -> St
     let of_part = part.map_or(String::new(), |part| format!(" of part {part}"));
     // Machines that cannot be told apart are not taken for one.
     let id = id.map_or_else(|| format!("an unknown machine{of_part}"), str::to_owned);
-    let threads = fact("threads used").map(|threads| format!("{threads} threads"));
+    let threads = fact("threads used").map(|threads| if threads == "1" { "1 thread".to_owned() } else { format!("{threads} threads") });
     let kernels = fact("attention kernels").and_then(|kernels| kernels.split_whitespace().next().map(str::to_owned));
     let known: Vec<String> = [fact("CPU"), threads, kernels].into_iter().flatten().collect();
     if known.is_empty() { id } else { format!("{id} ({})", known.join(", ")) }

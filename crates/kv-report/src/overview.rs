@@ -2,11 +2,12 @@
 
 use askama::Template;
 
-use crate::html::{counts, unfinished};
+use crate::embedded::embedded;
+use crate::html::{CSS, counts, unfinished};
 use crate::shown::bytes;
 use crate::speed_up::{SpeedUp, SpeedUps};
 use crate::speed_up_lines::{millions, shown_speed_up};
-use crate::{ReportError, Results, RunRecord, speed_up_sentences};
+use crate::{Chart, ReportError, Results, RunRecord, pictures, speed_up_chart, speed_up_sentences};
 
 /// Runs of several models.
 #[derive(Debug, Clone, PartialEq)]
@@ -69,28 +70,54 @@ fn unlike(runs: &[&Results]) -> Option<String> {
         .then(|| format!("The models were measured with different {}: times of one are not those of another.", what.join(" and ")))
 }
 
-/// The page of an overview: small, without scripts. It shows the picture `speedup.png` beside it, if there are speed-ups.
+/// The page of an overview, with its picture in it. It is small: it has no charts' library, and its only script changes the theme.
 ///
 /// # Errors
-/// [`ReportError::Page`].
+/// [`ReportError::Page`], or [`ReportError::Draw`] if the picture cannot be drawn.
 pub fn overview_html(overview: &Overview) -> Result<String, ReportError> {
     let speed_ups = overview.speed_ups();
+    let drawn = pictures(&speed_up_chart(&speed_ups).into_iter().collect::<Vec<_>>());
     let page = Page {
+        css: CSS,
+        script: SCRIPT,
         title: &overview.title,
         sentences: overview_sentences(overview),
+        pictures: drawn.charts.iter().map(Picture::of).collect::<Result<_, _>>()?,
+        numbered: drawn.names,
         models: overview.models.iter().map(model).collect(),
         rows: speed_ups.iter().flat_map(|model| model.points.iter().map(move |point| speed_up(model, point))).collect(),
     };
     Ok(page.render()?)
 }
 
+const SCRIPT: &str = include_str!("../templates/overview.js");
+
 #[derive(Template)]
 #[template(path = "overview.html")]
 struct Page<'a> {
+    css: &'static str,
+    script: &'static str,
     title: &'a str,
     sentences: Vec<String>,
+    pictures: Vec<Picture>,
+    /// The names that are numbers in the pictures.
+    numbered: Vec<String>,
     models: Vec<Model<'a>>,
     rows: Vec<[String; 6]>,
+}
+
+/// A chart as a picture.
+struct Picture {
+    title: String,
+    caption: String,
+    /// For light and for dark paper, as addresses with the data in them.
+    papers: Vec<(&'static str, String)>,
+}
+
+impl Picture {
+    fn of(drawn: &Chart) -> Result<Picture, ReportError> {
+        Ok(Picture { title: drawn.title.clone(), caption: drawn.caption.clone(), papers: embedded(drawn)? })
+    }
 }
 
 /// A row of the table of models.
@@ -156,8 +183,18 @@ mod tests {
         assert!(page.contains("<a href=\"a/index.html\">a</a>") && !page.contains("href=\"b/"), "{page}");
         assert!(page.contains("2 cells measured, 1 timed out, 1 out of memory"), "{page}");
         assert!(page.contains("b: it could not be loaded: no &#60;such&#62; file."), "{page}");
-        assert!(!page.contains("speedup.png") && !page.contains("<script"), "{page}");
+        assert!(!page.contains("<img") && !page.contains("Times as fast"), "{page}");
         assert!(page.len() < 20_000);
+    }
+
+    #[test]
+    fn the_page_is_one_file_that_can_be_read_by_all() {
+        let page = overview_html(&overview()).unwrap();
+        assert!(!page.contains("http:") && !page.contains("https:") && !page.contains("file:"), "nothing is asked for: {page}");
+        assert!(page.contains("id=\"theme\"") && page.contains("prefers-color-scheme: dark") && page.contains("@media print"), "{page}");
+        assert_eq!(page.matches("<table").count(), page.matches("tabindex=\"0\" role=\"region\" aria-label=").count(), "{page}");
+        assert_eq!(page.matches("<th ").count(), page.matches("<th scope=").count());
+        assert!(!page.contains("<th>"), "{page}");
     }
 
     #[test]
@@ -169,8 +206,16 @@ mod tests {
         naive.values.insert("tpot_ms_p50".into(), crate::Value::from(20.0));
         results.rows.push(naive);
         let page = overview_html(&overview).unwrap();
-        assert!(page.contains("src=\"speedup.png\"") && page.contains("<td>20.00</td><td>1.25</td><td>16.0</td>"), "{page}");
+        let numbers = ["20.00", "1.25", "16.0"].map(|number| format!("<td class=\"number\">{number}</td>")).concat();
+        assert!(page.contains(&numbers), "{page}");
+        for paper in ["light", "dark"] {
+            assert!(page.contains(&format!("<img class=\"picture {paper}\" src=\"data:image/svg+xml;base64,")), "{paper}: {page}");
+        }
+        assert!(page.matches(" alt=\"How much faster").count() == 2 && !page.contains("speedup.png"), "{page}");
+        assert!(!page.contains("are numbers in the picture"), "{page}");
         assert_eq!(overview.results().len(), 1);
+        overview.models[0].name = "日本語".into();
+        assert!(overview_html(&overview).unwrap().contains("(1) is <bdi>日本語"), "the font has no such letters");
     }
 
     #[test]

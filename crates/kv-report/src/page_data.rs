@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::charts::Line;
 use crate::figure::{escaped, figure, ticks_of_all};
 use crate::noise::is_baseline;
+use crate::peer_lines::peer_lines;
 use crate::{Chart, Pair, Quantity, Results, metrics_csv, quality_csv, results_csv, workload_csv};
 
 /// The tables that a reader can save from the page, with their names.
@@ -46,17 +47,17 @@ pub(crate) fn data(
     baseline: &str,
     files: &[(&'static str, String)],
 ) -> Value {
-    let lines: Vec<Value> = lines.iter().map(|line| json!({ "name": line.name, "label": line.label, "batch": line.batch })).collect();
+    let names: Vec<Value> = lines.iter().map(|line| json!({ "name": line.name, "label": line.label, "batch": line.batch })).collect();
     let cell = |row: &crate::Row| {
         let cell = &row.cell;
         (cell.id.clone(), json!({ "label": cell.label, "workload": cell.workload, "batch": cell.batch, "length": cell.seq_len }))
     };
-    let figures: Map<String, Value> = charts.iter().map(|chart| (format!("chart-{}", chart.name), with_views(chart))).collect();
+    let figures: Map<String, Value> = charts.iter().map(|chart| (format!("chart-{}", chart.name), with_views(chart, lines))).collect();
     let mut files: Map<String, Value> = files.iter().map(|(name, table)| ((*name).to_owned(), Value::from(table.as_str()))).collect();
     files.insert("run.json".into(), serde_json::to_value(&results.run).unwrap_or_default());
     json!({
         "baseline": baseline,
-        "lines": lines,
+        "lines": names,
         "cells": results.rows.iter().map(cell).collect::<Map<String, Value>>(),
         "pairs": by_cell(pairs),
         "figures": figures,
@@ -64,9 +65,13 @@ pub(crate) fn data(
     })
 }
 
-/// A chart's figure, with what it is drawn over and which of its lines it starts without.
-fn with_views(chart: &Chart) -> Value {
+/// A chart's figure, with what it is drawn over, which of its lines it starts without, and the places of those of other engines.
+fn with_views(chart: &Chart, lines: &[Line]) -> Value {
     let mut figure = figure(chart);
+    let peers: Vec<usize> = peer_lines(chart, lines).map(|(place, _)| place).collect();
+    if !peers.is_empty() {
+        figure["peers"] = json!(peers);
+    }
     if chart.x.quantity == Quantity::SequenceLength {
         figure["over"] = "lengths".into();
     }

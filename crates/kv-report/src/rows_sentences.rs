@@ -2,6 +2,7 @@
 //! an encoder's rows.
 
 use crate::Row;
+use crate::counted;
 use crate::shown::{bytes, short, with_interval};
 
 /// The parts of the sentence about requests.
@@ -12,7 +13,11 @@ pub(crate) fn of_serve(row: &Row) -> Vec<String> {
     if let (Some(served), Some(requests), Some(mean), Some(most)) =
         (number("served"), number("requests"), number("running_mean"), number("running_most"))
     {
-        found.push(format!("serves {served} of {requests} requests, {} at once on the average and {most} at most", short(mean)));
+        found.push(format!(
+            "serves {served} of {}, {} at once on the average and {most} at most",
+            counted(requests as usize, "request"),
+            short(mean)
+        ));
     }
     if let Some(speed) = whole("served_tokens_per_s") {
         found.push(format!("writes {} tokens per second of the cache's time", with_interval(speed)));
@@ -23,7 +28,7 @@ pub(crate) fn of_serve(row: &Row) -> Vec<String> {
         found.push(format!("wastes {:.1} % of what sequences take{free}", 100.0 * waste));
     }
     if let Some(preempted) = number("preempted").filter(|preempted| *preempted > 0.0) {
-        found.push(format!("computes a sequence again {preempted} times"));
+        found.push(format!("computes a sequence again {}", counted(preempted as usize, "time")));
     }
     if let Some(refused) = number("refused").filter(|refused| *refused > 0.0) {
         found.push(format!("refuses {refused} that can never fit"));

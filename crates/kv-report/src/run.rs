@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Environment, OriginRecord, PartRecord, ReportError};
+use crate::{Environment, OriginRecord, PartRecord, ReportError, were};
 
 /// The version of the files of a run: `run.json` and `visits.jsonl`.
 pub const SCHEMA_VERSION: u32 = 2;
@@ -141,7 +141,10 @@ impl RunRecord {
         if layers != measured_layers {
             let shown = format!("{scale:.2}");
             let scale = shown.trim_end_matches('0').trim_end_matches('.');
-            sentences.push(format!("{measured_layers} of {layers} layers were measured; times and bytes are scaled by {scale}"));
+            sentences.push(format!(
+                "{measured_layers} of {layers} layers {} measured; times and bytes are scaled by {scale}",
+                were(measured_layers)
+            ));
         }
         sentences
     }

@@ -1,8 +1,8 @@
 //! What was found of each strategy instance, in a sentence.
 
-use crate::decision::{Decisions, decisions};
+use crate::decision::{Decisions, at, decisions};
 use crate::front::NEXT_TO_NOTHING;
-use crate::instances::{Instance, instances};
+use crate::instances::{Instance, batches, instances_of};
 use crate::metric::known;
 use crate::noise::is_baseline;
 use crate::quality_axis::{ATTENTION, KLD, QualityAxis};
@@ -19,20 +19,24 @@ const TOP1: &Metric = known("same_top1");
 const NEEDLES: &Metric = known("needle_acc");
 const NEEDLES_DENSE: &Metric = known("needle_acc_dense");
 
-/// One sentence for each strategy instance: its bytes, its time and its quality at the longest length at which its quality
-/// was measured, or else at its longest. Of the decode workload with one sequence. Verdicts are those of the comparison, and
-/// numbers have the intervals that are known. The baseline comes first, then what no other dominates by rising bytes, then the
-/// others, and what recomputes last: it is not an answer to anything.
+/// One sentence for each strategy instance and batch of the decode workload: its bytes, its time and its quality at the longest
+/// length at which its quality was measured, or else at its longest. Verdicts are those of the comparison, and numbers have the
+/// intervals that are known. The smallest batch comes first. Of a batch, the baseline comes first, then what no other dominates by
+/// rising bytes, then the others, and what recomputes last: it is not an answer to anything.
 pub fn sentences(results: &Results) -> Vec<String> {
-    let instances = instances(results);
-    let axis = QualityAxis::of(&instances);
     let decisions = decisions(results);
-    let mut ranked: Vec<&Instance<'_>> = instances.iter().collect();
-    ranked.sort_by(|one, other| {
-        let (one, other) = (rank(one, decisions.as_ref()), rank(other, decisions.as_ref()));
-        one.0.cmp(&other.0).then(one.1.total_cmp(&other.1))
-    });
-    ranked.into_iter().map(|instance| sentence(instance, &instances, axis.as_ref(), results.run.margin)).collect()
+    let of_batch = |batch| {
+        let instances = instances_of(results, batch);
+        let axis = QualityAxis::of(&instances);
+        let mut ranked: Vec<&Instance<'_>> = instances.iter().collect();
+        ranked.sort_by(|one, other| {
+            let (one, other) = (rank(one, decisions.as_ref()), rank(other, decisions.as_ref()));
+            one.0.cmp(&other.0).then(one.1.total_cmp(&other.1))
+        });
+        let told = ranked.into_iter().map(|instance| sentence(instance, &instances, axis.as_ref(), results.run.margin));
+        told.collect::<Vec<String>>()
+    };
+    batches(results).into_iter().flat_map(of_batch).collect()
 }
 
 /// The row that an instance's sentence is about.
@@ -60,8 +64,9 @@ fn rank(instance: &Instance<'_>, decisions: Option<&Decisions>) -> (Importance, 
     if is_baseline(row) {
         return (Importance::Baseline, 0.0);
     }
-    let tables = || decisions.into_iter().flat_map(|decisions| &decisions.lengths);
-    let mut choices = tables().filter(|table| table.length == row.cell.seq_len).flat_map(|table| &table.rows);
+    let tables = decisions.into_iter().flat_map(|decisions| &decisions.tables);
+    let of_row = tables.filter(|table| (table.length, table.batch) == (row.cell.seq_len, row.cell.batch));
+    let mut choices = of_row.flat_map(|table| &table.rows);
     match choices.find(|choice| choice.label == instance.label) {
         Some(choice) if choice.is_dominated => (Importance::Dominated, 0.0),
         _ => (Importance::OnTheFront, row.value(HEAP.id).unwrap_or(f64::INFINITY)),
@@ -77,14 +82,14 @@ fn sentence(instance: &Instance<'_>, all: &[Instance<'_>], axis: Option<&Quality
         });
         return format!("{label} was measured at no length{reason}.");
     };
-    let length = row.cell.seq_len;
+    let place = at(row.cell.seq_len, row.cell.batch);
     let (cost, quality) = (costs(row, all, margin), of_quality(row, axis));
     let found: String = needles(row).into_iter().chain(losses(row)).map(|found| format!("; {found}")).collect();
     if is_baseline(row) {
         let subject = if quality.starts_with("its ") { "" } else { "it " };
-        return format!("{label} is the baseline: at {length} tokens it {cost}, and {subject}{quality}{found}.");
+        return format!("{label} is the baseline: at {place} it {cost}, and {subject}{quality}{found}.");
     }
-    format!("{label} at {length} tokens {cost}, and {quality}{found}.")
+    format!("{label} at {place} {cost}, and {quality}{found}.")
 }
 
 /// Bytes and time, beside the baseline's where there is one.
@@ -129,7 +134,10 @@ fn of_quality(row: &Row, axis: Option<&QualityAxis>) -> String {
         return attention().map_or(format!("has a KL divergence that says little: {reason}"), |attention| format!("{attention}; {reason}"));
     }
     let Some(divergence) = divergence else {
-        return attention().map_or("its quality was not measured".into(), |attention| format!("{attention} (attention level only)"));
+        let batch = row.cell.batch;
+        let at_once = if batch > 1 { format!(" with {batch} sequences at once") } else { String::new() };
+        return attention()
+            .map_or(format!("its quality was not measured{at_once}"), |attention| format!("{attention} (attention level only)"));
     };
     let floor = row.value(KLD_FLOOR.id).map_or("floor not measured".into(), |floor| format!("floor {}", short(floor)));
     let top1 = row.value(TOP1.id).map_or(String::new(), |share| format!("; same top token in {}", percent(share)));
@@ -220,6 +228,21 @@ mod tests {
         let one =
             |label: &str| Results { rows: results.rows.iter().filter(|row| row.cell.label == label).cloned().collect(), ..results.clone() };
         assert_eq!(order(&one("quantized q8_0")), ["quantized q8_0"], "one strategy alone has its sentence");
+    }
+
+    #[test]
+    fn each_batch_has_its_sentences_after_those_of_the_smallest() {
+        let mut results = example_quality::results();
+        let mut more = results.rows.iter().find(|row| row.cell.label == "quantized q8_0" && row.cell.seq_len == 2048).unwrap().clone();
+        more.cell.batch = 4;
+        more.values.remove("kld_mean");
+        more.values.remove("attn_rel_l2");
+        let alone = sentences(&results);
+        results.rows.insert(0, more);
+        let told = sentences(&results);
+        assert_eq!(told[..alone.len()], alone);
+        assert!(told[alone.len()].starts_with("quantized q8_0 at 2048 tokens in each of 4 sequences takes 24.02 MiB"), "{told:?}");
+        assert!(told[alone.len()].contains("its quality was not measured with 4 sequences at once"), "{told:?}");
     }
 
     #[test]

@@ -197,9 +197,14 @@ pub(crate) fn names() -> impl Iterator<Item = &'static str> {
     SPECS.iter().map(|spec| spec.name)
 }
 
-/// The workloads that a chart shows, by its name.
+/// The workloads that a chart shows, by its name, with spaces between them. Quality and bytes are those of both workloads over
+/// lengths; only times differ between them.
 pub(crate) fn workload_of(chart: &str) -> &'static str {
-    SPECS.iter().find(|spec| spec.name == chart).map_or("decode generate", |spec| spec.workload)
+    match chart {
+        "latency" | "ttft" | "relative" | "cache" | "cache-relative" | "bandwidth" | "front-latency" | "speedup" => "decode",
+        "steps" | "cumulative" => "generate",
+        _ => SPECS.iter().find(|spec| spec.name == chart).map_or("decode generate", |spec| spec.workload),
+    }
 }
 
 /// The charts for which the results have points. `style` gives a label's name and style.

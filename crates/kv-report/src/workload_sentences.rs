@@ -5,7 +5,7 @@ use crate::rows_sentences::{of_serve, of_summarise};
 use crate::shown::{bytes, with_interval};
 use crate::speculative_sentence::of_speculative;
 use crate::stream_sentence::of_stream;
-use crate::{Results, Row, Status};
+use crate::{Results, Row, Status, counted};
 
 /// One sentence for each row of such a workload, in the order of the rows.
 pub fn workload_sentences(results: &Results) -> Vec<String> {
@@ -30,7 +30,7 @@ fn sentence(row: &Row) -> String {
     };
     let mut found = found.join("; ");
     if let Some(difference) = row.value("first_difference_tokens") {
-        found.push_str(&format!("; its text first differs from the one it is set beside after {difference} tokens"));
+        found.push_str(&format!("; its text first differs from the one it is set beside after {}", counted(difference as usize, "token")));
     }
     format!("{workload}: {label} {}.", found.trim_start_matches("; "))
 }
@@ -44,8 +44,8 @@ fn of_chat(row: &Row) -> Vec<String> {
     }
     let last = |variant| row.along(variant, "heap_bytes").last().map(|(_, value)| value.value);
     if let Some((shared, separate)) = last("shared prefix").zip(last("separate")) {
-        let users = row.cell.batch;
-        found.push(format!("holds {users} users in {} with it and in {} without", bytes(shared), bytes(separate)));
+        let users = counted(row.cell.batch, "user");
+        found.push(format!("holds {users} in {} with it and in {} without", bytes(shared), bytes(separate)));
     }
     match ["shared prefix", "separate"].into_iter().find_map(|variant| row.along(variant, "break_even_turn").next()) {
         Some((_, turn)) => found.push(format!("has paid for itself against recomputing at the end of turn {:.0}", turn.value)),

@@ -5,15 +5,16 @@
   const root = document.documentElement;
   const all = selector => [...document.querySelectorAll(selector)];
   const charts = typeof Plotly === "undefined" ? {} : data.figures;
-  const state = { hidden: new Set(), baseline: data.baseline, batch: "", workload: "", length: "", scale: {}, outliers: {} };
+  const state = { hidden: new Set(), hiddenPeers: new Set(), baseline: data.baseline, batch: "", workload: "", length: "", scale: {}, outliers: {} };
 
   // A line's name is its label, with the batch where there are several, and perhaps the way in which the work was done.
   const lines = [...data.lines].sort((a, b) => b.name.length - a.name.length);
-  const plain = name => name.replace(/&lt;/g, "<").replace(/&amp;/g, "&").replace(/^\d+\*? {2}/, "");
+  const unescaped = name => name.replace(/&lt;/g, "<").replace(/&amp;/g, "&");
+  const plain = name => unescaped(name).replace(/^\d+\*? {2}/, "");
   const lineOf = name => lines.find(line => plain(name) === line.name || plain(name).startsWith(line.name + ", "));
   // A very long name would leave no room for the plot.
   const short = name => {
-    const text = name.replace(/&lt;/g, "<").replace(/&amp;/g, "&"), characters = [...text];
+    const characters = [...unescaped(name)];
     return characters.length <= 48 ? name : (characters.slice(0, 47).join("") + "…").replace(/&/g, "&amp;").replace(/</g, "&lt;");
   };
   const isShown = line => !line || (!state.hidden.has(line.label) && (!state.batch || String(line.batch) === state.batch));
@@ -45,13 +46,16 @@
     };
   }
 
-  function traceNow(id, trace, figure) {
+  function traceNow(id, trace, index, figure) {
     const name = id.slice("chart-".length);
     if (trace.type === "bar") {
       const keep = trace.x.map(category => isShown(lineOf(category)));
       return { ...trace, x: trace.x.filter((_, index) => keep[index]), y: trace.y.filter((_, index) => keep[index]) };
     }
-    const line = trace.name === undefined ? null : lineOf(trace.name);
+    // The name of another engine may begin as a strategy's does.
+    const isPeer = figure.peers?.includes(index);
+    const line = trace.name === undefined || isPeer ? null : lineOf(trace.name);
+    const isChosen = isPeer ? !state.hiddenPeers.has(unescaped(trace.name)) : isShown(line);
     let shown = relative[name] ? rebased(trace, line, relative[name]) : trace;
     if (state.length && figure.over === "lengths") {
       const keep = shown.x.map(x => String(x) === state.length);
@@ -60,7 +64,7 @@
       if (shown.error_y) shown.error_y = { ...shown.error_y, array: filter(shown.error_y.array), arrayminus: filter(shown.error_y.arrayminus) };
     }
     const isOutlier = figure.outliers?.includes(trace.name) && !state.outliers[id];
-    const colored = { ...shown, visible: isShown(line) && !isOutlier };
+    const colored = { ...shown, visible: isChosen && !isOutlier };
     if (colored.name !== undefined) colored.name = short(colored.name);
     if (colored.line) colored.line = { ...colored.line, color: ink(colored.line.color) };
     if (colored.marker) colored.marker = { ...colored.marker, color: ink(colored.marker.color) };
@@ -82,7 +86,7 @@
     const isOneLength = state.length && figure.over === "lengths";
     const isRebased = relative[id.slice("chart-".length)] && state.baseline !== data.baseline;
     const { xaxis, yaxis } = layout;
-    if (state.hidden.size || state.batch || isOneLength || isRebased) {
+    if (state.hidden.size || state.hiddenPeers.size || state.batch || isOneLength || isRebased) {
       freeTicks(yaxis);
       if (xaxis.tickvals && figure.over !== "lengths") freeTicks(xaxis);
     } else if (figure.outliers && state.outliers[id]) {
@@ -96,7 +100,7 @@
     const element = document.getElementById(id);
     if (!element || element.closest("[hidden]")) return;
     const figure = charts[id];
-    const traces = figure.data.map(trace => traceNow(id, trace, figure));
+    const traces = figure.data.map((trace, index) => traceNow(id, trace, index, figure));
     const layout = structuredClone(figure.layout);
     setTicks(id, figure, layout);
     const narrow = element.clientWidth < 700;
@@ -145,7 +149,7 @@
     }
     document.getElementById("shown-rows").textContent = `${shown} of ${all(".results tbody tr").length} rows`;
     for (const row of all(".decision tbody tr")) row.hidden = state.hidden.has(row.dataset.label);
-    for (const section of all("section[data-workload]")) section.hidden = Boolean(state.workload) && !section.dataset.workload.split(" ").includes(state.workload);
+    for (const part of all("section[data-workload], li[data-workload]")) part.hidden = Boolean(state.workload) && !part.dataset.workload.split(" ").includes(state.workload);
   }
 
   function update() { filterRows(); baselineCells(); drawAll(); }
@@ -153,6 +157,10 @@
   for (const box of all("input[data-strategy]")) box.addEventListener("change", () => {
     box.checked ? state.hidden.delete(box.dataset.strategy) : state.hidden.add(box.dataset.strategy);
     update();
+  });
+  for (const box of all("input[data-peer]")) box.addEventListener("change", () => {
+    box.checked ? state.hiddenPeers.delete(box.dataset.peer) : state.hiddenPeers.add(box.dataset.peer);
+    drawAll();
   });
   for (const key of ["batch", "workload", "length", "baseline"]) {
     document.getElementById(`choose-${key}`)?.addEventListener("change", event => { state[key] = event.target.value; update(); });

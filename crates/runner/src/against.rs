@@ -53,9 +53,12 @@ pub(crate) fn conditions(text: &str) -> Result<FailOn, Problem> {
 pub(crate) fn require_answers(conditions: &FailOn, plan: &Plan) -> Result<(), Problem> {
     let least = kv_metrics::LEAST_LAUNCHES;
     if conditions.judges_times() && (plan.launches as usize) < least {
-        let launches = plan.launches;
-        return Err(Problem::new(format!("`--fail-on`: with {launches} launches there is no verdict on times, and {least} are needed"))
-            .help("raise `launches` in [sweep]; differences of some percent take 8 or more"));
+        let launches = plan.launches as usize;
+        return Err(Problem::new(format!(
+            "`--fail-on`: with {} there is no verdict on times, and {least} are needed",
+            kv_report::counted(launches, "launch")
+        ))
+        .help("raise `launches` in [sweep]; differences of some percent take 8 or more"));
     }
     let has_text = plan.quality.as_ref().is_some_and(|quality| quality.text.is_some());
     if conditions.judges_divergence() && !has_text {

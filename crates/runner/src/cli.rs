@@ -1,5 +1,6 @@
 //! The command line.
 
+mod roofline_arguments;
 mod run_arguments;
 
 use std::ffi::OsString;
@@ -11,10 +12,10 @@ use kv_core::Registry;
 use kv_kernels::KernelPath;
 use kv_model::Pages;
 
-use crate::config::HugePages;
 use crate::table::Format;
 use crate::{Problem, commands, exit, sweep, worker};
 
+pub(crate) use roofline_arguments::RooflineArguments;
 pub(crate) use run_arguments::RunArguments;
 
 /// Sweeps key-value cache strategies over sequence lengths and charts latency and memory.
@@ -86,6 +87,9 @@ enum Command {
     /// Print what is known of the machine and the build, and what to do before trusting timings.
     Doctor,
     /// Measure how much of the machine's read bandwidth decode attention reaches, for every format and layout.
+    ///
+    /// A share near 1 says that memory is the limit, and a low one that time is spent on more than reading. Prints a table.
+    /// `--out FOLDER` also leaves a page with charts, such as: runner roofline smollm2-135m --launches 8 --out reports/roofline
     Roofline(RooflineArguments),
     /// Profile the heap under one strategy with dhat: who allocates how much, when, and for how long.
     Profile(ProfileArguments),
@@ -255,35 +259,6 @@ pub(crate) struct PromptArguments {
     pub(crate) prompt_file: Option<PathBuf>,
 }
 
-/// Arguments of `roofline`.
-#[derive(Debug, Args)]
-pub(crate) struct RooflineArguments {
-    /// Model shapes to measure: presets, as `list` shows them.
-    #[arg(default_values = ["smollm2-135m", "llama-3.2-1b"], value_name = "PRESET")]
-    pub(crate) models: Vec<String>,
-    /// Tokens in the cache.
-    #[arg(long, default_value_t = 8192)]
-    pub(crate) tokens: usize,
-    /// Number of rounds of a launch; each measures everything once, in an order drawn at random.
-    #[arg(long, default_value_t = 5)]
-    pub(crate) rounds: usize,
-    /// Number of processes, one after the other; with fewer than 3 there are no intervals, and with few they are wide: differences of some percent take 8 or more.
-    #[arg(long, default_value_t = 5)]
-    pub(crate) launches: u32,
-    /// Seed of the order in which everything takes its turn.
-    #[arg(long, default_value_t = 0)]
-    pub(crate) seed: u32,
-    /// The memory pages of the caches.
-    #[arg(long, value_enum, default_value_t = HugePages::Advise)]
-    pub(crate) huge_pages: HugePages,
-    /// Threads, at most 4 per CPU [default: one per CPU].
-    #[arg(long)]
-    pub(crate) threads: Option<usize>,
-    /// Print JSON instead of a table.
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
 /// Arguments of `profile`.
 #[derive(Debug, Args)]
 pub(crate) struct ProfileArguments {
@@ -352,7 +327,7 @@ pub fn main(registry: Registry) -> ExitCode {
         Command::Man { folder } => commands::man(Cli::command(), folder.as_deref()),
         Command::Best(arguments) => commands::best(&registry, &arguments),
         Command::Doctor => commands::doctor(),
-        Command::Roofline(arguments) => commands::roofline(&arguments),
+        Command::Roofline(arguments) => commands::roofline(&arguments, cli.kernel_path),
         Command::Profile(arguments) => commands::profile(&registry, &arguments),
         Command::Schema => commands::print_schema(&registry),
         Command::Worker => worker::serve(&registry),

@@ -33,6 +33,7 @@ mod free_memory;
 mod hash;
 mod heap_sites;
 mod interrupt;
+mod invisible;
 mod join;
 mod ledger_table;
 mod models;
@@ -59,6 +60,7 @@ mod table;
 mod text_file;
 mod timed;
 mod varied;
+mod whole_folder;
 mod worker;
 mod workloads;
 

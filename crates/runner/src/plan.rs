@@ -6,7 +6,7 @@ use kv_model::ModelConfig;
 use toml::Spanned;
 
 use crate::Problem;
-use crate::config::{ConfigFile, FillChoice, HugePages, Instance, Level, Workload, unknown_field_help};
+use crate::config::{ConfigFile, FillChoice, HugePages, Instance, Level, Workload, check_labels, unknown_field_help};
 use crate::problem::known_strategy;
 use crate::quality_plan::QualityPlan;
 use crate::sizes::{UNITS, parse_bytes};
@@ -291,21 +291,8 @@ pub(crate) fn check_instances(file: &ConfigFile, registry: &Registry) -> Result<
             .problem(second, "two strategies are marked as the baseline")
             .help("one comparison has one baseline: leave one `baseline = true`"));
     }
-    for (index, instance) in instances.iter().enumerate() {
-        let label = instance.label.get_ref();
-        if label.trim().is_empty() {
-            return Err(file.problem(&instance.label, "a label must not be empty: it names the line in every chart"));
-        }
-        if label.chars().any(char::is_control) {
-            return Err(file
-                .problem(&instance.label, format!("the label `{label}` has control characters in it"))
-                .help("a label is shown on the terminal and in every chart: use letters, digits, blanks and signs"));
-        }
-        if instances[..index].iter().any(|other| other.label.get_ref() == label) {
-            return Err(file
-                .problem(&instance.label, format!("two strategies are labeled `{label}`"))
-                .help("a label names a line in every chart, so each must be unique"));
-        }
+    check_labels(file)?;
+    for instance in instances {
         strategy(file, registry, instance)?;
     }
     Ok(())

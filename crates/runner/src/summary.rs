@@ -1,6 +1,6 @@
 //! The table at the end of a run: what was measured, how it compares, and how much of that is noise.
 
-use kv_report::{Comparison, Results, Row, is_baseline, noise, ratio, sentences, workload_sentences};
+use kv_report::{Comparison, Results, Row, counted, is_baseline, noise, ratio, sentences, workload_sentences};
 
 use crate::compare;
 use crate::ledger_table::ledger;
@@ -42,7 +42,7 @@ pub(crate) fn answer(results: &Results) -> String {
     let more = sentences.len().saturating_sub(MOST);
     sentences.truncate(MOST);
     if more > 0 {
-        sentences.push(format!("{more} more sentences are on the page."));
+        sentences.push(format!("The page has {}.", counted(more, "more sentence")));
     }
     sentences.iter().map(|sentence| wrapped(&printable(sentence)) + "\n").collect()
 }
@@ -111,7 +111,7 @@ fn notes(rows: &[Row]) -> Vec<String> {
     };
     let mut sentences: Vec<String> = notes.iter().take(MOST).map(sentence).collect();
     if left_out > 0 {
-        sentences.push(format!("{left_out} more notes are on the page."));
+        sentences.push(format!("The page has {}.", counted(left_out, "more note")));
     }
     sentences
 }

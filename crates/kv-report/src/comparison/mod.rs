@@ -11,7 +11,7 @@ mod times;
 
 use std::collections::BTreeSet;
 
-use crate::{CellRecord, Results, Row, Status};
+use crate::{CellRecord, Results, Row, Status, counted};
 
 use changes::changes;
 use differences::{Strict, differences};
@@ -163,10 +163,6 @@ impl Comparison {
 fn is_timed_once((before, after): &(&Row, &Row)) -> bool {
     let is_timed = |row: &Row| row.value(times::STEP).is_some();
     [before.status, after.status] == [Status::Ok; 2] && is_timed(before) != is_timed(after)
-}
-
-fn counted(number: usize, what: &str) -> String {
-    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
 }
 
 /// The first places, and how many more there are.

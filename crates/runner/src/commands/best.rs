@@ -1,12 +1,12 @@
 //! `best`: which measured strategy fits, and for each other why not.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
 use kv_core::{Geometry, Registry, Rope};
-use kv_report::{Answer, Candidate, Question, RunRecord};
+use kv_report::{Answer, Candidate, Question, Results, RunRecord, counted};
 
 use super::print;
 use super::report::stored;
@@ -50,6 +50,8 @@ pub(crate) fn best(registry: &Registry, arguments: &BestArguments) -> Result<Exi
     }
     let bytes = bytes.as_ref().map(|size| parse_bytes(size).map_err(|wrong| Problem::new(format!("`--bytes {size}` {wrong}")).help(UNITS)));
     let results = stored(folder)?;
+    require_quality(folder, &results)?;
+    require_countable(&results.run, *context)?;
     let question = Question {
         context: *context,
         bytes: bytes.transpose()?,
@@ -62,19 +64,35 @@ pub(crate) fn best(registry: &Registry, arguments: &BestArguments) -> Result<Exi
     Ok(if answer.winner().is_some() { exit::OK } else { exit::some_failed() })
 }
 
+/// Refuses a run that was not asked for quality: a cache that loses most would be as good as any.
+fn require_quality(folder: &Path, results: &Results) -> Result<(), Problem> {
+    if kv_report::has_quality(results) || results.run.config.get("quality").is_some() {
+        return Ok(());
+    }
+    let message = format!("`{}` measured no quality: its config has no section [quality]", folder.display());
+    Err(Problem::new(message).help(
+        "add `[quality]` with a `text` to the config and run it again, as bench-configs/quickstart.toml does; without a text it compares attention alone",
+    ))
+}
+
+/// Refuses a context for which bytes cannot be counted.
+fn require_countable(run: &RunRecord, context: usize) -> Result<(), Problem> {
+    let at = |context| geometry(run, context).check();
+    match at(context) {
+        // Older results do not say what shape the model has.
+        Err(error) if at(1).is_ok() => {
+            let lengths = || run.cells.iter().map(|cell| cell.seq_len);
+            let measured = lengths().min().zip(lengths().max());
+            let help = measured.map_or(String::new(), |(least, most)| format!(": this run measured {least} to {most} tokens"));
+            Err(Problem::new(format!("`--context {context}`: {error}")).help(format!("ask for fewer tokens{help}")))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// What the formulas of a run's strategies say at this context, by label. A strategy that this program does not have says nothing.
 fn predicted(registry: &Registry, run: &RunRecord, context: usize) -> BTreeMap<String, u64> {
-    let of = &run.model.geometry;
-    let geometry = Geometry {
-        layers: of.layers,
-        heads: of.heads,
-        kv_heads: of.kv_heads,
-        key_dim: of.key_dim,
-        value_dim: of.value_dim,
-        // Bytes do not depend on it.
-        rope: Rope::new(10_000.0, of.key_dim - of.key_dim % 2),
-        context: of.context.max(context),
-    };
+    let geometry = geometry(run, context);
     let instances = run.config.get("strategy").and_then(|strategies| strategies.as_array()).into_iter().flatten();
     let bytes = instances.filter_map(|instance| {
         let (label, id) = (instance.get("label")?.as_str()?, instance.get("use")?.as_str()?);
@@ -86,6 +104,21 @@ fn predicted(registry: &Registry, run: &RunRecord, context: usize) -> BTreeMap<S
         }
     });
     bytes.collect()
+}
+
+/// The shape of a run's model, with room for a context.
+fn geometry(run: &RunRecord, context: usize) -> Geometry {
+    let of = &run.model.geometry;
+    Geometry {
+        layers: of.layers,
+        heads: of.heads,
+        kv_heads: of.kv_heads,
+        key_dim: of.key_dim,
+        value_dim: of.value_dim,
+        // Bytes do not depend on it.
+        rope: Rope::new(10_000.0, of.key_dim - of.key_dim % 2),
+        context: of.context.max(context),
+    }
 }
 
 fn text(question: &Question, answer: &Answer, context: usize) -> String {
@@ -104,7 +137,8 @@ fn text(question: &Question, answer: &Answer, context: usize) -> String {
         String::new()
     };
     let shown = if bounds.is_empty() { "no bounds".to_owned() } else { bounds.join(", ") };
-    let mut text = format!("One sequence of {} tokens, {shown}.{made_for}\n\n", question.context);
+    let far = answer.far.as_ref().map_or(String::new(), |far| format!(" {far}"));
+    let mut text = format!("One sequence of {}, {shown}.{made_for}{far}\n\n", counted(question.context, "token"));
     text.push_str(&match answer.winner() {
         Some(Candidate { label, sentence, .. }) => format!("{}\n  {}\n", printable(label), printable(sentence)),
         None => "None of the strategies that were measured fits.\n".to_owned(),

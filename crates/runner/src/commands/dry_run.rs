@@ -1,5 +1,7 @@
 //! `run --dry-run`: what a plan will take.
 
+use kv_report::counted;
+
 use super::print;
 use crate::Problem;
 use crate::block::Block;
@@ -10,11 +12,12 @@ use crate::progress::human;
 use crate::screen::printable;
 use crate::sweep::{Certainty, Prediction, Setting};
 
-/// Prints the blocks of a plan with their time and memory, and what a recording takes on disk. Answers the seconds of all.
+/// Prints the blocks of a plan with their time and memory, what a recording takes on disk, and why a run would be refused, if it
+/// would. Answers the seconds of all.
 ///
 /// # Errors
 /// A [`Problem`] if the standard output cannot be written.
-pub(crate) fn print_plan(prediction: &Prediction<'_>, setting: &Setting<'_>) -> Result<f64, Problem> {
+pub(crate) fn print_plan(prediction: &Prediction<'_>, setting: &Setting<'_>, refusal: Option<Problem>) -> Result<f64, Problem> {
     let (plan, probes) = (prediction.plan, prediction.probes);
     let mut text = String::new();
     let mut total = 0.0;
@@ -22,9 +25,9 @@ pub(crate) fn print_plan(prediction: &Prediction<'_>, setting: &Setting<'_>) -> 
         let seconds = prediction.recording_seconds();
         total += seconds;
         text.push_str(&format!(
-            "the prompt of {} tokens is recorded, in about {} and {} of memory, and replayed into every cache; the recording \
+            "the prompt of {} is recorded, in about {} and {} of memory, and replayed into every cache; the recording \
              takes {} on disk\n\n",
-            recording.key.tokens.len(),
+            counted(recording.key.tokens.len(), "token"),
             human(seconds),
             size(recording.memory_bytes),
             size(recording.disk_bytes)
@@ -86,18 +89,16 @@ pub(crate) fn print_plan(prediction: &Prediction<'_>, setting: &Setting<'_>) -> 
         text.push_str(&format!("quality adds about {} of that, its windows included\n", human(quality)));
     }
     text.push_str(&format!(
-        "\n{} cells, about {} on {} threads, in {} (an order of magnitude; the running sweep corrects it)\n",
-        own().count(),
+        "\n{}, about {} on {}, in {} (an order of magnitude; the running sweep corrects it)\n",
+        counted(own().count(), "cell"),
         human(total),
-        setting.threads,
-        match prediction.own_blocks().count() {
-            1 => "1 block".to_owned(),
-            blocks => format!("{blocks} blocks"),
-        }
+        counted(setting.threads, "thread"),
+        counted(prediction.own_blocks().count(), "block")
     ));
     let weights = if plan.level == Level::Model { ", the model's weights included" } else { "" };
     text.push_str(&format!("a worker may take {} of memory (`memory_limit`){weights}\n", size(setting.memory_limit)));
     text.push_str(&parts(prediction));
+    text.extend(refusal.map(|refusal| format!("\nWithout `--dry-run` this is refused: {}\n", refusal.line())));
     print(&text)?;
     Ok(total)
 }
@@ -132,7 +133,11 @@ fn launches(prediction: &Prediction<'_>) -> String {
         [one] => format!("the baseline is {one}, and is timed twice to show the noise"),
         several => format!("the baselines are {}, and are timed twice to show the noise", several.join(" and ")),
     };
-    format!("each block is timed by {launches} processes, one after the other{twice}; {baseline}\n\n")
+    let by = match *launches {
+        1 => "by 1 process".to_owned(),
+        launches => format!("by {launches} processes, one after the other{twice}"),
+    };
+    format!("each block is timed {by}; {baseline}\n\n")
 }
 
 /// The baselines of the blocks, each once: where the usual one is not measured, another takes its place.

@@ -6,6 +6,7 @@ use std::time::Instant;
 use kv_core::{Entry, KvCache, Registry};
 use kv_metrics::quantile;
 use kv_model::{Model, ModelConfig, ModelError};
+use kv_report::counted;
 use kv_script::{Event, Interpreter, Script, ScriptError, names};
 
 use super::trace::{Trace, TraceRow};
@@ -60,7 +61,7 @@ fn continue_prompt(model: &Model, cache: &mut dyn KvCache, prompt_text: &str, ar
     let most = new_tokens(prompt.len(), arguments.max_new_tokens, cache, model.decoder.config())?;
     let step = if cache.recomputes() { prompt.len() } else { arguments.prefill_chunk.min(prompt.len()) };
     let bytes = cache.least_bytes(prompt.len()).saturating_add(model.decoder.config().step_bytes(step));
-    free_memory::require(bytes, &format!("a prompt of {} tokens in steps of {step}", prompt.len()))?;
+    free_memory::require(bytes, &format!("a prompt of {} in steps of {step}", counted(prompt.len(), "token")))?;
     // The text may end long before it has all the tokens that it may have.
     let longest = prompt.len().saturating_add(most);
     if free_memory::require(cache.least_bytes(longest), "").is_err() {
@@ -153,7 +154,8 @@ fn costs(cache: &dyn KvCache, prompt: usize, ttft_ms: f64, steps: &[f64]) -> Str
     let tpot =
         quantile(steps, 0.5).map_or("no step".to_owned(), |milliseconds| format!("{milliseconds:.2} ms (median of {})", steps.len()));
     format!(
-        "TTFT {ttft_ms:.1} ms for {prompt} tokens; TPOT {tpot}; cache {} bytes ({} payload, {} metadata, {} slack) for {} of {} tokens; {}",
+        "TTFT {ttft_ms:.1} ms for {}; TPOT {tpot}; cache {} bytes ({} payload, {} metadata, {} slack) for {} of {} tokens; {}",
+        counted(prompt, "token"),
         usage.reserved_bytes(),
         usage.payload_bytes,
         usage.metadata_bytes,

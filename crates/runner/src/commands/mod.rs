@@ -20,6 +20,7 @@ mod profile;
 mod prompt;
 mod report;
 mod roofline;
+mod room;
 mod run;
 mod run_models;
 mod schema;

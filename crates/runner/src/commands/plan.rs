@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use kv_core::{Geometry, PredictedBytes, Registry};
 use kv_kernels::WeightFormat;
+use kv_report::counted;
 
 use super::print;
 use crate::cli::PlanArguments;
@@ -206,7 +207,12 @@ impl Question<'_> {
                 config.geometry.values_per_token()
             ),
             format!("weights: {weights}, {} ({weight_bytes} bytes)", size(*weight_bytes as u64)),
-            format!("context: {} tokens in {}; the model was made for {context}{}", self.context, self.sequences(), self.beyond()),
+            format!(
+                "context: {} in {}; the model was made for {context}{}",
+                counted(self.context, "token"),
+                self.sequences(),
+                self.beyond()
+            ),
         ];
         if let Some(memory) = self.memory {
             let room = match self.room() {

@@ -10,12 +10,12 @@ use kv_kernels::KernelPath;
 use kv_report::{Build, ModelRecord, Pass, Row, RunRecord, RunState, Status};
 
 use super::dry_run::print_plan;
+use super::room::require_room;
 use super::run_models::run_models;
 use super::subject::{Looked, Subject};
 use super::{checked_threads, print};
 use crate::cli::RunArguments;
 use crate::config::{ConfigFile, load_configs};
-use crate::free_memory::size;
 use crate::partition::{PLANNED_THREADS, Partition};
 use crate::plan::{Baseline, Plan, plan};
 use crate::progress::{Progress, say};
@@ -27,7 +27,7 @@ use crate::run_folder::{RunFolder, Unfinished};
 use crate::run_record::{Facts, cell_id, differences, now, plan_hash, record};
 use crate::screen::printable;
 use crate::summary::{answer, tables};
-use crate::sweep::{self, Gate, Prediction, Probes, Setting, Sweep, predict, results};
+use crate::sweep::{self, Gate, Probes, Setting, Sweep, predict, results};
 use crate::{Problem, against, build, environment, exit, free_memory, interrupt, run_folder};
 
 pub(crate) fn run(registry: &Registry, arguments: &RunArguments, kernel_path: Option<KernelPath>) -> Result<ExitCode, Problem> {
@@ -158,9 +158,11 @@ pub(super) fn run_file(
     if let Some(partition) = arguments.partition {
         prediction.take_part(partition, &plan_hash, &setting, &hash);
     }
-    let Some((mut folder, left)) = taken else { return print_plan(&prediction, &setting).map(|seconds| Ran::Planned { seconds }) };
-    require_one_that_fits(&prediction)?;
-    require_room_to_record(&prediction, &setting)?;
+    let room = require_room(&prediction, &setting);
+    let Some((mut folder, left)) = taken else {
+        return print_plan(&prediction, &setting, room.err()).map(|seconds| Ran::Planned { seconds });
+    };
+    room?;
 
     let warnings = warnings(arguments).into_iter().chain(seen_before).collect();
     let facts = Facts {
@@ -245,40 +247,6 @@ fn require_baseline(plan: &Plan, probes: &Probes, file: &ConfigFile) -> Result<(
         "mark another one ({}), or none: then it is contiguous in f16, or the first that does not recompute",
         labels.join(", ")
     )))
-}
-
-/// Refuses a plan of which nothing fits into memory. If some cells fit, the others are rows with the reason.
-fn require_one_that_fits(prediction: &Prediction<'_>) -> Result<(), Problem> {
-    let plan = prediction.plan;
-    match prediction.too_large.first() {
-        Some(too_large) if prediction.too_large.len() == plan.cells.len() => {
-            let cell = &plan.cells[too_large.cell];
-            let sequences = if cell.batch == 1 { String::new() } else { format!(" with {} sequences at once", cell.batch) };
-            let what = format!("`{}` at length {}{sequences}", cell.label, cell.seq_len);
-            let help = match cell.workload {
-                workload if workload.has_lengths() => {
-                    "shorter `lengths` or a smaller `batch` need less; `max_length` leaves long cells out for one strategy".into()
-                }
-                workload => format!("smaller numbers in [{workload}] need less"),
-            };
-            Err(Problem::new(format!("{what}: {}", prediction.refusal(too_large))).help(help))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Refuses a prompt that cannot be recorded within the limit: computing it for every strategy instead may take hours.
-fn require_room_to_record(prediction: &Prediction<'_>, setting: &Setting<'_>) -> Result<(), Problem> {
-    match &prediction.recording {
-        Some(recording) if recording.memory_bytes > setting.memory_limit => Err(Problem::new(format!(
-            "recording the prompt of {} tokens takes {} of memory, and {} are free for a worker (`memory_limit`)",
-            recording.key.tokens.len(),
-            size(recording.memory_bytes),
-            size(setting.memory_limit)
-        ))
-        .help("shorter `lengths` need less; `fill = \"prefill\"` in [sweep] records nothing and lets the model compute every prompt")),
-        _ => Ok(()),
-    }
 }
 
 fn warnings(arguments: &RunArguments) -> Vec<String> {
@@ -387,8 +355,9 @@ fn disturbed_warning(rows: &[Row]) -> Option<String> {
     let disturbed = judged.iter().filter(|row| row.notes.iter().any(|note| note.contains(sweep::COUNTED_DISTURBED))).count();
     (disturbed > 0).then(|| {
         format!(
-            "{disturbed} of {} rows have verdicts that rest on disturbed launches, because too few others were left: the machine was busy, so treat faster and slower there with care.",
-            judged.len()
+            "{disturbed} of {} rows {} verdicts that rest on disturbed launches, because too few others were left: the machine was busy, so treat faster and slower there with care.",
+            judged.len(),
+            if disturbed == 1 { "has" } else { "have" }
         )
     })
 }
@@ -423,7 +392,7 @@ mod tests {
         let left_out = judged("1 of 8 launches were disturbed and are left out: and so on");
         let unjudged = Row { values: [].into(), ..disturbed.clone() };
         let warning = disturbed_warning(&[disturbed, left_out.clone(), unjudged]).unwrap();
-        assert!(warning.starts_with("1 of 2 rows have verdicts that rest on disturbed launches"), "{warning}");
+        assert!(warning.starts_with("1 of 2 rows has verdicts that rest on disturbed launches"), "{warning}");
         assert_eq!(disturbed_warning(&[left_out]), None);
     }
 }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use kv_core::Registry;
 use kv_kernels::KernelPath;
+use kv_report::counted;
 
 use super::print;
 use super::run::{Ran, check_config, run_file, unfinished};
@@ -251,7 +252,7 @@ fn dry_run(
             Ran::Ended(code) => return Ok(code),
         }
     }
-    print(&format!("\n{} models, about {} in all\n", chosen.len(), human(total)))?;
+    print(&format!("\n{}, about {} in all\n", counted(chosen.len(), "model"), human(total)))?;
     Ok(exit::OK)
 }
 

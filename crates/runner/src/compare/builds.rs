@@ -68,6 +68,8 @@ impl Block<'_> {
                 let ratio = observations.mean(&instance)?.exp();
                 let own = observations.estimate(&instance);
                 let launches = observations.of.get(&instance).map_or(0, Vec::len);
+                // The rows have the times of the baseline, and none of its double.
+                let ms = if role == Role::Control { *observations.ms.get(&instance)? } else { ms };
                 let missing = format!("too few launches of both builds count: {launches}, and {LEAST_LAUNCHES} are needed");
                 Some(Observed { place: Place::of(cell), metric, role, ms, ratio, own, of_baseline: None, floor, missing })
             };

@@ -1,6 +1,6 @@
 //! A comparison as text, for a terminal or in Markdown.
 
-use kv_report::{Changed, Comparison, Difference, TimeChange, TimeTable};
+use kv_report::{Changed, Comparison, Difference, TimeChange, TimeTable, counted};
 
 use crate::screen::{printable, wrapped};
 use crate::table::{self, Format, Line, Side, Table};
@@ -108,7 +108,7 @@ fn differences(comparison: &Comparison, format: Format) -> String {
 fn table(columns: &[(&str, Side)], rows: Vec<Vec<String>>, mut below: Vec<String>, format: Format) -> String {
     let left_out = rows.len().saturating_sub(MOST_ROWS);
     if left_out > 0 {
-        below.insert(0, format!("{left_out} more rows are on the page (`--format html`)."));
+        below.insert(0, format!("The page has {} (`--format html`).", counted(left_out, "more row")));
     }
     let line = |fields: Vec<String>| Line { fields: fields.iter().map(|field| printable(field)).collect(), remark: String::new() };
     let table = Table {

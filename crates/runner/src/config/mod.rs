@@ -1,6 +1,7 @@
 //! The config of a sweep: what it may say, and how it is read.
 
 mod file;
+mod label;
 mod lengths;
 mod models;
 mod one_or_many;
@@ -19,6 +20,7 @@ use crate::workloads::{Chat, Classify, Multimodal, Serve, Speculative, Stream, S
 
 pub use file::{ConfigFile, load_config, load_configs};
 pub(crate) use file::{changed, unknown_field_help};
+pub(crate) use label::check_labels;
 pub use lengths::Lengths;
 pub(crate) use models::OneOf;
 pub use one_or_many::OneOrMany;

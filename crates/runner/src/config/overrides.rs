@@ -43,7 +43,7 @@ struct List {
 pub(super) fn apply_to_config(config: &mut Table, sets: &[String]) -> Result<(), Problem> {
     for set in sets {
         let quoted = LISTS.iter().fold(set.clone(), |set, list| list.with_quoted_name(&set, &list.names(config)));
-        let mut changes = assignment(&quoted)?;
+        let mut changes = assignment(&quoted).map_err(|problem| misnamed(set, config).unwrap_or(problem))?;
         for list in &LISTS {
             let names = list.names(config);
             // Without such a list, the key is one like others, and the config's type refuses what does not fit.
@@ -95,6 +95,26 @@ fn assignment(text: &str) -> Result<Table, Problem> {
     })
 }
 
+/// What was probably meant by an assignment that is no TOML because it names a table of a list as none is named.
+fn misnamed(set: &str, config: &Table) -> Option<Problem> {
+    let (key, _) = set.split_once('=')?;
+    let (head, rest) = key.split_at(key.find(['.', '['])?);
+    let lists = || LISTS.iter().filter(|list| !list.names(config).is_empty());
+    let Some(list) = lists().find(|list| list.key == head) else {
+        let help = did_you_mean(head, lists().map(|list| list.key))?;
+        return Some(Problem::new(format!("`--set {set}`: the config has no `{head}`")).help(help));
+    };
+    let names = list.names(config);
+    let Some(named) = rest.strip_prefix('.') else {
+        let List { key, example, .. } = list;
+        let problem = Problem::new(format!("`--set {set}`: a table of `{key}` is called by its name, and not by its place"));
+        return Some(problem.help(format!("for example `--set '{key}.{}.{example}'`; there are {}", names[0], names.join(", "))));
+    };
+    // A name may have dots in it.
+    let name = named.split_once(".conf").or_else(|| named.rsplit_once('.')).map_or(named, |(name, _)| name);
+    Some(list.unknown(name, &names))
+}
+
 impl List {
     /// Puts quotes round a name that begins the key of a table, so that it may have blanks, dots and slashes in it.
     fn with_quoted_name(&self, set: &str, names: &[String]) -> String {
@@ -113,14 +133,10 @@ impl List {
 
     /// Changes the tables that are named.
     fn apply(&self, tables: &mut [Value], changes: Table, names: &[String]) -> Result<(), Problem> {
-        let List { key, name: name_of, nothing, example } = self;
+        let List { key, name: name_of, example, .. } = self;
         for (name, change) in changes {
             let table = tables.iter_mut().find(|table| name_of(table).as_ref() == Some(&name)).and_then(Value::as_table_mut);
-            let table = table.ok_or_else(|| {
-                let problem = Problem::new(format!("`--set {key}.{name}…`: {}", nothing(&name)));
-                let help = did_you_mean(&name, names.iter().map(String::as_str));
-                problem.help(help.unwrap_or_else(|| format!("there are {}", names.join(", "))))
-            })?;
+            let table = table.ok_or_else(|| self.unknown(&name, names))?;
             let Value::Table(change) = change else {
                 return Err(Problem::new(format!("`--set {key}.{name}={change}` does not name a key of the {key}"))
                     .help(format!("for example `--set {key}.{name}.{example}`")));
@@ -128,6 +144,13 @@ impl List {
             merge(table, change);
         }
         Ok(())
+    }
+
+    /// That no table has a name, and which one was probably meant.
+    fn unknown(&self, name: &str, names: &[String]) -> Problem {
+        let help = did_you_mean(name, names.iter().map(String::as_str));
+        Problem::new(format!("`--set {}.{name}…`: {}", self.key, (self.nothing)(name)))
+            .help(help.unwrap_or_else(|| format!("there are {}", names.join(", "))))
     }
 }
 
@@ -232,6 +255,25 @@ mod tests {
         let mut config = table("[[strategy]]\nlabel = 'a'\n[[strategy]]\nlabel = 'a.config'");
         apply_to_config(&mut config, &sets(&["strategy.a.config.use=naive"])).unwrap();
         assert_eq!(config, table("[[strategy]]\nlabel = 'a'\n[[strategy]]\nlabel = 'a.config'\nuse = 'naive'"));
+    }
+
+    #[test]
+    fn a_misspelled_name_or_list_is_suggested_where_it_is_no_toml() {
+        let config = table("[[strategy]]\nlabel = 'paged/16 f16'\n[[strategy]]\nlabel = 'v1.5 b'");
+        for (set, expected, help) in [
+            ("strategy.paged/16 f1.config.block_size=8", "no strategy is labeled `paged/16 f1`", "did you mean `paged/16 f16`?"),
+            ("strategy.paged/16 f1.confg.block_size=8", "no strategy is labeled `paged/16 f1`", "did you mean `paged/16 f16`?"),
+            ("strategy.v1.6 b.use=naive", "no strategy is labeled `v1.6 b`", "did you mean `v1.5 b`?"),
+            ("strategy.another one.use=naive", "no strategy is labeled `another one`", "there are paged/16 f16, v1.5 b"),
+            ("stratgy.paged/16 f16.config.block_size=8", "the config has no `stratgy`", "did you mean `strategy`?"),
+            ("strategies[0].config.block_size=8", "the config has no `strategies`", "did you mean `strategy`?"),
+            ("strategy[0].config.block_size=8", "by its name, and not by its place", "`--set 'strategy.paged/16 f16.config.window=64'`"),
+            ("other one.two three=4", "is not `key=value`", "for example"),
+        ] {
+            let problem = apply_to_config(&mut config.clone(), &sets(&[set])).unwrap_err();
+            let told = miette::Diagnostic::help(&problem).map(|help| help.to_string()).unwrap_or_default();
+            assert!(problem.to_string().contains(expected) && told.contains(help), "{set}: {problem}: {told}");
+        }
     }
 
     #[test]

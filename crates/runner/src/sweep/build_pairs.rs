@@ -17,6 +17,8 @@ pub(crate) struct Pairs<'a> {
 /// What the launches say of each instance: the logarithms of this build's time over the other's, in the order of the launches.
 pub(crate) struct PairedObservations {
     pub(crate) of: BTreeMap<Instance, Vec<f64>>,
+    /// The times of the other build and of this one: geometric means over the launches, in milliseconds.
+    pub(crate) ms: BTreeMap<Instance, (f64, f64)>,
     pub(crate) pooled: Option<Pooled>,
 }
 
@@ -56,14 +58,19 @@ impl<'a> Pairs<'a> {
             time(visits.iter().find(|visit| visit.launch == launch && instance(visit) == *wanted)?)
         };
         let pair = |wanted: &Instance, launch: u32| {
-            let ratio = of_build(&self.own, wanted, launch)? / of_build(&self.other, wanted, launch)?;
-            Some(ratio.ln()).filter(|logarithm| logarithm.is_finite())
+            let logarithms = (of_build(&self.other, wanted, launch)?.ln(), of_build(&self.own, wanted, launch)?.ln());
+            Some(logarithms).filter(|(other, own)| other.is_finite() && own.is_finite())
         };
-        let of_instance = |wanted: &Instance| launches.iter().map(|launch| pair(wanted, *launch)).collect::<Option<Vec<f64>>>();
-        let observed = instances.into_iter().filter_map(|wanted| Some((wanted.clone(), of_instance(&wanted)?)));
-        let of: BTreeMap<Instance, Vec<f64>> = observed.filter(|(_, logarithms)| !logarithms.is_empty()).collect();
-        let pooled = pool(&of.values().cloned().collect::<Vec<_>>());
-        PairedObservations { of, pooled }
+        let of_instance = |wanted: &Instance| launches.iter().map(|launch| pair(wanted, *launch)).collect::<Option<Vec<(f64, f64)>>>();
+        let mut observed = PairedObservations { of: BTreeMap::new(), ms: BTreeMap::new(), pooled: None };
+        for wanted in instances {
+            let Some(pairs) = of_instance(&wanted).filter(|pairs| !pairs.is_empty()) else { continue };
+            let mean = |side: fn(&(f64, f64)) -> f64| (pairs.iter().map(side).sum::<f64>() / pairs.len() as f64).exp();
+            observed.ms.insert(wanted.clone(), (mean(|pair| pair.0), mean(|pair| pair.1)));
+            observed.of.insert(wanted, pairs.into_iter().map(|(other, own)| own - other).collect());
+        }
+        observed.pooled = pool(&observed.of.values().cloned().collect::<Vec<_>>());
+        observed
     }
 
     /// The observations of a part of the steps.
@@ -115,6 +122,8 @@ mod tests {
         let observed = pairs.of_part(Part::Step, &pairs.counted());
         let ratio = |id: &str| observed.mean(&Instance::Cell(id.into())).unwrap().exp();
         assert!((ratio("a") - 1.1).abs() < 1e-9 && (ratio("b") - 1.0).abs() < 1e-9);
+        let (theirs, ours) = observed.ms[&Instance::Cell("b".into())];
+        assert!((ours / theirs - 1.0).abs() < 1e-9 && (ours - 12_f64.sqrt()).abs() < 1e-9, "the geometric mean of 2 and 6 ms");
         assert_eq!(observed.estimate(&Instance::Cell("a".into())), None, "two launches are too few");
         assert_eq!(Pairs::new("another", &own, &other).launches(), [].into());
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use kv_metrics::{Comparison, Verdict};
-use kv_report::{Fill, Row, RunRecord, Status, Value, Visit, is_baseline};
+use kv_report::{Fill, Row, RunRecord, Status, Value, Visit, is_baseline, were};
 
 use super::comparisons::{Comparisons, OfCell};
 use super::observations::Part;
@@ -97,7 +97,9 @@ fn note_disturbed(row: &mut Row, compared: &OfCell) {
     if disturbed > 0 {
         let done = if compared.counted < all { "left out" } else { COUNTED_DISTURBED };
         row.notes.push(format!(
-            "{disturbed} of {all} launches were disturbed and are {done}: for more than 5 % of the time threads waited for a processor, the machine's host gave the time to others, or pages were read from a disk"
+            "{disturbed} of {all} launches {} disturbed and {} {done}: for more than 5 % of the time threads waited for a processor, the machine's host gave the time to others, or pages were read from a disk",
+            were(disturbed),
+            if disturbed == 1 { "is" } else { "are" }
         ));
     }
 }

@@ -45,7 +45,7 @@ use passes::GATE_SECONDS;
 pub(crate) use prediction::{Prediction, predict};
 pub(crate) use probe::{Certainty, Probes};
 use quality::Recordings;
-pub(crate) use report::{LIGHT_PAGE, PAGE, WITH_LIGHT_PAGE, draw, pictures, tables, write_tables};
+pub(crate) use report::{LIGHT_PAGE, PAGE, WITH_LIGHT_PAGE, draw, picture_files, pictures, tables, write_tables};
 pub(crate) use results::results;
 pub(crate) use rows::MOST_OFF;
 

@@ -319,7 +319,9 @@ impl Prediction<'_> {
     pub(crate) fn refusal(&self, too_large: &TooLarge) -> String {
         let TooLarge { bytes, baseline_bytes, .. } = too_large;
         let beside_it = if *baseline_bytes > 0 { format!(", the baseline's {} included", size(*baseline_bytes)) } else { String::new() };
-        let (needed, free) = (size(*bytes), size(self.limit));
+        // Sums end at the largest number there is.
+        let at_least = if *bytes == u64::MAX { "at least " } else { "" };
+        let (needed, free) = (format!("{at_least}{}", size(*bytes)), size(self.limit));
         // Rounded, the two may look alike.
         let exactly = if needed == free { format!(", {} bytes too many", bytes - self.limit) } else { String::new() };
         format!("it needs {needed} of memory{beside_it}, and {free} are free for a worker (`memory_limit`){exactly}")

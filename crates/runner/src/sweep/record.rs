@@ -1,5 +1,7 @@
 //! Recording the prompt, and what is noted about the model.
 
+use kv_report::counted;
+
 use super::Sweep;
 use super::prediction::RecordingPrediction;
 use crate::Problem;
@@ -30,7 +32,7 @@ impl Sweep<'_> {
             return Ok(None);
         }
         let seconds = self.prediction.recording_seconds();
-        match self.record_prompt(prompt, &format!("the prompt of {} tokens", prompt.key.tokens.len()), seconds)? {
+        match self.record_prompt(prompt, &format!("the prompt of {}", counted(prompt.key.tokens.len(), "token")), seconds)? {
             Recorded::Stored(stored) => Ok(Some(stored)),
             Recorded::Interrupted => Ok(None),
             Recorded::Failed(reason) => self.without_recording(&reason),

@@ -63,13 +63,20 @@ pub(crate) fn draw(results: &Results, peers: &[Peer], editions: &[Edition]) -> R
 /// # Errors
 /// [`ReportError::Draw`], [`ReportError::Png`].
 pub(crate) fn pictures(charts: &[Chart]) -> Result<Vec<(String, Vec<u8>)>, ReportError> {
+    let files = kv_report::pictures(charts).charts.iter().map(|chart| picture_files(chart.name, chart)).collect::<Result<Vec<_>, _>>()?;
+    Ok(files.into_iter().flatten().collect())
+}
+
+/// The pictures of a chart under this name.
+///
+/// # Errors
+/// As [`pictures`].
+pub(crate) fn picture_files(name: &str, chart: &Chart) -> Result<Vec<(String, Vec<u8>)>, ReportError> {
     let mut files = vec![];
-    for chart in &kv_report::pictures(charts).charts {
-        for theme in Theme::ALL {
-            let name = format!("{}{}", chart.name, theme.suffix());
-            files.push((format!("{name}.png"), kv_report::png(chart, theme)?));
-            files.push((format!("{name}.svg"), kv_report::svg(chart, theme)?));
-        }
+    for theme in Theme::ALL {
+        let name = format!("{name}{}", theme.suffix());
+        files.push((format!("{name}.png"), kv_report::png(chart, theme)?));
+        files.push((format!("{name}.svg"), kv_report::svg(chart, theme)?));
     }
     Ok(files)
 }

@@ -22,7 +22,12 @@ pub(super) fn row(run: &RunRecord, cell: &CellRecord, visits: &[Visit]) -> Optio
     }
     if let Some(gate) = of_gate.filter(|gate| gate.status != Status::Ok) {
         fail(&mut row, gate);
-        row.error = gate.error.as_ref().map(|error| format!("not timed: {error}"));
+        // What the suite found may be long, and is the same for all cells of a strategy: the first one has it.
+        let first = run.cells.iter().find(|other| other.label == cell.label).filter(|first| first.id != cell.id);
+        row.error = match first {
+            Some(first) => Some(format!("not timed: the conformance suite failed, see {} at {}", first.workload, first.seq_len)),
+            None => gate.error.as_ref().map(|error| format!("not timed: {error}")),
+        };
         return Some(row);
     }
     // The check of a composed time is no part of the cell.
@@ -374,9 +379,15 @@ pub(super) mod tests {
         assert_eq!(row.value("tpot_ms_p50"), Some(1.0));
         // Both cells are of strategies that the suite has judged.
         let gate = Visit::failed("second", Pass::Gate, Status::Failed, "guarantee_holds", "wrong");
-        let row = results(&run(), &[gate]).rows.remove(0);
+        let row = results(&run(), std::slice::from_ref(&gate)).rows.remove(0);
         assert_eq!(row.cell.id, "b");
         assert_eq!(row.error.as_deref(), Some("not timed: wrong"));
+        let mut run = run();
+        let longer = CellRecord { id: "longer".into(), seq_len: 4096, ..run.cells[1].clone() };
+        let place = format!("{} at {}", run.cells[1].workload, run.cells[1].seq_len);
+        run.cells.push(longer);
+        let errors: Vec<String> = results(&run, &[gate]).rows.into_iter().filter_map(|row| row.error).collect();
+        assert_eq!(errors, ["not timed: wrong".to_owned(), format!("not timed: the conformance suite failed, see {place}")]);
     }
 
     #[test]

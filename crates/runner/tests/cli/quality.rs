@@ -311,3 +311,17 @@ fn the_best_strategy_is_named_with_why_not_the_others() {
         assert!(words(&text(&output.stderr)).contains(expected), "{}", text(&output.stderr));
     }
 }
+
+#[test]
+fn a_run_without_quality_has_no_best_and_says_how_to_measure_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let small = "[model]\npreset = 'tiny'\nlayers = 1\n[sweep]\nlengths = [16]\ndecode_steps = 2\nlaunches = 1\n".to_owned() + STRATEGIES;
+    assert!(sweep(folder.path(), &small, &[]).status.success());
+    let output = run(&["best", folder.path().join("report").to_str().unwrap(), "--context", "16", "--max-kld", "0.1"]);
+    let message = words(&text(&output.stderr));
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert!(
+        message.contains("measured no quality: its config has no section [quality]") && message.contains("add `[quality]`"),
+        "{message}"
+    );
+}

@@ -55,7 +55,7 @@ fn a_trace_is_served_as_it_says() {
     let ran = ran(&config("serve", section, &STRATEGIES[1..2]), &[("trace.csv", trace)]).well();
     assert_eq!((whole(&ran, "paged", "served"), whole(&ran, "paged", "refused")), (2.0, 1.0));
     let notes = ran.row("paged")["notes"].clone();
-    assert!(notes.contains("1 of 3 requests were refused: they need up to 308 tokens, and `max_tokens` is 256"), "{notes}");
+    assert!(notes.contains("1 of 3 requests was refused, for more than the 256 tokens of `max_tokens`: up to 308"), "{notes}");
 }
 
 #[test]

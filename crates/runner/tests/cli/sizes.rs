@@ -68,5 +68,11 @@ fn a_chunk_longer_than_the_prompt_is_the_whole_prompt() {
 fn a_plan_with_cells_too_large_for_this_machine_can_be_looked_at() {
     let output = run(&["bench-configs/smoke.toml", "--set", "sweep.batch=1000000000000", "--dry-run"]);
     assert!(output.status.success(), "{}", text(&output.stderr));
-    assert!(text(&output.stdout).contains("GiB are free for a worker"), "{}", text(&output.stdout));
+    let plan = text(&output.stdout);
+    assert!(plan.contains("GiB are free for a worker"), "{plan}");
+    assert!(plan.contains("\nWithout `--dry-run` this is refused: `naive` at length 16 with 1000000000000 sequences at once"), "{plan}");
+    let output = run(&["bench-configs/smoke.toml", "--set", "sweep.batch=9007199254740991", "--dry-run"]);
+    assert!(text(&output.stdout).contains("it needs at least 17179869184.0 GiB of memory"), "{}", text(&output.stdout));
+    let output = run(&["bench-configs/smoke.toml", "--dry-run"]);
+    assert!(!text(&output.stdout).contains("refused"), "{}", text(&output.stdout));
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use kv_report::were;
 use kv_script::{Event, Name};
 
 use super::outcome::Outcome;
@@ -100,7 +101,10 @@ impl<'a, H: Host> Server<'a, H> {
         let (fit, too_long): (Vec<RequestLength>, Vec<RequestLength>) = requests.iter().copied().partition(keeps_to_most);
         if let Some(longest) = too_long.iter().map(|request| request.tokens()).max() {
             let (count, of, most) = (too_long.len(), requests.len(), serve.max_tokens);
-            self.notes.push(format!("{count} of {of} requests were refused: they need up to {longest} tokens, and `max_tokens` is {most}"));
+            self.notes.push(format!(
+                "{count} of {of} requests {} refused, for more than the {most} tokens of `max_tokens`: up to {longest}",
+                were(count)
+            ));
         }
         let (mut too_large, mut without_room) = (0, 0);
         let mut least = usize::MAX;
@@ -135,11 +139,17 @@ impl<'a, H: Host> Server<'a, H> {
         }
         if without_room > 0 {
             let of = requests.len();
-            self.notes.push(format!("{without_room} of {of} requests were refused: a sequence of this cache has no room for their tokens"));
+            self.notes.push(format!(
+                "{without_room} of {of} requests {} refused: a sequence of this cache has no room for as many tokens",
+                were(without_room)
+            ));
         }
         if too_large > 0 {
-            self.notes
-                .push(format!("{too_large} of {} requests were refused: alone they take more than `memory` ({memory})", requests.len()));
+            self.notes.push(format!(
+                "{too_large} of {} requests {} refused: one alone would take more than `memory` ({memory})",
+                requests.len(),
+                were(too_large)
+            ));
         }
         Ok(())
     }
@@ -398,13 +408,13 @@ mod tests {
         assert_eq!(
             outcome.notes,
             [
-                "1 of 3 requests were refused: they need up to 1100 tokens, and `max_tokens` is 1024",
-                "1 of 3 requests were refused: alone they take more than `memory` (37.5 KiB)",
+                "1 of 3 requests was refused, for more than the 1024 tokens of `max_tokens`: up to 1100",
+                "1 of 3 requests was refused: one alone would take more than `memory` (37.5 KiB)",
             ]
         );
         let limited = served(traced(&[(16, 8), (100, 8)]), (1 << 30, 1024), ("contiguous", "growth = { reserve = 64 }")).unwrap();
         assert_eq!((whole(&limited, "served"), whole(&limited, "refused")), (1.0, 1.0));
-        assert!(limited.notes[0].contains("a sequence of this cache has no room for their tokens"), "{:?}", limited.notes);
+        assert!(limited.notes[0].contains("a sequence of this cache has no room for as many tokens"), "{:?}", limited.notes);
         let none = served(traced(&[(16, 8)]), (1024, 1024), ("paged", "block_size = 16")).map(|_| ()).unwrap_err();
         assert!(none.reason().starts_with("not one request fits into `memory` (1.0 KiB): the smallest of 1 takes 4."), "{}", none.reason());
         assert_eq!(none.status(), kv_report::Status::Failed);

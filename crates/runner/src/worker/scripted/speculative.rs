@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use kv_model::argmax;
+use kv_report::counted;
 use kv_script::{Driver, Event, Name};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -68,7 +69,8 @@ pub(super) fn run<H: Host>(
     outcome.differs_after(differences.iter().min().copied());
     if let Some(after) = differences.iter().min() {
         outcome.notes.push(format!(
-            "with drafts its text differs from plain decoding's after {after} tokens, in {} of {runs} texts: the rows of a step are read as they were computed until it ends; from there on the draft guesses nothing",
+            "with drafts its text differs from plain decoding's after {}, in {} of {runs} texts: the rows of a step are read as they were computed until it ends; from there on the draft guesses nothing",
+            counted(*after, "token"),
             differences.len()
         ));
     }

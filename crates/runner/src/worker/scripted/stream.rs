@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use kv_report::counted;
 use kv_script::{Driver, Name};
 use rayon::prelude::*;
 
@@ -75,7 +76,7 @@ fn end<H: Host>(host: &H, stream: &StreamScript, feed: &Feed<'_, H::Driver>, rea
         return;
     }
     outcome.values.insert("ended_at_tokens", feed.fed as f64);
-    let mut note = format!("ended at {} tokens: {reason}", feed.fed);
+    let mut note = format!("ended at {}: {reason}", counted(feed.fed, "token"));
     // A cache that keeps nothing needs nothing.
     if let Some(bytes) = host.needed_bytes(stream.tokens).filter(|bytes| *bytes > 0) {
         outcome.values.insert("needed_bytes", bytes as f64);

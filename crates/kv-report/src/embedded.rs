@@ -1,0 +1,15 @@
+//! Pictures inside a page.
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+
+use crate::{Chart, ReportError, Theme, svg};
+
+/// A chart as it is drawn on light and on dark paper: the paper, and an address with the picture in it.
+///
+/// # Errors
+/// [`ReportError::Draw`].
+pub(crate) fn embedded(chart: &Chart) -> Result<Vec<(&'static str, String)>, ReportError> {
+    let picture = |(paper, theme)| Ok((paper, format!("data:image/svg+xml;base64,{}", BASE64_STANDARD.encode(svg(chart, theme)?))));
+    [("light", Theme::Light), ("dark", Theme::Dark)].into_iter().map(picture).collect()
+}
