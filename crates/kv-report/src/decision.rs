@@ -8,7 +8,7 @@ use crate::metric::known;
 use crate::noise::is_baseline;
 use crate::shown::{bytes, short, with_interval};
 use crate::spread::Spread;
-use crate::{Better, Metric, Results, Row, Status};
+use crate::{Better, Metric, Results, Row, Status, counted};
 
 /// The columns whose numbers rank instances, with their headings.
 const COLUMNS: [(&str, &Metric); 8] = [
@@ -61,7 +61,8 @@ impl Decision {
 
 /// A length and a batch, in words.
 pub(crate) fn at(length: usize, batch: usize) -> String {
-    if batch == 1 { format!("{length} tokens") } else { format!("{length} tokens in each of {batch} sequences") }
+    let tokens = counted(length, "token");
+    if batch == 1 { tokens } else { format!("{tokens} in each of {batch} sequences") }
 }
 
 /// An instance.
@@ -95,7 +96,10 @@ pub(crate) fn decisions(results: &Results) -> Option<Decisions> {
         instances.iter().flat_map(|instance| instance.rows.iter().chain(&instance.failed)).map(|row| row.cell.seq_len).collect()
     };
     let places = groups.iter().flat_map(|(batch, instances)| lengths(instances).into_iter().map(move |length| (length, *batch, instances)));
-    let (first_batch, first_length) = groups.iter().find_map(|(batch, instances)| Some((*batch, common_length(instances, |_| true)?)))?;
+    // Where all failed, the longest length shows it.
+    let (batch, instances) = groups.first()?;
+    let length = common_length(instances, |_| true).or_else(|| lengths(instances).into_iter().next_back())?;
+    let first = (*batch, length);
     // A column that no instance has at any length says nothing.
     let all = || groups.iter().flat_map(|(_, instances)| instances).flat_map(|instance| &instance.rows);
     let has = |metric: &Metric| all().any(|row| row.values.contains_key(metric.id));
@@ -103,7 +107,7 @@ pub(crate) fn decisions(results: &Results) -> Option<Decisions> {
     let tables: Vec<Decision> = places.map(|(length, batch, instances)| decision(instances, &columns, length, batch)).collect();
     Some(Decisions {
         headings: columns.iter().map(|(heading, metric)| (*heading, metric.meaning)).collect(),
-        first: tables.iter().position(|table| (table.batch, table.length) == (first_batch, first_length))?,
+        first: tables.iter().position(|table| (table.batch, table.length) == first)?,
         tables,
     })
 }
@@ -316,6 +320,9 @@ mod tests {
         assert_eq!(failed.marks, ["out of memory"]);
         assert!(failed.numbers.iter().all(|number| number.text == "–" && !number.is_best) && !failed.is_dominated);
         assert_eq!(failed.numbers.len(), decisions(&results).unwrap().headings.len());
+        results.rows.iter_mut().for_each(|row| (row.status, row.values) = (Status::Oom, BTreeMap::new()));
+        let all = self::table(&results);
+        assert!(all.place() == "2048 tokens" && all.rows.iter().all(|choice| choice.marks == ["out of memory"]), "{all:?}");
     }
 
     #[test]

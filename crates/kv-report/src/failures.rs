@@ -2,6 +2,9 @@
 
 use crate::{Results, Row, Status};
 
+/// How the error of a cell begins that was not timed for a reason that another cell of the strategy has.
+pub const TOLD_BEFORE: &str = "not timed, for the reason given for";
+
 /// Cells of a strategy that failed in the same way.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Failure {
@@ -17,8 +20,8 @@ pub(crate) fn failures(results: &Results) -> Vec<Failure> {
     let mut groups: Vec<(&Row, Vec<&Row>)> = vec![];
     for row in results.rows.iter().filter(|row| row.status != Status::Ok) {
         let is_alike = |other: &Row| {
-            let of = |row: &Row| (row.cell.label.clone(), row.cell.workload.clone(), row.cell.batch, reason(row));
-            of(other) == of(row)
+            let of = |row: &Row| (row.cell.label.clone(), row.cell.workload.clone(), row.cell.batch);
+            of(other) == of(row) && (is_told_before(row) || reason(other) == reason(row))
         };
         match groups.iter_mut().find(|(first, _)| is_alike(first)) {
             Some((_, rows)) => rows.push(row),
@@ -27,10 +30,16 @@ pub(crate) fn failures(results: &Results) -> Vec<Failure> {
     }
     let failure = |(first, rows): (&Row, Vec<&Row>)| {
         let lengths: Vec<String> = rows.iter().map(|row| row.cell.seq_len.to_string()).collect();
-        let cells = format!("{}, {} tokens, batch {}", first.cell.workload, lengths.join(", "), first.cell.batch);
+        let tokens = if lengths == ["1"] { "token" } else { "tokens" };
+        let cells = format!("{}, {} {tokens}, batch {}", first.cell.workload, lengths.join(", "), first.cell.batch);
         Failure { label: first.cell.label.clone(), cells, reason: reason(first) }
     };
     groups.into_iter().map(failure).collect()
+}
+
+/// Whether another row of the strategy has the reason.
+fn is_told_before(row: &Row) -> bool {
+    row.error.as_ref().is_some_and(|error| error.starts_with(TOLD_BEFORE))
 }
 
 fn reason(row: &Row) -> String {
@@ -58,9 +67,11 @@ mod tests {
         longer.cell.seq_len = 256;
         let mut other = longer.clone();
         other.error = Some("another".into());
-        results.rows.extend([longer, other]);
+        let mut told_before = longer.clone();
+        (told_before.cell.seq_len, told_before.error) = (512, Some(format!("{TOLD_BEFORE} decode at 128")));
+        results.rows.extend([longer, other, told_before]);
         let all = failures(&results);
         let of_slow: Vec<&str> = all.iter().filter(|failure| failure.label == "slow").map(|failure| failure.cells.as_str()).collect();
-        assert_eq!(of_slow, ["decode, 128, 256 tokens, batch 1", "decode, 256 tokens, batch 1"]);
+        assert_eq!(of_slow, ["decode, 128, 256, 512 tokens, batch 1", "decode, 256 tokens, batch 1"]);
     }
 }

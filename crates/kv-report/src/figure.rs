@@ -49,12 +49,14 @@ fn without_outliers(chart: &Chart) -> Chart {
 
 fn bars(chart: &Chart, names: &[String], arrangement: Arrangement) -> Value {
     let names: Vec<String> = names.iter().map(|name| escaped(name)).collect();
+    // A series may have no point at some of the names.
+    let name = |(bar, _): &(f64, f64)| names.iter().enumerate().find(|(place, _)| *place as f64 == *bar).map(|(_, name)| name);
     let part = |series: &Series| {
         let (red, green, blue) = colour(series.style);
         let mut part = json!({
             "type": "bar",
             "name": escaped(&series.name),
-            "x": names,
+            "x": series.points.iter().map(name).collect::<Vec<_>>(),
             "y": series.points.iter().map(|(_, y)| *y).collect::<Vec<_>>(),
             "marker": { "color": format!("rgb({red},{green},{blue})") },
         });
@@ -70,7 +72,7 @@ fn bars(chart: &Chart, names: &[String], arrangement: Arrangement) -> Value {
                 Arrangement::Stacked => "stack",
                 Arrangement::Beside => "group",
             },
-            "xaxis": { "automargin": true, "type": "category" },
+            "xaxis": { "automargin": true, "type": "category", "categoryorder": "array", "categoryarray": names },
             "yaxis": axis(&chart.y),
             "legend": { "x": 1.02, "y": 1.0, "traceorder": "normal" },
             "margin": { "l": 80, "r": 20, "t": 20, "b": 70 },
@@ -243,6 +245,20 @@ mod tests {
         assert_eq!(figure["data"][0]["x"], json!(["a &amp; b", "c"]));
         assert_eq!(figure["data"][0]["y"], json!([1.0, 2.0]));
         assert_eq!(figure["data"][0]["name"], "part &lt;1>");
+    }
+
+    #[test]
+    fn a_series_without_some_of_the_bars_has_its_values_under_the_right_names() {
+        let mut holed = series("holed", 0, &[(1.0, 2.0), (2.0, 3.0)]);
+        holed.intervals.push(Interval { x: 2.0, low: 2.5, high: 3.25 });
+        let mut chart = chart(Scale::Linear, vec![holed, series("whole", 1, &[(0.0, 4.0), (1.0, 5.0), (2.0, 6.0)])]);
+        chart.form = Form::Bars { names: ["a", "b", "c"].map(String::from).to_vec(), arrangement: Arrangement::Beside };
+        let figure = figure(&chart);
+        assert_eq!([&figure["data"][0]["x"], &figure["data"][0]["y"]], [&json!(["b", "c"]), &json!([2.0, 3.0])]);
+        assert_eq!(figure["data"][0]["error_y"]["array"], json!([null, 0.25]));
+        assert_eq!(figure["data"][1]["x"], json!(["a", "b", "c"]));
+        // Otherwise the axis would begin with the first name of the first series.
+        assert_eq!(figure["layout"]["xaxis"]["categoryarray"], json!(["a", "b", "c"]));
     }
 
     #[test]

@@ -17,8 +17,8 @@ use crate::shown::shown;
 use crate::switch::Switch;
 use crate::{CellRecord, page_data, pictures, plotly};
 use crate::{
-    Chart, Comparison, EqualBytes, Fact, Pair, ReportError, Results, Row, RunRecord, RunState, Status, equal_bytes, recall_sentences,
-    sentences, workload_sentences,
+    Chart, Comparison, EqualBytes, Fact, Pair, ReportError, Results, Row, RunRecord, RunState, Status, counted, equal_bytes,
+    recall_sentences, sentences, workload_sentences,
 };
 
 /// How a page shows its charts.
@@ -164,7 +164,7 @@ fn asked(results: &Results) -> String {
         distinct(run.cells.iter().filter(|cell| cell.workload == "decode" || cell.workload == "generate").map(|cell| cell.seq_len));
     let at = match lengths.as_slice() {
         [] => String::new(),
-        [length] => format!(" at {length} tokens"),
+        [length] => format!(" at {}", counted(*length, "token")),
         [first, .., last] => format!(" at {first} to {last} tokens"),
     };
     let others = distinct(run.cells.iter().map(|cell| cell.workload.as_str()).filter(|name| *name != "decode" && *name != "generate"));
@@ -193,7 +193,7 @@ pub(crate) fn counts(results: &Results) -> String {
     let with = |status| results.rows.iter().filter(|row| row.status == status).count();
     let failed = [Status::Failed, Status::Timeout, Status::Oom, Status::Unsupported].into_iter().filter(|status| with(*status) > 0);
     let failed = failed.map(|status| format!(", {} {status}", with(status)));
-    format!("{} cells measured{}", with(Status::Ok), failed.collect::<String>())
+    format!("{} measured{}", counted(with(Status::Ok), "cell"), failed.collect::<String>())
 }
 
 /// Why cells may be missing.

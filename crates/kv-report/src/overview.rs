@@ -7,6 +7,7 @@ use crate::html::{CSS, counts, unfinished};
 use crate::shown::bytes;
 use crate::speed_up::{SpeedUp, SpeedUps};
 use crate::speed_up_lines::{millions, shown_speed_up};
+use crate::theme_switch::THEME_SCRIPT;
 use crate::{Chart, ReportError, Results, RunRecord, pictures, speed_up_chart, speed_up_sentences};
 
 /// Runs of several models.
@@ -79,7 +80,7 @@ pub fn overview_html(overview: &Overview) -> Result<String, ReportError> {
     let drawn = pictures(&speed_up_chart(&speed_ups).into_iter().collect::<Vec<_>>());
     let page = Page {
         css: CSS,
-        script: SCRIPT,
+        script: THEME_SCRIPT,
         title: &overview.title,
         sentences: overview_sentences(overview),
         pictures: drawn.charts.iter().map(Picture::of).collect::<Result<_, _>>()?,
@@ -89,8 +90,6 @@ pub fn overview_html(overview: &Overview) -> Result<String, ReportError> {
     };
     Ok(page.render()?)
 }
-
-const SCRIPT: &str = include_str!("../templates/overview.js");
 
 #[derive(Template)]
 #[template(path = "overview.html")]

@@ -4,13 +4,16 @@ use std::collections::BTreeSet;
 
 use serde::Deserialize;
 
+use crate::front::NEXT_TO_NOTHING;
 use crate::metric::metric;
 use crate::spreadsheet::{as_text, of_text};
 use crate::table::{number, table};
 use crate::{Metric, ReportError};
 
 /// The metrics that a chart has of another engine: time per output token, time to first token, and the cache's bytes.
-pub const PEER_METRICS: [&str; 3] = ["tpot_ms_p50", "ttft_ms", "heap_live_bytes"];
+pub const PEER_METRICS: [&str; 3] = ["tpot_ms_p50", "ttft_ms", HEAP];
+
+const HEAP: &str = "heap_live_bytes";
 
 /// A measurement of another engine, at one sequence length.
 #[derive(Debug, Clone, PartialEq)]
@@ -65,9 +68,23 @@ pub fn read_peers(csv: &[u8]) -> Result<Peers, ReportError> {
     }
     match read.peers.iter().find(|peer| !is_drawable(peer)) {
         Some(Peer { peer, seq_len, metric, value, .. }) => Err(ReportError::Peer(format!(
-            "{peer} at {seq_len} tokens has a {metric} of {value}: length, value and interval must be positive"
+            "{peer} at {seq_len} tokens has a {metric} of {value}: length and value must be positive, and an interval must hold the value"
         ))),
         None => Ok(read),
+    }
+}
+
+/// Refuses measurements of which two have the same name, length and metric: one point of a line has one value.
+///
+/// # Errors
+/// [`ReportError::Peer`] names them.
+pub fn require_distinct(peers: &[Peer]) -> Result<(), ReportError> {
+    let mut known = BTreeSet::new();
+    match peers.iter().find(|peer| !known.insert((&peer.peer, peer.seq_len, peer.metric))) {
+        Some(Peer { peer, seq_len, metric, .. }) => Err(ReportError::Peer(format!(
+            "{peer} at {seq_len} tokens has more than one {metric}: give each engine and run a name of its own"
+        ))),
+        None => Ok(()),
     }
 }
 
@@ -124,14 +141,21 @@ fn drawn(row: Long) -> Result<Peer, String> {
     let id = of_text(&row.metric);
     let metric = PEER_METRICS.into_iter().find(|known| *known == id).ok_or_else(|| format!("the metric {id}"))?;
     let value = row.value.ok_or_else(|| format!("rows of {metric} without a value"))?;
-    let interval = row.interval_low.zip(row.interval_high);
+    if metric == HEAP && value < NEXT_TO_NOTHING {
+        return Err("bytes of caches that hold nothing".into());
+    }
+    // One end alone is no interval, and leaves a line that nothing can be drawn of.
+    let interval = match (row.interval_low, row.interval_high) {
+        (None, None) => None,
+        (low, high) => Some((low.unwrap_or(f64::NAN), high.unwrap_or(f64::NAN))),
+    };
     Ok(Peer { peer: of_text(&row.label).to_owned(), seq_len: row.seq_len, metric, value, interval })
 }
 
 /// Whether a logarithmic axis can show it.
 fn is_drawable(peer: &Peer) -> bool {
     let (low, high) = peer.interval.unwrap_or((peer.value, peer.value));
-    peer.seq_len > 0 && [low, peer.value, high].into_iter().all(|number| number > 0.0 && number.is_finite()) && low <= high
+    peer.seq_len > 0 && low > 0.0 && low <= peer.value && peer.value <= high && high.is_finite()
 }
 
 #[cfg(test)]
@@ -152,12 +176,14 @@ mod tests {
     fn another_run_is_a_peer_and_what_no_chart_has_is_told() {
         let results = crate::example_quality::results();
         let read = read_peers(&crate::metrics_csv(&results)).unwrap();
-        let row = &results.rows[0];
+        let row = results.rows.iter().find(|row| row.value(HEAP).is_some_and(|bytes| bytes >= NEXT_TO_NOTHING)).unwrap();
         let of =
             |id: &str| read.peers.iter().find(|peer| peer.peer == row.cell.label && peer.seq_len == row.cell.seq_len && peer.metric == id);
         assert_eq!(of("tpot_ms_p50").unwrap().interval, row.values["tpot_ms_p50"].interval);
-        assert_eq!(of("heap_live_bytes").map(|peer| peer.value), row.value("heap_live_bytes"));
-        assert!(read.left_out.contains("the metric kld_mean"), "{:?}", read.left_out);
+        assert_eq!(of(HEAP).map(|peer| peer.value), row.value(HEAP));
+        for left_out in ["the metric kld_mean", "bytes of caches that hold nothing"] {
+            assert!(read.left_out.contains(left_out), "{left_out}: {:?}", read.left_out);
+        }
         let others =
             b"label,workload,seq_len,batch,metric,value\na,serve,128,1,ttft_ms,2\na,decode,128,4,ttft_ms,2\na,decode,128,1,ttft_ms,\n";
         let left_out: Vec<String> = read_peers(others).unwrap().left_out.into_iter().collect();
@@ -165,9 +191,17 @@ mod tests {
     }
 
     #[test]
+    fn a_point_has_one_value() {
+        let peers = [peer("a", "ttft_ms", 1.0), peer("a", "tpot_ms_p50", 1.0), peer("b", "ttft_ms", 1.0)];
+        assert!(require_distinct(&peers).is_ok());
+        let error = require_distinct(&[&peers[..], &peers[..1]].concat()).unwrap_err().to_string();
+        assert!(error.starts_with("a at 128 tokens has more than one ttft_ms"), "{error}");
+    }
+
+    #[test]
     fn what_is_written_is_read() {
         for name in ["a, \"b\"", "=1+1", "'=1+1", "'quoted'"] {
-            let peers = vec![Peer { interval: Some((1.0, 1.5)), ..peer(name, "tpot_ms_p50", 1.25) }, peer(name, "heap_live_bytes", 3.0)];
+            let peers = vec![Peer { interval: Some((1.0, 1.5)), ..peer(name, "tpot_ms_p50", 1.25) }, peer(name, HEAP, 8192.0)];
             assert_eq!(read_peers(&peers_csv(&peers)).unwrap().peers, peers, "{name}");
         }
     }
@@ -177,9 +211,15 @@ mod tests {
         let error = read_peers(b"peer,seq_len,tpot_ms_p50,ttft_ms\nengine,many,1,1\n").unwrap_err();
         assert!(std::error::Error::source(&error).is_some_and(|cause| cause.to_string().contains("invalid digit")), "{error:?}");
         assert!(read_peers(b"engine\n1\n").is_err());
-        for (row, why) in
-            [("0,1,,", "at 0 tokens"), ("8,-1,,", "of -1"), ("8,NaN,,", "of NaN"), ("8,1,0,2", "positive"), ("8,1,2,1.5", "interval")]
-        {
+        for (row, why) in [
+            ("0,1,,", "at 0 tokens"),
+            ("8,-1,,", "of -1"),
+            ("8,NaN,,", "of NaN"),
+            ("8,1,0,2", "positive"),
+            ("8,1,2,1.5", "interval"),
+            ("8,5,1,2", "hold"),
+            ("8,1,1,", "hold"),
+        ] {
             let csv = format!("label,seq_len,value,interval_low,interval_high,metric\nengine,{row},ttft_ms\n");
             let error = read_peers(csv.as_bytes()).unwrap_err().to_string();
             assert!(error.contains(why) && error.contains("engine"), "{row}: {error}");

@@ -7,6 +7,7 @@ use crate::metric::known;
 use crate::noise::is_baseline;
 use crate::quality_axis::{ATTENTION, KLD, QualityAxis};
 use crate::recall::losses;
+use crate::role::{Role, role};
 use crate::shown::{bytes, short, with_interval};
 use crate::{Metric, Results, Row, Value};
 
@@ -83,7 +84,11 @@ fn sentence(instance: &Instance<'_>, all: &[Instance<'_>], axis: Option<&Quality
         return format!("{label} was measured at no length{reason}.");
     };
     let place = at(row.cell.seq_len, row.cell.batch);
-    let (cost, quality) = (costs(row, all, margin), of_quality(row, axis));
+    let quality = match role(instance, all) {
+        Role::Reference => "recomputes, so it is exact".into(),
+        Role::Cache => of_quality(row, axis),
+    };
+    let cost = costs(row, all, margin);
     let found: String = needles(row).into_iter().chain(losses(row)).map(|found| format!("; {found}")).collect();
     if is_baseline(row) {
         let subject = if quality.starts_with("its ") { "" } else { "it " };
@@ -200,7 +205,8 @@ mod tests {
         let mut results = results;
         edit(&mut results, "quantized q8_0", |row| drop(row.values.insert("streamed_kld_mean".into(), Value::from(3e-4))));
         assert!(of(&results, "quantized q8_0").contains("floor 1.0e-10) and by 0.00030 nats (streamed); same top"));
-        assert!(of(&results, "naive").contains("900 [882, 918] ms per token (not compared)"), "{}", of(&results, "naive"));
+        let naive = of(&results, "naive");
+        assert!(naive.contains("900 [882, 918] ms per token (not compared), and recomputes, so it is exact;"), "{naive}");
     }
 
     #[test]
@@ -243,6 +249,24 @@ mod tests {
         assert_eq!(told[..alone.len()], alone);
         assert!(told[alone.len()].starts_with("quantized q8_0 at 2048 tokens in each of 4 sequences takes 24.02 MiB"), "{told:?}");
         assert!(told[alone.len()].contains("its quality was not measured with 4 sequences at once"), "{told:?}");
+    }
+
+    #[test]
+    fn one_strategy_alone_is_the_baseline_and_an_interrupted_run_tells_what_it_has() {
+        let mut results = example_quality::results();
+        results.rows.retain(|row| row.cell.label == "contiguous f16" && row.cell.seq_len == 2048);
+        let alone = sentences(&results);
+        assert_eq!(alone.len(), 1);
+        assert!(alone[0].starts_with("contiguous f16 is the baseline: at 2048 tokens it takes 45.02 MiB"), "{alone:?}");
+        // Ended after the times, before bytes and quality.
+        results.run.state = crate::RunState::Interrupted;
+        results.rows[0].values.retain(|id, _| id.starts_with("tpot"));
+        assert_eq!(
+            sentences(&results),
+            [
+                "contiguous f16 is the baseline: at 2048 tokens it takes bytes that were not counted and 27.00 [26.46, 27.54] ms per token, and its quality was not measured."
+            ]
+        );
     }
 
     #[test]

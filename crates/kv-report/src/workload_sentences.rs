@@ -49,6 +49,7 @@ fn of_chat(row: &Row) -> Vec<String> {
     }
     match ["shared prefix", "separate"].into_iter().find_map(|variant| row.along(variant, "break_even_turn").next()) {
         Some((_, turn)) => found.push(format!("has paid for itself against recomputing at the end of turn {:.0}", turn.value)),
+        None if row.cell.baseline.is_none() => found.push("recomputes".into()),
         None => found.push("does not pay for itself against recomputing within these turns".into()),
     }
     found

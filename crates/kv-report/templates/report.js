@@ -12,6 +12,12 @@
   const unescaped = name => name.replace(/&lt;/g, "<").replace(/&amp;/g, "&");
   const plain = name => unescaped(name).replace(/^\d+\*? {2}/, "");
   const lineOf = name => lines.find(line => plain(name) === line.name || plain(name).startsWith(line.name + ", "));
+  // A bar's name is its label, followed by what distinguishes it from the other bars: a workload, a length, a batch.
+  const ofBar = /^(?:, [^,]+)?(?: at \d+)?(?: ×(\d+))?$/;
+  const lineOfBar = name => lines.find(line => {
+    const rest = plain(name).startsWith(line.label) && ofBar.exec(plain(name).slice(line.label.length));
+    return rest && (rest[1] === undefined || Number(rest[1]) === line.batch);
+  });
   // A very long name would leave no room for the plot.
   const short = name => {
     const characters = [...unescaped(name)];
@@ -48,29 +54,36 @@
 
   function traceNow(id, trace, index, figure) {
     const name = id.slice("chart-".length);
-    if (trace.type === "bar") {
-      const keep = trace.x.map(category => isShown(lineOf(category)));
-      return { ...trace, x: trace.x.filter((_, index) => keep[index]), y: trace.y.filter((_, index) => keep[index]) };
-    }
+    if (trace.type === "bar") return dressed(only(trace, category => isShown(lineOfBar(category))));
     // The name of another engine may begin as a strategy's does.
     const isPeer = figure.peers?.includes(index);
     const line = trace.name === undefined || isPeer ? null : lineOf(trace.name);
     const isChosen = isPeer ? !state.hiddenPeers.has(unescaped(trace.name)) : isShown(line);
     let shown = relative[name] ? rebased(trace, line, relative[name]) : trace;
-    if (state.length && figure.over === "lengths") {
-      const keep = shown.x.map(x => String(x) === state.length);
-      const filter = list => list?.filter((_, index) => keep[index]);
-      shown = { ...shown, x: filter(shown.x), y: filter(shown.y) };
-      if (shown.error_y) shown.error_y = { ...shown.error_y, array: filter(shown.error_y.array), arrayminus: filter(shown.error_y.arrayminus) };
-    }
+    if (state.length && figure.over === "lengths") shown = only(shown, x => String(x) === state.length);
     const isOutlier = figure.outliers?.includes(trace.name) && !state.outliers[id];
-    const colored = { ...shown, visible: isChosen && !isOutlier };
+    return { ...dressed(shown), visible: isChosen && !isOutlier };
+  }
+
+  // A trace's points at the places that are kept, with their intervals.
+  function only(trace, isKept) {
+    const keep = trace.x.map(isKept);
+    const filter = list => list?.filter((_, index) => keep[index]);
+    const kept = { ...trace, x: filter(trace.x), y: filter(trace.y) };
+    if (trace.error_y) kept.error_y = { ...trace.error_y, array: filter(trace.error_y.array), arrayminus: filter(trace.error_y.arrayminus) };
+    return kept;
+  }
+
+  // A trace in the colors of the theme, with what is told of a point that is pointed at.
+  function dressed(trace) {
+    const colored = { ...trace };
     if (colored.name !== undefined) colored.name = short(colored.name);
     if (colored.line) colored.line = { ...colored.line, color: ink(colored.line.color) };
     if (colored.marker) colored.marker = { ...colored.marker, color: ink(colored.marker.color) };
+    if (colored.error_y && trace.type === "bar") colored.error_y = { ...colored.error_y, color: style("--ink") };
     // Of some points of a line no interval is known: there a template would show its own text.
-    if (shown.hoverinfo !== "skip") colored.hovertemplate = shown.x.map((_, index) => {
-      const interval = shown.error_y?.array[index] == null ? "" : " [−%{error_y.arrayminus:.3g}, +%{error_y.array:.3g}]";
+    if (trace.hoverinfo !== "skip") colored.hovertemplate = trace.x.map((_, index) => {
+      const interval = trace.error_y?.array[index] == null ? "" : " [−%{error_y.arrayminus:.3g}, +%{error_y.array:.3g}]";
       return `%{x}: %{y:.6g}${interval}<extra>%{fullData.name}</extra>`;
     });
     return colored;
@@ -104,8 +117,8 @@
     const layout = structuredClone(figure.layout);
     setTicks(id, figure, layout);
     const narrow = element.clientWidth < 700;
-    const categories = layout.xaxis.type === "category" ? [...new Set(traces.flatMap(trace => trace.x))] : [];
-    if (categories.length) Object.assign(layout.xaxis, { tickvals: categories, ticktext: categories.map(short) });
+    const categories = layout.xaxis.type === "category" ? layout.xaxis.categoryarray.filter(name => traces.some(trace => trace.x.includes(name))) : [];
+    if (categories.length) Object.assign(layout.xaxis, { categoryarray: categories, tickvals: categories, ticktext: categories.map(short) });
     layout.paper_bgcolor = layout.plot_bgcolor = "rgba(0,0,0,0)";
     layout.font = { color: style("--ink"), size: narrow ? 11 : 12 };
     if (narrow) {
@@ -135,6 +148,20 @@
       else td.textContent = found ? `${number(found[0])} [${number(found[1])}, ${number(found[2])}] ${found[3]}` : "not compared";
     }
     for (const heading of all("[data-baseline-name]")) heading.textContent = state.baseline;
+    for (const note of all("[data-judged]")) note.hidden = state.baseline === data.baseline;
+    for (const row of all(".decision tbody tr")) markBaseline(row);
+  }
+
+  // The mark of the baseline stands in the row of the chosen one.
+  function markBaseline(row) {
+    const isChosen = row.dataset.label === state.baseline;
+    let mark = row.querySelector("[data-mark=baseline]");
+    if (!mark && isChosen && state.baseline !== data.baseline) {
+      mark = Object.assign(document.createElement("span"), { className: "mark", textContent: "baseline" });
+      mark.dataset.mark = "baseline";
+      row.cells[0].append(" ", mark);
+    }
+    if (mark) mark.hidden = !isChosen;
   }
   const number = value => Number(value.toPrecision(3)).toString();
 
@@ -166,15 +193,29 @@
     document.getElementById(`choose-${key}`)?.addEventListener("change", event => { state[key] = event.target.value; update(); });
   }
   document.getElementById("filter").addEventListener("input", filterRows);
-  document.getElementById("choose-decision")?.addEventListener("change", event => {
-    for (const table of all("[data-decision]")) table.hidden = table.dataset.decision !== event.target.value;
-  });
-  document.getElementById("theme").addEventListener("click", event => {
+  const place = document.getElementById("choose-decision");
+  const showDecision = () => { for (const table of all("[data-decision]")) table.hidden = table.dataset.decision !== place.value; };
+  place?.addEventListener("change", showDecision);
+  // Strategies stand side by side at the length and batch of the filters if there is a table of them, or else stay as they are.
+  function followFilters() {
+    const now = place?.selectedOptions[0]?.dataset;
+    if (!now) return;
+    const length = state.length || now.length, batch = state.batch || now.batch;
+    const fitting = [...place.options].filter(({ dataset }) => (!state.length || dataset.length === length) && (!state.batch || dataset.batch === batch));
+    const nearest = fitting.find(({ dataset }) => dataset.length === length && dataset.batch === batch) ?? fitting[0];
+    if (!nearest) return;
+    place.value = nearest.value;
+    showDecision();
+  }
+  for (const key of ["length", "batch"]) document.getElementById(`choose-${key}`)?.addEventListener("change", followFilters);
+  // The button is pressed while the page is dark, by choice or by the reader's preference.
+  const tellTheme = () => document.getElementById("theme").setAttribute("aria-pressed", String(isDark()));
+  const changeTheme = () => { tellTheme(); drawAll(); };
+  document.getElementById("theme").addEventListener("click", () => {
     root.dataset.theme = isDark() ? "light" : "dark";
-    event.target.setAttribute("aria-pressed", String(isDark()));
-    drawAll();
+    changeTheme();
   });
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", changeTheme);
   for (const button of all("button[data-scale]")) button.addEventListener("click", () => {
     const id = button.dataset.scale;
     const now = state.scale[id] ?? charts[id].layout.yaxis.type;
@@ -224,5 +265,6 @@
     if (themeOnScreen) root.dataset.theme = themeOnScreen; else delete root.dataset.theme;
     drawAll();
   });
+  tellTheme();
   filterRows();
 })();

@@ -221,6 +221,9 @@ fn every_deed_is_a_row(place: &str, deeds: &[&str]) {
             "panic" => "panicked: a deed of its own",
             _ => "fails the conformance suite: guarantee_holds",
         };
+        // What keeps a strategy from being timed at all is told once.
+        let is_told_before = place == "gate" && row["seq_len"] == "24";
+        let reason = if is_told_before { "not timed, for the reason given for " } else { reason };
         assert!(error.contains(reason), "{what}");
         assert!(row["tpot_ms_p50"].is_empty(), "{what}");
     }

@@ -90,5 +90,6 @@ pub const CHECKS: [Check; 20] = [
     check("long_runs_hold", "a long prompt in chunks and token by token, and what follows, keeps the guarantee", long_runs_hold),
 ];
 
-/// The largest difference that the order of summation may cause, for values between −1 and 1.
-pub(crate) const TOLERANCE: f32 = 2e-5;
+/// The largest difference that the order of summation may cause, and factors that kernels round to 16 bits: a row of values between
+/// −1 and 1 is then off by up to 2⁻¹⁶ of the largest weight (2.7e-5 in all was seen of four rows of 128 values in `q8_0`).
+pub(crate) const TOLERANCE: f32 = 5e-5;

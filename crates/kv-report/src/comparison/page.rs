@@ -1,14 +1,18 @@
-//! A comparison as a single page that works offline, without a script.
+//! A comparison as a single page that works offline. Its only script changes the theme.
 
 use askama::Template;
 
 use super::{Comparison, Role, TimeChange, TimeTable, TimeVerdict, Times};
 use crate::ReportError;
+use crate::html::CSS;
 use crate::shown::short;
+use crate::theme_switch::THEME_SCRIPT;
 
 #[derive(Template)]
 #[template(path = "comparison.html")]
 struct Page<'a> {
+    css: &'static str,
+    script: &'static str,
     title: &'a str,
     comparison: &'a Comparison,
 }
@@ -18,7 +22,7 @@ struct Page<'a> {
 /// # Errors
 /// [`ReportError::Page`].
 pub fn comparison_html(title: &str, comparison: &Comparison) -> Result<String, ReportError> {
-    Ok(Page { title, comparison }.render()?)
+    Ok(Page { css: CSS, script: THEME_SCRIPT, title, comparison }.render()?)
 }
 
 impl Comparison {
@@ -93,10 +97,17 @@ mod tests {
         }
         let comparison = Comparison { violations: vec!["bytes>1%: <i>".into()], ..of(&label, &after) };
         let page = comparison_html("A & B", &comparison).unwrap();
-        assert!(!page.contains("<script") && page.contains("&#60;script&#62;"), "{page}");
+        // The script that changes the theme is the only one.
+        assert!(page.matches("<script").count() == 1 && page.contains("&#60;script&#62;"), "{page}");
         for part in ["A &#38; B", "4096", "4100", "+0.10 %", "feed&#60;b&#62;", "bytes&#62;1%: &#60;i&#62;", "Both are the same run"] {
             assert!(page.contains(part), "{part}: {page}");
         }
         assert!(!page.contains("http:") && !page.contains("https:"), "nothing is asked of the network");
+        let scrolled = page.matches("<div class=\"scroll\"").count();
+        assert_eq!(
+            page.matches("<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=").count(),
+            scrolled,
+            "keys scroll wide tables"
+        );
     }
 }

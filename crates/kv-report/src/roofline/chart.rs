@@ -1,7 +1,7 @@
 //! The share of the read bandwidth as bars.
 
 use super::{Roofline, RooflineRow};
-use crate::{Arrangement, Axis, Chart, Form, Interval, Scale, Series};
+use crate::{Arrangement, Axis, Chart, Form, Interval, Scale, Series, counted};
 
 /// The share of the read bandwidth that each format reaches, a series for each layout. One chart for each model, with the name of its
 /// files; of several models, that ends with the model's.
@@ -32,7 +32,7 @@ fn chart(roofline: &Roofline, model: &str) -> Chart {
     };
     Chart {
         name: "roofline",
-        title: format!("Share of the read bandwidth that attention reaches: {model}, {} tokens", roofline.tokens),
+        title: format!("Share of the read bandwidth that attention reaches: {model}, {}", counted(roofline.tokens, "token")),
         caption: format!(
             "Encoded keys and values read per second, over the {} GB/s at which the same threads read a large buffer. At 1, memory is the limit; below, time is spent on more than reading. A smaller format reads fewer bytes: it can take less time at a lower share.{cached} {intervals}",
             roofline.read_bandwidth.shown(1e-9, 1)

@@ -33,6 +33,7 @@ pub(super) fn roofline() -> Roofline {
         rounds: 3,
         launches: 5,
         seed: 0,
+        margin: 0.03,
         last_level_cache_bytes: Some(32 << 20),
         read_bandwidth: located(2e10),
         read_bandwidth_pages: "2 MiB".into(),

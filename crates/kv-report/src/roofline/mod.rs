@@ -16,7 +16,10 @@ pub use chart::roofline_charts;
 pub use csv::roofline_csv;
 pub use page::roofline_html;
 
-use crate::{BuildRecord, Environment};
+use crate::{BuildRecord, Environment, counted};
+
+/// The layout that the others are compared with.
+const CONTIGUOUS: &str = "contiguous";
 
 /// The measurements, and what a reader must know to trust them.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -55,6 +58,8 @@ pub struct Roofline {
     pub launches: usize,
     /// Of the order in which everything took its turn.
     pub seed: u32,
+    /// The share by which times may differ and still be the same.
+    pub margin: f64,
     /// `None` where the system does not say.
     pub last_level_cache_bytes: Option<usize>,
     /// Of all threads together, of a buffer that no cache holds, in the pages that are read faster.
@@ -111,6 +116,22 @@ pub struct Judged {
 }
 
 impl Roofline {
+    /// What numbers in brackets and verdicts mean.
+    pub fn legend(&self) -> String {
+        if self.read_bandwidth.interval.is_none() {
+            return "There are no intervals and no verdicts: they take 3 launches. Times over others are paired by round.".into();
+        }
+        format!(
+            "In brackets, where a value lies with 95 %, by the medians of the launches. Times over others are paired by round; if all were alike, any ratio of a column would exclude 1 with a probability of 5 %. same: within {} %; faster, slower: the interval excludes 1; inconclusive: neither.",
+            100.0 * self.margin
+        )
+    }
+
+    /// How often everything took its turn: "4 launches of 30 rounds".
+    pub fn effort(&self) -> String {
+        format!("{} of {}", counted(self.launches, "launch"), counted(self.rounds, "round"))
+    }
+
     /// The models, each once, in order.
     fn models(&self) -> Vec<&str> {
         let mut models: Vec<&str> = self.rows.iter().map(|row| row.model.as_str()).collect();
@@ -126,7 +147,18 @@ impl Roofline {
 impl RooflineRow {
     /// Whether the other layouts of its format are compared with it.
     fn is_contiguous(&self) -> bool {
-        self.time_over_contiguous.is_none()
+        self.layout == CONTIGUOUS
+    }
+
+    /// Its times over those of contiguous f32 and of the contiguous layout in the same format, as tables show them: 1 is the
+    /// reference's own.
+    pub fn shown_times(&self) -> [String; 2] {
+        let shown = |judged: &Option<Judged>, is_reference: bool| match judged {
+            Some(judged) => judged.to_string(),
+            None => if is_reference { "1" } else { "-" }.to_owned(),
+        };
+        let is_contiguous = self.is_contiguous();
+        [shown(&self.time_over_f32, is_contiguous && self.format == "f32"), shown(&self.time_over_contiguous, is_contiguous)]
     }
 }
 
@@ -168,6 +200,18 @@ mod tests {
         assert_eq!(json["command"], "runner roofline tiny");
         assert_eq!(json["build"]["commit"], "313960b");
         assert_eq!(json["environment"]["facts"][0]["name"], report.environment.facts[0].name.as_str());
+    }
+
+    #[test]
+    fn the_reference_is_1_and_what_was_not_compared_is_told_from_it() {
+        let mut roofline = example::roofline();
+        assert_eq!(roofline.rows[0].shown_times(), ["1", "1"]);
+        let paged = roofline.rows.iter_mut().find(|row| row.layout != CONTIGUOUS).unwrap();
+        (paged.time_over_f32, paged.time_over_contiguous) = (None, None);
+        assert_eq!(paged.shown_times(), ["-", "-"]);
+        assert!(roofline.legend().contains("same: within 3 %"), "{}", roofline.legend());
+        let few = example::of_two_launches();
+        assert!(few.legend().starts_with("There are no intervals"), "{}", few.legend());
     }
 
     #[test]

@@ -4,10 +4,11 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use kv_report::{Build, CellRecord, Edition, Level, PEER_METRICS, Pass, Peer, Peers, Results, RunState, Status};
+use kv_report::{Build, CellRecord, Edition, Level, PEER_METRICS, Pass, Peer, Peers, Results, RunState, Status, require_distinct};
 
 use super::print;
 use crate::files::write_durably;
+use crate::invisible::{hidden, written_out};
 use crate::overview_folder::Models;
 use crate::progress::say;
 use crate::run_folder::Left;
@@ -62,6 +63,8 @@ fn report_run(folder: &Path, peers: &[PathBuf], editions: &[Edition], format: Op
             .help("leave `--peer` out, or run the config without `level = \"attention\"`"));
     }
     let peers = peers.iter().map(|file| read_peers(file)).collect::<Result<Vec<_>, _>>()?.concat();
+    require_distinct(&peers)
+        .map_err(|error| Problem::new(error.to_string()).help("its column `label` names it; of two files, one can be left out"))?;
     let files = sweep::tables(&results).into_iter().map(|(name, bytes)| (name.to_owned(), bytes));
     for (name, bytes) in files.chain(sweep::draw(&results, &peers, editions)?) {
         let path = folder.join(name);
@@ -130,6 +133,14 @@ fn read_peers(file: &Path) -> Result<Vec<Peer>, Problem> {
     let others = left_out.into_iter().collect::<Vec<_>>().join(", ");
     if peers.is_empty() {
         return Err(unusable(&if others.is_empty() { ": it has no rows".into() } else { format!(": it has only {others}") }));
+    }
+    let is_shown =
+        |name: &str| !name.trim().is_empty() && name.trim() == name && !name.chars().any(char::is_control) && hidden(name).is_none();
+    if let Some(peer) = peers.iter().find(|peer| !is_shown(&peer.peer)) {
+        let name = written_out(&peer.peer);
+        return Err(unusable(&format!(
+            ": the name `{name}` is empty, begins or ends with white space, or has characters that nobody sees"
+        )));
     }
     if !others.is_empty() {
         say(&printable(&format!("{}: no chart of another engine has {others}; left out", file.display())));

@@ -77,6 +77,7 @@ pub(crate) fn summarise(launches: &[Launch], tokens: usize, rounds: usize, huge_
         rounds,
         launches: launches.len(),
         seed,
+        margin: Judgement::default().margin,
         last_level_cache_bytes: last_level_cache(),
         read_bandwidth: located(&limits),
         read_bandwidth_pages: launches[0].limits.get(better).map_or_else(String::new, |limit| limit.pages.clone()),

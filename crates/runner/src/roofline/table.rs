@@ -1,22 +1,23 @@
 //! The measurements as a table.
 
-use kv_report::{Judged, Roofline};
+use kv_report::{Roofline, counted};
+
+use crate::screen::wrapped;
 
 /// The table, with a legend above it.
 pub(crate) fn as_table(result: &Roofline) -> String {
     let cache = result.last_level_cache_bytes.map_or("of unknown size".to_owned(), |bytes| format!("{} MiB", bytes >> 20));
     let mut text = format!(
-        "read bandwidth {} GB/s in pages of {}, {} threads, kernel path {}, last-level cache {cache}, huge pages of caches: {}\n\
-         one query per layer over {} tokens; {} launches of {} rounds in turns; in brackets where a value lies with 95 %;\n\
-         if all times were alike, any ratio of a column would exclude 1 with a probability of 5 %\n",
+        "read bandwidth {} GB/s in pages of {}, {}, kernel path {}, last-level cache {cache}, huge pages of caches: {}\n\
+         one query per layer over {}; {} in turns\n{}\n",
         result.read_bandwidth.shown(1e-9, 1),
         result.read_bandwidth_pages,
-        result.threads,
+        counted(result.threads, "thread"),
         result.kernel_path,
         result.huge_pages,
-        result.tokens,
-        result.launches,
-        result.rounds,
+        counted(result.tokens, "token"),
+        result.effort(),
+        wrapped(&result.legend()),
     );
     for (model, control) in &result.controls {
         text.push_str(&format!("noise floor of {model}: contiguous f32, timed twice, takes {control} of its own time\n"));
@@ -30,6 +31,7 @@ pub(crate) fn as_table(result: &Roofline) -> String {
                 "format", "layout", "µs per layer", "GB/s", "of the bandwidth", "time over contiguous f32", "time over contiguous"
             ));
         }
+        let [over_f32, over_contiguous] = row.shown_times();
         let line = format!(
             "{:10} {:22} {:>12.1} {:>21} {:>21}  {:34} {:34}",
             row.format,
@@ -37,8 +39,8 @@ pub(crate) fn as_table(result: &Roofline) -> String {
             1e6 * row.layer_seconds.value,
             row.bytes_per_second.shown(1e-9, 1),
             row.of_bandwidth.shown(1.0, 2),
-            row.time_over_f32.as_ref().map_or_else(|| "1".to_owned(), Judged::to_string),
-            row.time_over_contiguous.as_ref().map_or_else(|| "1".to_owned(), Judged::to_string),
+            over_f32,
+            over_contiguous,
         );
         text.push_str(line.trim_end());
         text.push('\n');

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use kv_metrics::{geometric_mean, quantile};
-use kv_report::{CellRecord, Fill, Level, Pass, Row, RunRecord, Status, StepTime, Value, Visit};
+use kv_report::{CellRecord, Fill, Level, Pass, Place, Row, RunRecord, Status, StepTime, TOLD_BEFORE, Value, Visit};
 
 use super::cell_launches::Launches;
 use super::level::add_level;
@@ -25,7 +25,7 @@ pub(super) fn row(run: &RunRecord, cell: &CellRecord, visits: &[Visit]) -> Optio
         // What the suite found may be long, and is the same for all cells of a strategy: the first one has it.
         let first = run.cells.iter().find(|other| other.label == cell.label).filter(|first| first.id != cell.id);
         row.error = match first {
-            Some(first) => Some(format!("not timed: the conformance suite failed, see {} at {}", first.workload, first.seq_len)),
+            Some(first) => Some(format!("{TOLD_BEFORE} {}", Place::of(first))),
             None => gate.error.as_ref().map(|error| format!("not timed: {error}")),
         };
         return Some(row);
@@ -384,10 +384,10 @@ pub(super) mod tests {
         assert_eq!(row.error.as_deref(), Some("not timed: wrong"));
         let mut run = run();
         let longer = CellRecord { id: "longer".into(), seq_len: 4096, ..run.cells[1].clone() };
-        let place = format!("{} at {}", run.cells[1].workload, run.cells[1].seq_len);
+        let place = Place::of(&run.cells[1]);
         run.cells.push(longer);
         let errors: Vec<String> = results(&run, &[gate]).rows.into_iter().filter_map(|row| row.error).collect();
-        assert_eq!(errors, ["not timed: wrong".to_owned(), format!("not timed: the conformance suite failed, see {place}")]);
+        assert_eq!(errors, ["not timed: wrong".to_owned(), format!("{TOLD_BEFORE} {place}")]);
     }
 
     #[test]

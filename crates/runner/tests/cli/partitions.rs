@@ -102,7 +102,7 @@ fn parts_are_measured_joined_and_told() {
     let labels: Vec<(&str, &str)> = rows.iter().map(|row| (row["label"].as_str(), row["seq_len"].as_str())).collect();
     let expected = [("naive", "16"), ("contiguous", "16"), ("paged", "16"), ("naive", "48"), ("contiguous", "48"), ("paged", "48")];
     assert_eq!(labels, expected, "in the order of the plan");
-    assert!(rows.iter().all(|row| row["machine"] == rows[0]["machine"] && row["machine"].contains("1 threads")), "{rows:?}");
+    assert!(rows.iter().all(|row| row["machine"] == rows[0]["machine"] && row["machine"].contains("1 thread,")), "{rows:?}");
     let whole = record(&out);
     assert_eq!((&whole["state"], whole["origins"].as_array().unwrap().len()), (&"finished".into(), 2));
     let seconds = |run: &serde_json::Value| run["seconds"].as_object().unwrap().values().map(|kind| kind.as_f64().unwrap()).sum::<f64>();

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use kv_report::were;
+use kv_report::{counted, were};
 use kv_script::{Event, Name};
 
 use super::outcome::Outcome;
@@ -100,9 +100,10 @@ impl<'a, H: Host> Server<'a, H> {
         let keeps_to_most = |request: &RequestLength| request.tokens() <= serve.max_tokens;
         let (fit, too_long): (Vec<RequestLength>, Vec<RequestLength>) = requests.iter().copied().partition(keeps_to_most);
         if let Some(longest) = too_long.iter().map(|request| request.tokens()).max() {
-            let (count, of, most) = (too_long.len(), requests.len(), serve.max_tokens);
+            let (count, most) = (too_long.len(), serve.max_tokens);
             self.notes.push(format!(
-                "{count} of {of} requests {} refused, for more than the {most} tokens of `max_tokens`: up to {longest}",
+                "{count} of {} {} refused, for more than the {most} tokens of `max_tokens`: up to {longest}",
+                counted(requests.len(), "request"),
                 were(count)
             ));
         }
@@ -138,16 +139,16 @@ impl<'a, H: Host> Server<'a, H> {
             )));
         }
         if without_room > 0 {
-            let of = requests.len();
             self.notes.push(format!(
-                "{without_room} of {of} requests {} refused: a sequence of this cache has no room for as many tokens",
+                "{without_room} of {} {} refused: a sequence of this cache has no room for as many tokens",
+                counted(requests.len(), "request"),
                 were(without_room)
             ));
         }
         if too_large > 0 {
             self.notes.push(format!(
-                "{too_large} of {} requests {} refused: one alone would take more than `memory` ({memory})",
-                requests.len(),
+                "{too_large} of {} {} refused: one alone would take more than `memory` ({memory})",
+                counted(requests.len(), "request"),
                 were(too_large)
             ));
         }

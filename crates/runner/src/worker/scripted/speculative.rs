@@ -69,9 +69,10 @@ pub(super) fn run<H: Host>(
     outcome.differs_after(differences.iter().min().copied());
     if let Some(after) = differences.iter().min() {
         outcome.notes.push(format!(
-            "with drafts its text differs from plain decoding's after {}, in {} of {runs} texts: the rows of a step are read as they were computed until it ends; from there on the draft guesses nothing",
+            "with drafts its text differs from plain decoding's after {}, in {} of {}: the rows of a step are read as they were computed until it ends; from there on the draft guesses nothing",
             counted(*after, "token"),
-            differences.len()
+            differences.len(),
+            counted(runs, "text")
         ));
     }
     outcome.compare_by(steps);
