@@ -121,7 +121,9 @@ fn costs(row: &Row, all: &[Instance<'_>], margin: f64) -> String {
                 Some(verdict) => verdict.to_owned(),
                 None => ratio.reason.as_ref().map_or("no verdict".into(), |reason| format!("no verdict: {reason}")),
             };
-            format!("{} times its time per token ({verdict}{bound})", with_interval(ratio))
+            // Whose time it is, is only plain behind the baseline's bytes.
+            let whose = if heap.ends_with("the baseline's bytes") { "its" } else { "the baseline's" };
+            format!("{} times {whose} time per token ({verdict}{bound})", with_interval(ratio))
         }
         (None, Some(time)) => format!("{} ms per token (not compared{bound})", with_interval(time)),
         (None, None) => "time per token that was not measured".into(),
@@ -206,6 +208,9 @@ mod tests {
         edit(&mut results, "quantized q8_0", |row| drop(row.values.insert("streamed_kld_mean".into(), Value::from(3e-4))));
         assert!(of(&results, "quantized q8_0").contains("floor 1.0e-10) and by 0.00030 nats (streamed); same top"));
         let naive = of(&results, "naive");
+        let mut compared = results.clone();
+        edit(&mut compared, "naive", |row| drop(row.values.insert("tpot_ratio".into(), Value::from(33.0))));
+        assert!(of(&compared, "naive").contains("and takes 33.00 times the baseline's time per token"), "{}", of(&compared, "naive"));
         assert!(naive.contains("900 [882, 918] ms per token (not compared), and recomputes, so it is exact;"), "{naive}");
     }
 
