@@ -20,14 +20,16 @@ import llama_cpp
 ROOT = Path(__file__).resolve().parents[2]
 # Cache formats: ggml's type number, and kvlab's label in bench-configs/peers.toml.
 FORMATS = {"f16": (1, "contiguous f16"), "q8_0": (8, "quantized q8_0")}
-SHALLOW, SHORT, MIDDLE, DEEP = LENGTHS = (16, 512, 4096, 7936)
+LENGTHS = [16, 512, 4096, 7936]
+# A shorter prompt says little of the prefill's rate, and a long one takes minutes.
+PREFILLED = range(100, 5000)
 # Those of a run's metrics.csv.
 COLUMNS = ["label", "workload", "seq_len", "batch", "metric", "unit", "value", "interval_low", "interval_high", "n"]
 # 97.5 % quantiles of Student's t distribution, by degrees of freedom.
 STUDENT_T = {2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
 
 
-def measure_llama(model: str, ggml_type: int, threads: int, steps: int) -> dict[int, tuple[float, float]]:
+def measure_llama(model: str, ggml_type: int, threads: int, steps: int, lengths: list[int]) -> dict[int, tuple[float, float]]:
     """The time to the first token and the median time of a decode step, in ms, at each length."""
     llama = llama_cpp.Llama(
         model_path=model,
@@ -40,10 +42,10 @@ def measure_llama(model: str, ggml_type: int, threads: int, steps: int) -> dict[
         type_v=ggml_type,
         verbose=False,
     )
-    tokens = random.Random(1).choices(range(llama.n_vocab()), k=DEEP)
-    llama.eval(tokens[:SHALLOW])  # Warms the CPU caches and loads the weights into memory.
+    tokens = random.Random(1).choices(range(llama.n_vocab()), k=max(lengths))
+    llama.eval(tokens[: min(lengths)])  # Warms the CPU caches and loads the weights into memory.
     measured = {}
-    for length in LENGTHS:
+    for length in lengths:
         llama.reset()
         started = time.perf_counter()
         llama.eval(tokens[:length])
@@ -51,18 +53,20 @@ def measure_llama(model: str, ggml_type: int, threads: int, steps: int) -> dict[
         decode = []
         for step in range(steps):
             started = time.perf_counter()
-            llama.eval([tokens[step]])
+            llama.eval([tokens[step % len(tokens)]])
             decode.append(1e3 * (time.perf_counter() - started))
         measured[length] = (first, statistics.median(decode))
     llama.close()
     return measured
 
 
-def measure_kvlab(label: str, kernel_path: str | None, threads: int, steps: int, folder: Path) -> dict[int, tuple[float, float]]:
-    """The same for kvlab, measured by its runner."""
+def measure_kvlab(label: str, arguments: argparse.Namespace, folder: Path) -> dict[int, tuple[float, float]]:
+    """The same for kvlab, measured by its runner. A round is a launch."""
     command = ["cargo", "run", "--quiet", "-p", "runner", "--", "bench-configs/peers.toml", "--only", label]
-    command += ["--kernel-path", kernel_path] if kernel_path else []
-    command += ["--out", str(folder), "--threads", str(threads), "--set", f"sweep.decode_steps={steps}"]
+    command += ["--kernel-path", arguments.kernel_path] if arguments.kernel_path else []
+    settings = {"decode_steps": arguments.steps, "lengths": arguments.lengths, "launches": 1}
+    command += [part for key, value in settings.items() for part in ("--set", f"sweep.{key}={value}")]
+    command += ["--out", str(folder), "--threads", str(arguments.threads)]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if result.returncode != 0:
         sys.exit(f"the runner failed:\n{result.stderr}")
@@ -77,10 +81,8 @@ def measure_round(arguments: argparse.Namespace, done: int) -> dict[tuple[str, s
         for name in arguments.formats:
             ggml_type, label = FORMATS[name]
             print(f"round {done + 1} of {arguments.rounds}: llama.cpp, then kvlab, in {name}", file=sys.stderr)
-            measured["llama.cpp", name] = measure_llama(arguments.model, ggml_type, arguments.threads, arguments.steps)
-            measured["kvlab", name] = measure_kvlab(
-                label, arguments.kernel_path, arguments.threads, arguments.steps, Path(folder)
-            )
+            measured["llama.cpp", name] = measure_llama(arguments.model, ggml_type, arguments.threads, arguments.steps, arguments.lengths)
+            measured["kvlab", name] = measure_kvlab(label, arguments, Path(folder))
     return measured
 
 
@@ -90,6 +92,7 @@ def main() -> None:
     parser.add_argument("--out", default="peers.csv", help="the CSV to write [default: %(default)s]")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads for each engine [default: %(default)s]")
     parser.add_argument("--steps", type=int, default=32, help="decode steps at each length [default: %(default)s]")
+    parser.add_argument("--lengths", nargs="+", type=int, default=LENGTHS, help="tokens of the prompts [default: %(default)s]")
     parser.add_argument("--formats", nargs="+", choices=FORMATS, default=list(FORMATS), help="cache formats [default: both]")
     parser.add_argument("--kernel-path", help="kvlab's kernel path, see `runner --help` [default: the best]")
     parser.add_argument("--rounds", type=int, default=3, help="rounds; each measures both engines [default: %(default)s]")
@@ -110,7 +113,7 @@ def main() -> None:
         table.writerow(COLUMNS)
         for (engine, name), measured in runs.items():
             # kvlab's own lines are already in the report.
-            for length in LENGTHS if engine == "llama.cpp" else ():
+            for length in arguments.lengths if engine == "llama.cpp" else ():
                 for place, metric in enumerate(["ttft_ms", "tpot_ms_p50"]):
                     value, low, high = located([run[length][place] for run in measured])
                     numbers = [f"{value:.4f}", low and f"{low:.4f}", high and f"{high:.4f}"]
@@ -120,21 +123,22 @@ def main() -> None:
     print(f"llama.cpp: {llama_cpp.llama_print_system_info().decode().strip(' |')}; kvlab: {arguments.kernel_path or 'the best path'}")
     for name in arguments.formats:
         theirs, ours = runs["llama.cpp", name], runs["kvlab", name]
-        for length in LENGTHS:
+        for length in arguments.lengths:
             tpot = [[run[length][1] for run in engine] for engine in (theirs, ours)]
             ratios = [mine / other for other, mine in zip(*tpot)]
             print(f"{name:5} TPOT at {length:4}: llama.cpp {spread(tpot[0])} ms, kvlab {spread(tpot[1])} ms, ratio {spread(ratios, 3)}")
-        for length in (SHORT, MIDDLE):
+        for length in (length for length in arguments.lengths if length in PREFILLED):
             rates = [[1e3 * length / run[length][0] for run in engine] for engine in (theirs, ours)]
             ratios = [mine / other for other, mine in zip(*rates)]
             print(
                 f"{name:5} prefill of {length}: llama.cpp {spread(rates[0])} tokens/s, kvlab {spread(rates[1])} tokens/s, "
                 f"ratio {spread(ratios, 2)}"
             )
-        growth = [[run[DEEP][1] - run[SHALLOW][1] for run in engine] for engine in (theirs, ours)]
+        shallow, deep = min(arguments.lengths), max(arguments.lengths)
+        growth = [[run[deep][1] - run[shallow][1] for run in engine] for engine in (theirs, ours)]
         ratios = [mine / other for other, mine in zip(*growth)]
         print(
-            f"{name:5} TPOT grows from {SHALLOW} to {DEEP} by: llama.cpp {spread(growth[0])} ms, kvlab {spread(growth[1])} ms, "
+            f"{name:5} TPOT grows from {shallow} to {deep} by: llama.cpp {spread(growth[0])} ms, kvlab {spread(growth[1])} ms, "
             f"ratio {spread(ratios, 3)}"
         )
 
