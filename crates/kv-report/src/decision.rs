@@ -23,8 +23,9 @@ const COLUMNS: [(&str, &Metric); 8] = [
 ];
 
 /// What dominance is judged by: memory, latency and quality.
-const JUDGED: [&str; 3] = ["heap_live_bytes", TPOT, "kld_mean"];
+const JUDGED: [&str; 3] = ["heap_live_bytes", TPOT, QUALITY];
 const TPOT: &str = "tpot_ms_p50";
+const QUALITY: &str = "kld_mean";
 
 /// A decision table for each length and batch of the decode workload.
 #[derive(Debug, Clone, PartialEq)]
@@ -181,9 +182,14 @@ fn number(row: &Row, metric: &'static Metric, rows: &[&Row]) -> Number {
 }
 
 /// Whether a row is better in one of memory, latency and quality, and not worse in the others, as far as intervals tell: latency may
-/// be alike within its interval, memory and quality must be equal. Rows of which one has no quality are not compared.
+/// be alike within its interval, memory and quality must be equal. Rows of which one has no quality are not compared. Where neither
+/// has, a cache is only judged against one that guarantees no more.
 fn dominates(a: &Row, b: &Row) -> bool {
     if a.cell.id == b.cell.id || JUDGED.iter().any(|id| a.values.contains_key(*id) != b.values.contains_key(*id)) {
+        return false;
+    }
+    let is_unknown = !a.values.contains_key(QUALITY);
+    if is_unknown && a.guarantee.as_deref() != Some("exact") && a.guarantee != b.guarantee {
         return false;
     }
     let spread = |row: &Row, id: &str| row.values.get(id).and_then(Spread::of);
@@ -289,6 +295,21 @@ mod tests {
         assert!(dominates(&q8, &noisy), "a byte more, and else the same");
         noisy.values.get_mut("kld_mean").unwrap().value *= 1.01;
         assert!(!dominates(&q8, &noisy), "their qualities overlap: a byte less is no reason to leave the better one out");
+    }
+
+    #[test]
+    fn without_quality_fewer_bytes_are_no_reason_to_leave_a_more_exact_cache_out() {
+        let results = example_quality::results();
+        let row = |label: &str| {
+            let mut row = results.rows.iter().find(|row| row.cell.label == label && row.cell.seq_len == 2048).unwrap().clone();
+            row.values.remove(QUALITY);
+            row.guarantee = Some("exact".into());
+            row
+        };
+        let (mut smaller, larger) = (row("quantized q8_0"), row("contiguous f16"));
+        assert!(dominates(&smaller, &larger), "both are exact, and one takes half the bytes");
+        smaller.guarantee = Some("lossy (K ±0.44 %, V ±0.44 %)".into());
+        assert!(!dominates(&smaller, &larger));
     }
 
     #[test]
