@@ -6,6 +6,7 @@ use crate::front::{self, NEXT_TO_NOTHING};
 use crate::instances::instances;
 use crate::metric::known;
 use crate::noise::{baselines, is_baseline};
+use crate::peer_lines::add_peers;
 use crate::quality_axis::QualityAxis;
 use crate::recall_charts::recall_charts;
 use crate::{
@@ -105,11 +106,7 @@ pub fn charts(results: &Results, peers: &[Peer]) -> Vec<Chart> {
         along_text::time(results, |label, batch| names.style(label, batch)),
     ];
     charts.extend(generated::charts(results, &names));
-    for (chart, metric, unit) in [("latency", TPOT, 1.0), ("ttft", TTFT, 1.0), ("memory", HEAP, MIB)] {
-        if let Some(chart) = charts.iter_mut().find(|other| other.name == chart) {
-            add_peers(chart, peers, &names, metric, unit);
-        }
-    }
+    add_peers(&mut charts, peers, &lines(results));
     charts.splice(0..0, of_quality(results, &names, depth));
     charts.extend(workload_charts::charts(results, |label, batch| names.style(label, batch), names.lines.len()));
     if results.run.level != Level::Model {
@@ -158,31 +155,7 @@ fn compared(row: &Row, ratio: &Metric) -> Option<Value> {
     if is_baseline(row) { Some(Value::from(1.0)) } else { row.values.get(ratio.id).cloned() }
 }
 
-/// Adds a line for each peer, in the styles that follow those of kvlab's lines. A peer has the same style in every chart.
-fn add_peers(chart: &mut Chart, peers: &[Peer], names: &Names, metric: &Metric, unit: f64) {
-    let mut labels: Vec<&str> = vec![];
-    for peer in peers {
-        if !labels.contains(&peer.peer.as_str()) {
-            labels.push(&peer.peer);
-        }
-    }
-    for (index, label) in labels.into_iter().enumerate() {
-        let mut of_peer: Vec<&Peer> = peers.iter().filter(|peer| peer.peer == label && peer.metric == metric.id).collect();
-        of_peer.sort_by_key(|peer| peer.seq_len);
-        let points: Vec<(f64, f64)> = of_peer.iter().map(|peer| (peer.seq_len as f64, peer.value / unit)).collect();
-        let interval =
-            |peer: &&Peer| peer.interval.map(|(low, high)| Interval { x: peer.seq_len as f64, low: low / unit, high: high / unit });
-        let intervals = of_peer.iter().filter_map(interval).collect();
-        // Another run of kvlab has lines of the same names.
-        let is_taken = names.lines.iter().any(|(own, batch)| own == label || names.name(own, *batch) == label);
-        let name = if is_taken { format!("{label} (peer)") } else { label.to_owned() };
-        if !points.is_empty() {
-            chart.series.push(Series { name, style: names.lines.len() + index, points, intervals });
-        }
-    }
-}
-
-const MIB: f64 = 1024.0 * 1024.0;
+pub(crate) const MIB: f64 = 1024.0 * 1024.0;
 
 fn ttft_caption(results: &Results) -> String {
     let timed = "Time from a prompt of this many tokens to the first generated token. Lower is better.";

@@ -2,13 +2,13 @@
 
 use askama::Template;
 
-use crate::embedded::embedded;
+use crate::embedded::Picture;
 use crate::html::{CSS, counts, unfinished};
 use crate::shown::bytes;
 use crate::speed_up::{SpeedUp, SpeedUps};
 use crate::speed_up_lines::{millions, shown_speed_up};
 use crate::theme_switch::THEME_SCRIPT;
-use crate::{Chart, ReportError, Results, RunRecord, pictures, speed_up_chart, speed_up_sentences};
+use crate::{ReportError, Results, RunRecord, pictures, speed_up_chart, speed_up_sentences};
 
 /// Runs of several models.
 #[derive(Debug, Clone, PartialEq)]
@@ -103,20 +103,6 @@ struct Page<'a> {
     numbered: Vec<String>,
     models: Vec<Model<'a>>,
     rows: Vec<[String; 6]>,
-}
-
-/// A chart as a picture.
-struct Picture {
-    title: String,
-    caption: String,
-    /// For light and for dark paper, as addresses with the data in them.
-    papers: Vec<(&'static str, String)>,
-}
-
-impl Picture {
-    fn of(drawn: &Chart) -> Result<Picture, ReportError> {
-        Ok(Picture { title: drawn.title.clone(), caption: drawn.caption.clone(), papers: embedded(drawn)? })
-    }
 }
 
 /// A row of the table of models.

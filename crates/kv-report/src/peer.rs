@@ -6,12 +6,13 @@ use serde::Deserialize;
 
 use crate::front::NEXT_TO_NOTHING;
 use crate::metric::metric;
+use crate::peer_lines::DRAWN;
 use crate::spreadsheet::{as_text, of_text};
 use crate::table::{number, table};
 use crate::{Metric, ReportError};
 
 /// The metrics that a chart has of another engine: time per output token, time to first token, and the cache's bytes.
-pub const PEER_METRICS: [&str; 3] = ["tpot_ms_p50", "ttft_ms", HEAP];
+pub const PEER_METRICS: [&str; 3] = [DRAWN[0].1, DRAWN[1].1, DRAWN[2].1];
 
 const HEAP: &str = "heap_live_bytes";
 

@@ -4,11 +4,11 @@ use askama::Template;
 
 use super::sentences::sentences;
 use super::{RooflineReport, RooflineRow, roofline_charts};
-use crate::embedded::embedded;
+use crate::embedded::Picture;
 use crate::facts::{fact, of_build};
 use crate::html::CSS;
 use crate::theme_switch::THEME_SCRIPT;
-use crate::{Chart, Fact, ReportError, counted};
+use crate::{Fact, ReportError, counted};
 
 /// The page, with the pictures for light and for dark paper in it.
 ///
@@ -29,7 +29,7 @@ pub fn roofline_html(report: &RooflineReport) -> Result<String, ReportError> {
             roofline.effort()
         ),
         answers: models.iter().map(|model| (*model, sentences(roofline, model))).collect(),
-        figures: roofline_charts(roofline).into_iter().map(|(_, chart)| Figure::of(chart)).collect::<Result<_, _>>()?,
+        pictures: roofline_charts(roofline).iter().map(|(_, chart)| Picture::of(chart)).collect::<Result<_, _>>()?,
         rows: roofline.rows.iter().map(cells).collect(),
         facts: facts(report),
     };
@@ -47,22 +47,9 @@ struct Page<'a> {
     read: String,
     /// What each model's measurements show.
     answers: Vec<(&'a str, Vec<String>)>,
-    figures: Vec<Figure>,
+    pictures: Vec<Picture>,
     rows: Vec<[String; 8]>,
     facts: Vec<Fact>,
-}
-
-struct Figure {
-    chart: Chart,
-    /// For light and for dark paper.
-    pictures: Vec<(&'static str, String)>,
-}
-
-impl Figure {
-    fn of(chart: Chart) -> Result<Figure, ReportError> {
-        let pictures = embedded(&chart)?;
-        Ok(Figure { chart, pictures })
-    }
 }
 
 /// What was to be found out, in a line.
